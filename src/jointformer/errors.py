@@ -1,0 +1,65 @@
+"""Errors a user can mend. Their text is one line: what, where, expected, got, what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake in the input, the settings or the surroundings that the user can mend.
+
+    ``str(error)`` is one line built from the parts; the command line prints it and exits with code 2.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | Path | None = None,
+        expected: object = None,
+        got: object = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.expected = expected
+        self.got = got
+        self.hint = hint
+        parts = [what if self.where is None else f"{self.where}: {what}"]
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        if got is not None:
+            parts.append(f"got {got}")
+        text = ", ".join(parts)
+        if hint:
+            text += f"; {hint}"
+        super().__init__(" ".join(text.split()))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions with keyword arguments do not survive pickling on their own; worker processes need it.
+        state = {"where": self.where, "expected": self.expected, "got": self.got, "hint": self.hint}
+        return (_rebuild, (type(self), self.what, state))
+
+
+def _rebuild(kind: type[UserError], what: str, state: dict[str, object]) -> UserError:
+    return kind(what, **state)  # type: ignore[arg-type]
+
+
+class ConfigError(UserError, ValueError):
+    """A setting out of range or of the wrong kind."""
+
+
+class DataError(UserError, ValueError):
+    """Frames, masks, folders or metadata that are missing, damaged or inconsistent."""
+
+
+class WeightsError(UserError):
+    """Weights that cannot be found, fetched, verified or that do not fit the model."""
+
+
+class OutputError(UserError, OSError):
+    """Results that cannot be written."""
+
+    # OSError formats its own text from its first arguments; ours is the one line.
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else self.what

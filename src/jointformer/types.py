@@ -1,0 +1,20 @@
+"""Plain data that several layers share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8Array = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+
+#: A label map: (H, W) integers, 0 background, otherwise object ids.
+LabelMap = npt.NDArray[np.integer[Any]]
+#: One object's region: (H, W) bool.
+Mask = npt.NDArray[np.bool_]
+
+Device = str
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
