@@ -1,0 +1,206 @@
+"""Whole files or no files: everything is written under a temporary name and renamed when it is complete.
+
+A process that dies at any instant, a full disk or a vanished mount leaves finished work as it was. What it
+may leave behind is a temporary name (see :func:`is_temporary`), which the next run removes with
+:func:`remove_temporaries`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jointformer.errors import OutputError
+
+_PREFIX = ".jointformer-"
+_SUFFIX = ".part"
+
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
+    errno.EROFS: ("the file system is read-only", "choose another output folder"),
+    errno.EACCES: ("no permission to write", "choose another output folder or change its permissions"),
+    errno.EPERM: ("no permission to write", "choose another output folder or change its permissions"),
+    errno.ENAMETOOLONG: ("the name is too long for this file system", "choose a shorter name"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another output folder"),
+    errno.EISDIR: ("a folder is in the way", "choose another name or remove the folder"),
+    errno.EEXIST: ("a file is in the way", "choose another name or remove the file"),
+    errno.ESTALE: ("the network mount is gone", "mount it and run the same command again"),
+    errno.EIO: ("the device reports a failure", "check the disk or mount and run the same command again"),
+}
+
+
+def output_error(error: OSError, path: str | Path) -> OutputError:
+    """The one-line :class:`OutputError` for an ``OSError`` met while writing ``path``."""
+    reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error) or "cannot be written", None))
+    return OutputError(f"cannot be written: {reason}", where=path, hint=hint)
+
+
+@contextmanager
+def writing(path: str | Path, *temporaries: Path) -> Iterator[None]:
+    """A context in which an ``OSError`` about ``path`` (or about no named file) becomes an ``OutputError``.
+
+    Errors that name another file, such as an input that vanished, pass through unchanged.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            culprit = Path(os.fsdecode(error.filename)).absolute()
+            ours = [Path(p).absolute() for p in (path, *temporaries)]
+            # The folder above the target counts as ours too: it may be what could not be made.
+            inside = any(culprit == p or p in culprit.parents or culprit in p.parents for p in ours)
+            if not inside:
+                raise
+        raise output_error(error, path) from error
+
+
+def make_dir(path: str | Path) -> Path:
+    """The folder ``path``, made with its parents where missing. Raises :class:`OutputError`."""
+    path = Path(path)
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def is_temporary(path: str | Path) -> bool:
+    """Whether the name is one of this module's temporary names."""
+    name = Path(path).name
+    return name.startswith(_PREFIX) and _SUFFIX in name
+
+
+def temporary_name(path: str | Path, suffix: str = "") -> Path:
+    """A fresh temporary path beside ``path``; ``suffix`` is for libraries that look at the extension."""
+    # Not built from the target's name: a name at the file system's length limit must still be writable.
+    return Path(path).parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}{suffix}"
+
+
+def remove_temporaries(folder: str | Path, *, recursive: bool = False) -> int:
+    """The number of temporary files and folders of dead processes removed from ``folder``.
+
+    Temporaries whose process still lives on this machine are left alone: another worker may be writing them.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return 0
+    removed = 0
+    for path in list(folder.rglob(f"{_PREFIX}*") if recursive else folder.glob(f"{_PREFIX}*")):
+        if is_temporary(path) and not _owner_lives(path):
+            _remove(path)
+            removed += 1
+    return removed
+
+
+@contextmanager
+def atomic_path(path: str | Path, *, suffix: str = "") -> Iterator[Path]:
+    """A temporary path to fill by name; renamed to ``path`` on success, removed on failure.
+
+    The folder of ``path`` is made where missing. Raises :class:`OutputError` where writing fails.
+    """
+    target = Path(path)
+    make_dir(target.parent)
+    temporary = temporary_name(target, suffix)
+    try:
+        with writing(target, temporary):
+            yield temporary
+            os.replace(temporary, target)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+@contextmanager
+def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A binary file to write; it appears as ``path`` when the block ends well, and not at all otherwise.
+
+    ``durable`` also waits until the bytes are on the device (for checkpoints that must survive a power cut).
+    Raises :class:`OutputError` where writing fails.
+    """
+    with atomic_path(path) as temporary, open(temporary, "xb") as file:
+        yield file
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+
+
+def write_text(path: str | Path, text: str, *, durable: bool = False) -> None:
+    """Writes ``text`` as UTF-8, whole or not at all. Raises :class:`OutputError`."""
+    with atomic_write(path, durable=durable) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any, *, durable: bool = False) -> None:
+    """Writes ``value`` as indented JSON, whole or not at all. Raises :class:`OutputError`."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", durable=durable)
+
+
+@contextmanager
+def replace_dir(path: str | Path) -> Iterator[Path]:
+    """An empty temporary folder to fill; it takes the place of ``path`` when the block ends well.
+
+    A folder that was there before is removed only after the new one has its name. On failure the temporary
+    folder is removed and the old one stays. Raises :class:`OutputError` where writing fails.
+    """
+    target = Path(path)
+    make_dir(target.parent)
+    temporary = temporary_name(target)
+    try:
+        with writing(target, temporary):
+            temporary.mkdir()
+            yield temporary
+            commit_dir(temporary, target)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def commit_dir(temporary: Path, target: Path) -> None:
+    """Renames the finished folder to ``target``, replacing what was there. Raises ``OSError``."""
+    try:
+        os.replace(temporary, target)
+        return
+    except OSError as error:
+        # A non-empty folder of that name: rename cannot replace it in one call.
+        if not target.is_dir() or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    old = temporary_name(target)
+    os.replace(target, old)
+    try:
+        os.replace(temporary, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+    _remove(old)
+
+
+def _owner_lives(path: Path) -> bool:
+    pid = path.name[len(_PREFIX) :].split("-", 1)[0]
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or folder if it is there; a leftover must not hide the error being raised."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            return

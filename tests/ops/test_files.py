@@ -1,0 +1,107 @@
+"""Whole files or no files."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from jointformer.errors import OutputError
+from jointformer.ops.files import (
+    atomic_write,
+    is_temporary,
+    remove_temporaries,
+    replace_dir,
+    temporary_name,
+    write_json,
+)
+
+
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.bin"
+    with atomic_write(target) as file:
+        file.write(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+    assert [p.name for p in target.parent.iterdir()] == ["a.bin"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_write(target) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert target.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="the disk is full; free some space"), atomic_write(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="name is too long"), atomic_write(tmp_path / ("x" * 300)) as file:
+        file.write(b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_at_the_limit_is_writable(tmp_path: Path) -> None:
+    target = tmp_path / ("x" * 255)
+    with atomic_write(target) as file:
+        file.write(b"1")
+    assert target.exists()
+
+
+def test_a_file_where_a_folder_should_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(OutputError, match="file"), atomic_write(tmp_path / "out" / "a"):
+        raise AssertionError("not reached")
+
+
+def test_an_input_that_vanished_is_not_called_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "o" / "a"):
+        (tmp_path / "input" / "missing").read_bytes()
+
+
+def test_a_folder_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
+    target = tmp_path / "video"
+    target.mkdir()
+    (target / "old.png").write_bytes(b"")
+    with replace_dir(target) as folder:
+        (folder / "new.png").write_bytes(b"")
+        assert (target / "old.png").exists()
+    assert [p.name for p in target.iterdir()] == ["new.png"]
+    assert [p.name for p in tmp_path.iterdir()] == ["video"]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "video"
+    target.mkdir()
+    with pytest.raises(KeyboardInterrupt), replace_dir(target) as folder:
+        (folder / "new.png").write_bytes(b"")
+        raise KeyboardInterrupt
+    assert list(target.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["video"]
+
+
+def test_leftovers_of_dead_processes_are_removed_and_living_ones_kept(tmp_path: Path) -> None:
+    dead = tmp_path / ".jointformer-4194999-0a0b0c0d.part"
+    dead.mkdir()
+    (dead / "x").write_bytes(b"")
+    living = temporary_name(tmp_path / "x")
+    living.write_bytes(b"")
+    (tmp_path / "result.png").write_bytes(b"")
+    assert is_temporary(dead)
+    assert is_temporary(living)
+    assert remove_temporaries(tmp_path) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([living.name, "result.png"])
+
+
+def test_json_keeps_unicode_readable(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"név": [1, 2]})
+    assert "név" in (tmp_path / "a.json").read_text(encoding="utf-8")
