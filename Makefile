@@ -1,0 +1,79 @@
+# Two commands for a newcomer: `make demo` and `make test`. The rest is what CI runs, by the same names.
+#
+# PYTHON      the interpreter that .venv is made with (3.10 or newer)
+# TORCH_SPEC  a pip requirement for PyTorch that is installed first, e.g. TORCH_SPEC="torch==2.13.0";
+#             empty: whatever pip finds for this machine within the package's own range
+# PYTEST_ARGS more arguments for pytest, e.g. PYTEST_ARGS="tests/demo -x"
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_SPEC ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-all lint types layers package clean
+
+help:
+	@echo "make demo      set up, track the bundled clip with the embedded weights, print J&F, write demo/"
+	@echo "make test      set up, run the tests (under 3 minutes on 2 cores)"
+	@echo "make test-all  the slow tests and those on real pictures (JOINTFORMER_SHARED, default ../shared)"
+	@echo "make lint      ruff"
+	@echo "make types     mypy"
+	@echo "make layers    files import downwards only"
+	@echo "make package   build the wheel, install it elsewhere and run its command there"
+	@echo "make clean     remove .venv and everything that was built"
+
+demo: $(VENV)/.installed
+	$(BIN)/jointformer demo --output demo
+
+# Tests are for the CPU and for small tensors: more threads than cores only slow them down.
+test test-all: export OMP_NUM_THREADS ?= 2
+test test-all: export CUDA_VISIBLE_DEVICES ?=
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not slow and not realdata" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "slow or realdata" $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+# The checkout is not on the path here: what the wheel lacks (weights, pages, tables) is missed here first.
+package: $(VENV)/.installed-dev
+	rm -rf build
+	$(PIP) wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(PIP) install --quiet --no-deps --target build/site build/wheel/*.whl
+	cd build/site && PYTHONPATH=. bin/jointformer --version
+	cd build/site && PYTHONPATH=. $(abspath $(BIN))/python -c \
+		"import jointformer as j; assert 'build/site' in j.__file__, j.__file__; j.load_model('tiny', device='cpu')"
+
+$(VENV)/.made:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \
+		{ echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: EXTRAS :=
+$(VENV)/.installed-test: EXTRAS := [test]
+$(VENV)/.installed-dev: EXTRAS := [dev]
+
+$(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev: pyproject.toml $(VENV)/.made
+	$(if $(TORCH_SPEC),$(PIP) install "$(TORCH_SPEC)")
+	$(PIP) install --editable ".$(EXTRAS)"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf src/*.egg-info
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
