@@ -1,0 +1,86 @@
+"""Which memory keys count (settings), and the one multi-head attention of the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ConfigError
+
+RANGES = ("all_frames", "every_frame")
+BLOCKS = ("all_blocks", "half", "last_block", "None")
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Top-k attention of inference (model.md): how many memory keys each query row and head keeps, and where.
+
+    topk: keys kept (None: all). range: over all memory frames together, or in each. blocks: the joint blocks it holds
+    in; "None" (the published word) switches it off. token_topk: the memory token's own attention keeps only its topk
+    best keys too. Raises ConfigError naming the field.
+    """
+
+    topk: int | None = None
+    range: str = "all_frames"
+    blocks: str = "all_blocks"
+    token_topk: bool = False
+
+    def __post_init__(self) -> None:
+        if self.topk is not None and (not isinstance(self.topk, int) or self.topk < 1):
+            raise ConfigError("topk", expected="a positive integer or None", got=self.topk)
+        for field, allowed in (("range", RANGES), ("blocks", BLOCKS)):
+            if getattr(self, field) not in allowed:
+                raise ConfigError(f"topk {field}", expected=f"one of {', '.join(allowed)}", got=repr(getattr(self, field)))
+
+    def layer_topk(self, layer: int, layers: int) -> int | None:
+        """Return the number of memory keys that joint block `layer` of `layers` keeps; None keeps all."""
+        first = {"all_blocks": 0, "half": layers // 2, "last_block": layers - 1, "None": layers}[self.blocks]
+        return self.topk if layer >= first else None
+
+    def token_layer_topk(self, layer: int, layers: int) -> int | None:
+        """Return the same for the memory token's attention while a frame is memorised."""
+        return self.layer_topk(layer, layers) if self.token_topk else None
+
+    @property
+    def token_update_topk(self) -> int | None:
+        """The number of fusion-feature keys that the token keeps when it is updated; None keeps all."""
+        return self.topk if self.token_topk and self.blocks != "None" else None
+
+
+DENSE = AttentionConfig()
+
+
+class Attention(nn.Module):
+    """Multi-head projections; what attends to what is decided by the block that owns it."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """Return (N, A, P, D), a view of (N, P, A·D)."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value, each (N, A, P, D), views of one product; x is (N, P, C)."""
+        q, k, v = self.qkv(x).chunk(3, dim=2)
+        return self.split_heads(q), self.split_heads(k), self.split_heads(v)
+
+    def project_query(self, x: Tensor) -> Tensor:
+        """Return the query alone, (N, A, P, D)."""
+        width = x.shape[2]
+        return self.split_heads(F.linear(x, self.qkv.weight[:width], self.qkv.bias[:width]))
+
+    def project_key_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return key and value alone, each (N, A, P, D)."""
+        width = x.shape[2]
+        k, v = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=2)
+        return self.split_heads(k), self.split_heads(v)
+
+    def merge(self, heads_out: Tensor) -> Tensor:
+        """Return the output projection (N, P, C) of the heads' results (N, A, P, D)."""
+        return self.proj(heads_out.transpose(1, 2).flatten(2))

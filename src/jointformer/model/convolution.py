@@ -1,0 +1,60 @@
+"""Patch embeddings and the convolutional blocks of strides 4 and 8, on channels-last features (B, h, w, C)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PointwiseConv(nn.Conv2d):
+    """A 1×1 convolution on channels-last features: a matrix product over the last dimension."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.flatten(1), self.bias)
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches to features: convolution (kernel = stride), LayerNorm over channels, GELU."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, out_channels, kernel_size=stride, stride=stride)
+        self.norm = nn.LayerNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, h/stride, w/stride, C_out) features of a (B, C_in, h, w) picture."""
+        return F.gelu(self.norm(self.proj(x).permute(0, 2, 3, 1)))
+
+
+class PointwiseMlp(nn.Module):
+    """Two 1×1 convolutions with expansion 4 and GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = PointwiseConv(width, 4 * width)
+        self.fc2 = PointwiseConv(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class ConvBlock(nn.Module):
+    """A transformer block whose attention is a depthwise 5×5 convolution (ConvMAE, arXiv 2205.03892)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.conv1 = PointwiseConv(width, width)
+        self.attn = nn.Conv2d(width, width, kernel_size=5, padding=2, groups=width)
+        self.conv2 = PointwiseConv(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = PointwiseMlp(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape (B, h, w, C)."""
+        y = self.conv1(self.norm1(x)).permute(0, 3, 1, 2)
+        x = x + self.conv2(self.attn(y).permute(0, 2, 3, 1))
+        return x + self.mlp(self.norm2(x))

@@ -1,0 +1,126 @@
+"""JointFormer: encode a frame, segment it against memory, memorise it. Stateless; who remembers what is the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..ops.aggregation import soft_aggregate
+from .attention import DENSE, AttentionConfig
+from .config import ModelConfig
+from .decoder import Decoder
+from .transformer import FrameFeatures, JointTransformer, MemoryFrame, MemoryView
+
+
+@dataclass(frozen=True)
+class SegmentOutput:
+    """One segmented frame of B clips with N objects each, float32.
+
+    object_prob: (B, N, H, W) before aggregation. logits, prob: (B, N+1, H, W) after it, background first.
+    tokens: (B, N, C) memory tokens, updated unless that was switched off.
+    """
+
+    object_prob: Tensor
+    logits: Tensor
+    prob: Tensor
+    tokens: Tensor
+
+
+class JointFormer(nn.Module):
+    """The network of JointFormer (Zhang, Cui, Wu, Wang; TPAMI 2025, arXiv 2308.13505).
+
+    Shape letters: B clips, N objects, P = h·w tokens at stride 16, C channels, A heads, D head width, H W pixels
+    (multiples of 16). Building it touches no disk; weights come from `jointformer.load_model`.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.convmae = JointTransformer(config)
+        self.decoder = Decoder(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type the network computes in."""
+        return self.convmae.cls_token.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return self.convmae.cls_token.device
+
+    def initial_tokens(self, clips: int, objects: int) -> Tensor:
+        """Return the (B, N, C) tokens that new objects start with."""
+        return self.convmae.cls_token.expand(clips, objects, -1)
+
+    def encode_frame(self, frame: Tensor) -> FrameFeatures:
+        """Return the object-independent half of a normalised frame (B, 3, H, W)."""
+        return self.convmae.encode_frame(_image(frame, self.dtype))
+
+    def segment(
+        self,
+        features: FrameFeatures,
+        memory: MemoryView | Sequence[MemoryFrame],
+        tokens: Tensor,
+        *,
+        attention: AttentionConfig = DENSE,
+        selector: Tensor | None = None,
+        update_token: bool = True,
+    ) -> SegmentOutput:
+        """Return each object's probabilities in a query frame: read memory, enhance, decode, update the token.
+
+        memory: what every object remembers (B·N rows). tokens: (B, N, C). selector: (B, N), 0 silences a slot that a
+        clip does not use.
+        """
+        clips, objects, _ = tokens.shape
+        view = memory if isinstance(memory, MemoryView) else MemoryView.of_frames(memory)
+        token = tokens.flatten(0, 1)[:, None].to(self.dtype)
+        f16 = self.convmae.read(features, view, attention)
+        enhanced = self.convmae.enhance(f16, token, features.grid)
+        decoded = self.decoder(
+            _to_map(f16, features.grid), _to_map(enhanced, features.grid), features.f8, features.f4
+        )
+        if update_token:
+            token = self.convmae.update_token(self.decoder.fuse(decoded), token, attention)
+        logits4 = decoded.logits.float().unflatten(0, (clips, objects))[:, :, 0]
+        full = F.interpolate(logits4, scale_factor=4, mode="bilinear", align_corners=False)
+        object_prob = torch.sigmoid(full)
+        if selector is not None:
+            object_prob = object_prob * selector[:, :, None, None]
+        logits, prob = soft_aggregate(object_prob)
+        return SegmentOutput(object_prob, logits, prob, token[:, 0].unflatten(0, (clips, objects)))
+
+    def memorize(
+        self,
+        frame: Tensor,
+        masks: Tensor,
+        tokens: Tensor,
+        *,
+        attention: AttentionConfig = DENSE,
+        update_token: bool = True,
+    ) -> tuple[MemoryFrame, Tensor]:
+        """Return (what later frames read of this frame, updated tokens (B, N, C)).
+
+        frame: (B, 3, H, W) normalised. masks: (B, N, H, W) in [0, 1], soft ones included. tokens: (B, N, C). Without
+        update_token the tokens take no part and come back unchanged.
+        """
+        clips, objects = masks.shape[:2]
+        others = masks.sum(dim=1, keepdim=True) - masks if objects > 1 else torch.zeros_like(masks)
+        rgb = frame[:, None].expand(-1, objects, -1, -1, -1)
+        rows = torch.cat([rgb, torch.stack([masks, others], dim=2).to(rgb)], dim=2).flatten(0, 1)
+        token = tokens.flatten(0, 1)[:, None].to(self.dtype) if update_token else None
+        memory, token = self.convmae.write(_image(rows, self.dtype), token, attention)
+        return memory, tokens if token is None else token[:, 0].unflatten(0, (clips, objects))
+
+
+def _image(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.to(dtype=dtype, memory_format=torch.channels_last)
+
+
+def _to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return (N, C, h, w), a channels-last view of (N, P, C) tokens."""
+    return tokens.unflatten(1, grid).permute(0, 3, 1, 2)

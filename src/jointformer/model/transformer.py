@@ -1,0 +1,162 @@
+"""The joint transformer: one set of weights that encodes frames, reads and writes memory, and keeps the memory token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .attention import AttentionConfig
+from .config import ModelConfig
+from .convolution import ConvBlock, PatchEmbed
+from .joint_block import JointBlock, LayerMemory
+from .position import resize_table, sincos_table
+
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """The object-independent half of a query frame.
+
+    f4: (B, C4, H/4, W/4). f8: (B, C8, H/8, W/8). tokens: (B, P, C), positions added, before the first joint block.
+    grid: (h, w) at stride 16, P = h·w.
+    """
+
+    f4: Tensor
+    f8: Tensor
+    tokens: Tensor
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MemoryFrame:
+    """All that later frames read of a memory frame: per joint block its keys and values, each (N, A, P, D)."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class MemoryView:
+    """What a query frame reads: per joint block, groups of rows whose memories are equally full."""
+
+    layers: tuple[tuple[LayerMemory, ...], ...]
+    rows: int
+
+    @classmethod
+    def of_frames(cls, frames: Sequence[MemoryFrame]) -> MemoryView:
+        """Return the view of memory frames that all rows share (training)."""
+        rows = frames[0].keys[0].shape[0]
+        layers = []
+        for keys, values in zip(zip(*(f.keys for f in frames)), zip(*(f.values for f in frames))):
+            k = keys[0] if len(keys) == 1 else torch.cat(keys, dim=2)
+            v = values[0] if len(values) == 1 else torch.cat(values, dim=2)
+            layers.append((LayerMemory(0, rows, k, v),))
+        return cls(tuple(layers), rows)
+
+
+class JointTransformer(nn.Module):
+    """The published network's `convmae` part (paper, section 3): embeddings, conv blocks, joint and token blocks."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        w4, w8, width = config.widths
+        self.register_buffer("pos_embed", sincos_table(width))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.patch_embed1_query = PatchEmbed(3, w4, stride=4)
+        self.patch_embed1_memory = PatchEmbed(5, w4, stride=4)
+        self.patch_embed2 = PatchEmbed(w4, w8, stride=2)
+        self.patch_embed3 = PatchEmbed(w8, width, stride=2)
+        self.patch_embed4 = nn.Linear(width, width)
+        self.blocks1 = nn.ModuleList(ConvBlock(w4) for _ in range(config.depths[0]))
+        self.blocks2 = nn.ModuleList(ConvBlock(w8) for _ in range(config.depths[1]))
+        self.blocks3 = nn.ModuleList(JointBlock(width, config.heads) for _ in range(config.depths[2]))
+        self.patch_embed4_block4 = nn.Linear(width, width)
+        self.blocks4 = nn.ModuleList(JointBlock(width, config.heads) for _ in range(config.update_depth))
+        self.patch_embed4_block5 = nn.Linear(width, width)
+        self.blocks5 = nn.ModuleList(JointBlock(width, config.heads) for _ in range(config.enhance_depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self._positions: dict[tuple[int, int], tuple[tuple[int, int, torch.dtype], Tensor]] = {}
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """Return the grid's position rows (1, P, C), resized once per grid size and table."""
+        table = self.get_buffer("pos_embed")
+        stamp = (table.data_ptr(), 0 if table.is_inference() else table._version, table.dtype)
+        known = self._positions.get(grid)
+        if known is None or known[0] != stamp:
+            if len(self._positions) >= 8:
+                self._positions.clear()
+            known = (stamp, resize_table(table, *grid).to(table))
+            self._positions[grid] = known
+        return known[1]
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (f4, f8, tokens) from stride-4 patches (B, H/4, W/4, C4), all channels last."""
+        for block in self.blocks1:
+            x = block(x)
+        f4 = x
+        x = self.patch_embed2(x.permute(0, 3, 1, 2))
+        for block in self.blocks2:
+            x = block(x)
+        f8 = x
+        x = self.patch_embed3(x.permute(0, 3, 1, 2))
+        grid = (x.shape[1], x.shape[2])
+        return f4, f8, self.patch_embed4(x.flatten(1, 2)) + self.positions(grid)
+
+    def encode_frame(self, frame: Tensor) -> FrameFeatures:
+        """Return what every object shares of a query frame (B, 3, H, W)."""
+        f4, f8, tokens = self._embed(self.patch_embed1_query(frame))
+        grid = (frame.shape[2] // 16, frame.shape[3] // 16)
+        return FrameFeatures(f4.permute(0, 3, 1, 2), f8.permute(0, 3, 1, 2), tokens, grid)
+
+    def read(self, features: FrameFeatures, memory: MemoryView, attention: AttentionConfig) -> Tensor:
+        """Return f16 tokens (N, P, C) of the query frame for each row of memory (computation B)."""
+        x = features.tokens
+        frame_tokens = x.shape[1] if attention.range == "every_frame" else None
+        for layer, block in enumerate(self.blocks3):
+            topk = attention.layer_topk(layer, len(self.blocks3))
+            x = block.read(x, memory.layers[layer], memory.rows, topk=topk, frame_tokens=frame_tokens)
+        return self.norm(x)
+
+    def write(
+        self, frames_and_masks: Tensor, token: Tensor | None, attention: AttentionConfig
+    ) -> tuple[MemoryFrame, Tensor | None]:
+        """Return (keys and values, updated token (N, 1, C)) of memory frames (N, 5, H, W) (computation A).
+
+        The five channels are RGB, this object's mask and the sum of the others'. token: (N, 1, C), or None to leave
+        it out of the blocks.
+        """
+        x = self._embed(self.patch_embed1_memory(frames_and_masks))[2]
+        has_token = token is not None
+        if token is not None:
+            x = torch.cat([token + self.get_buffer("pos_embed")[:, :1], x], dim=1)
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        depth = len(self.blocks3)
+        for layer, block in enumerate(self.blocks3):
+            topk = attention.token_layer_topk(layer, depth)
+            run = block.write if layer < depth - 1 else block.write_last
+            x, k, v = run(x, has_token=has_token, token_topk=topk)
+            keys.append(k)
+            values.append(v)
+        return MemoryFrame(tuple(keys), tuple(values)), self.norm(x) if has_token else None
+
+    def enhance(self, f16: Tensor, token: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return f16 tokens (N, P, C) enhanced by each row's memory token (N, 1, C) (computation C)."""
+        x = self.patch_embed4_block5(f16) + self.positions(grid)
+        token = self.patch_embed4_block5(token) + self.get_buffer("pos_embed")[:, :1]
+        for i, block in enumerate(self.blocks5):
+            x, token = block.enhance(x, token, last=i == len(self.blocks5) - 1)
+        return self.norm(x)
+
+    def update_token(self, fusion: Tensor, token: Tensor, attention: AttentionConfig) -> Tensor:
+        """Return the token (N, 1, C) updated from the fusion feature (N, C, h, w) (computation E)."""
+        grid = (fusion.shape[2], fusion.shape[3])
+        features = self.patch_embed4_block4(fusion.flatten(2).transpose(1, 2)) + self.positions(grid)
+        token = self.patch_embed4_block4(token) + self.get_buffer("pos_embed")[:, :1]
+        x = torch.cat([token, features], dim=1)
+        topk = attention.token_update_topk
+        for block in self.blocks4[:-1]:
+            x = block.write(x, has_token=True, token_topk=topk)[0]
+        return self.norm(self.blocks4[-1].write_last(x, has_token=True, token_topk=topk)[0])

@@ -1,0 +1,45 @@
+"""Label maps to masks and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ..errors import DataError
+from ..types import FloatArray, LabelMap
+
+
+def object_ids(label_map: LabelMap) -> list[int]:
+    """Return the ids that occur in a label map, in ascending order, background left out."""
+    return [int(i) for i in np.unique(label_map) if i != 0]
+
+
+def label_map_to_masks(label_map: LabelMap, ids: Iterable[int]) -> FloatArray:
+    """Return float32 masks (N, H, W) of 0 and 1, one per id in the order given."""
+    wanted = np.asarray(list(ids), dtype=np.int64)
+    return (label_map[None] == wanted[:, None, None]).astype(np.float32)
+
+
+def slots_to_label_map(slots: LabelMap, ids: list[int]) -> LabelMap:
+    """Return the label map of object ids from one of slots (0 background, n the n-th id); uint8 where ids allow."""
+    dtype = np.uint8 if max(ids, default=0) <= 255 else np.uint16 if max(ids) <= 65535 else np.int64
+    table = np.array([0, *ids], dtype=dtype)
+    return table[slots]
+
+
+def check_label_map(label_map: LabelMap, height: int, width: int, where: str) -> None:
+    """Raise DataError unless label_map is a 2-D array of non-negative integers of this size."""
+    if label_map.ndim != 2 or label_map.dtype.kind not in "biu":
+        raise DataError(
+            "label map", where=where, expected="a 2-D array of integers", got=f"{label_map.dtype} {label_map.shape}"
+        )
+    if label_map.shape != (height, width):
+        raise DataError(
+            "mask of another size than its frame",
+            where=where,
+            expected=f"{width}×{height}",
+            got=f"{label_map.shape[1]}×{label_map.shape[0]}",
+        )
+    if label_map.size and label_map.min() < 0:
+        raise DataError("label map", where=where, expected="ids of 0 and above", got=int(label_map.min()))
