@@ -31,7 +31,7 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
-    with pytest.raises(RuntimeError), atomic_write(target) as file:
+    with pytest.raises(RuntimeError), atomic_write(target) as file:  # noqa: PT012
         file.write(b"half")
         raise RuntimeError
     assert target.read_bytes() == b"old"
@@ -82,7 +82,7 @@ def test_a_folder_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
 def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "video"
     target.mkdir()
-    with pytest.raises(KeyboardInterrupt), replace_dir(target) as folder:
+    with pytest.raises(KeyboardInterrupt), replace_dir(target) as folder:  # noqa: PT012
         (folder / "new.png").write_bytes(b"")
         raise KeyboardInterrupt
     assert list(target.iterdir()) == []

@@ -1,0 +1,171 @@
+"""Picture files on disk -> (H, W, 3) uint8 RGB arrays, and folders of them in frame order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from jointformer.errors import DataError
+from jointformer.types import UInt8Array
+
+PICTURE_SUFFIXES = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".png",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".ppm",
+        ".pgm",
+        ".gif",
+        ".jp2",
+        ".avif",
+    }
+)
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str, str], ...]:
+    """A sort key that counts: ``frame2`` before ``frame10``; names of equal width sort as plain text does."""
+    # isdecimal, not isdigit: int() refuses superscripts. Very long digit runs are compared by length, then
+    # as text, because int() refuses them too (and would be quadratic).
+    key: list[tuple[int, int | str, str]] = []
+    for part in re.findall(r"\d+|\D+", name):
+        if part.isdecimal():
+            digits = part.lstrip("0")
+            key.append((0, len(digits), digits))
+        else:
+            key.append((1, part, ""))
+    # The name itself decides between 1 and 01.
+    return (*key, (2, name, ""))
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a name is none of the user's: dot files (macOS makes ``._0001.jpg``), ``Thumbs.db`` etc."""
+    return path.name.startswith(".") or path.name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> list[Path]:
+    """The picture files directly inside a folder, in natural order, without hidden files and other kinds.
+
+    Raises :class:`DataError` where the folder is missing, unreadable, or two files share a name but for the
+    suffix.
+    """
+    folder = Path(folder)
+    files = [
+        path
+        for path in list_folder(folder)
+        if path.suffix.lower() in suffixes and not is_hidden(path) and path.is_file()
+    ]
+    files.sort(key=lambda path: natural_key(path.name))
+    seen: dict[str, Path] = {}
+    for path in files:
+        if path.stem in seen:
+            raise DataError(
+                f"two pictures of one frame: {seen[path.stem].name} and {path.name}",
+                where=folder,
+                hint="keep one of them",
+            )
+        seen[path.stem] = path
+    return files
+
+
+def list_folder(folder: str | Path) -> list[Path]:
+    """Everything directly inside a folder, unsorted. Raises :class:`DataError` where it cannot be listed."""
+    folder = Path(folder)
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        raise DataError("no such folder", where=folder) from None
+    except NotADirectoryError:
+        raise DataError("is a file", where=folder, expected="a folder") from None
+    except OSError as error:
+        raise DataError(f"the folder cannot be read: {error.strerror or error}", where=folder) from error
+
+
+def list_subfolders(folder: str | Path) -> list[Path]:
+    """The folders directly inside a folder, in natural order, without hidden ones. Raises ``DataError``."""
+    found = [path for path in list_folder(folder) if not is_hidden(path) and path.is_dir()]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+@contextmanager
+def open_picture(path: str | Path) -> Iterator[Image.Image]:
+    """The opened Pillow image; whatever its decoder raises inside the block becomes a :class:`DataError`."""
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            yield image
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError("no such file", where=path) from None
+    except IsADirectoryError:
+        raise DataError("is a folder", where=path, expected="a picture file") from None
+    except PermissionError:
+        raise DataError("no permission to read the file", where=path) from None
+    except UnidentifiedImageError:
+        raise DataError("not a picture", where=path, got=_describe(path)) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError("the picture is too large", where=path, got=str(error).split(",")[0]) from None
+    except MemoryError:
+        raise DataError("the picture does not fit into memory", where=path) from None
+    except (
+        Exception
+    ) as error:  # decoders of damaged files raise nearly anything: struct, zlib, Index, Syntax...
+        raise DataError(
+            "the picture is damaged", where=path, got=str(error) or type(error).__name__
+        ) from error
+
+
+def read_frame(path: str | Path) -> UInt8Array:
+    """The (H, W, 3) uint8 RGB picture in a file, upright (EXIF orientation applied).
+
+    Grey, palette, CMYK, YCbCr and 1-bit pictures become RGB; 16-bit values keep their upper 8 bits;
+    transparency is laid over black. Of an animated picture the first one counts. Raises :class:`DataError`
+    naming the file.
+    """
+    with open_picture(path) as image:
+        image = ImageOps.exif_transpose(image)
+        return np.ascontiguousarray(_to_rgb(image))
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of the upright picture, from the file's header alone. Raises :class:`DataError`."""
+    with open_picture(path) as image:
+        width, height = image.size
+        # Orientations 5..8 are those that turn by 90 degrees (EXIF 2.3, tag 0x0112).
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return (width, height) if turned else (height, width)
+
+
+def _to_rgb(image: Image.Image) -> UInt8Array:
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow calls it I;16, I;16B or (in some formats) I
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError(f"32-bit values {values.min()}..{values.max()}; only 8 and 16 bits are pictures")
+        grey = (values >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels; only 8 and 16 bits are pictures")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+        return np.asarray(Image.alpha_composite(black, rgba).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _describe(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError:
+        return "an unreadable file"
+    return f"a file starting with {start!r}" if start else "an empty file"

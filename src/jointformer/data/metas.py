@@ -1,0 +1,122 @@
+"""The benchmarks' json files -> which frames of which video are to be saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jointformer.errors import DataError
+
+#: Frame names of LVOS have 8 digits, so no honest number is larger.
+_LARGEST_NUMBER = 99_999_999
+
+
+def load_json(path: str | Path) -> Any:
+    """The value of a json file. Raises :class:`DataError` where it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise DataError("no such file", where=path) from None
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror or error}", where=path) from error
+    except RecursionError:
+        raise DataError("the json is nested too deeply", where=path) from None
+    except ValueError as error:  # includes UnicodeDecodeError and numbers with thousands of digits
+        raise DataError("not a json file", where=path, got=str(error)) from error
+
+
+def youtube_frames(path: str | Path) -> dict[str, list[str]]:
+    """Video -> names of the frames that some object of YouTube-VOS's meta.json lists. Raises ``DataError``."""
+    frames: dict[str, list[str]] = {}
+    for video, objects in _videos(path):
+        names: set[str] = set()
+        for number, entry in objects.items():
+            listed = _get(entry, "frames", list, path, f"videos.{video}.objects.{number}")
+            names.update(_text(name, path, f"videos.{video}.objects.{number}.frames") for name in listed)
+        frames[video] = sorted(names)
+    return frames
+
+
+def lvos_frames(path: str | Path) -> dict[str, list[str]]:
+    """Video -> every 5th 8-digit frame name from the smallest to the largest number in its objects' frame_range.
+
+    The numbers may be strings; all of ``start`` and ``end`` of all objects count. Raises :class:`DataError`.
+    """
+    frames: dict[str, list[str]] = {}
+    for video, objects in _videos(path):
+        numbers: list[int] = []
+        for label, entry in objects.items():
+            at = f"videos.{video}.objects.{label}"
+            frame_range = _get(entry, "frame_range", dict, path, at)
+            numbers += [
+                _number(frame_range.get(key), path, f"{at}.frame_range.{key}") for key in ("start", "end")
+            ]
+        if not numbers:
+            raise DataError(f"videos.{video} has no objects", where=path)
+        frames[video] = [f"{number:08d}" for number in range(min(numbers), max(numbers) + 1, 5)]
+    return frames
+
+
+def burst_frames(path: str | Path) -> dict[str, list[str]]:
+    """Video ``<dataset>_-_<seq_name>`` -> names of its annotated frames, of BURST's json. Raises ``DataError``."""
+    frames: dict[str, list[str]] = {}
+    sequences = _get(load_json(path), "sequences", list, path, "the file")
+    for k, sequence in enumerate(sequences):
+        at = f"sequences[{k}]"
+        dataset = _text(_get(sequence, "dataset", str, path, at), path, f"{at}.dataset")
+        name = _text(_get(sequence, "seq_name", str, path, at), path, f"{at}.seq_name")
+        paths = _get(sequence, "annotated_image_paths", list, path, at)
+        frames[f"{dataset}_-_{name}"] = [
+            PurePosixPath(_text(p, path, f"{at}.annotated_image_paths", slashes=True)).stem for p in paths
+        ]
+    return frames
+
+
+def _videos(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
+    videos = _get(load_json(path), "videos", dict, path, "the file")
+    return [
+        (_text(name, path, "videos"), _get(entry, "objects", dict, path, f"videos.{name}"))
+        for name, entry in videos.items()
+    ]
+
+
+def _get(value: Any, key: str, kind: type, path: str | Path, at: str) -> Any:
+    if not isinstance(value, dict) or key not in value:
+        raise DataError(f"{at} has no {key!r}", where=path, hint="is this the benchmark's own json file?")
+    if not isinstance(value[key], kind):
+        raise DataError(
+            f"{at}.{key} is of the wrong kind", where=path, expected=_KINDS[kind], got=_short(value[key])
+        )
+    return value[key]
+
+
+_KINDS = {dict: "an object", list: "a list", str: "a text"}
+
+
+def _text(value: Any, path: str | Path, at: str, *, slashes: bool = False) -> str:
+    """A name that stays inside its folder."""
+    if isinstance(value, str) and is_plain_name(value.replace("/", "_") if slashes else value):
+        return value
+    raise DataError(f"{at} holds something that is no file name", where=path, got=_short(value))
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name can only mean something directly inside a folder (no ``..``, no separator, no NUL)."""
+    return bool(name) and name not in (".", "..") and not any(c in name for c in "/\\\0")
+
+
+def _number(value: Any, path: str | Path, at: str) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    digits = isinstance(value, str) and value.strip().isdecimal() and len(value) < 20
+    if not (whole or digits) or not 0 <= int(value) <= _LARGEST_NUMBER:
+        raise DataError(f"{at} is no frame number", where=path, expected="0..99999999", got=_short(value))
+    return int(value)
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # numbers beyond Python's digit limit cannot be printed
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,73 @@
+"""What the rest of the project sees of a benchmark's videos: frames, given masks, frames to save."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from jointformer.data.frames import read_frame
+from jointformer.data.masks import ColourTable, read_mask_file, resolve_void, without
+from jointformer.data.palette import default_palette
+from jointformer.types import LabelMap, UInt8Array
+
+#: "first": one mask names all objects; "new_objects": every mask file may bring further ones.
+MasksRead = Literal["first", "new_objects"]
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """One video of a benchmark, checked: every file named here was there when it was opened.
+
+    Sizes are (height, width). ``masks`` maps frame indices to mask files; ``frames_to_save`` holds frame
+    indices; ``output_size`` is the size in which results are to be saved.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: Mapping[int, Path]
+    masks_read: MasksRead
+    frames_to_save: frozenset[int]
+    size: tuple[int, int]
+    output_size: tuple[int, int]
+    colours: ColourTable | None = None
+    lone_255_is_object: bool = True
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def frame_names(self) -> tuple[str, ...]:
+        """The frames' names without suffix, in order; results are named after them."""
+        return tuple(path.stem for path in self.frames)
+
+    @property
+    def first_mask(self) -> int:
+        """The index of the first frame with a mask: tracking starts here, earlier frames are skipped."""
+        return min(self.masks)
+
+    @cached_property
+    def palette(self) -> UInt8Array:
+        """The (256, 3) palette of the first mask, the DAVIS palette where it has none."""
+        palette = read_mask_file(self.masks[self.first_mask], self.colours).palette
+        return default_palette() if palette is None else palette
+
+    def frame(self, index: int) -> UInt8Array:
+        """The (H, W, 3) uint8 RGB frame. Raises :class:`DataError` for a damaged file."""
+        return read_frame(self.frames[index])
+
+    def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
+        """The frames ``start`` up to (without) ``end`` in order."""
+        for index in range(len(self))[start:end]:
+            yield self.frame(index)
+
+    def read_mask(self, index: int, known: Collection[int] = ()) -> LabelMap:
+        """The (H, W) uint8 map of the objects given at a frame, without those already ``known``.
+
+        255 is an object where it stands alone, in this file and in the video's first mask; elsewhere it is
+        void and becomes 0. Raises :class:`DataError` for a damaged file, KeyError where no mask is given.
+        """
+        ids = read_mask_file(self.masks[index], self.colours).ids
+        return without(resolve_void(ids, lone_is_object=self.lone_255_is_object), known)
