@@ -70,29 +70,45 @@ class JointFormer(nn.Module):
         attention: AttentionConfig = DENSE,
         selector: Tensor | None = None,
         update_token: bool = True,
+        objects_per_pass: int | None = None,
     ) -> SegmentOutput:
         """Return each object's probabilities in a query frame: read memory, enhance, decode, update the token.
 
         memory: what every object remembers (B·N rows). tokens: (B, N, C). selector: (B, N), 0 silences a slot that a
-        clip does not use.
+        clip does not use. objects_per_pass bounds the working memory of many objects (for one clip, B = 1).
         """
         clips, objects, _ = tokens.shape
         view = memory if isinstance(memory, MemoryView) else MemoryView.of_frames(memory)
         token = tokens.flatten(0, 1)[:, None].to(self.dtype)
-        f16 = self.convmae.read(features, view, attention)
-        enhanced = self.convmae.enhance(f16, token, features.grid)
-        decoded = self.decoder(
-            _to_map(f16, features.grid), _to_map(enhanced, features.grid), features.f8, features.f4
+        if objects_per_pass is None or objects_per_pass >= objects:
+            logits4, token = self._segment_rows(features, view, token, attention, update_token)
+        else:
+            parts = [
+                self._segment_rows(features, view.slice_rows(a, b), token[a:b], attention, update_token)
+                for a, b in _passes(objects, objects_per_pass)
+            ]
+            logits4, token = (torch.cat(part) for part in zip(*parts))
+        full = F.interpolate(
+            logits4.unflatten(0, (clips, objects))[:, :, 0], scale_factor=4, mode="bilinear", align_corners=False
         )
-        if update_token:
-            token = self.convmae.update_token(self.decoder.fuse(decoded), token, attention)
-        logits4 = decoded.logits.float().unflatten(0, (clips, objects))[:, :, 0]
-        full = F.interpolate(logits4, scale_factor=4, mode="bilinear", align_corners=False)
         object_prob = torch.sigmoid(full)
         if selector is not None:
             object_prob = object_prob * selector[:, :, None, None]
         logits, prob = soft_aggregate(object_prob)
         return SegmentOutput(object_prob, logits, prob, token[:, 0].unflatten(0, (clips, objects)))
+
+    def _segment_rows(
+        self, features: FrameFeatures, memory: MemoryView, token: Tensor, attention: AttentionConfig, update: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return (stride-4 logits (N, 1, H/4, W/4) float32, tokens (N, 1, C)) of these rows."""
+        f16 = self.convmae.read(features, memory, attention)
+        enhanced = self.convmae.enhance(f16, token, features.grid)
+        decoded = self.decoder(
+            _to_map(f16, features.grid), _to_map(enhanced, features.grid), features.f8, features.f4
+        )
+        if update:
+            token = self.convmae.update_token(self.decoder.fuse(decoded), token, attention)
+        return decoded.logits.float(), token
 
     def memorize(
         self,
@@ -100,21 +116,33 @@ class JointFormer(nn.Module):
         masks: Tensor,
         tokens: Tensor,
         *,
+        others: Tensor | None = None,
         attention: AttentionConfig = DENSE,
         update_token: bool = True,
     ) -> tuple[MemoryFrame, Tensor]:
         """Return (what later frames read of this frame, updated tokens (B, N, C)).
 
-        frame: (B, 3, H, W) normalised. masks: (B, N, H, W) in [0, 1], soft ones included. tokens: (B, N, C). Without
+        frame: (B, 3, H, W) normalised. masks: (B, N, H, W) in [0, 1], soft ones included. others: (B, N, H, W), for
+        each object the sum of the other objects' masks (default: of the masks given here). tokens: (B, N, C). Without
         update_token the tokens take no part and come back unchanged.
         """
         clips, objects = masks.shape[:2]
-        others = masks.sum(dim=1, keepdim=True) - masks if objects > 1 else torch.zeros_like(masks)
+        if others is None:
+            others = sum_of_others(masks)
         rgb = frame[:, None].expand(-1, objects, -1, -1, -1)
         rows = torch.cat([rgb, torch.stack([masks, others], dim=2).to(rgb)], dim=2).flatten(0, 1)
         token = tokens.flatten(0, 1)[:, None].to(self.dtype) if update_token else None
         memory, token = self.convmae.write(_image(rows, self.dtype), token, attention)
         return memory, tokens if token is None else token[:, 0].unflatten(0, (clips, objects))
+
+
+def sum_of_others(masks: Tensor) -> Tensor:
+    """Return for each object the sum of the other objects' masks (B, N, H, W); exactly zero for a lone object."""
+    return masks.sum(dim=1, keepdim=True) - masks if masks.shape[1] > 1 else torch.zeros_like(masks)
+
+
+def _passes(objects: int, per_pass: int) -> list[tuple[int, int]]:
+    return [(a, min(a + per_pass, objects)) for a in range(0, objects, per_pass)]
 
 
 def _image(x: Tensor, dtype: torch.dtype) -> Tensor:

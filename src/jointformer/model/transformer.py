@@ -55,6 +55,19 @@ class MemoryView:
             layers.append((LayerMemory(0, rows, k, v),))
         return cls(tuple(layers), rows)
 
+    def slice_rows(self, start: int, stop: int) -> MemoryView:
+        """Return the view of rows [start, stop) alone, renumbered from 0."""
+        layers = []
+        for groups in self.layers:
+            kept = []
+            for g in groups:
+                a, b = max(start, g.start), min(stop, g.stop)
+                if a < b:
+                    own = slice(a - g.start, b - g.start)
+                    kept.append(LayerMemory(a - start, b - start, g.keys[own], g.values[own]))
+            layers.append(tuple(kept))
+        return MemoryView(tuple(layers), stop - start)
+
 
 class JointTransformer(nn.Module):
     """The published network's `convmae` part (paper, section 3): embeddings, conv blocks, joint and token blocks."""

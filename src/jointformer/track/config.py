@@ -1,0 +1,56 @@
+"""The tracker's settings, validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+from ..model.attention import AttentionConfig
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """How a video is tracked (inference.md). Defaults are eval.py's.
+
+    max_memory_frames: memory frames kept per object, the first one included, the temporary (last) one not counted;
+    0 is unbounded. memory_every: a frame becomes memory at least that often. include_last: every other frame becomes
+    the temporary memory. topk, topk_range, topk_blocks, token_topk: AttentionConfig's; topk None reads densely.
+    size: the shorter side the network sees, in pixels; negative keeps the frame's own. objects_per_pass: objects that
+    go through the network together (None: all at once), which bounds the working memory.
+
+    Raises ConfigError naming the field.
+    """
+
+    max_memory_frames: int = 5
+    memory_every: int = 5
+    include_last: bool = True
+    topk: int | None = 30
+    topk_range: str = "all_frames"
+    topk_blocks: str = "all_blocks"
+    token_topk: bool = False
+    size: int = 480
+    objects_per_pass: int | None = None
+
+    def __post_init__(self) -> None:
+        self._check_int("max_memory_frames", 0, "0 (unbounded) or more")
+        self._check_int("memory_every", 1, "1 or more")
+        if not isinstance(self.size, int) or 0 <= self.size < 16 or self.size > 8192:
+            raise ConfigError("size", expected="16 to 8192 pixels, or -1 for the frame's own size", got=self.size)
+        if self.objects_per_pass is not None:
+            self._check_int("objects_per_pass", 1, "1 or more, or None for all")
+        _ = self.attention  # validates its own fields
+
+    def _check_int(self, field: str, least: int, expected: str) -> None:
+        value = getattr(self, field)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(field, expected=expected, got=value)
+
+    @property
+    def attention(self) -> AttentionConfig:
+        """The network's part of these settings."""
+        return AttentionConfig(self.topk, self.topk_range, self.topk_blocks, self.token_topk)
+
+    @property
+    def keeps_temporary(self) -> bool:
+        """Whether a temporary memory frame can exist: the last frame, or with one memory frame the newest."""
+        return self.include_last or self.max_memory_frames == 1

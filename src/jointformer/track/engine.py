@@ -1,0 +1,170 @@
+"""The frame loop's one step on tensors: what is segmented, what becomes memory, in which order (inference.md)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..model.network import JointFormer, sum_of_others
+from ..model.transformer import MemoryFrame
+from ..ops.aggregation import soft_aggregate
+from ..ops.padding import pad, padding_to_multiple, unpad
+from .config import TrackerConfig
+from .memory_bank import MemoryBank
+
+
+class Engine:
+    """All that a video leaves behind between frames: each object's memory and token, and the step count.
+
+    Works on normalised tensors at network size; objects are rows, numbered in order of appearance. `Tracker` adds
+    pictures, sizes and object ids.
+    """
+
+    def __init__(self, model: JointFormer, config: TrackerConfig) -> None:
+        self.model = model
+        self.config = config
+        self.bank: MemoryBank | None = None
+        self.tokens = model.initial_tokens(1, 0)
+        self._steps = 0
+        self._last_memory_step = 0
+
+    @property
+    def rows(self) -> int:
+        """The number of objects."""
+        return self.tokens.shape[1]
+
+    def remove(self, row: int) -> None:
+        """Forget an object; the rows behind it move up."""
+        assert self.bank is not None
+        self.bank.remove_row(row)
+        self.tokens = torch.cat([self.tokens[:, :row], self.tokens[:, row + 1 :]], dim=1)
+
+    @torch.inference_mode()
+    def step(
+        self,
+        frame: Tensor,
+        *,
+        corrections: dict[int, Tensor] | None = None,
+        new_masks: Tensor | None = None,
+        last: bool = False,
+    ) -> Tensor:
+        """Return the aggregated probabilities (N+1, H, W) of the next frame, background first, new objects at the end.
+
+        frame: (3, H, W) normalised. corrections: {row: (H, W) mask} for known objects. new_masks: (n, H, W) one-hot
+        masks of new objects. last: nothing follows, so nothing is memorised.
+        """
+        corrections = corrections or {}
+        given = new_masks is not None and len(new_masks) > 0
+        is_memory = not last and (
+            given or bool(corrections) or self._steps - self._last_memory_step >= self.config.memory_every
+        )
+        padding = padding_to_multiple(frame.shape[1], frame.shape[2])
+        x = pad(frame, padding)[None]
+        old = self.rows
+        prob = self._segment(x, update_token=not last) if old else x.new_zeros((1, *x.shape[2:]))
+        if given or corrections:
+            added = pad(new_masks.to(x), padding) if new_masks is not None else x.new_zeros((0, *x.shape[2:]))
+            corrected = {row: pad(mask.to(x), padding) for row, mask in corrections.items()}
+            prob = _merge_given(prob[1:], corrected, added)
+        if not last and (is_memory or self.config.include_last):
+            self._memorize(x, prob[1:], old, corrections, is_memory)
+        if is_memory:
+            self._last_memory_step = self._steps
+        self._steps += 1
+        return unpad(prob, padding)
+
+    @torch.inference_mode()
+    def add_memory(self, frame: Tensor, masks: Tensor, rows: list[int]) -> None:
+        """Give known objects one more pinned memory frame out of turn; tokens and the step count stay.
+
+        frame: (3, H, W). masks: (len(rows), H, W), the objects' masks there.
+        """
+        assert self.bank is not None
+        padding = padding_to_multiple(frame.shape[1], frame.shape[2])
+        memory, _ = self.model.memorize(
+            pad(frame, padding)[None],
+            pad(masks.to(frame), padding)[None],
+            self.tokens[:, rows],
+            attention=self.config.attention,
+        )
+        for source, row in enumerate(rows):
+            self.bank.append(memory, range(row, row + 1), first_source=source, pinned=(row,))
+
+    def _segment(self, x: Tensor, update_token: bool) -> Tensor:
+        assert self.bank is not None
+        out = self.model.segment(
+            self.model.encode_frame(x),
+            self.bank.view(),
+            self.tokens,
+            attention=self.config.attention,
+            update_token=update_token,
+            objects_per_pass=self.config.objects_per_pass,
+        )
+        self.tokens = out.tokens
+        return out.prob[0]
+
+    def _memorize(
+        self, x: Tensor, masks: Tensor, old: int, corrections: dict[int, Tensor], is_memory: bool
+    ) -> None:
+        """Encode the frame for every object and file it: new objects' first memory, old objects' newest or temporary."""
+        new = len(masks) - old
+        if self.bank is None:
+            self.bank = self._build_bank(x)
+        if new:
+            self.bank.add_rows(new)
+            self.tokens = torch.cat([self.tokens, self.model.initial_tokens(1, new).to(self.tokens)], dim=1)
+        others = sum_of_others(masks[None])[0]
+        per_pass = self.config.objects_per_pass or len(masks)
+        tokens = []
+        for a in range(0, len(masks), per_pass):
+            b = min(a + per_pass, len(masks))
+            memory, token = self.model.memorize(
+                x,
+                masks[None, a:b],
+                self.tokens[:, a:b],
+                others=others[None, a:b],
+                attention=self.config.attention,
+            )
+            tokens.append(token)
+            self._file(memory, a, b, old, corrections, is_memory)
+        self.tokens = torch.cat(tokens, dim=1)
+
+    def _file(
+        self, memory: MemoryFrame, a: int, b: int, old: int, corrections: dict[int, Tensor], is_memory: bool
+    ) -> None:
+        """File rows [a, b) of a memorised frame by the published rules, and corrections where they outlast it."""
+        assert self.bank is not None
+        seen, fresh = range(a, min(b, old)), range(max(a, old), b)
+        if is_memory and self.config.max_memory_frames != 1:
+            self.bank.append(memory, seen, pinned=corrections)
+        else:
+            self.bank.set_temporary(memory, seen)
+        if self.config.max_memory_frames == 1:
+            for row in (row for row in seen if row in corrections):
+                self.bank.set_first(memory, row, row - a)
+        self.bank.append(memory, fresh, first_source=max(a, old) - a)
+
+    def _build_bank(self, x: Tensor) -> MemoryBank:
+        tokens = (x.shape[2] // 16) * (x.shape[3] // 16)
+        return MemoryBank(
+            self.model.config,
+            tokens,
+            self.config.max_memory_frames,
+            temporary=self.config.keeps_temporary,
+            device=self.model.device,
+            dtype=self.model.dtype,
+        )
+
+
+def _merge_given(prob: Tensor, corrections: dict[int, Tensor], added: Tensor) -> Tensor:
+    """Return the aggregation (N+n+1, H, W) of old objects' probabilities with the masks given in this frame.
+
+    Old objects are silenced wherever any given mask is set, corrected ones are replaced, new ones come behind.
+    """
+    prob = prob.clone()
+    for mask in (*corrections.values(), *added):
+        prob[:, mask > 0.5] = 0
+    for row, mask in corrections.items():
+        prob[row] = mask
+    return soft_aggregate(torch.cat([prob, added]))[1]
+

@@ -1,0 +1,93 @@
+"""Frames and masks as callers have them, to what the network takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import DataError
+from ..ops.label_maps import check_label_map, object_ids
+from ..ops.resize import network_size, resize_bilinear, resize_label_map
+from ..types import LabelMap
+
+#: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) of RGB in [0, 1].
+FrameLike: TypeAlias = "np.ndarray[Any, Any] | Image.Image | Tensor"
+#: A label map (H, W), or {object id: (H, W) mask of bools or 0/1}.
+MasksLike: TypeAlias = "np.ndarray[Any, Any] | Tensor | Image.Image | Mapping[int, np.ndarray[Any, Any] | Tensor]"
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def frame_size(frame: FrameLike) -> tuple[int, int]:
+    """Return (H, W) of a frame; DataError for anything that is none."""
+    if isinstance(frame, Image.Image):
+        return frame.height, frame.width
+    if isinstance(frame, Tensor):
+        if frame.ndim == 3 and frame.shape[0] == 3 and frame.is_floating_point() and frame.numel():
+            return int(frame.shape[1]), int(frame.shape[2])
+        got = f"a {frame.dtype} tensor of shape {tuple(frame.shape)}"
+    elif isinstance(frame, np.ndarray):
+        if frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8 and frame.size:
+            return int(frame.shape[0]), int(frame.shape[1])
+        got = f"a {frame.dtype} array of shape {frame.shape}"
+    else:
+        got = type(frame).__name__
+    raise DataError(
+        "not a frame", expected="a uint8 array (H, W, 3), a PIL image or a float tensor (3, H, W) in [0, 1]", got=got
+    )
+
+
+def prepare_frame(frame: FrameLike, size: int, device: torch.device) -> Tensor:
+    """Return the (3, h, w) float32 frame, normalised by ImageNet's mean and std, then resized, on the device."""
+    if isinstance(frame, Image.Image):
+        frame = np.asarray(frame.convert("RGB"))
+    if isinstance(frame, np.ndarray):
+        # A copy: arrays from decoders are often read-only, which torch warns about, and inputs are never written to.
+        x = torch.from_numpy(np.ascontiguousarray(frame).copy()).to(device).permute(2, 0, 1).float() / 255
+    else:
+        x = frame.to(device=device, dtype=torch.float32)
+    mean = torch.tensor(MEAN, device=device)[:, None, None]
+    std = torch.tensor(STD, device=device)[:, None, None]
+    x = (x - mean) / std
+    return resize_bilinear(x[None], *network_size(x.shape[1], x.shape[2], size))[0]
+
+
+def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, LabelMap]:
+    """Return {object id: (H, W) bool mask} in ascending order of ids, of masks in any accepted form.
+
+    A label map names the objects that occur in it; a mapping may name an object with an empty mask. Raises DataError
+    for another size than the frame's, ids below 1, or a label map without any object.
+    """
+    if isinstance(masks, Mapping):
+        result = {}
+        for key, mask in sorted(masks.items()):
+            if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 1 <= key <= 2**31:
+                raise DataError("object id", expected="an integer of 1 or above", got=repr(key))
+            array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+            if array.dtype.kind == "f":
+                array = array > 0.5
+            check_label_map(array, height, width, f"mask of object {key}")
+            result[int(key)] = array > 0
+        if not result:
+            raise DataError("masks name no object", expected="at least one {id: mask}", got="an empty mapping")
+        return result
+    label_map = masks.detach().cpu().numpy() if isinstance(masks, Tensor) else np.asarray(masks)
+    check_label_map(label_map, height, width, "label map")
+    ids = object_ids(label_map)
+    if not ids:
+        raise DataError(
+            "mask names no object", expected="at least one pixel above 0", got="an empty label map", hint="draw an object"
+        )
+    return {i: label_map == i for i in ids}
+
+
+def prepare_masks(masks: list[LabelMap], height: int, width: int, device: torch.device) -> Tensor:
+    """Return float32 masks (n, height, width) of 0 and 1, resized by nearest neighbour, on the device."""
+    resized = [resize_label_map(mask, height, width) for mask in masks]
+    return torch.from_numpy(np.stack(resized).astype(np.float32)).to(device)

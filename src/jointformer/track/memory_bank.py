@@ -1,0 +1,150 @@
+"""The memory bank: a key/value cache per joint block and object, allocated once, written in place, read as views."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..model.config import ModelConfig
+from ..model.joint_block import LayerMemory
+from ..model.transformer import MemoryFrame, MemoryView
+
+
+@dataclass
+class _Row:
+    """What one object's row of the bank holds.
+
+    places: where each memory frame lies, oldest first, the object's first frame at index 0. pinned: those that are
+    given up last (frames with a mask from the user).
+    """
+
+    places: list[int] = field(default_factory=list)
+    pinned: set[int] = field(default_factory=set)
+    has_temporary: bool = False
+
+
+class MemoryBank:
+    """Keys and values of each object's memory frames.
+
+    One row per object; a row has room for the temporary memory (place 0) and `capacity` memory frames behind it, so
+    that what is in use is one contiguous view. With capacity 0 the rows grow as needed (unbounded memory).
+    """
+
+    def __init__(
+        self, config: ModelConfig, tokens: int, capacity: int, *, temporary: bool, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._config = config
+        self._tokens = tokens
+        self._capacity = capacity
+        self._offset = 1 if temporary else 0
+        self._room = self._offset + (capacity or 4)
+        self._rows: list[_Row] = []
+        shape = (0, config.heads, self._room * tokens, config.head_width)
+        self._keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.layers)]
+        self._values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.layers)]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated for keys and values."""
+        return sum(t.numel() * t.element_size() for t in (*self._keys, *self._values))
+
+    @staticmethod
+    def bytes_per_object(config: ModelConfig, tokens: int, frames: int, itemsize: int) -> int:
+        """Return what one object's row takes with `frames` places (the temporary one included)."""
+        return 2 * config.layers * config.token_width * tokens * frames * itemsize
+
+    def frames(self, row: int) -> int:
+        """Return the number of memory frames of a row, the temporary one not counted."""
+        return len(self._rows[row].places)
+
+    def add_rows(self, count: int) -> None:
+        """Add empty rows; the existing ones keep their contents."""
+        self._reallocate(rows=len(self._rows) + count, room=self._room)
+        self._rows += [_Row() for _ in range(count)]
+
+    def remove_row(self, row: int) -> None:
+        """Drop a row; the rows behind it move up."""
+        keep = [i for i in range(len(self._rows)) if i != row]
+        for tensors in (self._keys, self._values):
+            for layer, tensor in enumerate(tensors):
+                tensors[layer] = tensor[keep]
+        del self._rows[row]
+
+    def append(
+        self, memory: MemoryFrame, rows: range, *, first_source: int = 0, pinned: Collection[int] = ()
+    ) -> None:
+        """Make a frame the newest memory frame of these rows; a full row gives up its oldest unpinned one but the first.
+
+        memory: (n, A, P, D) per layer; row rows[i] takes its entry first_source + i. pinned: rows that keep it longest.
+        """
+        for source, row in enumerate(rows, first_source):
+            place = self._place_for(self._rows[row])
+            self._write(memory, source, row, self._offset + place)
+            self._rows[row].places.append(place)
+            if row in pinned:
+                self._rows[row].pinned.add(place)
+
+    def set_first(self, memory: MemoryFrame, row: int, source: int) -> None:
+        """Make a frame the first memory frame of a row in place of the old one, and forget its temporary memory."""
+        self._write(memory, source, row, self._offset + self._rows[row].places[0])
+        self._rows[row].has_temporary = False
+
+    def set_temporary(self, memory: MemoryFrame, rows: range) -> None:
+        """Make a frame the temporary memory of these rows (entries 0… of `memory`)."""
+        for source, row in enumerate(rows):
+            self._write(memory, source, row, 0)
+            self._rows[row].has_temporary = True
+
+    def view(self) -> MemoryView:
+        """Return what each row holds, grouped where neighbouring rows are equally full. No copy is made."""
+        spans = [self._span(row) for row in self._rows]
+        groups: list[tuple[int, int]] = []
+        for i, span in enumerate(spans):
+            if groups and spans[groups[-1][0]] == span:
+                groups[-1] = (groups[-1][0], i + 1)
+            else:
+                groups.append((i, i + 1))
+        layers = []
+        for keys, values in zip(self._keys, self._values):
+            layer = []
+            for a, b in groups:
+                start, stop = spans[a]
+                layer.append(LayerMemory(a, b, keys[a:b, :, start:stop], values[a:b, :, start:stop]))
+            layers.append(tuple(layer))
+        return MemoryView(tuple(layers), len(self._rows))
+
+    def _span(self, row: _Row) -> tuple[int, int]:
+        start = 0 if row.has_temporary else self._offset
+        return start * self._tokens, (self._offset + len(row.places)) * self._tokens
+
+    def _place_for(self, row: _Row) -> int:
+        """Return where a row's next memory frame goes, having forgotten the one it replaces."""
+        count = len(row.places)
+        if not self._capacity and self._offset + count == self._room:
+            self._reallocate(rows=len(self._rows), room=self._room * 2)
+        if not self._capacity or count < self._capacity:
+            return count
+        index = next((i for i in range(1, count) if row.places[i] not in row.pinned), min(1, count - 1))
+        place = row.places.pop(index)
+        row.pinned.discard(place)
+        return place
+
+    def _write(self, memory: MemoryFrame, source: int, row: int, place: int) -> None:
+        span = slice(place * self._tokens, (place + 1) * self._tokens)
+        for bank, new in ((self._keys, memory.keys), (self._values, memory.values)):
+            for target, layer in zip(bank, new):
+                target[row, :, span].copy_(layer[source])
+
+    def _reallocate(self, rows: int, room: int) -> None:
+        for tensors in (self._keys, self._values):
+            for layer, old in enumerate(tensors):
+                new = old.new_empty((rows, old.shape[1], room * self._tokens, old.shape[3]))
+                new[: old.shape[0], :, : old.shape[2]] = old
+                tensors[layer] = new
+        self._room = room

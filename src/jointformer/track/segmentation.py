@@ -1,0 +1,59 @@
+"""The result of one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..ops.label_maps import slots_to_label_map
+from ..ops.resize import resize_bilinear
+from ..types import FloatArray, LabelMap, Mask
+
+#: Probability maps resized together while the label map is made; bounds the memory of videos with many objects.
+_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Every object's probability in one frame.
+
+    ids: object ids in the order of prob's rows. prob: (N+1, h, w) float32 at network size, background first, on the
+    model's device. size: (H, W) of the frame.
+    """
+
+    ids: tuple[int, ...]
+    prob: Tensor
+    size: tuple[int, int]
+
+    @cached_property
+    def label_map(self) -> LabelMap:
+        """The (H, W) label map of object ids at the frame's size: bilinear resize, then the most probable row."""
+        best, slots = None, None
+        for start in range(0, len(self.prob), _CHUNK):
+            maps = resize_bilinear(self.prob[None, start : start + _CHUNK], *self.size)[0]
+            value, index = maps.max(dim=0)
+            index = index.to(torch.int32) + start
+            if best is None or slots is None:
+                best, slots = value, index
+            else:
+                slots = torch.where(value > best, index, slots)
+                best = torch.maximum(value, best)
+        assert slots is not None
+        return slots_to_label_map(slots.cpu().numpy(), list(self.ids))
+
+    @cached_property
+    def masks(self) -> dict[int, Mask]:
+        """{object id: (H, W) bool mask}."""
+        return {i: self.label_map == i for i in self.ids}
+
+    def object_prob(self, object_id: int) -> FloatArray:
+        """Return one object's (H, W) float32 probability at the frame's size; KeyError for an id it does not hold."""
+        if object_id not in self.ids:
+            raise KeyError(object_id)
+        row = self.ids.index(object_id) + 1
+        resized = resize_bilinear(self.prob[None, row : row + 1], *self.size)[0, 0]
+        return np.asarray(resized.cpu().numpy(), dtype=np.float32)

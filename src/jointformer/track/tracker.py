@@ -1,0 +1,112 @@
+"""The tracker: one frame in, one segmentation out."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import DataError
+from ..model.network import JointFormer
+from ..ops.resize import network_size
+from ..types import LabelMap
+from .config import TrackerConfig
+from .engine import Engine
+from .frames import FrameLike, MasksLike, frame_size, prepare_frame, prepare_masks, read_masks
+from .segmentation import Segmentation
+
+
+class Tracker:
+    """Labels a video frame by frame, remembering each object's looks in a memory of bounded size.
+
+    Objects may appear at any step, may be removed, and a mask given for a known object corrects it. The only mutable
+    state of the library is here and below; inference mode is the tracker's own business.
+
+        tracker = Tracker(load_model("tiny"))
+        first = tracker.step(frames[0], masks=label_map)
+        for frame in frames[1:]:
+            labels = tracker.step(frame).label_map
+    """
+
+    def __init__(self, model: JointFormer, config: TrackerConfig | None = None) -> None:
+        self.model = model
+        self.config = config or TrackerConfig()
+        self._engine = Engine(model, self.config)
+        self._ids: list[int] = []
+        self._size: tuple[int, int] | None = None
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Ids of the objects being tracked, in order of appearance."""
+        return tuple(self._ids)
+
+    @property
+    def memory_nbytes(self) -> int:
+        """Bytes that the memory bank has allocated."""
+        return 0 if self._engine.bank is None else self._engine.bank.nbytes
+
+    def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+        """Return the segmentation of the video's next frame.
+
+        frame: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) in [0, 1]; all frames of a video have one
+        size. masks: objects that appear in this frame, and corrections of known ones, as a label map (H, W) or
+        {id: mask}; void must be resolved before (data.masks does). last: no frame follows, which saves the work of
+        remembering this one.
+
+        Before the first mask there is nothing to track: the result has no objects and the frame is not counted.
+        Raises DataError for a frame that is none, another size than before, or unusable masks; nothing has changed then.
+        """
+        size = frame_size(frame)
+        if self._size is not None and size != self._size:
+            raise DataError(
+                "frame size changed within the video",
+                expected=f"{self._size[1]}×{self._size[0]}",
+                got=f"{size[1]}×{size[0]}",
+                hint="use a new Tracker for another video, or resize the frames",
+            )
+        given = {} if masks is None else read_masks(masks, *size)
+        added = {i: mask for i, mask in given.items() if i not in self._ids}
+        for i, mask in added.items():
+            if not mask.any():
+                raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
+        h, w = network_size(*size, self.config.size)
+        if not self._ids and not added:
+            return Segmentation((), torch.ones((1, h, w), device=self.model.device), size)
+        prob = self._engine.step(
+            prepare_frame(frame, self.config.size, self.model.device),
+            corrections={
+                self._ids.index(i): self._resized([mask], h, w)[0] for i, mask in given.items() if i in self._ids
+            },
+            new_masks=self._resized(list(added.values()), h, w) if added else None,
+            last=last,
+        )
+        self._size = size
+        self._ids += added
+        return Segmentation(tuple(self._ids), prob, size)
+
+    def add_memory(self, frame: FrameLike, masks: MasksLike) -> None:
+        """Remember known objects' looks in a frame from elsewhere in the video, without stepping.
+
+        The frame is kept longest of all memory frames but the first. Raises DataError for objects not yet tracked.
+        """
+        size = frame_size(frame)
+        given = read_masks(masks, *size)
+        unknown = [i for i in given if i not in self._ids]
+        if unknown or size != self._size:
+            what = f"objects {unknown} are not tracked yet" if unknown else "frame size differs from the video's"
+            raise DataError(what, expected=f"ids of {self._ids} in frames of {self._size}", hint="step with them first")
+        h, w = network_size(*size, self.config.size)
+        self._engine.add_memory(
+            prepare_frame(frame, self.config.size, self.model.device),
+            self._resized(list(given.values()), h, w),
+            [self._ids.index(i) for i in given],
+        )
+
+    def remove_object(self, object_id: int) -> None:
+        """Stop tracking an object; its id may be used again later. Raises DataError for an id that is not tracked."""
+        if object_id not in self._ids:
+            raise DataError(f"object {object_id} is not tracked", expected=f"one of {self._ids}")
+        row = self._ids.index(object_id)
+        self._engine.remove(row)
+        del self._ids[row]
+
+    def _resized(self, masks: list[LabelMap], h: int, w: int) -> torch.Tensor:
+        return prepare_masks(masks, h, w, self.model.device)
