@@ -55,16 +55,18 @@ def parse_png_header(data: bytes, where: str = "PNG data") -> PngHeader:
 def read_index_png(source: PngSource, where: str | None = None) -> UInt8Array:
     """The (H, W) uint8 labels of a palette or grey PNG, exactly as stored; a palette's colours are ignored.
 
-    ``source`` is a path, the file's bytes or an open binary file; ``where`` names it in messages. Raises DataError
-    for a missing, truncated or damaged file and for pictures that hold colours instead of labels (RGB, alpha,
-    16 bit).
+    ``source`` is a path, the file's bytes or an open binary file; ``where`` names it in messages. Raises
+    DataError for a missing, truncated or damaged file and for pictures that hold colours instead of labels
+    (RGB, alpha, 16 bit).
     """
     name = where or (str(source) if isinstance(source, str | Path) else "PNG data")
     data = _read_bytes(source, name)
     header = parse_png_header(data, name)
     if not header.is_index:
         kind = f"{header.kind}, {header.bit_depth} bit"
-        raise DataError("a mask must hold labels", where=name, expected="a palette or grey PNG of 8 bits", got=kind)
+        raise DataError(
+            "a mask must hold labels", where=name, expected="a palette or grey PNG of 8 bits", got=kind
+        )
     labels = _unfiltered(data, header)
     return _decode(data, name) if labels is None else labels
 
@@ -81,9 +83,9 @@ def _read_bytes(source: PngSource, name: str) -> bytes:
 def _unfiltered(data: bytes, header: PngHeader) -> UInt8Array | None:
     """The labels of a palette PNG whose rows are stored as they are (filter 0); None for all others.
 
-    Mask writers (Pillow's among them) store palette pictures this way; inflating them without an image library
-    takes less than half the time. Grey pictures usually are filtered and not worth the attempt. Damaged files
-    also give None, so that one place words the message.
+    Mask writers (Pillow's among them) store palette pictures this way; inflating them without an image
+    library takes less than half the time. Grey pictures usually are filtered and not worth the attempt.
+    Damaged files also give None, so that one place words the message.
     """
     if header.colour_type != PALETTE or header.bit_depth != 8 or header.interlaced:
         return None

@@ -1,0 +1,124 @@
+"""Measures for plain use: update with label maps, compute when wanted, reset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from jointformer.errors import DataError
+from jointformer.metrics import statistics
+from jointformer.metrics.pairs import mask_of, region_and_boundary
+from jointformer.types import LabelMap
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean, recall and decay of one measure over frames; NaN without frames."""
+
+    mean: float
+    recall: float
+    decay: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Statistics:
+        return cls(statistics.mean(values), statistics.recall(values), statistics.decay(values))
+
+
+class _PerObject:
+    """The values of some objects over the frames shown so far."""
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self.ids = tuple(ids)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        self.values: dict[int, list[float]] = {object_id: [] for object_id in self.ids}
+
+    def update(self, prediction: LabelMap, truth: LabelMap) -> None:
+        """Take in one frame: two (H, W) integer label maps; DataError when their shapes differ."""
+        _same_shape(prediction, truth)
+        for object_id in self.ids:
+            mask, true = _mask(prediction, object_id), _mask(truth, object_id)
+            self.values[object_id].append(self._value(mask, true))
+
+    def compute(self) -> dict[int, Statistics]:
+        """Mean, recall and decay of each object."""
+        return {object_id: Statistics.of(values) for object_id, values in self.values.items()}
+
+    def _value(self, prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> float:
+        raise NotImplementedError
+
+
+class RegionSimilarity(_PerObject):
+    """J of each object: intersection over union, 1 where both masks are empty."""
+
+    def _value(self, prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> float:
+        return region_and_boundary(prediction, truth, with_boundary=False)[0]
+
+
+class BoundaryAccuracy(_PerObject):
+    """F of each object: contours compared within 0.008 of the picture's diagonal."""
+
+    def _value(self, prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> float:
+        return region_and_boundary(prediction, truth)[1]
+
+
+@dataclass(frozen=True)
+class JF:
+    """Mean J and F of each object over frames, and their means over objects (fractions)."""
+
+    per_object: dict[int, tuple[float, float]]
+
+    @property
+    def j(self) -> float:
+        return statistics.mean([j for j, _ in self.per_object.values()])
+
+    @property
+    def f(self) -> float:
+        return statistics.mean([f for _, f in self.per_object.values()])
+
+    @property
+    def jf(self) -> float:
+        """J&F, the mean of both."""
+        return (self.j + self.f) / 2
+
+
+def jf(predictions: Iterable[LabelMap], truths: Iterable[LabelMap], ids: Iterable[int]) -> JF:
+    """Mean J and F of each of ``ids`` over pairs of (H, W) integer label maps, taken one at a time.
+
+    All given frames count: leave out the first one (whose mask was given) before the call where a protocol
+    does. Raises DataError when a pair's shapes differ or one side ends before the other.
+    """
+    objects = tuple(ids)
+    sums = {object_id: [0.0, 0.0] for object_id in objects}
+    frames = 0
+    pairs = iter(truths)
+    for prediction in predictions:
+        truth = next(pairs, None)
+        if truth is None:
+            raise DataError("fewer annotations than predictions", expected=f"more than {frames} label maps")
+        _same_shape(prediction, truth)
+        frames += 1
+        for object_id in objects:
+            j, f = region_and_boundary(_mask(prediction, object_id), _mask(truth, object_id))
+            sums[object_id][0] += j
+            sums[object_id][1] += f
+    if next(pairs, None) is not None:
+        raise DataError("fewer predictions than annotations", expected=f"more than {frames} label maps")
+    return JF(
+        {key: (j / frames, f / frames) if frames else (math.nan, math.nan) for key, (j, f) in sums.items()}
+    )
+
+
+def _mask(labels: LabelMap, object_id: int) -> npt.NDArray[np.uint8]:
+    return mask_of(labels, object_id)  # type: ignore[arg-type]
+
+
+def _same_shape(prediction: LabelMap, truth: LabelMap) -> None:
+    if prediction.shape != truth.shape or truth.ndim != 2:
+        raise DataError("label maps of different shapes", expected=truth.shape, got=prediction.shape)
