@@ -10,6 +10,8 @@ from jointformer.errors import DataError
 
 #: Frame names of LVOS have 8 digits, so no honest number is larger.
 _LARGEST_NUMBER = 99_999_999
+#: Ten hours at 30 frames/s; a longer list is a damaged file, and would fill the memory.
+_MOST_FRAMES = 1_080_000
 
 
 def load_json(path: str | Path) -> Any:
@@ -27,7 +29,7 @@ def load_json(path: str | Path) -> Any:
 
 
 def youtube_frames(path: str | Path) -> dict[str, list[str]]:
-    """Video -> names of the frames that some object of YouTube-VOS's meta.json lists. Raises ``DataError``."""
+    """Video -> names of the frames that its objects list in YouTube-VOS's meta.json. Raises ``DataError``."""
     frames: dict[str, list[str]] = {}
     for video, objects in _videos(path):
         names: set[str] = set()
@@ -39,7 +41,7 @@ def youtube_frames(path: str | Path) -> dict[str, list[str]]:
 
 
 def lvos_frames(path: str | Path) -> dict[str, list[str]]:
-    """Video -> every 5th 8-digit frame name from the smallest to the largest number in its objects' frame_range.
+    """Video -> every 5th 8-digit frame name from the first to the last number in its objects' frame_range.
 
     The numbers may be strings; all of ``start`` and ``end`` of all objects count. Raises :class:`DataError`.
     """
@@ -49,17 +51,20 @@ def lvos_frames(path: str | Path) -> dict[str, list[str]]:
         for label, entry in objects.items():
             at = f"videos.{video}.objects.{label}"
             frame_range = _get(entry, "frame_range", dict, path, at)
-            numbers += [
-                _number(frame_range.get(key), path, f"{at}.frame_range.{key}") for key in ("start", "end")
-            ]
+            numbers += [_number(frame_range.get(key), path, f"{at}.frame_range.{key}") for key in ("start", "end")]
         if not numbers:
             raise DataError(f"videos.{video} has no objects", where=path)
+        if max(numbers) - min(numbers) > 5 * _MOST_FRAMES:
+            raise DataError(f"videos.{video} spans {max(numbers) - min(numbers)} frames", where=path)
         frames[video] = [f"{number:08d}" for number in range(min(numbers), max(numbers) + 1, 5)]
     return frames
 
 
 def burst_frames(path: str | Path) -> dict[str, list[str]]:
-    """Video ``<dataset>_-_<seq_name>`` -> names of its annotated frames, of BURST's json. Raises ``DataError``."""
+    """Video ``<dataset>_-_<seq_name>`` -> names of its annotated frames in BURST's json.
+
+    Raises :class:`DataError` for a file of another form.
+    """
     frames: dict[str, list[str]] = {}
     sequences = _get(load_json(path), "sequences", list, path, "the file")
     for k, sequence in enumerate(sequences):
@@ -85,13 +90,11 @@ def _get(value: Any, key: str, kind: type, path: str | Path, at: str) -> Any:
     if not isinstance(value, dict) or key not in value:
         raise DataError(f"{at} has no {key!r}", where=path, hint="is this the benchmark's own json file?")
     if not isinstance(value[key], kind):
-        raise DataError(
-            f"{at}.{key} is of the wrong kind", where=path, expected=_KINDS[kind], got=_short(value[key])
-        )
+        raise DataError(f"{at}.{key} is of the wrong kind", where=path, expected=_KINDS[kind], got=_short(value[key]))
     return value[key]
 
 
-_KINDS = {dict: "an object", list: "a list", str: "a text"}
+_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 
 
 def _text(value: Any, path: str | Path, at: str, *, slashes: bool = False) -> str:

@@ -1,0 +1,255 @@
+"""A benchmark's tree on disk -> checked videos; whatever is wrong is found here, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from jointformer.data.benchmark_rows import Benchmark
+from jointformer.data.frames import list_pictures, list_subfolders, picture_size
+from jointformer.data.masks import (
+    MASK_SUFFIXES,
+    ColourTable,
+    is_colour_mask,
+    object_ids,
+    read_mask_file,
+    resolve_void,
+)
+from jointformer.data.metas import burst_frames, is_plain_name, lvos_frames, youtube_frames
+from jointformer.data.sources import VideoSource
+from jointformer.errors import DataError
+
+_META_READERS = {"youtube": youtube_frames, "lvos": lvos_frames, "burst": burst_frames}
+
+
+def open_tree(row: Benchmark, root: Path, *, save_all: bool = False) -> tuple[VideoSource, ...]:
+    """The videos of a benchmark below ``root``, in order. Raises ``DataError`` for the first thing wrong.
+
+    The error's hint counts further videos with problems and says where the data come from.
+    """
+    images = _find(row, root, row.images, "frames")
+    masks = _find(row, root, row.masks, "masks")
+    names, saved = _video_names(row, root, images)
+
+    def check(name: str) -> VideoSource | DataError:
+        try:
+            frames = None if save_all or saved is None else saved[name]
+            return _open_video(row, root, name, images / name, masks / name, frames)
+        except DataError as error:
+            return error
+
+    # Headers and first masks of thousands of files: threads hide the disk, and Pillow decodes outside the
+    # GIL.
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(check, names))
+    errors = [result for result in results if isinstance(result, DataError)]
+    if errors:
+        raise _with_hint(row, errors)
+    return tuple(result for result in results if isinstance(result, VideoSource))
+
+
+def _find(row: Benchmark, root: Path, choices: Sequence[str], what: str) -> Path:
+    """The first of the alternative folders that is there."""
+    for choice in choices:
+        if (root / choice).is_dir():
+            return root / choice
+    raise DataError(
+        f"{row.name}: no folder of {what}",
+        expected=" or ".join(str(root / choice) for choice in choices),
+        got=_what_is_there(root, choices[0]),
+        hint=_how_to_get(row, choices[0]),
+    )
+
+
+def _what_is_there(root: Path, path: str) -> str:
+    """How far a path exists, and what stands where it ends: the quickest way to see a wrong data root."""
+    there = root
+    for part in Path(path).parts:
+        if not (there / part).exists():
+            break
+        there = there / part
+    if not there.is_dir():
+        return f"{there}, which is a file"
+    held = sorted(p.name for p in there.iterdir() if not p.name.startswith("."))
+    listed = ", ".join(held[:6]) + (", ..." if len(held) > 6 else "")
+    return f"{there} with {listed}" if held else f"{there}, which is empty"
+
+
+def _how_to_get(row: Benchmark, path: str) -> str:
+    first = path.split("/")[0]
+    if row.key == "G":
+        return "frames are read from JPEGImages/<video>/, masks from Annotations/<video>/ below generic_path"
+    text = f"{row.name} comes from {row.download}; data_root must be the folder that holds {first}/"
+    if path.endswith("Annotations_first_only"):
+        text += "; this folder keeps of each object only the mask of the first frame where it appears"
+    return text
+
+
+def _with_hint(row: Benchmark, errors: list[DataError]) -> DataError:
+    first = errors[0]
+    hints = [first.hint] if first.hint else []
+    if len(errors) > 1:
+        hints.append(f"{len(errors) - 1} more videos have problems")
+    if row.download and not first.hint:
+        hints.append(f"{row.name} comes from {row.download}")
+    return DataError(
+        first.what, where=first.where, expected=first.expected, got=first.got, hint="; ".join(hints) or None
+    )
+
+
+def _video_names(row: Benchmark, root: Path, images: Path) -> tuple[list[str], dict[str, list[str]] | None]:
+    """The videos' names, and which frames of each are saved (None: all)."""
+    if row.video_list is not None:
+        return _read_list(row, root / row.video_list), None
+    folders = [path.name for path in list_subfolders(images)]
+    if not folders:
+        loose = list_pictures(images)
+        got = f"{len(loose)} pictures directly inside" if loose else "none"
+        raise DataError("no videos", where=images, expected="a folder of frames per video", got=got)
+    if not row.metas:
+        return folders, None
+    path = next((root / meta for meta in row.metas if (root / meta).is_file()), None)
+    if path is None:
+        raise DataError(
+            f"{row.name}: no file that says which frames are saved",
+            expected=" or ".join(str(root / meta) for meta in row.metas),
+            got=_what_is_there(root, row.metas[0]),
+            hint=_how_to_get(row, row.metas[0]),
+        )
+    saved = _META_READERS[row.saved](path)
+    for name in sorted(saved.keys() ^ set(folders)):
+        if name in saved:
+            raise DataError(
+                "no folder of frames for a video",
+                where=images / name,
+                hint=f"{path} names it; {_how_to_get(row, '')}",
+            )
+        raise DataError(f"the video {name} is not named here", where=path, hint=f"but {images / name} is there")
+    return folders, saved
+
+
+def _read_list(row: Benchmark, path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"{row.name}: the file that lists the videos is missing",
+            where=path,
+            hint=_how_to_get(row, str(row.video_list)),
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read as a list of videos: {error}", where=path) from error
+    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    for name in names:
+        if not is_plain_name(name):
+            raise DataError("not a video's name", where=path, expected="one folder name per line", got=repr(name[:60]))
+    if not names:
+        raise DataError("lists no videos", where=path)
+    return names
+
+
+def _open_video(
+    row: Benchmark, root: Path, name: str, images: Path, masks: Path, saved: list[str] | None
+) -> VideoSource:
+    frames = list_pictures(images)
+    if not frames:
+        raise DataError("holds no pictures", where=images, expected="the frames of a video")
+    index_of = {path.stem: index for index, path in enumerate(frames)}
+    given = _given_masks(row, masks, frames, index_of)
+    size = picture_size(frames[0])
+    output_size = size
+    if row.size_from is not None:
+        output_size = picture_size(_same_frame(root / row.size_from / name, frames[0].stem))
+    colours = ColourTable.from_files(given.values()) if any(map(is_colour_mask, given.values())) else None
+    given, lone_255 = _drop_empty(row, masks, given, colours)
+    # DAVIS in full resolution may have its masks in 480p only.
+    allowed = {output_size} if row.size_from and str(root / row.masks[-1]) == str(masks.parent) else None
+    for index, path in given.items():
+        expected = allowed or {picture_size(frames[index])}
+        got = picture_size(path)
+        if got not in expected:
+            (height, width) = next(iter(expected))
+            raise DataError(
+                "the mask has another size than its frame",
+                where=path,
+                expected=f"{width}x{height}",
+                got=f"{got[1]}x{got[0]}",
+            )
+    return VideoSource(
+        name=name,
+        frames=tuple(frames),
+        masks=given,
+        masks_read=row.masks_read,
+        frames_to_save=_indices_to_save(row, images, index_of, saved),
+        size=size,
+        output_size=output_size,
+        colours=colours,
+        lone_255_is_object=lone_255,
+    )
+
+
+def _given_masks(row: Benchmark, folder: Path, frames: list[Path], index_of: dict[str, int]) -> dict[int, Path]:
+    if not folder.is_dir():
+        raise DataError("no folder of masks for a video", where=folder, expected=f"a mask for frame {frames[0].stem}")
+    files = list_pictures(folder, MASK_SUFFIXES)
+    if not files:
+        others = len(list_pictures(folder))
+        got = f"{others} pictures of formats that cannot hold exact ids" if others else "an empty folder"
+        raise DataError("no masks for a video", where=folder, expected="PNGs of object ids", got=got)
+    if row.masks_read == "first":
+        if row.first_frame_given and files[0].stem != frames[0].stem:
+            raise DataError(
+                "no mask for the first frame",
+                where=folder,
+                expected=f"{frames[0].stem}.png",
+                got=files[0].name,
+            )
+        files = files[:1]
+    for path in files:
+        if path.stem not in index_of:
+            raise DataError(
+                "the mask belongs to no frame",
+                where=path,
+                expected=f"a name among {frames[0].stem} to {frames[-1].stem} of {frames[0].parent}",
+            )
+    return {index_of[path.stem]: path for path in files}
+
+
+def _drop_empty(
+    row: Benchmark, folder: Path, given: dict[int, Path], colours: ColourTable | None
+) -> tuple[dict[int, Path], bool]:
+    """The masks from the first one that names an object, and whether 255 is an object in this video."""
+    for index in sorted(given):
+        ids = read_mask_file(given[index], colours).ids
+        found = object_ids(resolve_void(ids))
+        if found:
+            return {i: path for i, path in given.items() if i >= index}, found == (255,)
+        if row.masks_read == "first":
+            break
+    where = given[min(given)] if len(given) == 1 else folder
+    raise DataError("the mask names no object" if len(given) == 1 else "none of the masks names an object", where=where)
+
+
+def _same_frame(folder: Path, stem: str) -> Path:
+    """The picture of one frame in another folder of the same video."""
+    for path in list_pictures(folder):
+        if path.stem == stem:
+            return path
+    raise DataError("no picture that tells the size to save at", where=folder, expected=f"frame {stem}")
+
+
+def _indices_to_save(row: Benchmark, images: Path, index_of: dict[str, int], saved: list[str] | None) -> frozenset[int]:
+    if saved is None:
+        return frozenset(index_of.values())
+    names = saved
+    if row.saved == "lvos":
+        # LVOS's tools disagree whether an object's "end" is its last frame or one past it.
+        last = max(index_of)
+        names = [name for name in saved if name <= last]
+    missing = [name for name in names if name not in index_of]
+    if missing or not names:
+        what = f"{len(missing)} frames that are to be saved are missing" if names else "no frame is to be saved"
+        got = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "") if missing else None
+        raise DataError(what, where=images, expected="every frame the benchmark's json names", got=got and f"no {got}")
+    return frozenset(index_of[name] for name in names)
