@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from seeded import seeded_base
 
 from jointformer.model.attention import AttentionConfig
 from jointformer.model.transformer import MemoryView
+from seeded import seeded_base
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "model"
 CASES = {

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from seeded import seeded_base
 
 from jointformer.track.config import TrackerConfig
 from jointformer.track.engine import Engine
+from seeded import seeded_base
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "model"
 RUNS = sorted(GOLDEN.glob("run_seed0_*.npz"))

@@ -32,7 +32,8 @@ class AttentionConfig:
             raise ConfigError("topk", expected="a positive integer or None", got=self.topk)
         for field, allowed in (("range", RANGES), ("blocks", BLOCKS)):
             if getattr(self, field) not in allowed:
-                raise ConfigError(f"topk {field}", expected=f"one of {', '.join(allowed)}", got=repr(getattr(self, field)))
+                got = repr(getattr(self, field))
+                raise ConfigError(f"topk {field}", expected=f"one of {', '.join(allowed)}", got=got)
 
     def layer_topk(self, layer: int, layers: int) -> int | None:
         """Return the number of memory keys that joint block `layer` of `layers` keeps; None keeps all."""

@@ -72,7 +72,7 @@ class ModelConfig:
         except (ValueError, TypeError, RecursionError) as error:
             if isinstance(error, ConfigError):
                 raise
-            raise ConfigError("model config is not readable", expected="the JSON of a ModelConfig", got=text[:80]) from None
+            raise ConfigError("model config", expected="the JSON of a ModelConfig", got=text[:80]) from None
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -1,4 +1,4 @@
-"""JointFormer: encode a frame, segment it against memory, memorise it. Stateless; who remembers what is the caller's."""
+"""JointFormer, stateless: encode a frame, segment it against memory, memorise it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The joint transformer: one set of weights that encodes frames, reads and writes memory, and keeps the memory token."""
+"""The joint transformer: one set of weights encodes frames, reads and writes memory and keeps the memory token."""
 
 from __future__ import annotations
 

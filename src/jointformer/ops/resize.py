@@ -25,7 +25,7 @@ def resize_bilinear(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def resize_label_map(label_map: LabelMap, height: int, width: int) -> LabelMap:
-    """Return the label map (height, width) by nearest neighbour (PyTorch's `nearest` rule: floor of the scaled index)."""
+    """Return the label map (height, width) by nearest neighbour (floor of the scaled index, as PyTorch's)."""
     if label_map.shape == (height, width):
         return label_map
     rows = _nearest_indices(label_map.shape[0], height)

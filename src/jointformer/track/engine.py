@@ -106,7 +106,7 @@ class Engine:
     def _memorize(
         self, x: Tensor, masks: Tensor, old: int, corrections: dict[int, Tensor], is_memory: bool
     ) -> None:
-        """Encode the frame for every object and file it: new objects' first memory, old objects' newest or temporary."""
+        """Encode the frame for every object: new objects' first memory, old objects' newest or temporary one."""
         new = len(masks) - old
         if self.bank is None:
             self.bank = self._build_bank(x)

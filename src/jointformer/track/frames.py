@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..ops.label_maps import check_label_map, object_ids
 from ..ops.resize import network_size, resize_bilinear, resize_label_map
-from ..types import LabelMap
+from ..types import Mask
 
 #: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) of RGB in [0, 1].
 FrameLike: TypeAlias = "np.ndarray[Any, Any] | Image.Image | Tensor"
@@ -58,14 +58,14 @@ def prepare_frame(frame: FrameLike, size: int, device: torch.device) -> Tensor:
     return resize_bilinear(x[None], *network_size(x.shape[1], x.shape[2], size))[0]
 
 
-def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, LabelMap]:
+def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     """Return {object id: (H, W) bool mask} in ascending order of ids, of masks in any accepted form.
 
     A label map names the objects that occur in it; a mapping may name an object with an empty mask. Raises DataError
     for another size than the frame's, ids below 1, or a label map without any object.
     """
     if isinstance(masks, Mapping):
-        result = {}
+        result: dict[int, Mask] = {}
         for key, mask in sorted(masks.items()):
             if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 1 <= key <= 2**31:
                 raise DataError("object id", expected="an integer of 1 or above", got=repr(key))
@@ -75,19 +75,19 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, LabelMap]
             check_label_map(array, height, width, f"mask of object {key}")
             result[int(key)] = array > 0
         if not result:
-            raise DataError("masks name no object", expected="at least one {id: mask}", got="an empty mapping")
+            raise DataError("mapping names no object", expected="at least one {id: mask}", got="an empty mapping")
         return result
     label_map = masks.detach().cpu().numpy() if isinstance(masks, Tensor) else np.asarray(masks)
     check_label_map(label_map, height, width, "label map")
     ids = object_ids(label_map)
     if not ids:
         raise DataError(
-            "mask names no object", expected="at least one pixel above 0", got="an empty label map", hint="draw an object"
+            "mask names no object", expected="at least one pixel above 0", got="an empty label map"
         )
     return {i: label_map == i for i in ids}
 
 
-def prepare_masks(masks: list[LabelMap], height: int, width: int, device: torch.device) -> Tensor:
+def prepare_masks(masks: Sequence[Mask], height: int, width: int, device: torch.device) -> Tensor:
     """Return float32 masks (n, height, width) of 0 and 1, resized by nearest neighbour, on the device."""
-    resized = [resize_label_map(mask, height, width) for mask in masks]
+    resized = [resize_label_map(mask.astype(np.uint8), height, width) for mask in masks]
     return torch.from_numpy(np.stack(resized).astype(np.float32)).to(device)

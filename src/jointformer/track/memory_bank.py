@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from ..model.config import ModelConfig
 from ..model.joint_block import LayerMemory
@@ -34,7 +33,14 @@ class MemoryBank:
     """
 
     def __init__(
-        self, config: ModelConfig, tokens: int, capacity: int, *, temporary: bool, device: torch.device, dtype: torch.dtype
+        self,
+        config: ModelConfig,
+        tokens: int,
+        capacity: int,
+        *,
+        temporary: bool,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self._config = config
         self._tokens = tokens
@@ -79,16 +85,23 @@ class MemoryBank:
     def append(
         self, memory: MemoryFrame, rows: range, *, first_source: int = 0, pinned: Collection[int] = ()
     ) -> None:
-        """Make a frame the newest memory frame of these rows; a full row gives up its oldest unpinned one but the first.
+        """Make a frame the newest memory frame of these rows; a full row gives up its oldest unpinned but the first.
 
         memory: (n, A, P, D) per layer; row rows[i] takes its entry first_source + i. pinned: rows that keep it longest.
+        Where every place but the first is pinned, an unpinned frame becomes the temporary memory instead.
         """
         for source, row in enumerate(rows, first_source):
-            place = self._place_for(self._rows[row])
+            state = self._rows[row]
+            place = self._place_for(state, row in pinned)
+            if place is None:
+                if self._offset:
+                    self._write(memory, source, row, 0)
+                    state.has_temporary = True
+                continue
             self._write(memory, source, row, self._offset + place)
-            self._rows[row].places.append(place)
+            state.places.append(place)
             if row in pinned:
-                self._rows[row].pinned.add(place)
+                state.pinned.add(place)
 
     def set_first(self, memory: MemoryFrame, row: int, source: int) -> None:
         """Make a frame the first memory frame of a row in place of the old one, and forget its temporary memory."""
@@ -123,14 +136,18 @@ class MemoryBank:
         start = 0 if row.has_temporary else self._offset
         return start * self._tokens, (self._offset + len(row.places)) * self._tokens
 
-    def _place_for(self, row: _Row) -> int:
-        """Return where a row's next memory frame goes, having forgotten the one it replaces."""
+    def _place_for(self, row: _Row, pinned: bool) -> int | None:
+        """Return where a row's next memory frame goes, having forgotten the one it replaces; None if all are pinned."""
         count = len(row.places)
         if not self._capacity and self._offset + count == self._room:
             self._reallocate(rows=len(self._rows), room=self._room * 2)
         if not self._capacity or count < self._capacity:
             return count
-        index = next((i for i in range(1, count) if row.places[i] not in row.pinned), min(1, count - 1))
+        index = next((i for i in range(1, count) if row.places[i] not in row.pinned), None)
+        if index is None:
+            if not pinned:
+                return None
+            index = min(1, count - 1)
         place = row.places.pop(index)
         row.pinned.discard(place)
         return place

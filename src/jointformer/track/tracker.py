@@ -7,7 +7,7 @@ import torch
 from ..errors import DataError
 from ..model.network import JointFormer
 from ..ops.resize import network_size
-from ..types import LabelMap
+from ..types import Mask
 from .config import TrackerConfig
 from .engine import Engine
 from .frames import FrameLike, MasksLike, frame_size, prepare_frame, prepare_masks, read_masks
@@ -52,7 +52,7 @@ class Tracker:
         remembering this one.
 
         Before the first mask there is nothing to track: the result has no objects and the frame is not counted.
-        Raises DataError for a frame that is none, another size than before, or unusable masks; nothing has changed then.
+        Raises DataError for a frame that is none, another size than before, or unusable masks; then nothing has changed.
         """
         size = frame_size(frame)
         if self._size is not None and size != self._size:
@@ -108,5 +108,5 @@ class Tracker:
         self._engine.remove(row)
         del self._ids[row]
 
-    def _resized(self, masks: list[LabelMap], h: int, w: int) -> torch.Tensor:
+    def _resized(self, masks: list[Mask], h: int, w: int) -> torch.Tensor:
         return prepare_masks(masks, h, w, self.model.device)

@@ -1,0 +1,100 @@
+"""The `jointformer` command: a table of subcommands, each imported only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from ..errors import UserError
+
+#: name: one line of help. The module is cli/<name>.py with `add_arguments(parser)` and `run(args) -> exit code`.
+COMMANDS = {
+    "track": "label a video or a folder of pictures, given masks of its objects",
+    "evaluate": "run a benchmark and write its results",
+    "score": "score predictions as a benchmark's toolkit does",
+    "reproduce": "evaluate and score rows of the published tables, ours beside published",
+    "submit": "check and pack a submission archive",
+    "data": "convert and prepare benchmark data",
+    "weights": "list, download, convert and inspect weights",
+    "info": "show a model's size, cost and memory for given settings",
+    "speed": "measure the parts of a step against the machine's limit",
+    "train": "train a stage, or on one's own videos",
+    "export": "turn masks into the formats other tools read",
+    "ui": "open the web tool",
+    "demo": "track the bundled clip with the embedded weights",
+}
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def build_parser(command: str) -> tuple[argparse.ArgumentParser, Run]:
+    """Return a subcommand's parser and its function."""
+    module = importlib.import_module(f"{__package__}.{command}")
+    parser = argparse.ArgumentParser(
+        prog=f"jointformer {command}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    return parser, module.run
+
+
+def run_safely(run: Run, args: argparse.Namespace, prog: str) -> int:
+    """Return the exit code of `run`; a user's mistake becomes one line and 2, an interruption 130."""
+    try:
+        return run(args)
+    except UserError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing more can be said there, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def usage() -> str:
+    """Return the text of `jointformer --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: jointformer [--help] [--version] COMMAND ...",
+            "",
+            "Semi-supervised video object segmentation: masks on one frame in, masks on every frame out.",
+            "",
+            *lines,
+            "",
+            "`jointformer COMMAND --help` shows a command's options.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit code of one command line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from .. import __version__
+
+        print(f"jointformer {__version__}")
+        return 0
+    command = arguments[0]
+    if command not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "see jointformer --help"
+        print(f"jointformer: no command {command!r}; {hint}", file=sys.stderr)
+        return 2
+    parser, run = build_parser(command)
+    return run_safely(run, parser.parse_args(arguments[1:]), parser.prog)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

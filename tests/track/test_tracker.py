@@ -1,0 +1,259 @@
+"""What a tracker promises beyond the published engine."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jointformer.errors import ConfigError, DataError
+from jointformer.model.config import ModelConfig
+from jointformer.track import Tracker, TrackerConfig
+from jointformer.track.engine import Engine
+from seeded import seeded_model
+
+MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
+H, W = 40, 56
+CONFIG = TrackerConfig(max_memory_frames=3, memory_every=2, topk=6, size=-1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return seeded_model(MINI)
+
+
+def video(frames: int = 8, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    base = rng.integers(0, 255, (H + 96, W + 96, 3), dtype=np.uint8)
+    return [base[2 * t : 2 * t + H, t : t + W].copy() for t in range(frames)]
+
+
+def box(y: int, x: int, size: int = 12) -> np.ndarray:
+    mask = np.zeros((H, W), bool)
+    mask[y : y + size, x : x + size] = True
+    return mask
+
+
+def run(model, given: dict[int, dict[int, np.ndarray]], config: TrackerConfig = CONFIG, frames: int = 8, **last):
+    tracker = Tracker(model, config)
+    return [tracker.step(f, given.get(t)) for t, f in enumerate(video(frames))]
+
+
+def test_objects_do_not_change_each_others_object_probabilities_through_batching(model):
+    """N objects in one pass give what they give one pass at a time."""
+    given = {0: {1: box(2, 2), 2: box(20, 30)}, 3: {7: box(5, 40)}}
+    together = run(model, given)
+    alone = run(model, given, TrackerConfig(**{**CONFIG.__dict__, "objects_per_pass": 1}))
+    for a, b in zip(together, alone):
+        torch.testing.assert_close(a.prob, b.prob, atol=2e-5, rtol=0)
+
+
+def test_permuting_objects_permutes_the_results(model):
+    masks = [box(2, 2), box(20, 30), box(5, 40)]
+    first = run(model, {0: {i + 1: m for i, m in enumerate(masks)}})
+    second = run(model, {0: {i + 1: masks[j] for i, j in enumerate([2, 0, 1])}})
+    for a, b in zip(first, second):
+        torch.testing.assert_close(a.prob[[0, 3, 1, 2]], b.prob, atol=2e-5, rtol=0)
+
+
+def test_a_late_object_changes_nothing_before_it(model):
+    early = run(model, {0: {1: box(2, 2)}})
+    late = run(model, {0: {1: box(2, 2)}, 5: {9: box(20, 30)}})
+    for t in range(5):
+        assert torch.equal(early[t].prob, late[t].prob)
+    assert late[5].ids == (1, 9)
+
+
+def test_inputs_are_never_changed(model):
+    frames, masks = video(4), {1: box(2, 2), 4: box(20, 30)}
+    before = copy.deepcopy((frames, masks))
+    tracker = Tracker(model, CONFIG)
+    for t, frame in enumerate(frames):
+        tracker.step(frame, masks if t == 0 else None)
+    for a, b in zip(frames, before[0]):
+        assert np.array_equal(a, b)
+    assert all(np.array_equal(masks[i], before[1][i]) for i in masks)
+
+
+def test_the_bank_holds_what_recomputation_from_stored_frames_gives(model):
+    """Streaming with the cache equals computing every memory frame's keys and values anew at each step."""
+    engine = Engine(model, CONFIG)
+    stored = []
+    original = model.memorize
+
+    def spy(frame, masks, tokens, **options):
+        stored.append((frame.clone(), masks.clone(), tokens.clone(), options))
+        return original(frame, masks, tokens, **options)
+
+    model.memorize = spy
+    try:
+        for t, frame in enumerate(video(7)):
+            x = torch.from_numpy(frame).permute(2, 0, 1).float() / 255
+            new = torch.from_numpy(np.stack([box(2, 2), box(20, 30)])) if t == 0 else None
+            engine.step(x, new_masks=new)
+    finally:
+        del model.memorize
+    # Steps 0, 2, 4, 6 were memory frames, 5 the last temporary one; three fit the bank: the first and the newest two.
+    kept = [stored[t] for t in (5, 0, 4, 6)]
+    with torch.inference_mode():
+        fresh = [model.memorize(f, m, k, **o)[0] for f, m, k, o in kept]
+    view = engine.bank.view()
+    for layer, (group,) in enumerate(view.layers):
+        expected = torch.cat([m.keys[layer] for m in fresh], dim=2)
+        got = group.keys.sum(dim=(0, 1, 3)).sort().values
+        torch.testing.assert_close(got, expected.sum(dim=(0, 1, 3)).sort().values, atol=1e-4, rtol=1e-4)
+
+
+def test_a_correction_replaces_the_prediction_and_is_remembered(model):
+    wrong = run(model, {0: {1: box(2, 2)}})
+    fixed = run(model, {0: {1: box(2, 2)}, 3: {1: box(25, 35)}})
+    assert np.array_equal(fixed[3].label_map == 1, box(25, 35))
+    assert torch.equal(wrong[2].prob, fixed[2].prob)
+    assert not torch.equal(wrong[4].prob, fixed[4].prob)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 0])
+def test_a_correction_outlasts_later_memory_frames(model, frames):
+    config = TrackerConfig(**{**CONFIG.__dict__, "max_memory_frames": frames})
+    tracker = Tracker(model, config)
+    clip = video(12)
+    for t, frame in enumerate(clip):
+        tracker.step(frame, {0: {1: box(2, 2)}, 2: {1: box(20, 30)}}.get(t))
+    row = tracker._engine.bank._rows[0]
+    assert len(row.pinned) == (0 if frames == 1 else 1)
+    assert row.pinned <= set(row.places)
+
+
+def test_an_object_can_be_corrected_away(model):
+    results = run(model, {0: {1: box(2, 2), 2: box(20, 30)}, 3: {1: np.zeros((H, W), bool)}})
+    assert 1 not in np.unique(results[3].label_map)
+
+
+def test_a_removed_object_leaves_the_others_as_if_it_stayed_in_its_place(model):
+    tracker = Tracker(model, CONFIG)
+    for t, frame in enumerate(video(8)):
+        if t == 4:
+            tracker.remove_object(2)
+        result = tracker.step(frame, {1: box(2, 2), 2: box(20, 30), 3: box(5, 40)} if t == 0 else None)
+    assert result.ids == (1, 3)
+    assert set(np.unique(result.label_map)) <= {0, 1, 3}
+
+
+def test_a_removed_id_can_come_back(model):
+    tracker = Tracker(model, CONFIG)
+    frames = video(4)
+    tracker.step(frames[0], {5: box(2, 2)})
+    tracker.remove_object(5)
+    assert tracker.step(frames[1]).ids == ()
+    assert tracker.step(frames[2], {5: box(8, 8)}).ids == (5,)
+    assert tracker.step(frames[3]).ids == (5,)
+
+
+def test_frames_before_the_first_mask_have_no_objects(model):
+    results = run(model, {2: {4: box(2, 2)}})
+    assert [r.ids for r in results[:3]] == [(), (), (4,)]
+    assert not results[0].label_map.any()
+
+
+def test_frames_may_be_arrays_pictures_or_tensors(model):
+    frame = video(1)[0]
+    tensor = torch.from_numpy(frame).permute(2, 0, 1).float() / 255
+    forms = (frame, Image.fromarray(frame), tensor)
+    results = [Tracker(model, CONFIG).step(f, box(2, 2).astype(np.uint8)) for f in forms]
+    assert all(torch.equal(results[0].prob, r.prob) for r in results)
+
+
+def test_ids_may_be_any_numbers(model):
+    label_map = np.zeros((H, W), np.int32)
+    label_map[2:14, 2:14], label_map[20:32, 30:42] = 1000, 255
+    result = Tracker(model, CONFIG).step(video(1)[0], label_map)
+    assert result.ids == (255, 1000)
+    assert np.array_equal(result.label_map, label_map)
+
+
+def test_results_come_at_the_frames_own_size(model):
+    tracker = Tracker(model, TrackerConfig(size=32))
+    result = tracker.step(video(1)[0], box(2, 2))
+    assert result.label_map.shape == (H, W)
+    assert result.prob.shape[1:] == (32, int(32 * W / H))
+    assert result.object_prob(1).shape == (H, W)
+
+
+def test_added_memory_changes_later_frames_only_through_reading(model):
+    tracker = Tracker(model, CONFIG)
+    frames = video(4)
+    tracker.step(frames[0], box(2, 2))
+    tracker.add_memory(frames[3], box(20, 30))
+    assert tracker._engine.bank.frames(0) == 2
+    with pytest.raises(DataError, match="not tracked"):
+        tracker.add_memory(frames[3], {9: box(2, 2)})
+
+
+def test_memory_is_allocated_once(model):
+    tracker = Tracker(model, CONFIG)
+    sizes = set()
+    for t, frame in enumerate(video(30)):
+        tracker.step(frame, box(2, 2) if t == 0 else None)
+        sizes.add(tracker.memory_nbytes)
+    assert len(sizes) == 1
+
+
+def test_unbounded_memory_keeps_every_memory_frame(model):
+    tracker = Tracker(model, TrackerConfig(max_memory_frames=0, memory_every=1, size=-1))
+    for t, frame in enumerate(video(12)):
+        tracker.step(frame, box(2, 2) if t == 0 else None)
+    assert tracker._engine.bank.frames(0) == 12
+
+
+def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model):
+    tracker = Tracker(model, CONFIG)
+    frames = video(3)
+    tracker.step(frames[0], box(2, 2))
+    with pytest.raises(DataError, match="frame size changed within the video, expected 56×40, got 30×40"):
+        tracker.step(frames[1][:, :30])
+    assert tracker.step(frames[1]).ids == (1,)
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (np.zeros((H, W), np.uint8), "names no object"),
+        (np.zeros((H, W + 1), np.uint8), "another size than its frame"),
+        (np.zeros((H, W), np.float32), "expected a 2-D array of integers"),
+        ({0: np.ones((H, W), bool)}, "object id"),
+        ({}, "names no object"),
+        ({3: np.zeros((H, W), bool)}, "new object 3 is empty"),
+    ],
+)
+def test_unusable_masks_are_refused_with_one_line(model, masks, message):
+    with pytest.raises(DataError, match=message) as error:
+        Tracker(model, CONFIG).step(video(1)[0], masks)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("frame", [np.zeros((H, W), np.uint8), np.zeros((H, W, 3)), torch.zeros(H, W, 3), "frame"])
+def test_things_that_are_no_frames_are_refused(model, frame):
+    with pytest.raises(DataError, match="not a frame"):
+        Tracker(model, CONFIG).step(frame, box(2, 2))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"max_memory_frames": -1},
+        {"memory_every": 0},
+        {"topk": 0},
+        {"topk_range": "some"},
+        {"topk_blocks": "all"},
+        {"size": 3},
+        {"size": 100000},
+        {"objects_per_pass": 0},
+    ],
+)
+def test_settings_out_of_range_are_named(setting):
+    name = next(iter(setting)).replace("topk_blocks", "topk blocks").replace("topk_range", "topk range")
+    with pytest.raises(ConfigError, match=name):
+        TrackerConfig(**setting)
