@@ -1,0 +1,69 @@
+"""The processes of a run: one alone, or those torchrun started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place: rank of count, and the device it computes on."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and talks."""
+        return self.rank == 0
+
+    def from_first(self, value: float) -> float:
+        """The first process's value, on every process."""
+        if self.count == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64)
+        if self.device.type == "cuda":
+            box = box.to(self.device)
+        dist.broadcast(box, 0)
+        return float(box.item())
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over all processes."""
+        if self.count > 1:
+            dist.all_reduce(values)
+            values /= self.count
+        return values
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join_processes(device: str) -> Iterator[Processes]:
+    """The run's processes, from the environment that torchrun sets; without it, one process.
+
+    device: "cpu", "cuda" (each process takes the card of its local rank) or "cuda:N".
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    place = torch.device("cuda", local) if device == "cuda" else torch.device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if count == 1:
+        yield Processes(0, 1, place)
+        return
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size(), place)
+    finally:
+        dist.destroy_process_group()

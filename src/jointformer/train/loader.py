@@ -1,0 +1,113 @@
+"""Clips made one iteration ahead of the network, in order, whatever the number of threads or processes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from jointformer.errors import DataError
+from jointformer.train.plan import StepPlan
+from jointformer.train.unroll import ClipBatch
+from jointformer.types import UInt8Array
+
+log = logging.getLogger(__name__)
+
+RETRIES = 20
+"""How many other clips are tried in place of a broken one before the run stops."""
+FAR = 1 << 40
+"""Distance in the sequence of clips between a broken clip and the one tried instead."""
+
+
+class Clip(Protocol):
+    """A clip: frames (T, H, W, 3) uint8 RGB, label_maps (T, H, W) uint8 with ids 1..num_objects."""
+
+    @property
+    def frames(self) -> UInt8Array: ...
+    @property
+    def label_maps(self) -> UInt8Array: ...
+    @property
+    def num_objects(self) -> int: ...
+
+
+class ClipSource(Protocol):
+    """Anything that makes the clip of an index; the same index and plan always give the same clip."""
+
+    def sample(self, index: int, plan: StepPlan) -> Clip:
+        """The clip; raises DataError where its pictures or masks are broken."""
+        ...
+
+
+class ClipLoader:
+    """Batches of this process's clips, prepared in a background thread while the network computes.
+
+    `refuse_broken` stops the run at the first broken clip; otherwise it is named in the log, counted in
+    `skipped` and another one takes its place (the same one in every run with the same seed).
+    """
+
+    def __init__(
+        self, source: ClipSource, rank: int, processes: int, *, workers: int = 1, refuse_broken: bool = False
+    ) -> None:
+        self.source = source
+        self.rank = rank
+        self.processes = processes
+        self.refuse_broken = refuse_broken
+        self.skipped = 0
+        self.waited = 0.0
+        self._clips = ThreadPoolExecutor(workers, "clip") if workers > 1 else None
+        self._batches = ThreadPoolExecutor(1, "batch")
+        self._ahead: deque[tuple[StepPlan, Future[ClipBatch]]] = deque()
+
+    def ask(self, plan: StepPlan) -> None:
+        """Start making the batch of a plan."""
+        self._ahead.append((plan, self._batches.submit(self._batch, plan)))
+
+    def next(self) -> tuple[StepPlan, ClipBatch]:
+        """The oldest batch asked for, waiting for it where needed (`waited` sums the seconds)."""
+        plan, future = self._ahead.popleft()
+        start = time.perf_counter()
+        batch = future.result()
+        self.waited += time.perf_counter() - start
+        return plan, batch
+
+    @property
+    def pending(self) -> list[StepPlan]:
+        """Plans asked for and not yet taken."""
+        return [plan for plan, _ in self._ahead]
+
+    def close(self) -> None:
+        """Stop the threads; batches not taken are dropped."""
+        for pool in (self._batches, self._clips):
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _batch(self, plan: StepPlan) -> ClipBatch:
+        run: Callable = map if self._clips is None else self._clips.map
+        clips = list(run(lambda index: self._clip(index, plan), plan.share(self.rank, self.processes)))
+        return ClipBatch(
+            torch.from_numpy(np.stack([clip.frames for clip in clips])),
+            torch.from_numpy(np.stack([clip.label_maps for clip in clips])),
+            torch.tensor([clip.num_objects for clip in clips]),
+            plan.slots,
+        )
+
+    def _clip(self, index: int, plan: StepPlan) -> Clip:
+        for attempt in range(RETRIES):
+            try:
+                return self.source.sample(index + attempt * FAR, plan)
+            except DataError as error:
+                if self.refuse_broken:
+                    raise
+                self.skipped += 1
+                log.warning("clip skipped: %s", error)
+        raise DataError(
+            "no usable clip",
+            got=f"{RETRIES} broken ones in a row",
+            hint="see the messages above; they name the files",
+        )

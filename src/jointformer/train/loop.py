@@ -1,0 +1,324 @@
+"""The training loop: plan, load, unroll, learn, report, checkpoint; the same loop for every kind of data."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from jointformer.errors import ConfigError, DataError
+from jointformer.ops.files import atomic_write
+from jointformer.train import state as checkpoint
+from jointformer.train.distributed import Processes
+from jointformer.train.loader import ClipLoader, ClipSource
+from jointformer.train.losses import frame_loss
+from jointformer.train.optimiser import (
+    MovingAverage,
+    OptimiserConfig,
+    Schedule,
+    WarmupCosine,
+    build_optimiser,
+    set_learning_rate,
+)
+from jointformer.train.plan import StepPlan
+from jointformer.train.progress import Progress
+from jointformer.train.unroll import ClipBatch, ClipUnroller, UnrollConfig
+
+if TYPE_CHECKING:
+    from jointformer.model.network import JointFormer
+
+log = logging.getLogger(__name__)
+
+NOT_FINITE = 30
+"""Iterations in a row whose gradient is not finite before the run gives up."""
+
+
+class Planner(Protocol):
+    """Decides every iteration's work from how far the run has come."""
+
+    def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan: ...
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run's settings besides data and network. Exactly one of `iterations` and `minutes` is the budget.
+
+    `average` is the decay of the weights' moving average that is exported (0: none); `mean_over_frames`
+    divides the loss by the number of predicted frames (the published runs sum); `keep` is the number of
+    checkpoints kept. `void`: label 255 is ignored in the loss.
+    """
+
+    iterations: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    precision: str = "float32"
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    schedule: Schedule = field(default_factory=WarmupCosine)
+    unroll: UnrollConfig = field(default_factory=UnrollConfig)
+    void: bool = False
+    mean_over_frames: bool = False
+    average: float = 0.0
+    log_every: int = 20
+    save_every: int = 200
+    keep: int = 3
+    ahead: int = 2
+    workers: int = 1
+    refuse_broken: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.iterations is None) == (self.minutes is None):
+            raise ConfigError("give exactly one budget", where="iterations, minutes")
+        for name in ("iterations", "minutes", "log_every", "save_every", "keep", "ahead", "workers"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError("must be positive", where=name, got=value)
+
+
+class Trainer:
+    """One run in one process: the network, its optimiser, its data, and the state that a resume needs."""
+
+    def __init__(
+        self, model: JointFormer, source: ClipSource, planner: Planner, config: RunConfig, processes: Processes,
+        folder: Path, *, on_save: Callable[[Trainer], None] | None = None,
+        on_report: Callable[[Trainer, dict[str, Any]], None] | None = None,
+    ) -> None:  # fmt: skip
+        torch.manual_seed(config.seed)
+        self.model = model.to(processes.device).train()
+        self.planner, self.config, self.processes, self.folder = planner, config, processes, folder
+        self.on_save, self.on_report = on_save, on_report
+        self.unroller: nn.Module = ClipUnroller(self.model, config.unroll, config.precision)
+        if processes.count > 1:
+            self.unroller = nn.parallel.DistributedDataParallel(self.unroller)
+        self.optimiser = build_optimiser(self.model, config.optimiser)
+        self.scaler = torch.amp.GradScaler(
+            processes.device.type, enabled=config.precision == "autocast-float16"
+        )
+        self.average = MovingAverage(self.model.parameters(), config.average) if config.average else None
+        self.loader = ClipLoader(
+            source, processes.rank, processes.count, workers=config.workers, refuse_broken=config.refuse_broken
+        )
+        self.iteration = 0
+        self.clips = 0
+        self.seconds = 0.0
+        self.preview: tuple[ClipBatch, Tensor] | None = None
+        self._next_clip = 0
+        self._planned = 0
+        self._not_finite = 0
+        self._stop = False
+
+    # --- progress of the run -------------------------------------------------------------------------------
+
+    def fraction(self) -> float:
+        """How much of the budget is used, 0..1; the next plan's place in a timed run."""
+        if self.config.iterations is not None:
+            return min(1.0, self._planned / self.config.iterations)
+        assert self.config.minutes is not None
+        return min(1.0, self.seconds / (60 * self.config.minutes))
+
+    def train(self) -> bool:
+        """Run until the budget is used; False where a signal stopped it before (a checkpoint is written)."""
+        progress = Progress(self.folder / "log.jsonl" if self.processes.first else None)
+        with self._signals():
+            for plan in self.loader.pending:
+                self._planned, self._next_clip = plan.iteration + 1, plan.next_clip
+            last_save = self.iteration
+            while self._plan_ahead():
+                start = time.perf_counter()
+                plan, batch = self.loader.next()
+                figures = self.step(plan, batch)
+                self.iteration, self.clips = plan.iteration + 1, self.clips + plan.batch
+                self.seconds += time.perf_counter() - start
+                progress.add(plan.batch, figures)
+                if self.iteration % self.config.log_every == 0:
+                    self._report(progress, plan)
+                if self.iteration % self.config.save_every == 0:
+                    self.save()
+                    last_save = self.iteration
+            if last_save != self.iteration or self._stop:
+                self.save()
+        self.loader.close()
+        return not self._stop
+
+    def _plan_ahead(self) -> bool:
+        """Keep the loader busy; False when the run is over (decided by the first process for all)."""
+        while len(self.loader.pending) < self.config.ahead:
+            fraction = self.processes.from_first(2.0 if self._stop else self.fraction())
+            if fraction >= 1:
+                self._stop = fraction > 1
+                return not self._stop and bool(self.loader.pending)
+            plan = self.planner.plan(self._planned, fraction, self._next_clip)
+            self._planned, self._next_clip = plan.iteration + 1, plan.next_clip
+            self.loader.ask(plan)
+        return True
+
+    # --- one iteration -------------------------------------------------------------------------------------
+
+    def step(self, plan: StepPlan, batch: ClipBatch) -> dict[str, float]:
+        """The figures of one optimiser update on a batch."""
+        config = self.config
+        batch = batch.to(self.processes.device)
+        set_learning_rate(
+            self.optimiser, config.optimiser.lr * config.schedule.factor(plan.iteration, plan.fraction)
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        logits = self.unroller(batch, config.seed * 1_000_003 + plan.iteration)
+        cross_entropy, dice = self._losses(plan, batch, logits)
+        loss = cross_entropy + dice
+        if config.mean_over_frames:
+            loss = loss / len(logits)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip)
+        if self._finite(norm):
+            self.scaler.step(self.optimiser)
+            if self.average is not None:
+                self.average.update(plan.iteration)
+        self.scaler.update()
+        self.preview = (batch, logits[-1].detach())
+        figures = torch.stack(
+            [loss.detach(), cross_entropy.detach() / len(logits), dice.detach() / len(logits),
+             mean_iou(logits[-1].detach(), batch.label_maps[:, -1], batch.num_objects), norm.detach()]
+        )  # fmt: skip
+        values = self.processes.mean(figures.float()).tolist()
+        return dict(zip(("loss", "ce", "dice", "iou", "grad"), values, strict=True))
+
+    def _losses(self, plan: StepPlan, batch: ClipBatch, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
+        losses = [
+            frame_loss(one, batch.label_maps[:, t + 1], batch.num_objects, plan.hardest, void=self.config.void)
+            for t, one in enumerate(logits)
+        ]
+        return (
+            torch.stack([one.cross_entropy for one in losses]).sum(),
+            torch.stack([one.dice for one in losses]).sum(),
+        )
+
+    def _finite(self, norm: Tensor) -> bool:
+        """Whether the gradient may be used; one bad batch must not destroy a run."""
+        if torch.isfinite(norm):
+            self._not_finite = 0
+            return True
+        self._not_finite += 1
+        if self._not_finite >= NOT_FINITE and not self.scaler.is_enabled():
+            raise DataError(
+                f"no finite gradient in {NOT_FINITE} iterations in a row",
+                where=f"iteration {self.iteration}",
+                hint="resume from an earlier checkpoint with a lower learning rate",
+            )
+        return self.scaler.is_enabled()  # the scaler skips the step itself and lowers its scale
+
+    # --- state ---------------------------------------------------------------------------------------------
+
+    def _report(self, progress: Progress, plan: StepPlan) -> None:
+        if not self.processes.first:
+            return
+        extra = {
+            "lr": self.optimiser.param_groups[0]["lr"],
+            "size": plan.size,
+            "frames": plan.frames,
+            "clips": self.clips,
+            "skipped": self.loader.skipped,
+            "seconds": round(self.seconds, 1),
+        }
+        figures = progress.report(self.iteration, plan.fraction, self.loader.waited, extra)
+        if self.on_report is not None:
+            self.on_report(self, figures)
+
+    def save(self) -> None:
+        """Write a checkpoint (and what `on_save` adds) from the first process; the others wait."""
+        if self.processes.first:
+            path = checkpoint.save_checkpoint(
+                self.folder, self.iteration, self.state(), self.config.keep
+            )
+            log.info("saved %s", path)
+            if self.on_save is not None:
+                self.on_save(self)
+        self.processes.wait()
+
+    def state(self) -> dict[str, Any]:
+        """Everything `load_state` needs, as tensors and plain data."""
+        return {
+            "format": 1,
+            "iteration": self.iteration,
+            "clips": self.clips,
+            "next_clip": self._next_clip,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.average,
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "pending": checkpoint.plans_to_data(self.loader.pending),
+            "random": checkpoint.random_states(),
+            "config": json.dumps(asdict(self.config)),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint's state; the run goes on exactly where it stood."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None and state["average"] is not None:
+            for mine, saved in zip(self.average.average, state["average"], strict=True):
+                mine.copy_(saved)
+        self.iteration, self.clips, self.seconds = state["iteration"], state["clips"], state["seconds"]
+        self._planned, self._next_clip = self.iteration, state["next_clip"]
+        for plan in checkpoint.plans_from_data(state["pending"]):
+            self.loader.ask(plan)
+        checkpoint.restore_random_states(state["random"])
+
+    @contextmanager
+    def exported_weights(self) -> Iterator[JointFormer]:
+        """The network with the weights to export: the moving average where the run keeps one."""
+        if self.average is not None:
+            self.average.swap()
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            self.model.train()
+            if self.average is not None:
+                self.average.swap()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Within: the first SIGINT or SIGTERM ends the run after the current iteration."""
+
+        def stop(number: int, frame: Any) -> None:
+            self._stop = True
+
+        try:
+            before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: the caller handles signals
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@torch.no_grad()
+def mean_iou(logits: Tensor, labels: Tensor, num_objects: Tensor) -> Tensor:
+    """The mean IoU (scalar) of all clips' objects that are in a frame: logits (B, N+1, H, W), labels (B, H, W)."""
+    slots = logits.shape[1] - 1
+    ids = torch.arange(1, slots + 1, device=logits.device).view(1, -1, 1, 1)
+    found = logits.argmax(1)[:, None] == ids
+    wanted = labels[:, None].long() == ids
+    present = wanted.flatten(2).any(-1) & (ids.view(1, -1) <= num_objects.view(-1, 1))
+    union = (found | wanted).flatten(2).sum(-1)
+    iou = (found & wanted).flatten(2).sum(-1) / union.clamp(min=1)
+    return (iou * present).sum() / present.sum().clamp(min=1)
+
+
+def save_run_config(folder: Path, config: RunConfig, more: dict[str, Any]) -> None:
+    """Write `config.json` beside the weights: the settings and what else identifies the run."""
+    with atomic_write(folder / "config.json") as file:
+        file.write((json.dumps({**more, "run": asdict(config)}, indent=2, default=str) + "\n").encode())

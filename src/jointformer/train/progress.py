@@ -1,0 +1,62 @@
+"""What a person sees of a run: one line on stderr, figures in a JSON-lines file."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+
+@dataclass
+class Progress:
+    """Running figures since the last line; `report` prints and returns them."""
+
+    log_file: Path | None = None
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    _since: float = field(default_factory=time.perf_counter)
+    _clips: int = 0
+    _sums: dict[str, float] = field(default_factory=dict)
+    _count: int = 0
+    _waited: float = 0.0
+
+    def add(self, clips: int, figures: dict[str, float]) -> None:
+        """Count one iteration."""
+        self._clips += clips
+        self._count += 1
+        for name, value in figures.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def report(self, iteration: int, fraction: float, waited: float, extra: dict[str, Any]) -> dict[str, Any]:
+        """The means since the last report; also one line on the stream and one in the log file.
+
+        waited: the loader's total of seconds spent waiting for data.
+        """
+        now = time.perf_counter()
+        seconds = max(now - self._since, 1e-9)
+        figures: dict[str, Any] = {
+            "iteration": iteration,
+            "fraction": round(fraction, 5),
+            "clips_per_s": round(self._clips / seconds, 3),
+            "waiting": round((waited - self._waited) / seconds, 4),
+            **{name: round(total / max(1, self._count), 5) for name, total in self._sums.items()},
+            **extra,
+        }
+        rest = ""
+        if 0 < fraction < 1 and "seconds" in extra:
+            left = extra["seconds"] / fraction * (1 - fraction)
+            rest = f" | {int(left // 3600)}:{int(left // 60 % 60):02d}:{int(left % 60):02d} left"
+        shown = " ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float) and k in self._sums)
+        self.stream.write(
+            f"{iteration:6d} {100 * fraction:5.1f}% | {figures['clips_per_s']:.2f} clips/s"
+            f" | waiting {100 * figures['waiting']:.1f}% | {shown}{rest}\n"
+        )
+        self.stream.flush()
+        if self.log_file is not None:
+            with open(self.log_file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(figures) + "\n")
+        self._since, self._clips, self._count, self._waited = now, 0, 0, waited
+        self._sums = {}
+        return figures

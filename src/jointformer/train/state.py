@@ -1,0 +1,82 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jointformer.errors import DataError
+from jointformer.ops.files import atomic_write, make_dir
+from jointformer.train.plan import StepPlan
+
+NAME = re.compile(r"checkpoint_(\d{8})\.pt")
+
+
+def random_states() -> dict[str, Any]:
+    """The states of Python's, NumPy's and PyTorch's global generators, as plain data and tensors."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - libraries draw from it
+    version, state, gauss = random.getstate()
+    return {
+        "python": [version, list(state), gauss],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Put the global generators back to where `random_states` saw them."""
+    version, state, gauss = states["python"]
+    random.setstate((version, tuple(state), gauss))
+    kind, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def save_checkpoint(folder: Path, iteration: int, state: dict[str, Any], keep: int) -> Path:
+    """The path of the checkpoint just written; older ones than the last `keep` are removed."""
+    make_dir(folder)
+    path = folder / f"checkpoint_{iteration:08d}.pt"
+    with atomic_write(path, durable=True) as file:
+        torch.save(state, file)
+    for old in checkpoints(folder)[:-keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The folder's checkpoints, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The state that `save_checkpoint` wrote; pickles with anything but plain data are refused."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DataError("no such checkpoint", where=path) from None
+    except Exception as error:  # torch.load raises half a dozen kinds for a damaged file
+        raise DataError("not a readable checkpoint", where=path, got=type(error).__name__) from error
+    if not isinstance(state, dict) or "format" not in state:
+        raise DataError("not a training checkpoint", where=path, hint="weights go to --init / --load_network")
+    return state
+
+
+def plans_to_data(plans: list[StepPlan]) -> list[dict[str, Any]]:
+    """Plans as plain dictionaries."""
+    return [asdict(plan) for plan in plans]
+
+
+def plans_from_data(data: list[dict[str, Any]]) -> list[StepPlan]:
+    """The plans that `plans_to_data` took apart."""
+    return [StepPlan(**one) for one in data]

@@ -1,0 +1,53 @@
+"""The stage `stills`: clips from moving stills, a curriculum, and the recipe of the embedded default."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from jointformer.data.stills import Clip, ClipConfig, StillsClips, StillsPack
+from jointformer.train.loop import RunConfig
+from jointformer.train.optimiser import OptimiserConfig, WarmupCosine
+from jointformer.train.plan import StepPlan
+from jointformer.train.unroll import UnrollConfig
+
+STEP = 0.05
+"""Difficulties are rounded to this, so that clip makers can be kept between iterations."""
+
+
+class StillsSource:
+    """Clips of a folder of stills for any plan; the same seed, index and plan give the same clip."""
+
+    def __init__(self, folder: Path, seed: int, *, strict: bool = False) -> None:
+        self.pack = StillsPack(folder, strict=strict)
+        self.seed = seed
+        self._maker = lru_cache(64)(self._build)
+
+    def sample(self, index: int, plan: StepPlan) -> Clip:
+        """The clip with this index, made as the plan wants it."""
+        difficulty = round(round(plan.difficulty / STEP) * STEP, 4)
+        return self._maker(plan.size, plan.frames, plan.slots, difficulty).sample(index)
+
+    def _build(self, size: int, frames: int, slots: int, difficulty: float) -> StillsClips:
+        config = ClipConfig(size=size, frames=frames, max_objects=slots, difficulty=difficulty)
+        return StillsClips(self.pack, config, self.seed)
+
+
+def stills_run(
+    *, iterations: int | None, minutes: float | None, seed: int, precision: str, workers: int, checkpointing: bool
+) -> RunConfig:
+    """The settings of a stills run from scratch."""
+    return RunConfig(
+        iterations=iterations,
+        minutes=minutes,
+        seed=seed,
+        precision=precision,
+        optimiser=OptimiserConfig(
+            lr=6e-4, weight_decay=0.05, backbone_scale=1.0, decay_all=False, clip=1.0, betas=(0.9, 0.98)
+        ),
+        schedule=WarmupCosine(warmup=100),
+        unroll=UnrollConfig(reference_frames=2, checkpointing=checkpointing),
+        mean_over_frames=True,
+        average=0.998,
+        workers=workers,
+    )
