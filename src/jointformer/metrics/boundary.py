@@ -70,9 +70,7 @@ def boundary_score(prediction: UInt8Array, truth: UInt8Array, element: UInt8Arra
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def boundary_accuracy(
-    prediction: Mask, truth: Mask, void: Mask | None = None, rule: ContourRule = "plain"
-) -> float:
+def boundary_accuracy(prediction: Mask, truth: Mask, void: Mask | None = None, rule: ContourRule = "plain") -> float:
     """F in [0, 1] of two (H, W) bool masks, computed plainly on the whole picture.
 
     Pixels of ``void`` become background in both masks first, so the rim of a void region can be contour.

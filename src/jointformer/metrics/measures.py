@@ -110,9 +110,7 @@ def jf(predictions: Iterable[LabelMap], truths: Iterable[LabelMap], ids: Iterabl
             sums[object_id][1] += f
     if next(pairs, None) is not None:
         raise DataError("fewer predictions than annotations", expected=f"more than {frames} label maps")
-    return JF(
-        {key: (j / frames, f / frames) if frames else (math.nan, math.nan) for key, (j, f) in sums.items()}
-    )
+    return JF({key: (j / frames, f / frames) if frames else (math.nan, math.nan) for key, (j, f) in sums.items()})
 
 
 def _mask(labels: LabelMap, object_id: int) -> npt.NDArray[np.uint8]:

@@ -80,6 +80,7 @@ _VOS_BENCHMARK = Protocol(
     objects="seen",
     summary="davis",
     columns=columns.JF,
+    strict_decay="plain",
     void_is_background=False,
 )
 _YTVOS = Protocol(
@@ -90,6 +91,7 @@ _YTVOS = Protocol(
     objects="listed",
     summary="ytvos",
     columns=columns.YTVOS,
+    strict_decay="plain",
     note="not the server's number: its program and its treatment of first and last frames are not public",
 )
 _VOST = Protocol(
@@ -111,6 +113,7 @@ _MOSE = Protocol(
     objects="first_labels",
     summary="davis",
     columns=columns.JF,
+    strict_decay="plain",
 )
 _LVOS = Protocol(
     benchmark="lvos",

@@ -35,9 +35,15 @@ def object_figures(scores: ObjectScores, protocol: Protocol, strict: bool = Fals
     return figures
 
 
-def dataset_figures(objects: Sequence[tuple[ObjectScores, Figures]], protocol: Protocol) -> Figures:
-    """The dataset's figures from all objects' (scores, figures); NaN where there is nothing to average."""
-    return _SUMMARIES[protocol.summary](objects)
+def dataset_figures(
+    objects: Sequence[tuple[ObjectScores, Figures]], protocol: Protocol, strict: bool = False
+) -> Figures:
+    """The dataset's figures from all objects' (scores, figures); NaN where there is nothing to average.
+
+    Averages over seen and unseen are NaN if one of them has no object; without ``strict`` they are then those of
+    the other.
+    """
+    return _SUMMARIES[protocol.summary](objects, strict)
 
 
 def pooled(figures: Sequence[Figures]) -> Figures:
@@ -54,40 +60,45 @@ def _statistics(name: str, values: statistics.Values, rule: DecayRule) -> Figure
     }
 
 
-def _davis(objects: Sequence[tuple[ObjectScores, Figures]]) -> Figures:
+def _davis(objects: Sequence[tuple[ObjectScores, Figures]], strict: bool) -> Figures:
     return pooled([figures for _, figures in objects])
 
 
-def _visor(objects: Sequence[tuple[ObjectScores, Figures]]) -> Figures:
+def _visor(objects: Sequence[tuple[ObjectScores, Figures]], strict: bool) -> Figures:
     unseen = pooled([figures for scores, figures in objects if scores.group == "unseen"])
-    parts = {f"{name}_unseen": unseen.get(name, math.nan) for name in pooled([f for _, f in objects])}
-    return _davis(objects) | parts
+    every = pooled([figures for _, figures in objects])
+    return every | {f"{name}_unseen": unseen.get(name, math.nan) for name in every}
 
 
 def _by_group(objects: Sequence[tuple[ObjectScores, Figures]], group: str, name: str) -> float:
     return statistics.mean([figures[name] for scores, figures in objects if scores.group == group])
 
 
-def _lvos(objects: Sequence[tuple[ObjectScores, Figures]]) -> Figures:
+def _balanced(parts: Sequence[float], strict: bool) -> float:
+    """The mean of seen and unseen; of one of them where the other has no object, unless ``strict``."""
+    return statistics.mean(parts if strict else [part for part in parts if not math.isnan(part)])
+
+
+def _lvos(objects: Sequence[tuple[ObjectScores, Figures]], strict: bool) -> Figures:
     figures: Figures = {"J&F": math.nan}
     for name in ("J", "F", "V"):
         seen, unseen = _by_group(objects, "seen", name), _by_group(objects, "unseen", name)
-        figures |= {name: (seen + unseen) / 2, f"{name}_seen": seen, f"{name}_unseen": unseen}
+        figures |= {name: _balanced((seen, unseen), strict), f"{name}_seen": seen, f"{name}_unseen": unseen}
         figures[f"{name}_over_objects"] = statistics.mean([each[name] for _, each in objects])
     figures["J&F"] = (figures["J"] + figures["F"]) / 2
     return figures
 
 
-def _ytvos(objects: Sequence[tuple[ObjectScores, Figures]]) -> Figures:
+def _ytvos(objects: Sequence[tuple[ObjectScores, Figures]], strict: bool) -> Figures:
     parts = {
         f"{name}_{letter}": _by_group(objects, group, name)
         for group, letter in (("seen", "S"), ("unseen", "U"))
         for name in ("J", "F")
     }
-    return {"G": sum(parts.values()) / 4, **parts}
+    return {"G": _balanced(tuple(parts.values()), strict), **parts}
 
 
-def _mose_v2(objects: Sequence[tuple[ObjectScores, Figures]]) -> Figures:
+def _mose_v2(objects: Sequence[tuple[ObjectScores, Figures]], strict: bool) -> Figures:
     every = [figures for _, figures in objects]
     figures = pooled(every)
     for name in figures:
@@ -97,7 +108,7 @@ def _mose_v2(objects: Sequence[tuple[ObjectScores, Figures]]) -> Figures:
     return figures
 
 
-_SUMMARIES: dict[str, Callable[[Sequence[tuple[ObjectScores, Figures]]], Figures]] = {
+_SUMMARIES: dict[str, Callable[[Sequence[tuple[ObjectScores, Figures]], bool], Figures]] = {
     "davis": _davis,
     "vost": _davis,
     "visor": _visor,

@@ -36,9 +36,10 @@ class VideoScorer:
     from a list.
     """
 
-    def __init__(self, video: str, protocol: Protocol, objects: Sequence[ObjectPlan] = ()) -> None:
+    def __init__(self, video: str, protocol: Protocol, objects: Sequence[ObjectPlan] = (), group: str = "") -> None:
         self.video = video
         self.protocol = protocol
+        self.group = group
         self._listed = tuple(objects)
         self.reset()
 
@@ -132,7 +133,7 @@ class VideoScorer:
             frames=tuple(track.frames),
             values={name: (*values, *zeros) for name, values in track.values.items()},
             visible=tuple(track.visible),
-            group=track.plan.group if track.plan else "",
+            group=track.plan.group if track.plan else self.group,
             phantom=object_id in self._phantoms,
         )
 

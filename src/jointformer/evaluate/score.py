@@ -1,0 +1,208 @@
+"""Scoring a benchmark's predictions: what to score, by which rules, and what to say about it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from jointformer.errors import ConfigError, DataError
+from jointformer.evaluate.score_check import Problems, check_predictions, check_truth, describe
+from jointformer.evaluate.score_plans import Plan, build_plan
+from jointformer.evaluate.score_results import Figures, Scores
+from jointformer.evaluate.score_run import VideoJob, VideoResult, score_videos
+from jointformer.evaluate.score_sources import MaskTree, open_masks
+from jointformer.metrics import statistics, summary
+from jointformer.metrics.protocols import Protocol, find_protocol
+from jointformer.metrics.results import ObjectScores
+
+Missing = Literal["toolkit", "empty"]
+
+
+def score(
+    benchmark: str,
+    annotations: str | Path,
+    predictions: str | Path,
+    *,
+    rules: str | None = None,
+    set_name: str | None = None,
+    meta: str | Path | None = None,
+    groups: str | Path | None = None,
+    missing: Missing = "toolkit",
+    strict_toolkit: bool = False,
+    similarity: Literal["box", "mask"] = "box",
+    filter_tracks: bool = False,
+    workers: int = 1,
+    progress: bool = False,
+) -> Scores:
+    """The scores of predicted masks under a benchmark's own rules.
+
+    ``benchmark`` is a row of ``metrics.PROTOCOLS`` (``davis17`` or ``D17``), ``rules`` one of its variants.
+    ``annotations`` is the dataset's folder or its folder of masks; ``predictions`` a folder or zip of
+    ``<video>/<frame>.png``, read in place. ``set_name`` names the list of videos (default ``val``) or is a
+    text file of them, ``meta`` the benchmark's meta file, ``groups`` the file that tells seen from unseen.
+    ``missing="empty"`` scores missing predictions as empty masks. With ``strict_toolkit`` numbers in which
+    the toolkit goes wrong (NaN, wrapped decay) are given as it gives them. ``similarity`` and
+    ``filter_tracks`` are BURST's. Raises DataError for predictions the toolkit stops at, naming the first
+    files and the count.
+    """
+    protocol = find_protocol(benchmark, rules)
+    if missing not in ("toolkit", "empty"):
+        raise ConfigError("unknown value", where="missing", expected="toolkit | empty", got=repr(missing))
+    if workers < 1:
+        raise ConfigError("too few processes", where="workers", expected="at least 1", got=workers)
+    paths = [None if path is None else Path(path) for path in (meta, groups)]
+    if protocol.layout == "burst":
+        from jointformer.evaluate.score_burst import score_burst
+
+        return score_burst(
+            protocol,
+            Path(annotations),
+            Path(predictions),
+            similarity=similarity,
+            filter_tracks=filter_tracks,
+            progress=progress,
+        )
+    if similarity != "box" or filter_tracks:
+        raise ConfigError(f"{protocol.benchmark} has no similarity or track filter", where="--similarity")
+    plan = build_plan(protocol, Path(annotations), set_name=set_name, meta=paths[0], groups=paths[1])
+    masks = open_masks(Path(predictions), [video.video for video in plan.videos])
+    truth = MaskTree(str(plan.truth))
+    _leave_out_empty(plan, protocol, strict_toolkit)
+    if protocol.objects == "seen" and missing == "toolkit":
+        _leave_out_unpredicted(plan, masks)
+    check_truth(plan, truth)
+    _stop_at_bad_files(plan, truth, masks, missing)
+    jobs = [VideoJob(video, protocol, truth, masks) for video in plan.videos]
+    results = score_videos(jobs, workers)
+    bar = tqdm(results, total=len(jobs), unit="video", disable=None if progress else True, file=sys.stderr)
+    return summarise(protocol, list(bar), plan, strict_toolkit, where=str(predictions))
+
+
+def summarise(protocol: Protocol, results: Sequence[VideoResult], plan: Plan, strict: bool, where: str) -> Scores:
+    """The scores of all videos; DataError for damaged files and, where the toolkit stops, for foreign labels."""
+    notes = [*([protocol.note] if protocol.note else []), *plan.notes]
+    notes += _check_contents(protocol, results, where)
+    objects = _with_frames([each for result in results for each in result.scores.objects], notes, strict)
+    if not objects:
+        raise DataError("nothing to score: no object has a scored frame", where=str(plan.truth))
+    scored = [(each, summary.object_figures(each, protocol, strict)) for each in objects]
+    notes += _notes_on_numbers(protocol, objects, strict)
+    videos: dict[str, list[Figures]] = {}
+    for each, figures in scored:
+        videos.setdefault(each.video, []).append(figures)
+    return Scores(
+        benchmark=protocol.benchmark,
+        rules=protocol.rules,
+        toolkit=protocol.toolkit,
+        columns=protocol.columns,
+        figures=summary.dataset_figures(scored, protocol, strict),
+        videos={video: summary.pooled([dict(each) for each in rows]) for video, rows in videos.items()},
+        objects={each.name: figures for each, figures in scored},
+        frames=objects,
+        notes=notes,
+        counts={
+            "videos": len(videos),
+            "objects": len(objects),
+            "object-frames": sum(len(each.frames) for each in objects),
+        },
+    )
+
+
+def _leave_out_empty(plan: Plan, protocol: Protocol, strict: bool) -> None:
+    """Videos whose every frame is left out by the rules: the DAVIS tools crash at them."""
+    short = [video.video for video in plan.videos if not video.frames]
+    if not short:
+        return
+    if strict and protocol.layout != "lvos":
+        raise DataError(describe("videos without a frame to score, at which the toolkit crashes", short))
+    plan.videos = [video for video in plan.videos if video.frames]
+    plan.notes.append(describe("videos left out because no frame of theirs is scored", short))
+
+
+def _leave_out_unpredicted(plan: Plan, masks: MaskTree) -> None:
+    there = set(masks.videos())
+    absent = [video.video for video in plan.videos if video.video not in there]
+    if absent:
+        plan.notes.append(describe("videos left out because they have no predictions, as the toolkit does", absent))
+        plan.videos = [video for video in plan.videos if video.video in there]
+
+
+def _stop_at_bad_files(plan: Plan, truth: MaskTree, masks: MaskTree, missing: Missing) -> None:
+    problems = check_predictions(plan, truth, masks)
+    hint = None
+    if missing == "empty":
+        files = problems.files.pop("predictions missing", [])
+        if files:
+            plan.notes.append(describe("missing predictions scored as empty masks", files))
+    elif "predictions missing" in problems.files:
+        hint = "the toolkit stops here too; --missing empty scores them as empty masks"
+    problems.stop(str(masks.archive or masks.folder), hint)
+
+
+def _check_contents(protocol: Protocol, results: Sequence[VideoResult], where: str) -> list[str]:
+    """Notes on labels without a meaning; DataError where the toolkit stops at them or files are damaged."""
+    problems, notes = Problems(), []
+    extra = [
+        f"{result.scores.video}/{frame}.png ({', '.join(map(str, labels))})"
+        for result in results
+        for frame, labels in result.scores.extra_labels.items()
+    ]
+    for result in results:
+        for file in result.damaged:
+            problems.add("predictions that cannot be decoded", file)
+    if extra and protocol.extra_labels == "stop":
+        problems.files["predictions with labels above the number of objects"] = extra
+    elif extra:
+        notes.append(describe("predictions with labels that are no object here, which are dropped", extra))
+    problems.stop(where)
+    late = [
+        f"{result.scores.video} label {label} (from {frame})"
+        for result in results
+        for label, frame in result.scores.unscored_labels.items()
+    ]
+    if late:
+        notes.append(describe("annotated labels that these rules do not score", late))
+    return notes
+
+
+def _with_frames(objects: list[ObjectScores], notes: list[str], strict: bool) -> list[ObjectScores]:
+    """The objects that have values; the others are NaN for the toolkits and left out unless ``strict``."""
+    empty = [each.name for each in objects if not len(each)]
+    if strict or not empty:
+        return objects
+    notes.append(describe("objects left out because no frame of theirs is scored", empty))
+    return [each for each in objects if len(each)]
+
+
+def _notes_on_numbers(protocol: Protocol, objects: Sequence[ObjectScores], strict: bool) -> list[str]:
+    """What in the figures is a toolkit's accident, or would have been."""
+    notes = []
+    phantoms = [each.name for each in objects if each.phantom]
+    if phantoms:
+        notes.append(describe("objects that are only gaps in the labels, counted as the toolkit does", phantoms))
+    shown = any(key == "J_decay" for _, key in protocol.columns)
+    long = [each.name for each in objects if statistics.decay_wraps(len(each))]
+    if long and shown and protocol.strict_decay == "eight_bits":
+        kind = "objects with 256 or more scored frames, whose decay is "
+        kind += "the toolkit's (wrapped)" if strict else "computed soundly (the toolkit's wraps: --strict-toolkit)"
+        notes.append(describe(kind, long))
+    if protocol.summary in ("lvos", "ytvos", "visor"):
+        groups = {each.group for each in objects}
+        for group in ("seen", "unseen"):
+            if group not in groups and not (protocol.summary == "visor" and group == "seen"):
+                rest = "" if strict or protocol.summary == "visor" else "; the mean is over the others (toolkit: NaN)"
+                notes.append(f"no {group} object{rest}")
+    return notes
+
+
+def jf_figures(scores: Scores) -> dict[str, float]:
+    """The shown figures by their names, in percent: what is set beside a published row."""
+    return {key: 100 * scores.figures.get(key, math.nan) for _, key in scores.columns}
+
+
+__all__ = ["Missing", "Scores", "jf_figures", "score", "summarise"]

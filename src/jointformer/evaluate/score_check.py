@@ -1,0 +1,80 @@
+"""What is wrong with predictions, found before or while they are scored, and said in one line per kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from jointformer.errors import DataError
+from jointformer.evaluate.score_plans import Plan, VideoPlan
+from jointformer.evaluate.score_sources import MaskTree
+
+_NAMED = 3
+
+
+@dataclass
+class Problems:
+    """Files by what is wrong with them."""
+
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, file: str) -> None:
+        """Note one file under a kind such as ``missing``."""
+        self.files.setdefault(kind, []).append(file)
+
+    def lines(self) -> list[str]:
+        """One line per kind: the count and the first files."""
+        return [describe(kind, files) for kind, files in self.files.items()]
+
+    def stop(self, where: str, hint: str | None = None) -> None:
+        """Raise DataError with all kinds if there are any."""
+        if self.files:
+            raise DataError("; ".join(self.lines()), where=where, hint=hint)
+
+
+def describe(kind: str, files: Iterable[str]) -> str:
+    """A kind of problem with its count and first files: ``predictions missing: 2 (a/00003.png, b/00001.png)``."""
+    named = list(files)
+    more = ", …" if len(named) > _NAMED else ""
+    return f"{kind}: {len(named)} ({', '.join(named[:_NAMED])}{more})"
+
+
+def check_predictions(plan: Plan, truth: MaskTree, predictions: MaskTree) -> Problems:
+    """Missing, unreadable, coloured and wrongly sized predictions, from listings and PNG headers alone."""
+    problems = Problems()
+    for video in plan.videos:
+        present = predictions.frames(video.video)
+        for frame in video.frames:
+            file = f"{video.video}/{frame}.png"
+            if frame not in present:
+                problems.add("predictions missing", file)
+            else:
+                _check_header(problems, video, frame, truth, predictions)
+    return problems
+
+
+def check_truth(plan: Plan, truth: MaskTree) -> None:
+    """DataError naming the annotations that the plan needs and the folder does not have."""
+    problems = Problems()
+    for video in plan.videos:
+        present = truth.frames(video.video)
+        for frame in video.frames:
+            if frame not in present:
+                problems.add("annotations missing", f"{video.video}/{frame}.png")
+    problems.stop(truth.folder)
+
+
+def _check_header(problems: Problems, video: VideoPlan, frame: str, truth: MaskTree, predictions: MaskTree) -> None:
+    file = f"{video.video}/{frame}.png"
+    try:
+        header = predictions.header(video.video, frame)
+    except DataError:
+        problems.add("predictions that are no PNG", file)
+        return
+    if not header.is_index:
+        problems.add("predictions in colour instead of labels", f"{file} ({header.kind})")
+        return
+    true = truth.header(video.video, frame)
+    if (header.width, header.height) != (true.width, true.height):
+        sizes = f"{header.width}x{header.height}, annotation {true.width}x{true.height}"
+        problems.add("predictions of another size", f"{file} ({sizes})")

@@ -1,0 +1,232 @@
+"""Which videos, frames and objects a benchmark scores, found from its annotations on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jointformer.errors import ConfigError, DataError
+from jointformer.evaluate.score_groups import lvos_unseen, visor_is_unseen, ytvos_seen_categories
+from jointformer.evaluate.score_sources import safe_name
+from jointformer.metrics.protocols import Protocol
+from jointformer.metrics.results import ObjectPlan
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """One video: its first truth frame, the frames to score in order, and its objects where a list names them."""
+
+    video: str
+    first: str
+    frames: tuple[str, ...]
+    objects: tuple[ObjectPlan, ...] = ()
+    group: str = ""
+
+
+@dataclass
+class Plan:
+    """A benchmark's videos, the folder with their truth, and what there is to say about the choice."""
+
+    truth: Path
+    videos: list[VideoPlan]
+    notes: list[str] = field(default_factory=list)
+
+
+def build_plan(
+    protocol: Protocol,
+    annotations: Path,
+    *,
+    set_name: str | None = None,
+    meta: Path | None = None,
+    groups: Path | None = None,
+) -> Plan:
+    """The plan of a benchmark whose truth lies in or below ``annotations``.
+
+    ``set_name`` names a list of videos (``val``) or is a text file of them; ``meta`` is the benchmark's meta
+    file where it is not found beside the annotations; ``groups`` is the file that tells seen from unseen.
+    Raises DataError for missing lists, meta files and folders, ConfigError for options the benchmark does not
+    have.
+    """
+    if not annotations.is_dir():
+        raise DataError("no annotations", where=annotations, expected="a folder")
+    if meta is not None and protocol.layout not in ("lvos", "ytvos", "mose"):
+        raise ConfigError(f"{protocol.benchmark} has no meta file", where="--meta")
+    if groups is not None and protocol.layout not in ("lvos", "ytvos"):
+        raise ConfigError(f"{protocol.benchmark} has no list of groups", where="--groups")
+    builders: dict[str, Callable[[], Plan]] = {
+        "list": lambda: _list_plan(protocol, annotations, set_name),
+        "folders": lambda: _folder_plan(protocol, annotations),
+        "mose": lambda: _mose_plan(protocol, annotations, meta),
+        "lvos": lambda: _lvos_plan(protocol, annotations, set_name or "valid", meta, groups),
+        "ytvos": lambda: _ytvos_plan(protocol, annotations, meta, groups),
+    }
+    return builders[protocol.layout]()
+
+
+def truth_folder(annotations: Path, videos: Iterable[str] = ()) -> Path:
+    """The folder of video folders: ``annotations`` itself or one of the usual places below it."""
+    below = ("Annotations/480p", "Annotations", "480p", "valid/Annotations", "test/Annotations", ".")
+    wanted = list(videos)
+    for place in (annotations / name for name in below):
+        if not place.is_dir():
+            continue
+        if any((place / name).is_dir() for name in wanted) or (not wanted and _has_masks(place)):
+            return place
+    what = f"such as {', '.join(wanted[:3])}" if wanted else "with PNGs"
+    raise DataError("no annotations of these videos", where=annotations, expected=f"folders {what}")
+
+
+def _has_masks(place: Path) -> bool:
+    return any(next(folder.glob("*.png"), None) for folder in place.iterdir() if folder.is_dir())
+
+
+def _find(annotations: Path, names: Sequence[str], levels: int = 4) -> Path | None:
+    """The first of ``names`` in ``annotations``, below it or a few folders above it."""
+    start = annotations.resolve()
+    for base in (start, start / "valid", *list(start.parents)[:levels]):
+        for name in names:
+            if (base / name).is_file():
+                return base / name
+    return None
+
+
+def _video_list(protocol: Protocol, annotations: Path, set_name: str | None) -> tuple[list[str], str]:
+    """The videos of a set and, where there is no list and none was asked for, a note that says so."""
+    name = set_name or "val"
+    path = Path(name) if name.endswith(".txt") else None
+    if path is None:
+        path = _find(annotations, [f"{folder}/{name}.txt" for folder in protocol.lists])
+    if path is None and set_name is None:
+        folders = _video_folders(truth_folder(annotations))
+        return folders, f"no list of the set 'val' found: all {len(folders)} videos of the annotations are scored"
+    if path is None or not path.is_file():
+        lists = " or ".join(f"{folder}/{name}.txt" for folder in protocol.lists)
+        raise DataError("no such set", where=path or annotations, expected=lists, hint="give a .txt file as --set")
+    videos = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not videos:
+        raise DataError("an empty list of videos", where=path)
+    return list(dict.fromkeys(safe_name(video) for video in videos)), ""
+
+
+def _video_folders(truth: Path) -> list[str]:
+    return sorted(entry.name for entry in truth.iterdir() if entry.is_dir())
+
+
+def _list_plan(protocol: Protocol, annotations: Path, set_name: str | None) -> Plan:
+    videos, note = _video_list(protocol, annotations, set_name)
+    truth = truth_folder(annotations, videos)
+    plan = Plan(truth, [], [note] if note else [])
+    unseen: Callable[[str], bool] = lambda video: False  # noqa: E731 - one of two rules
+    if protocol.summary == "visor":
+        listed = _find(annotations, [f"{folder}/val_unseen.txt" for folder in protocol.lists])
+        unseen = visor_is_unseen if listed is None else set(listed.read_text().split()).__contains__
+    for video in videos:
+        group = "unseen" if unseen(video) else ""
+        plan.videos.append(_whole_video(protocol, truth, video, group))
+    return plan
+
+
+def _folder_plan(protocol: Protocol, annotations: Path) -> Plan:
+    truth = truth_folder(annotations)
+    return Plan(truth, [_whole_video(protocol, truth, video) for video in _video_folders(truth)])
+
+
+def _whole_video(protocol: Protocol, truth: Path, video: str, group: str = "") -> VideoPlan:
+    """All truth frames but those at the ends that the rules leave out."""
+    folder = truth / video
+    frames = sorted(path.stem for path in folder.glob("*.png")) if folder.is_dir() else []
+    if not frames:
+        raise DataError("a video without annotations", where=folder, expected="PNG files")
+    scored = frames[0 if protocol.score_first else 1 : None if protocol.score_last else -1]
+    return VideoPlan(video, frames[0], tuple(scored), group=group)
+
+
+def _mose_plan(protocol: Protocol, annotations: Path, meta: Path | None) -> Plan:
+    plan = _folder_plan(protocol, annotations)
+    if protocol.objects != "listed":
+        return plan
+    objects = _read_meta(meta or _find(annotations, ["meta.json", "meta_valid.json"]), annotations)
+    videos = []
+    for video in plan.videos:
+        if video.video not in objects:
+            raise DataError("a video that the meta file does not have", where=plan.truth, got=video.video)
+        listed = tuple(ObjectPlan(int(key), video.frames) for key in objects[video.video])
+        videos.append(VideoPlan(video.video, video.first, video.frames, listed))
+    return Plan(plan.truth, videos)
+
+
+def _read_meta(path: Path | None, annotations: Path) -> dict[str, dict[str, Any]]:
+    """``videos.<id>.objects`` of a meta file, its videos in order."""
+    if path is None:
+        raise DataError("no meta file found", where=annotations, hint="name it with --meta")
+    try:
+        videos = json.loads(path.read_text())["videos"]
+        return {safe_name(video): dict(entry["objects"]) for video, entry in videos.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"not a meta file ({error!r})", where=path, expected="videos.<id>.objects") from error
+
+
+def _lvos_plan(protocol: Protocol, annotations: Path, set_name: str, meta: Path | None, groups: Path | None) -> Plan:
+    names = {"val": "valid"}.get(set_name, set_name)
+    path = meta or _find(annotations, [f"{names}_meta.json"])
+    videos = _read_meta(path, annotations)
+    year = int(protocol.rules[:4])
+    unseen = lvos_unseen(year) if groups is None else set(groups.read_text().split())
+    plan = Plan(truth_folder(annotations, videos), [])
+    for video, objects in sorted(videos.items()):
+        group = "unseen" if video in unseen else "seen"
+        listed = tuple(_lvos_object(int(key), entry, year, group, path) for key, entry in objects.items())
+        frames = tuple(sorted({frame for each in listed for frame in each.frames}))
+        plan.videos.append(VideoPlan(video, frames[0] if frames else "", frames, listed, group))
+    empty = sum(each.unfilled for video in plan.videos for each in video.objects)
+    if empty:
+        what = "entries of frame_nums without a frame before the object's end"
+        plan.notes.append(f"{empty} {what}; the toolkit counts each as 0")
+    return plan
+
+
+def _lvos_object(object_id: int, entry: Any, year: int, group: str, path: Path | None) -> ObjectPlan:
+    """Every fifth frame number from start to before end; the 2024 rules leave out the first and last slot."""
+    try:
+        span = entry["frame_range"]
+        start, end, count = int(span["start"]), int(span["end"]), int(span["frame_nums"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError("an object without frame_range", where=path, got=repr(entry)[:80]) from error
+    slots = [f"{number:08d}" for number in range(start, end, 5)]
+    length = count
+    if year >= 2024:
+        length = max(count - 2, 0)
+        slots = [name for slot, name in enumerate(slots) if slot not in (0, count - 1)]
+    if len(slots) > length:
+        raise DataError(
+            f"object {object_id} has more frames than frame_nums allows", where=path, expected=length, got=len(slots)
+        )
+    return ObjectPlan(object_id, tuple(slots), length, group)
+
+
+def _ytvos_plan(protocol: Protocol, annotations: Path, meta: Path | None, groups: Path | None) -> Plan:
+    path = meta or _find(annotations, ["meta.json"])
+    videos = _read_meta(path, annotations)
+    seen = ytvos_seen_categories(groups or _find(annotations, ["train/meta.json", "categories.json"]), annotations)
+    plan = Plan(truth_folder(annotations, videos), [])
+    for video, objects in videos.items():
+        try:
+            spans = {int(key): (entry["category"], entry["frames"]) for key, entry in objects.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"video {video}: objects need a category and frames", where=path, got=f"{error!r}"
+            ) from error
+        last = max(frame for _, frames in spans.values() for frame in frames)
+        listed = []
+        for object_id, (category, frames) in spans.items():
+            scored = frames if protocol.rules == "all_listed" else frames[1:]
+            if protocol.rules == "after_first_without_last":
+                scored = [frame for frame in scored if frame != last]
+            group = "seen" if category in seen else "unseen"
+            listed.append(ObjectPlan(object_id, tuple(safe_name(frame) for frame in scored), -1, group))
+        union = tuple(sorted({frame for each in listed for frame in each.frames}))
+        plan.videos.append(VideoPlan(video, min(min(f) for _, f in spans.values()), union, tuple(listed)))
+    return plan

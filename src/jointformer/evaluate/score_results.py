@@ -1,0 +1,83 @@
+"""A benchmark's scores: figures of the dataset, of each video and object, a table in percent, JSON in full digits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jointformer.metrics.columns import Columns
+from jointformer.metrics.results import ObjectScores
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What ``score`` gives. All figures are fractions; only the table is in percent.
+
+    ``figures`` are the dataset's, ``videos`` and ``objects`` those of each video and object by name (for
+    BURST ``objects`` are its classes). ``frames`` holds the values of every object and frame. ``notes`` say
+    what a reader of the numbers has to know. ``counts`` gives videos, objects and object-frames.
+    """
+
+    benchmark: str
+    rules: str
+    toolkit: str
+    columns: Columns
+    figures: Figures
+    videos: Mapping[str, Figures] = field(default_factory=dict)
+    objects: Mapping[str, Figures] = field(default_factory=dict)
+    frames: Sequence[ObjectScores] = ()
+    notes: Sequence[str] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    unit: str = "object"
+
+    def table(self, per_object: bool = False, per_video: bool = False) -> str:
+        """The figures in percent with the toolkit's columns; a row per object or video on request."""
+        rows: list[tuple[str, Figures]] = [("all", self.figures)]
+        rows += list(self.videos.items()) if per_video else []
+        rows += list(self.objects.items()) if per_object else []
+        # A column such as "J seen" has no value for a single object.
+        cells = [[name, *(_percent(figures.get(key)) for _, key in self.columns)] for name, figures in rows]
+        head = ["", *(heading for heading, _ in self.columns)]
+        widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
+        lines = [_line(head, widths), *(_line(line, widths) for line in cells)]
+        counted = ", ".join(f"{count} {name}" for name, count in self.counts.items())
+        title = f"{self.benchmark}, rules of {self.toolkit} ({counted}), in percent"
+        return "\n".join([title, *(line.rstrip() for line in lines), *(f"note: {note}" for note in self.notes)])
+
+    def to_json(self, per_object: bool = True, per_frame: bool = False) -> dict[str, Any]:
+        """Everything with full digits, ready for ``json.dumps``; figures that do not exist are null."""
+        content: dict[str, Any] = {
+            "benchmark": self.benchmark,
+            "rules": self.rules,
+            "toolkit": self.toolkit,
+            "unit": "fraction",
+            "notes": list(self.notes),
+            "counts": dict(self.counts),
+            "figures": _plain(self.figures),
+            "per_video": {name: _plain(figures) for name, figures in self.videos.items()},
+        }
+        if per_object:
+            content[f"per_{self.unit}"] = {name: _plain(figures) for name, figures in self.objects.items()}
+        if per_frame:
+            content["per_frame"] = {
+                each.name: {"frames": list(each.frames), **{key: list(row) for key, row in each.values.items()}}
+                for each in self.frames
+            }
+        return content
+
+
+def _plain(figures: Figures) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else "NaN" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    first, *others = zip(cells, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])

@@ -1,0 +1,133 @@
+"""Mask PNGs of many videos, in a folder or in a zip, looked up by video and frame name and read in place."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jointformer.errors import DataError
+from jointformer.ops.png import PngHeader, parse_png_header, read_index_png
+from jointformer.types import UInt8Array
+
+_HEADER_BYTES = 33
+
+
+@dataclass
+class MaskTree:
+    """``<video>/<frame>.png`` below a folder or inside a zip.
+
+    ``folder`` holds the video folders; ``archive`` names the zip they are in, if any, and ``members`` its
+    index. The object can be sent to worker processes; each opens the zip for itself.
+    """
+
+    folder: str
+    archive: Path | None = None
+    members: dict[str, dict[str, str]] = field(default_factory=dict)
+    _zip: zipfile.ZipFile | None = field(default=None, repr=False)
+    _listed: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_zip": None}
+
+    def videos(self) -> list[str]:
+        """The sorted names of the video folders."""
+        if self.archive:
+            return sorted(self.members)
+        return sorted(entry.name for entry in Path(self.folder).iterdir() if entry.is_dir())
+
+    def frames(self, video: str) -> frozenset[str]:
+        """The names, without ``.png``, of a video's masks; none where it has no folder."""
+        if self.archive:
+            return frozenset(self.members.get(video, ()))
+        if video not in self._listed:
+            self._listed[video] = frozenset(_stems(Path(self.folder) / safe_name(video)))
+        return self._listed[video]
+
+    def where(self, video: str, frame: str) -> str:
+        """The place of a mask, for messages."""
+        return f"{self.archive or self.folder}/{video}/{frame}.png"
+
+    def header(self, video: str, frame: str) -> PngHeader:
+        """The PNG header of a mask; DataError when the file is no PNG."""
+        return parse_png_header(self._read(video, frame, _HEADER_BYTES), self.where(video, frame))
+
+    def read(self, video: str, frame: str) -> UInt8Array:
+        """The (H, W) uint8 labels of a mask; DataError when missing, damaged or coloured."""
+        return read_index_png(self._read(video, frame, -1), self.where(video, frame))
+
+    def _read(self, video: str, frame: str, size: int) -> bytes:
+        try:
+            if self.archive is None:
+                with open(Path(self.folder) / video / f"{frame}.png", "rb") as file:
+                    return file.read(size)
+            if self._zip is None:
+                self._zip = zipfile.ZipFile(self.archive)
+            with self._zip.open(self.members[video][frame]) as file:
+                return file.read(size)
+        except (OSError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"cannot read the mask ({reason})", where=self.where(video, frame)) from error
+
+
+def open_masks(path: Path, expected: Iterable[str]) -> MaskTree:
+    """The masks below ``path``, a folder or a zip.
+
+    The video folders may lie at the top, under ``Annotations`` or in one enclosing folder; of these places
+    the one with most of the ``expected`` videos is taken. Raises DataError when none has any.
+    """
+    wanted = set(expected)
+    if path.is_dir():
+        trees = [MaskTree(str(place)) for place in _places(path)]
+    elif path.is_file() and zipfile.is_zipfile(path):
+        trees = _zip_trees(path)
+    else:
+        got = "nothing there" if not path.exists() else "another file"
+        raise DataError("no predictions", where=path, expected="a folder or a zip of mask PNGs", got=got)
+    best = max(trees, key=lambda tree: len(wanted.intersection(tree.videos())), default=None)
+    if best is None or not wanted.intersection(best.videos()):
+        found = sorted({name for tree in trees for name in tree.videos()})
+        raise DataError(
+            "none of the benchmark's videos is here",
+            where=path,
+            expected=f"folders such as {', '.join(sorted(wanted)[:3])}",
+            got=", ".join(found[:3]) or "no folders of PNGs",
+        )
+    return best
+
+
+def safe_name(name: str) -> str:
+    """``name`` itself; DataError when it is not one plain path component (lists and meta files are input)."""
+    if not name or name in (".", "..") or any(part in name for part in ("/", "\\", "\0")):
+        raise DataError("a name that leaves its folder", expected="a plain video or frame name", got=repr(name))
+    return name
+
+
+def _stems(folder: Path) -> Iterable[str]:
+    if not folder.is_dir():
+        return ()
+    return (entry.stem for entry in folder.iterdir() if entry.suffix.lower() == ".png")
+
+
+def _places(path: Path) -> list[Path]:
+    places = [path, path / "Annotations"]
+    inner = [entry for entry in path.iterdir() if entry.is_dir()]
+    if len(inner) == 1:
+        places += [inner[0], inner[0] / "Annotations"]
+    return [place for place in places if place.is_dir()]
+
+
+def _zip_trees(path: Path) -> list[MaskTree]:
+    by_prefix: dict[str, dict[str, dict[str, str]]] = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            inside = PurePosixPath(member.replace("\\", "/"))
+            if inside.is_absolute() or ".." in inside.parts:
+                raise DataError("an archive whose names leave it", where=path, got=repr(member))
+            if inside.suffix.lower() != ".png" or len(inside.parts) < 2 or inside.parts[0] == "__MACOSX":
+                continue
+            prefix = "/".join(inside.parts[:-2])
+            by_prefix.setdefault(prefix, {}).setdefault(inside.parts[-2], {})[inside.stem] = member
+    return [MaskTree(prefix, path, members) for prefix, members in by_prefix.items()]
