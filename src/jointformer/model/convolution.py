@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +17,39 @@ class PointwiseConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.flatten(1), self.bias)
+
+
+class DepthwiseConv(nn.Conv2d):
+    """A depthwise 5×5 convolution of (B, C, h, w), any memory layout."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width, kernel_size=5, padding=2, groups=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and x.device.type == "cpu" and self.weight.dtype == x.dtype == torch.bfloat16:
+            return _DepthwiseCpu.apply(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+class _DepthwiseCpu(torch.autograd.Function):
+    """The same convolution with a faster gradient of the weights: oneDNN's bfloat16 one is five times slower."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad = grads[0].contiguous(memory_format=torch.channels_last)
+        pad, width = weight.shape[-1] // 2, weight.shape[0]
+        grad_x = F.conv2d(grad, weight.flip(2, 3), padding=pad, groups=width)
+        grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            grad.float(), x.float(), weight.float(), [width], [1, 1], [pad, pad], [1, 1], False, [0, 0], width,
+            [False, True, True],
+        )[1:]  # fmt: skip
+        return grad_x, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
 
 
 class PatchEmbed(nn.Module):
@@ -48,7 +84,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.conv1 = PointwiseConv(width, width)
-        self.attn = nn.Conv2d(width, width, kernel_size=5, padding=2, groups=width)
+        self.attn = DepthwiseConv(width)
         self.conv2 = PointwiseConv(width, width)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = PointwiseMlp(width)
