@@ -1,0 +1,315 @@
+"""Videos as numbered RGB frames: files through PyAV, and folders of pictures.
+
+:class:`VideoFile` and :class:`FolderVideo` are :class:`VideoReader`. Frames are upright (rotation metadata
+applied) and as stored otherwise: pixels that are not square stay so.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import numpy as np
+
+from jointformer.data.frames import list_pictures, picture_size, read_frame
+from jointformer.errors import DataError
+from jointformer.types import UInt8Array
+
+#: The rate of a folder of pictures, and of a video that tells none.
+DEFAULT_FPS = Fraction(25)
+
+# Containers only: playlists and scripts (hls, concat, ...) could name any other file or address.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,gif,asf,h264,hevc,m4v,mjpeg,dv,"
+    "mxf,ivf,obu,apng,yuv4mpegpipe,nut,wtv,rm"
+)
+_MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
+
+
+class VideoReader(Protocol):
+    """Numbered frames. ``size`` is (height, width); ``fps`` frames per second."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    @property
+    def fps(self) -> Fraction: ...
+
+    def __len__(self) -> int: ...
+
+    def frame(self, index: int) -> UInt8Array:
+        """The (H, W, 3) uint8 RGB frame of a number 0..len-1."""
+        ...
+
+    def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
+        """The frames ``start`` up to (without) ``end`` in order."""
+        ...
+
+    def name(self, index: int) -> str:
+        """The name under which a frame's results are saved, without suffix."""
+        ...
+
+    def time(self, index: int) -> Fraction:
+        """Seconds from the first frame to a frame."""
+        ...
+
+
+def open_video(path: str | Path, *, fps: Fraction = DEFAULT_FPS) -> VideoFile | FolderVideo:
+    """The reader of a video file or of a folder of pictures (shown at ``fps``). Raises :class:`DataError`."""
+    return FolderVideo(path, fps=fps) if Path(path).is_dir() else VideoFile(path)
+
+
+class FolderVideo:
+    """A folder of pictures in natural order as a video. Raises :class:`DataError` where it holds none."""
+
+    def __init__(self, folder: str | Path, *, fps: Fraction = DEFAULT_FPS) -> None:
+        self.path = Path(folder)
+        self.fps = fps
+        self.files = list_pictures(self.path)
+        if not self.files:
+            raise DataError("holds no pictures", where=self.path, expected="the frames of a video")
+        self.size = picture_size(self.files[0])
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def frame(self, index: int) -> UInt8Array:
+        """The (H, W, 3) uint8 RGB frame. Raises :class:`DataError` for a damaged file or another size."""
+        frame = read_frame(self.files[_checked(index, len(self))])
+        if frame.shape[:2] != self.size:
+            raise _size_changed(self.files[index], self.size, (frame.shape[0], frame.shape[1]))
+        return frame
+
+    def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
+        """The frames ``start`` up to (without) ``end`` in order."""
+        for index in range(len(self))[start:end]:
+            yield self.frame(index)
+
+    def name(self, index: int) -> str:
+        """The picture's name without suffix."""
+        return self.files[index].stem
+
+    def time(self, index: int) -> Fraction:
+        """Seconds from the first frame to a frame, at the given rate."""
+        return index / self.fps
+
+
+class VideoFile:
+    """A video file with exact access by frame number.
+
+    Opening reads every packet's time once (no decoding), so numbers are exact with B-frames, variable rates
+    and first times other than 0. ``frame`` may be called from several threads; every ``iter_frames``
+    decodes on its own. Raises :class:`DataError` for files that are missing, damaged or no video.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise DataError("is a folder" if self.path.is_dir() else "no such file", where=self.path)
+        with _decoding(self.path), _open(self.path) as container:
+            stream = _video_stream(container, self.path)
+            self._time_base: Fraction = stream.time_base
+            rate = stream.average_rate or stream.guessed_rate
+            self._times, self._keys = _index(container, stream)
+        with _decoding(self.path), _open(self.path) as container:
+            first = next(iter(container.decode(_video_stream(container, self.path))), None)
+            if first is None:
+                raise DataError("no frame can be decoded", where=self.path)
+            self._turns = round(first.rotation / 90) % 4
+            self._coded_size = (first.height, first.width)
+            self._count = len(self._times) if self._times else 1 + sum(1 for _ in container.decode(video=0))
+        self.size = self._coded_size[::-1] if self._turns % 2 else self._coded_size
+        self.fps = Fraction(rate) if rate else self._measured_rate()
+        self._lock = threading.Lock()
+        self._running: Iterator[tuple[int, UInt8Array]] | None = None
+        self._last: tuple[int, UInt8Array] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def start_time(self) -> Fraction:
+        """The first frame's time on the file's own clock, in seconds."""
+        return self._times[0] * self._time_base if self._times else Fraction(0)
+
+    def name(self, index: int) -> str:
+        """The frame's number with 5 digits."""
+        return f"{index:05d}"
+
+    def time(self, index: int) -> Fraction:
+        """Seconds from the first frame to a frame, as the file says (rates may vary)."""
+        if not self._times:
+            return index / self.fps
+        return (self._times[index] - self._times[0]) * self._time_base
+
+    def frame(self, index: int) -> UInt8Array:
+        """The (H, W, 3) uint8 RGB frame of a number. Raises :class:`DataError` where it cannot be decoded."""
+        index = _checked(index, len(self))
+        with self._lock:
+            if self._last is not None and self._last[0] == index:
+                return self._last[1].copy()
+            if self._running is None or self._last is None or not self._near(self._last[0], index):
+                self.close()
+                self._running = self._decode(index)
+            for at, image in self._running:
+                self._last = (at, image)
+                if at == index:
+                    return image.copy()
+                if at > index:
+                    break
+            self.close()
+            raise self._damaged(index)
+
+    def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
+        """The frames ``start`` up to (without) ``end`` in order, decoded in one go.
+
+        Raises :class:`DataError` at the first frame that the file promises and does not deliver.
+        """
+        wanted = range(len(self))[start:end]
+        if not wanted:
+            return
+        decoded = self._decode(wanted.start)
+        try:
+            for index in wanted:
+                at, image = next(decoded, (-1, None))
+                if at != index or image is None:
+                    raise self._damaged(index)
+                yield image
+        finally:
+            decoded.close()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Frees the decoder; the next ``frame`` opens it anew."""
+        if self._running is not None:
+            self._running.close()  # type: ignore[attr-defined]
+        self._running = self._last = None
+
+    def _near(self, last: int, index: int) -> bool:
+        """Whether decoding on from ``last`` is no longer than seeking to the key frame before ``index``."""
+        return last < index and (not self._keys or self._key_before(index) <= last + 1)
+
+    def _key_before(self, index: int) -> int:
+        return self._keys[max(bisect_right(self._keys, index) - 1, 0)] if self._keys else 0
+
+    def _decode(self, start: int) -> Iterator[tuple[int, UInt8Array]]:
+        """(number, RGB frame) from ``start`` on; from earlier and earlier key frames until one suffices."""
+        number = {time: k for k, time in enumerate(self._times)}
+        key = self._key_before(start)
+        while True:
+            with _decoding(self.path), _open(self.path) as container:
+                stream = _video_stream(container, self.path)
+                if key > 0:
+                    container.seek(self._times[key], stream=stream, backward=True)
+                begun = False
+                for at, frame in self._numbered(container.demux(stream), number):
+                    if at < start:
+                        continue
+                    if not begun and at > start and key > 0:
+                        break  # the container landed behind the frame
+                    begun = True
+                    yield at, self._to_rgb(frame)
+                if begun or key == 0:
+                    return
+            # Streams with imprecise seeking: go back much further, in the end to the first frame.
+            key = self._key_before(max(key - 1, 0)) if key > len(self) // 2 else 0
+
+    def _numbered(self, packets: Iterator[Any], number: dict[int, int]) -> Iterator[tuple[int, Any]]:
+        """(number, decoded frame); a damaged packet's frame is left out, which its missing number tells."""
+        count = -1
+        for packet in packets:
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                if number:
+                    continue
+                raise  # without times nobody could tell which frame is missing
+            for frame in frames:
+                count += 1
+                yield number.get(frame.pts, -1) if number else count, frame
+
+    def _to_rgb(self, frame: Any) -> UInt8Array:
+        if (frame.height, frame.width) != self._coded_size:
+            raise _size_changed(self.path, self._coded_size, (frame.height, frame.width))
+        image = frame.to_ndarray(format="rgb24")
+        return np.ascontiguousarray(np.rot90(image, self._turns)) if self._turns else image
+
+    def _damaged(self, index: int) -> DataError:
+        what = f"frame {index} of {len(self)} cannot be decoded"
+        return DataError(what, where=self.path, hint="the file is damaged")
+
+    def _measured_rate(self) -> Fraction:
+        span = self.time_span()
+        return Fraction(len(self) - 1) / span if span else DEFAULT_FPS
+
+    def time_span(self) -> Fraction:
+        """Seconds from the first to the last frame; 0 where the file has no times."""
+        return (self._times[-1] - self._times[0]) * self._time_base if self._times else Fraction(0)
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """FFmpeg's errors inside the block become :class:`DataError`."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        reason = error.strerror or str(error)
+        raise DataError("the video cannot be decoded", where=path, got=reason.lower()) from error
+
+
+def _open(path: Path) -> Any:
+    # "file:" keeps a colon in a name from being read as a protocol.
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+    return av.open(f"file:{path.absolute()}", options=options)
+
+
+def _video_stream(container: Any, path: Path) -> Any:
+    covers = av.stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if not stream.disposition & covers:
+            if stream.codec_context is None:
+                raise DataError("the video's codec is unknown", where=path)
+            if stream.codec_context.width * stream.codec_context.height > _MOST_PIXELS:
+                size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+                raise DataError("the video's frames are too large", where=path, got=size)
+            stream.thread_type = "AUTO"
+            return stream
+    raise DataError("no video in the file", where=path)
+
+
+def _index(container: Any, stream: Any) -> tuple[list[int], list[int]]:
+    """(times of frames in display order, numbers of key frames); empty where packets carry no times."""
+    if container.format.name == "avi" and stream.codec_context.has_b_frames:
+        return [], []  # AVI stores no display times; FFmpeg's guesses are wrong where frames are reordered
+    times: set[int] = set()
+    keys: set[int] = set()
+    for packet in container.demux(stream):
+        if not packet.size or packet.is_discard:
+            continue
+        if packet.pts is None:
+            return [], []
+        times.add(packet.pts)
+        if packet.is_keyframe:
+            keys.add(packet.pts)
+    ordered = sorted(times)
+    return ordered, [number for number, time in enumerate(ordered) if time in keys]
+
+
+def _checked(index: int, count: int) -> int:
+    if not 0 <= index < count:
+        raise IndexError(f"frame {index} of {count}")
+    return index
+
+
+def _size_changed(path: Path, expected: tuple[int, int], got: tuple[int, int]) -> DataError:
+    return DataError(
+        "the frame size changes",
+        where=path,
+        expected=f"{expected[1]}x{expected[0]} as the first frame",
+        got=f"{got[1]}x{got[0]}",
+    )

@@ -1,0 +1,214 @@
+"""RGB frames -> an H.264 mp4 that every player shows, with the sound of the original where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace
+
+from jointformer.errors import DataError, OutputError
+from jointformer.ops.files import atomic_path
+from jointformer.types import UInt8Array
+
+#: Sound that mp4 players understand and that is copied as it is; other codecs become AAC.
+_COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+_CLOCK = 90_000  # ticks per second where frame times are given one by one
+
+
+class VideoWriter:
+    """Writes frames of one size to ``path``; the file appears when the ``with`` block ends well.
+
+    ``size`` is (height, width). Odd sides get one more row or column (a copy of the last one), because
+    H.264 stores colour at half resolution. ``fps`` is kept exactly; with ``variable`` every ``write`` tells
+    its time instead. ``audio_from``: a file whose sound is copied from ``audio_start`` seconds (after its
+    first frame) on, as long as the video lasts. Raises :class:`OutputError` where writing fails.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        fps: Fraction,
+        size: tuple[int, int],
+        *,
+        variable: bool = False,
+        audio_from: str | Path | None = None,
+        audio_start: Fraction = Fraction(0),
+        crf: int = 20,
+    ) -> None:
+        self.path = Path(path)
+        self.fps = Fraction(fps).limit_denominator(100_000)
+        self.size = size
+        self._variable = variable
+        self._audio_from = audio_from
+        self._audio_start = audio_start
+        self._crf = crf
+        self._stack = ExitStack()
+        self._count = 0
+        self._end = Fraction(0)
+
+    def __enter__(self) -> VideoWriter:
+        with self._stack as stack:
+            temporary = stack.enter_context(atomic_path(self.path, suffix=".mp4"))
+            try:
+                self._container = stack.enter_context(
+                    av.open(f"file:{temporary.absolute()}", "w", format="mp4", options={"movflags": "+faststart"})
+                )
+            except av.FFmpegError as error:
+                raise self._failed(error) from error
+            self._stream = self._add_video_stream()
+            self._audio: _Audio | None = None
+            if self._audio_from is not None:
+                self._audio = stack.enter_context(_Audio(self._audio_from, self._container, self._audio_start))
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, image: UInt8Array, time: Fraction | None = None) -> None:
+        """Appends an (H, W, 3) uint8 RGB frame, shown from ``time`` seconds on where times vary."""
+        if image.shape != (*self.size, 3):
+            raise ValueError(f"expected a frame of shape {(*self.size, 3)}, got {image.shape}")
+        height, width = self.size
+        if height % 2 or width % 2:
+            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+        if self._variable:
+            if time is None:
+                raise ValueError("a video of variable rate needs each frame's time")
+            frame.pts, frame.time_base = round(time * _CLOCK), Fraction(1, _CLOCK)
+            self._end = time + 1 / self.fps
+        else:
+            frame.pts, frame.time_base = self._count, 1 / self.fps
+            self._end = (self._count + 1) / self.fps
+        self._count += 1
+        self._mux(frame)
+        if self._audio is not None:
+            self._audio.copy_until(self._end)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if kind is not None:
+                # Unwinding with the caller's exception tells atomic_path to remove the file.
+                self._stack.pop_all().__exit__(kind, error, trace)
+                return
+            if not self._count:
+                raise OutputError("no frames for a video", where=self.path)
+            self._mux(None)
+            if self._audio is not None:
+                self._audio.copy_until(self._end)
+                self._audio.flush()
+
+    def _add_video_stream(self) -> Any:
+        options = {"crf": str(self._crf), "preset": "veryfast"}
+        stream: Any = self._container.add_stream("libx264", rate=self.fps, options=options)
+        height, width = self.size
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, _CLOCK) if self._variable else 1 / self.fps
+        # BT.709, limited range: said aloud, because players guess by size otherwise.
+        stream.codec_context.colorspace = 1
+        stream.codec_context.color_primaries = 1
+        stream.codec_context.color_trc = 1
+        stream.codec_context.color_range = 1
+        return stream
+
+    def _mux(self, frame: Any) -> None:
+        try:
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        except av.FFmpegError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> OutputError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return OutputError(f"the video cannot be written: {reason}", where=self.path)
+
+
+class _Audio:
+    """The first sound track of a file on its way into another container, in step with the picture."""
+
+    def __init__(self, source: str | Path, target: Any, start: Fraction) -> None:
+        self._source = Path(source)
+        self._target = target
+        self._start = start
+        self._packets: Iterator[Any] = iter(())
+        self._waiting: Any = None
+
+    def __enter__(self) -> _Audio:
+        self._input: Any = None
+        try:
+            self._input = av.open(f"file:{self._source.absolute()}", options={"protocol_whitelist": "file"})
+            if self._input.streams.audio:
+                self._begin()
+        except av.FFmpegError as error:
+            self.__exit__()
+            raise DataError("the sound cannot be read", where=self._source, got=str(error)) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._input is not None:
+            self._input.close()
+
+    def _begin(self) -> None:
+        track = self._input.streams.audio[0]
+        begin = self._start
+        if self._input.streams.video:
+            video = self._input.streams.video[0]
+            begin += (video.start_time or 0) * video.time_base
+        copied = track.codec_context.name in _COPIED
+        if copied:
+            self._out = self._target.add_stream_from_template(track)
+        else:
+            self._out = self._target.add_stream("aac", rate=track.codec_context.sample_rate)
+            self._out.codec_context.layout = track.codec_context.layout
+        if begin > 0:
+            self._input.seek(int(begin / track.time_base), stream=track, backward=True)
+        self._packets = self._copied(track, begin) if copied else self._encoded(track, begin)
+
+    def _copied(self, track: Any, begin: Fraction) -> Iterator[Any]:
+        shift = round(begin / track.time_base)
+        for packet in self._input.demux(track):
+            if packet.pts is None or packet.pts < shift:
+                continue
+            packet.pts -= shift
+            packet.dts = packet.pts if packet.dts is None else packet.dts - shift
+            packet.stream = self._out
+            yield packet
+
+    def _encoded(self, track: Any, begin: Fraction) -> Iterator[Any]:
+        resampler = av.AudioResampler(format="fltp", layout=self._out.layout, rate=self._out.rate)
+        for frame in self._input.decode(track):
+            if frame.pts is None or frame.pts * frame.time_base < begin:
+                continue
+            frame.pts -= round(begin / frame.time_base)
+            for piece in resampler.resample(frame):
+                yield from self._out.encode(piece)
+        for piece in resampler.resample(None):
+            yield from self._out.encode(piece)
+        yield from self._out.encode(None)
+
+    def copy_until(self, end: Fraction) -> None:
+        """Writes the sound that begins before ``end`` seconds."""
+        try:
+            while True:
+                if self._waiting is None:
+                    self._waiting = next(self._packets, None)
+                if self._waiting is None or self._waiting.pts * self._waiting.time_base >= end:
+                    return
+                self._target.mux(self._waiting)
+                self._waiting = None
+        except av.FFmpegError as error:
+            raise DataError("the sound cannot be copied", where=self._source, got=str(error)) from error
+
+    def flush(self) -> None:
+        """Ends the track; what lies behind the last frame is left out."""
+        self._packets = iter(())
+        self._waiting = None
