@@ -1,0 +1,174 @@
+"""`jointformer weights`: which weights there are, fetching, converting and looking into them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the four actions of `jointformer weights`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, text: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", action="store_true", help="machine-readable result on stdout")
+        return sub
+
+    action("list", "All weights that have a name, what they were trained on and whether they are here.")
+
+    get = action("download", "Fetch published weights into the user's cache (resumed after a break).")
+    get.add_argument("names", nargs="*", metavar="NAME", help="s012, jointformer_s012, convmae, …")
+    get.add_argument("--all", action="store_true", help="all 14 published checkpoints")
+    get.add_argument("--to", type=Path, metavar="FOLDER", help="this folder instead of the cache")
+
+    convert = action("convert", "Write weights in another format or precision; the suffix of OUT decides.")
+    convert.add_argument("source", metavar="IN", help="a name or a .pth or .safetensors file")
+    convert.add_argument("target", type=Path, metavar="OUT", help="a .safetensors or .pth file")
+    convert.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: as they are stored")
+
+    info = action("info", "What a file or name holds: shape of the network, parameters, type, SHA-256.")
+    info.add_argument("source", metavar="NAME_OR_PATH")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit code of the action."""
+    actions: dict[str, Callable[[argparse.Namespace], Any]] = {
+        "list": _list,
+        "download": _download,
+        "convert": _convert,
+        "info": _info,
+    }
+    rows = actions[args.action](args)
+    if args.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif isinstance(rows, list):
+        _print_table(rows)
+    else:
+        for key, value in rows.items():
+            if value is not None:
+                number = isinstance(value, int) and not isinstance(value, bool)
+                print(f"{key:<12} {value:,}" if number else f"{key:<12} {value}")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from ..model.cache import weights_dir
+    from ..model.registry import EMBEDDED, PUBLISHED
+
+    rows = [
+        {
+            "name": name,
+            "here": path.is_file(),
+            "bytes": path.stat().st_size if path.is_file() else None,
+            "trained_on": "comes with the package",
+            "path": str(path),
+            "url": None,
+        }
+        for name, path in EMBEDDED.items()
+    ]
+    for row in PUBLISHED.values():
+        path = weights_dir() / row.filename
+        here = path.is_file()
+        size = path.stat().st_size if here else None
+        rows.append(
+            {
+                "name": row.name,
+                "here": here,
+                "bytes": size,
+                "trained_on": row.trained_on,
+                "path": str(path),
+                "url": row.url,
+            }
+        )
+    return rows
+
+
+def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from ..errors import ConfigError
+    from ..model.cache import recorded_sha256
+    from ..model.registry import PUBLISHED, find_published, unknown_name
+
+    wanted = []
+    for name in args.names:
+        row = find_published(name)
+        if row is None:
+            raise unknown_name(name)
+        wanted.append(row)
+    if args.all:
+        wanted += [row for row in PUBLISHED.values() if not row.backbone and row not in wanted]
+    if not wanted:
+        raise ConfigError("nothing to download", expected="names, or --all", hint="see `jointformer weights list`")
+    from ..model.weights import download  # after the names are known to be right: it imports torch
+
+    rows = []
+    for row in wanted:
+        path = download(row, args.to)
+        sha256 = recorded_sha256(path)
+        rows.append({"name": row.name, "path": str(path), "bytes": path.stat().st_size, "sha256": sha256})
+        print(f"{row.name}: {path}", file=sys.stderr)
+    return rows
+
+
+def _convert(args: argparse.Namespace) -> dict[str, Any]:
+    from ..model.device import DTYPES
+    from ..model.storage import save_weights
+    from ..model.weights import load_weights
+
+    config, state = load_weights(args.source).network()
+    dtype = DTYPES[args.dtype] if args.dtype else None
+    path = save_weights(state, args.target, config, dtype)
+    return {"path": str(path), "bytes": path.stat().st_size, "name": config.name}
+
+
+def _info(args: argparse.Namespace) -> dict[str, Any]:
+    from ..model.registry import find_published
+    from ..model.weights import load_weights, published_path
+
+    row = find_published(args.source)
+    if row is not None and not Path(args.source).is_file() and not published_path(row).is_file():
+        # Half a gigabyte is not fetched by somebody who only asks.
+        return {
+            "name": row.name,
+            "here": False,
+            "trained on": row.trained_on,
+            "url": row.url,
+            "path": str(published_path(row)),
+        }
+    return _describe(load_weights(args.source), row.trained_on if row else None)
+
+
+def _describe(stored: Any, trained_on: str | None) -> dict[str, Any]:
+    from ..model.cache import file_sha256
+
+    types = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in stored.state.values()})
+    facts: dict[str, Any] = {
+        "path": str(stored.path),
+        "bytes": stored.path.stat().st_size,
+        "sha256": file_sha256(stored.path),
+        "tensors": len(stored.state),
+        "parameters": sum(tensor.numel() for tensor in stored.state.values()),
+        "types": ", ".join(types),
+        "trained on": trained_on,
+    }
+    if stored.is_backbone:
+        return facts | {"name": "convmae", "holds": "ConvMAE's pre-trained backbone, a start for training"}
+    config, _ = stored.network()
+    return facts | {
+        "name": config.name,
+        "widths": list(config.widths),
+        "depths": list(config.depths),
+        "heads": config.heads,
+        "update": config.update_depth,
+        "enhance": config.enhance_depth,
+    }
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        size = f"{row['bytes'] / 1e6:8.1f} MB" if row.get("bytes") else "          -"
+        print(f"{row['name']:<8} {size}  {row.get('trained_on') or row['path']}")

@@ -1,0 +1,112 @@
+"""Where downloaded weights lie, and the SHA-256 noted beside each at first sight and enforced ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+import platformdirs
+
+from ..errors import OutputError, WeightsError
+from ..ops.files import write_json
+
+logger = logging.getLogger(__name__)
+
+HOME_VARIABLE = "JOINTFORMER_HOME"
+_HEX = frozenset("0123456789abcdef")
+
+
+def weights_dir() -> Path:
+    """Return the folder of downloads: `weights` below `JOINTFORMER_HOME`, else in the user's cache."""
+    home = os.environ.get(HOME_VARIABLE)
+    root = Path(home).expanduser() if home else Path(platformdirs.user_cache_dir("jointformer", appauthor=False))
+    return root / "weights"
+
+
+def record_path(path: Path) -> Path:
+    """Return where the size and SHA-256 of a weights file are noted: `<file>.json` beside it."""
+    return path.with_name(path.name + ".json")
+
+
+def not_weights(head: bytes) -> str | None:
+    """Return what a file is when its first bytes show that it holds no weights (HTML, an LFS pointer, …)."""
+    start = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")):
+        return "an HTML page"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer"
+    if not head:
+        return "an empty file"
+    return None
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """Return the SHA-256 noted beside a weights file; None where none is. WeightsError for a damaged note."""
+    record = record_path(path)
+    try:
+        text = record.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(record, str(error)) from None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _damaged(record, "no JSON") from None
+    digest = data.get("sha256") if isinstance(data, dict) else None
+    if not isinstance(digest, str) or len(digest) != 64 or not _HEX.issuperset(digest):
+        raise _damaged(record, f"sha256 {digest!r}"[:100])
+    return digest
+
+
+def write_record(path: Path, sha256: str, url: str | None) -> None:
+    """Notes a weights file's size and SHA-256 beside it, and where it came from. Raises OutputError."""
+    write_json(record_path(path), {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256, "url": url})
+
+
+def verify_recorded(path: Path, *, note_if_new: bool = False) -> str | None:
+    """Return the file's SHA-256 if one was noted beside it and still holds (None where none was).
+
+    note_if_new: note it now where there is no note yet, as for a file put into the cache by hand.
+    Raises WeightsError when the file is not the one that was noted.
+    """
+    expected = recorded_sha256(path)
+    if expected is None and not note_if_new:
+        return None
+    got = file_sha256(path)
+    if expected is None:
+        try:
+            write_record(path, got, None)
+        except OutputError as error:
+            logger.warning("the SHA-256 of %s could not be noted: %s", path, error)
+    elif got != expected:
+        raise WeightsError(
+            "the file has changed since its SHA-256 was noted",
+            where=path,
+            expected=expected,
+            got=got,
+            hint=f"download it again, or delete {record_path(path).name} if the change was yours",
+        )
+    return got
+
+
+def _damaged(record: Path, got: str) -> WeightsError:
+    return WeightsError(
+        "unreadable note of a weights file's SHA-256",
+        where=record,
+        expected="JSON with a key sha256",
+        got=got,
+        hint="delete it if you trust the weights file beside it",
+    )

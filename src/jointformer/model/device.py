@@ -1,0 +1,65 @@
+"""Which device and which floating-point type suit the machine."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import ConfigError
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """Return the device asked for; for "auto" the first GPU where there is one, else the CPU.
+
+    Raises ConfigError for a name that is no device and for one that this machine lacks.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError("device", expected="auto, cpu, cuda, cuda:N or mps", got=repr(device)) from None
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    available = count.get(chosen.type, 0)
+    if (chosen.index or 0) >= available:
+        raise ConfigError(
+            f"device {device!r} is not available here",
+            expected="auto, cpu or one of this machine's GPUs",
+            got=f"{available} of the kind {chosen.type}",
+        )
+    return chosen
+
+
+def choose_precision(device: str | torch.device, precision: str = "auto") -> str:
+    """Return the precision asked for; for "auto" the fastest one that the device computes in natively.
+
+    cuda: bfloat16 from compute capability 8.0 on, else float16. cpu: bfloat16 where the processor
+    multiplies it in hardware (AMX or AVX512-BF16), else float32. Others: float32. Raises ConfigError for an
+    unknown name.
+    """
+    if precision != "auto":
+        if precision not in DTYPES:
+            raise ConfigError("precision", expected=f"auto, {', '.join(DTYPES)}", got=repr(precision))
+        return precision
+    device = torch.device(device)
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+    if device.type == "cpu" and cpu_has_bfloat16():
+        return "bfloat16"
+    return "float32"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware; emulated it is slower than float32."""
+    # Newer PyTorch reports a table; older ones have a private question each.
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is not None:
+        found = capabilities()
+        return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+    questions = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(ask() for ask in questions if ask is not None)

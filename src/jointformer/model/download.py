@@ -1,0 +1,210 @@
+"""Files over https: resumed after a break, checked, and visible under their name only when they are whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from ..errors import OutputError, UserError, WeightsError
+from ..ops.files import make_dir, write_json, writing
+from .cache import file_sha256, not_weights, record_path, recorded_sha256, verify_recorded, write_record
+from .transport import TIMEOUT, BrokenAttemptError, open_answer, reason, start_and_total, validator
+
+logger = logging.getLogger(__name__)
+
+#: Attempts in a row that bring no new byte before the download is given up (what has arrived stays).
+ATTEMPTS = 5
+#: Seconds before the second attempt; doubled with each further one.
+FIRST_WAIT = 1.0
+#: Far above any published file (0.5 GB); a server that announces more is refused before a byte is written.
+MAX_BYTES = 8 << 30
+LOCK_WAIT = 3600.0
+
+
+@dataclass(frozen=True)
+class _PartialState:
+    """What must still hold for the rest of a file to be fetched: its address, version mark and size."""
+
+    url: str
+    validator: str | None
+    total: int | None
+
+
+def fetch(url: str, target: Path, *, sha256: str | None = None, page: str | None = None, progress: bool = True) -> str:
+    """Return the SHA-256 of `target` after making sure that it is there, fetched from `url` where it was not.
+
+    The file grows as `<target>.partial` and is renamed when its size and SHA-256 agree; a later call
+    resumes it. Its SHA-256 must be the one given or noted beside `target` earlier; where neither is known,
+    it is noted now. Of two processes that want the same file one fetches and the other waits. page: where a
+    person finds the file, for the hint when it cannot be fetched.
+
+    Raises WeightsError (not there, not reachable, not the file expected) and OutputError (cannot be written).
+    """
+    make_dir(target.parent)
+    lock = FileLock(str(target.with_name(f".{target.name}.lock")))
+    with writing(target), _locked(lock, target):
+        if target.exists():
+            return verify_recorded(target, note_if_new=True) or file_sha256(target)
+        expected = sha256 or recorded_sha256(target)
+        partial = target.with_name(target.name + ".partial")
+        try:
+            with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
+                _fetch_partial(client, url, partial, progress)
+        except WeightsError as error:
+            raise _with_way_out(error, target, page) from None
+        got = file_sha256(partial)
+        if expected is not None and got != expected:
+            _discard(partial)
+            note = "" if sha256 else f"; if the file was replaced on purpose, delete {record_path(target)}"
+            raise WeightsError(
+                "what was downloaded is not the file expected (SHA-256)",
+                where=url,
+                expected=expected,
+                got=got,
+                hint=f"nothing was kept; try again{note}",
+            )
+        partial.replace(target)
+        _state_path(partial).unlink(missing_ok=True)
+        write_record(target, got, url)
+        return got
+
+
+@contextmanager
+def _locked(lock: FileLock, target: Path) -> Iterator[None]:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("%s is being downloaded by another process; waiting for it", target.name)
+        try:
+            lock.acquire(timeout=LOCK_WAIT)
+        except Timeout:
+            raise WeightsError(
+                f"another process has been downloading this for {LOCK_WAIT / 60:.0f} minutes",
+                where=target,
+                hint="end that process, or wait for it",
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch_partial(client: httpx.Client, url: str, partial: Path, progress: bool) -> None:
+    """Makes `partial` whole, over as many attempts as bring it forward."""
+    failures, best = 0, _size(partial)
+    while True:
+        try:
+            _attempt(client, url, partial, progress)
+            return
+        except BrokenAttemptError as error:
+            arrived = _size(partial)
+            failures = 0 if arrived > best else failures + 1
+            best = max(best, arrived)
+            if failures >= ATTEMPTS:
+                kept = f"; {arrived:,} bytes have arrived and are kept: the same command resumes" if arrived else ""
+                raise WeightsError("cannot be downloaded", where=url, got=f"{error}{kept}") from None
+            logger.info("%s: %s; trying again", partial.stem, error)
+            time.sleep(FIRST_WAIT * 2 ** max(0, failures - 1))
+
+
+def _attempt(client: httpx.Client, url: str, partial: Path, progress: bool) -> None:
+    """Adds what one answer of the server brings; BrokenAttemptError when the file is not whole after it."""
+    state = _read_state(partial)
+    have = _size(partial)
+    headers = {"Accept-Encoding": "identity"}
+    if have and state is not None and state.url == url and state.validator:
+        if have == state.total:  # ended between the last byte and the new name
+            return
+        headers |= {"Range": f"bytes={have}-", "If-Range": state.validator}
+    try:
+        with open_answer(client, url, headers) as response:
+            if response.status_code == 416:
+                _discard(partial)
+                raise BrokenAttemptError("what had arrived does not fit the file on the server")
+            have, total = start_and_total(response, url, have)
+            _check_room(total, have, partial, url)
+            write_json(_state_path(partial), asdict(_PartialState(url, validator(response), total)))
+            disable = None if progress else True  # None: shown only where stderr is a terminal
+            bar = tqdm(desc=partial.stem, total=total, initial=have, unit="B", unit_scale=True, disable=disable)
+            with open(partial, "ab" if have else "wb") as file, bar:
+                # No block size: a buffer would lose what had arrived when the connection broke.
+                for block in response.iter_raw():
+                    have += len(block)
+                    if have > MAX_BYTES:
+                        raise _too_large(url, f"more than {MAX_BYTES:,} bytes")
+                    file.write(block)
+                    bar.update(len(block))
+    except httpx.ConnectError as error:
+        # A host that cannot be reached at all is rarely there a second later; a broken download may be.
+        if have:
+            raise BrokenAttemptError(reason(error)) from None
+        raise WeightsError("cannot be reached", where=url, got=reason(error)) from None
+    except httpx.TransportError as error:
+        raise BrokenAttemptError(reason(error)) from None
+    if total is not None and have != total:
+        _discard(partial)
+        raise WeightsError("wrong size", where=url, expected=f"{total:,} bytes", got=f"{have:,}")
+    with open(partial, "rb") as file:
+        kind = not_weights(file.read(512))
+    if kind is not None:
+        _discard(partial)
+        raise WeightsError("the server sent something else", where=url, expected="a weights file", got=kind)
+
+
+def _check_room(total: int | None, have: int, partial: Path, url: str) -> None:
+    if total is None:
+        return
+    if total > MAX_BYTES:
+        raise _too_large(url, f"{total:,} bytes")
+    free = shutil.disk_usage(partial.parent).free
+    if total - have > free:
+        raise OutputError(
+            "not enough room on the disk",
+            where=partial.parent,
+            expected=f"{total - have:,} bytes free",
+            got=f"{free:,}",
+            hint="set JOINTFORMER_HOME to a folder with more room",
+        )
+
+
+def _too_large(url: str, got: str) -> WeightsError:
+    return WeightsError("too large for weights", where=url, expected=f"at most {MAX_BYTES:,} bytes", got=got)
+
+
+def _with_way_out(error: WeightsError, target: Path, page: str | None) -> UserError:
+    source = f" (it is linked on {page})" if page else ""
+    hint = f"without a network put the file by hand at {target}{source}"
+    return WeightsError(error.what, where=error.where, expected=error.expected, got=error.got, hint=hint)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _state_path(partial: Path) -> Path:
+    return partial.with_name(partial.name + ".json")
+
+
+def _read_state(partial: Path) -> _PartialState | None:
+    """Return the state noted for a partial file; None where it is missing or damaged: then it starts anew."""
+    try:
+        data = json.loads(_state_path(partial).read_text(encoding="utf-8"))
+        state = _PartialState(**data)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    return state if isinstance(state.validator, str) else None
+
+
+def _discard(partial: Path) -> None:
+    partial.unlink(missing_ok=True)
+    _state_path(partial).unlink(missing_ok=True)

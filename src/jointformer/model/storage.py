@@ -1,0 +1,193 @@
+"""Tensors in files: .safetensors with their config, .pth as untrusted input; sizes are checked before use."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from ..errors import ConfigError, WeightsError
+from ..ops.files import atomic_path, writing
+from .cache import not_weights
+from .config import ModelConfig
+from .convert import State, check_finite, check_fit, check_tensors, infer_config, pad_single_object, unwrap
+from .convmae import is_convmae
+from .network import JointFormer
+
+FORMAT_VERSION = "1"
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """The tensors of one file by their bare names, CPU, as stored; metadata as safetensors keeps it."""
+
+    path: Path
+    state: State
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_backbone(self) -> bool:
+        """Whether this is ConvMAE's pre-training file rather than a whole network."""
+        return is_convmae(self.state)
+
+    def network(self) -> tuple[ModelConfig, State]:
+        """Return (config, state dict) of a whole network, checked to fit each other to the last name.
+
+        The config is the one in the metadata where that agrees with the shapes, else read off the shapes.
+        Raises WeightsError.
+        """
+        state = pad_single_object(self.state)
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if self.is_backbone:
+            raise WeightsError(
+                "this is ConvMAE's pre-training file, the backbone alone",
+                where=self.path,
+                expected="weights of a whole network",
+                hint="use it as a start for training",
+            )
+        config = infer_config(shapes, self.path)
+        if "config" in self.metadata:
+            config = self._stated_config(config)
+        check_fit(config, shapes, self.path)
+        check_finite(state, self.path)
+        return config, state
+
+    def _stated_config(self, inferred: ModelConfig) -> ModelConfig:
+        """Return the metadata's config: name and heads are its own, the rest must agree with the shapes."""
+        try:
+            stated = ModelConfig.from_json(self.metadata["config"])
+        except ConfigError as error:
+            raise WeightsError(f"its metadata hold no config: {error}", where=self.path) from None
+        if {**vars(stated), "name": 0, "heads": 0} != {**vars(inferred), "name": 0, "heads": 0}:
+            raise WeightsError(
+                "its config and its tensors do not agree", where=self.path, expected=inferred, got=stated
+            )
+        return stated
+
+
+def read_weights(path: Path) -> StoredWeights:
+    """Return the tensors of a .safetensors file or a .pth checkpoint (bare or wrapped), on the CPU.
+
+    Pickles are read with PyTorch's weights_only reader: tensors and plain containers, nothing that could run.
+    Raises WeightsError for every file that is none of these, whatever is in it.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+        size = path.stat().st_size
+    except OSError as error:
+        raise WeightsError("cannot be read", where=path, got=error.strerror) from None
+    kind = not_weights(head)
+    if kind is not None:
+        raise WeightsError("not a weights file", where=path, got=kind, hint="download it again")
+    stored = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+    check_tensors(stored.state, path, size)
+    return stored
+
+
+def save_weights(
+    weights: JointFormer | State,
+    path: str | Path,
+    config: ModelConfig | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Return the path after writing a network's tensors there, whole or not at all.
+
+    .safetensors: with the config (a network's own, or read off the shapes) and its name in the metadata.
+    .pth: the bare state dict in the published form. dtype: float32, float16 or bfloat16 to convert to; None
+    keeps theirs.
+
+    Raises WeightsError when tensors and config do not fit or the suffix is another, OutputError where
+    writing fails.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise WeightsError("unknown kind of file", where=path, expected=" or ".join(SUFFIXES), got=path.suffix)
+    state = dict(weights.state_dict()) if isinstance(weights, JointFormer) else weights
+    if isinstance(weights, JointFormer):
+        config = config or weights.config
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    config = config or infer_config(shapes, path)
+    check_fit(config, shapes, path)
+    # Cloned: safetensors takes no views of one another's memory.
+    state = {n: t.detach().to("cpu", dtype or t.dtype).contiguous().clone() for n, t in state.items()}
+    check_finite(state, path)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "name": config.name,
+        "config": config.to_json(),
+        "format": "pt",
+    }
+    with writing(path), atomic_path(path) as temporary:
+        if path.suffix == ".safetensors":
+            temporary.write_bytes(safetensors.torch.save(state, metadata))
+        else:
+            torch.save(state, temporary)
+    return path
+
+
+def _read_safetensors(path: Path) -> StoredWeights:
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            metadata = dict(file.metadata() or {})
+            # Cloned: what the reader gives is a window on the file, and a file may change.
+            state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except Exception as error:  # a damaged or hostile file may fail in any way the library knows
+        raise _damaged(path, "safetensors", error) from None
+    if not state:
+        raise WeightsError("no weights in the file", where=path, expected="tensors by name", got="none")
+    return StoredWeights(path, state, metadata)
+
+
+def _read_pickled(path: Path) -> StoredWeights:
+    _check_archive(path)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # as above
+        refused = re.search(r"(?:GLOBAL|Unsupported class|Unsupported operand) ([\w.]+)", str(error))
+        if refused:
+            raise WeightsError(
+                "refused: it holds more than tensors, and a pickle can run any program",
+                where=path,
+                got=refused[1],
+                hint="ask its author for the bare state dict",
+            ) from None
+        raise _damaged(path, "PyTorch", error) from None
+    return StoredWeights(path, unwrap(loaded, path))
+
+
+def _check_archive(path: Path) -> None:
+    """Checks that the file is a zip as PyTorch writes it: nothing packed, so nothing grows when read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:  # zipfile raises much more than BadZipFile for a damaged directory
+        raise WeightsError(
+            "not a PyTorch checkpoint or damaged",
+            where=path,
+            expected="a zip archive as torch.save writes it",
+            got=str(error)[:100] or type(error).__name__,
+            hint="download it again; a file of PyTorch before 1.6 must be saved anew first",
+        ) from None
+    size = path.stat().st_size
+    total = sum(entry.file_size for entry in entries)
+    if total > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise WeightsError(
+            "refused: a packed archive",
+            where=path,
+            expected=f"at most {size:,} bytes in it",
+            got=f"{total:,}",
+        )
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> WeightsError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return WeightsError(
+        f"damaged or not a {kind} file", where=path, got=lines[0][:200], hint="download or copy it again"
+    )

@@ -1,0 +1,105 @@
+"""From a name or a path to a network that is ready to run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from ..errors import WeightsError
+from .cache import verify_recorded, weights_dir
+from .device import DTYPES, choose_device, choose_precision
+from .download import fetch
+from .network import JointFormer
+from .registry import EMBEDDED, PublishedWeights, find_published, unknown_name
+from .storage import SUFFIXES, StoredWeights, read_weights
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(
+    name_or_path: str | Path = "tiny", device: str | torch.device = "auto", precision: str = "auto"
+) -> JointFormer:
+    """Return a network with weights, in eval mode and without gradients, on a device in a precision.
+
+    name_or_path: `tiny` (comes with the package), a .safetensors or .pth file, or a published name (`s012`,
+    `jointformer_s012`), which is downloaded once. device: `auto`, `cpu`, `cuda`, `cuda:1`, … precision:
+    `auto` (see `choose_precision`), `float32`, `bfloat16`, `float16`.
+
+    Raises WeightsError when the weights cannot be found, fetched, verified or do not fit, ConfigError for
+    the rest.
+    """
+    target = choose_device(device)
+    dtype = DTYPES[choose_precision(target, precision)]
+    return build_model(load_weights(name_or_path)).to(device=target, dtype=dtype)
+
+
+def build_model(stored: StoredWeights) -> JointFormer:
+    """Return a network that holds the file's tensors as they are: CPU, eval mode, without gradients."""
+    config, state = stored.network()
+    # Built without memory or random numbers: every tensor comes from the file.
+    with torch.device("meta"):
+        model = JointFormer(config)
+    model.load_state_dict(state, strict=True, assign=True)
+    assert not any(t.is_meta for t in (*model.parameters(), *model.buffers()))
+    return model.eval().requires_grad_(False)
+
+
+def load_weights(name_or_path: str | Path, *, progress: bool = True) -> StoredWeights:
+    """Return the tensors of a name or file: fetched where needed, verified, checked. Raises WeightsError."""
+    path = locate(name_or_path, progress=progress)
+    verify_recorded(path, note_if_new=path.parent == weights_dir())
+    return read_weights(path)
+
+
+def locate(name_or_path: str | Path, *, progress: bool = True) -> Path:
+    """Return the file of a name or path; a published one that is not there yet is downloaded first.
+
+    A bare name means the embedded or published weights even where a file has the same name; write `./tiny`
+    for the file. Raises WeightsError.
+    """
+    text = str(name_or_path)
+    if text in EMBEDDED:
+        return _embedded(text)
+    row = find_published(text) if "/" not in text and "\\" not in text else None
+    path = Path(text).expanduser()
+    if row is not None and not (path.suffix and path.is_file()):
+        return download(row, progress=progress)
+    if path.is_dir():
+        raise WeightsError("a folder", where=path, expected=f"a file ({', '.join(SUFFIXES)})")
+    if path.is_file():
+        return path
+    same_file = find_published(path.name)
+    if same_file is not None:
+        raise WeightsError(
+            "no such file",
+            where=path,
+            hint=f"fetch it with `jointformer weights download {same_file.name} --to {path.parent}`",
+        )
+    raise unknown_name(text)
+
+
+def published_path(row: PublishedWeights, folder: Path | None = None) -> Path:
+    """Return where a published file lies, or would lie: in the folder given, else in the cache."""
+    return (folder or weights_dir()) / row.filename
+
+
+def download(row: PublishedWeights, folder: Path | None = None, *, progress: bool = True) -> Path:
+    """Return a published file's path after making sure that it is there. Raises WeightsError, OutputError."""
+    path = published_path(row, folder)
+    if not path.exists():
+        logger.info("%s: fetching %s", row.name, row.url)
+        fetch(row.url, path, page=row.page, progress=progress)
+    return path
+
+
+def _embedded(name: str) -> Path:
+    path = EMBEDDED[name]
+    if not path.is_file():
+        raise WeightsError(
+            f"the embedded weights {name!r} are missing from this installation",
+            where=path,
+            hint="install the package from its wheel or a full checkout",
+        )
+    return path

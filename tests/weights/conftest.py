@@ -1,0 +1,7 @@
+"""Fixtures of the weights' tests."""
+
+from __future__ import annotations
+
+from conftest_weights import home, network, server
+
+__all__ = ["home", "network", "server"]

@@ -1,0 +1,122 @@
+"""`jointformer weights` and checkpoints/download_checkpoint.sh."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors
+import torch
+from conftest_weights import SMALL
+
+from jointformer.cli.main import main
+from jointformer.model.storage import save_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def published(network, server, tmp_path):
+    content = save_weights(network, tmp_path / "x.pth").read_bytes()
+    server.files |= {"jointformer_s012.pth": content, "jointformer_s02.pth": content}
+    return server
+
+
+def test_list_shows_every_name_and_what_is_here(home, network, capsys):
+    save_weights(network, home / "jointformer_s2.pth")
+    assert main(["weights", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert len(rows) == 16
+    assert rows["s2"]["here"]
+    assert not rows["s7"]["here"]
+    assert rows["s012"]["trained_on"] == "static images, then BL30K, then DAVIS 2017 + YouTube-VOS 2019"
+    assert main(["weights", "list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 16
+
+
+def test_download_fetches_each_name_and_reports_it(published, home, capsys):
+    assert main(["weights", "download", "s012", "jointformer_s02", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["s012", "s02"]
+    assert all(Path(row["path"]).parent == home and len(row["sha256"]) == 64 for row in rows)
+
+
+@pytest.mark.parametrize("names", [["s012", "s999"], []])
+def test_a_wrong_name_stops_before_anything_is_fetched(published, home, capsys, names):
+    assert main(["weights", "download", *names]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "weights list" in error
+    assert published.asked == []
+
+
+def test_convert_writes_half_precision_with_the_config(network, tmp_path, capsys):
+    source = save_weights(network, tmp_path / "a.safetensors")
+    target = tmp_path / "b.safetensors"
+    assert main(["weights", "convert", str(source), str(target), "--dtype", "float16"]) == 0
+    with safetensors.safe_open(target, framework="pt") as file:
+        assert file.get_tensor("decoder.pred.weight").dtype == torch.float16
+        assert json.loads(file.metadata()["config"])["heads"] == SMALL.heads
+
+
+def test_convert_to_pth_and_back_changes_nothing(network, tmp_path, capsys):
+    source = save_weights(network, tmp_path / "a.pth")
+    assert main(["weights", "convert", str(source), str(tmp_path / "b.safetensors")]) == 0
+    assert main(["weights", "convert", str(tmp_path / "b.safetensors"), str(tmp_path / "c.pth")]) == 0
+    first, last = (torch.load(p, weights_only=True) for p in (source, tmp_path / "c.pth"))
+    assert all(torch.equal(first[name], last[name]) for name in first)
+
+
+def test_info_describes_a_file(network, tmp_path, capsys):
+    path = save_weights(network, tmp_path / "a.safetensors", dtype=torch.float16)
+    assert main(["weights", "info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["widths"] == [16, 24, 48]
+    assert facts["heads"] == 3
+    assert facts["types"] == "float16"
+    assert facts["parameters"] == sum(t.numel() for t in network.state_dict().values())
+    assert main(["weights", "info", str(path)]) == 0
+    assert "float16" in capsys.readouterr().out
+
+
+def test_info_does_not_fetch_half_a_gigabyte(published, home, capsys):
+    assert main(["weights", "info", "s012", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert not facts["here"]
+    assert facts["path"] == str(home / "jointformer_s012.pth")
+    assert published.asked == []
+
+
+def test_a_missing_file_is_one_line_and_exit_code_2(home, capsys):
+    assert main(["weights", "info", "nothing.pth"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("jointformer weights: nothing.pth: no such weights")
+    assert len(error.splitlines()) == 1
+
+
+def test_help_of_every_action_works_without_torch():
+    code = (
+        "import sys; from jointformer.cli.main import build_parser; build_parser('weights')[0].format_help();"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_download_script_fetches_beside_itself(published, tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    script = folder / "download_checkpoint.sh"
+    script.write_bytes((ROOT / "checkpoints" / "download_checkpoint.sh").read_bytes())
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    command = bin_folder / "jointformer"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jointformer.cli.main "$@"\n')
+    command.chmod(0o755)
+    environment = os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["bash", str(script), "s012"], check=True, env=environment, timeout=120)
+    assert (folder / "jointformer_s012.pth").is_file()
+    assert (folder / "jointformer_s012.pth.json").is_file()

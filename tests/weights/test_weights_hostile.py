@@ -1,0 +1,272 @@
+"""Weights are untrusted input: nothing runs, nothing grows, every failure is one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import resource
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jointformer.errors import WeightsError
+from jointformer.model.storage import read_weights, save_weights
+from jointformer.model.weights import load_model
+
+
+class Shell:
+    """Unpickling it runs a program."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+def load(path: Path) -> object:
+    return load_model(path, device="cpu", precision="float32")
+
+
+def one_line(caught: pytest.ExceptionInfo[WeightsError]) -> str:
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 1000
+    return text
+
+
+def archive(data: bytes, storage: bytes = b"\0" * 40, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """A .pth archive around a pickle and one storage."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as file:
+        file.writestr("archive/data.pkl", data)
+        file.writestr("archive/version", "3\n")
+        file.writestr("archive/byteorder", "little")
+        file.writestr("archive/data/0", storage)
+    return buffer.getvalue()
+
+
+def tensor_pickle(numel: int, size: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
+    """The pickle of {'a': tensor} with sizes of the attacker's choice."""
+
+    class Rebuild:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+            storage = Storage()
+            return torch._utils._rebuild_tensor_v2, (storage, 0, size, stride, False, {})
+
+    class Storage:
+        pass
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, item: object) -> object:
+            return ("storage", torch.FloatStorage, "0", "cpu", numel) if isinstance(item, Storage) else None
+
+    buffer = io.BytesIO()
+    Pickler(buffer, 2).dump({"a": Rebuild()})
+    return buffer.getvalue()
+
+
+def test_a_pickle_that_would_run_a_program_is_refused_with_its_name(tmp_path):
+    marker = tmp_path / "ran"
+    path = tmp_path / "a.pth"
+    torch.save({"model": Shell(marker)}, path)
+    with pytest.raises(WeightsError, match=r"refused: it holds more than tensors.*got (posix|nt|os).system") as caught:
+        load(path)
+    one_line(caught)
+    assert not marker.exists()
+
+
+def test_a_bare_pickle_is_not_even_opened(tmp_path):
+    marker = tmp_path / "ran"
+    path = tmp_path / "a.pth"
+    path.write_bytes(pickle.dumps(Shell(marker)))
+    with pytest.raises(WeightsError, match=r"not a PyTorch checkpoint or damaged"):
+        load(path)
+    assert not marker.exists()
+
+
+def test_a_pickle_under_the_name_of_safetensors_is_not_unpickled(tmp_path):
+    marker = tmp_path / "ran"
+    path = tmp_path / "a.safetensors"
+    torch.save({"model": Shell(marker)}, path)
+    with pytest.raises(WeightsError, match=r"damaged or not a safetensors file"):
+        load(path)
+    assert not marker.exists()
+
+
+def test_objects_that_are_no_tensors_are_refused(tmp_path):
+    import argparse
+
+    torch.save({"model": {}, "args": argparse.Namespace(a=1)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"got argparse.Namespace; ask its author"):
+        load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("content", [{}, [], 7, {"a": 1}, {1: torch.zeros(1)}, {"model": {}}, torch.zeros(3)])
+def test_a_checkpoint_without_named_tensors_is_one_line(tmp_path, content):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"no weights in the file|not a state dict") as caught:
+        load(tmp_path / "a.pth")
+    one_line(caught)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "what"),
+    [
+        (torch.zeros(1).expand(10**7, 10**6), "from 4 bytes of data"),
+        (torch.sparse_coo_tensor(torch.zeros(1, 1), torch.ones(1), (10**12,), check_invariants=True), "sparse"),
+        (torch.empty(10**7, 10**6, device="meta"), "meta"),
+        (torch.zeros(3, dtype=torch.int64), "int64"),
+        (torch.zeros(3, dtype=torch.complex64), "complex64"),
+        (torch.zeros(0, 5), "an empty one"),
+        (torch.zeros(4).to(torch.float8_e4m3fn), "float8"),
+    ],
+)
+def test_tensors_that_are_not_what_they_seem_are_refused(tmp_path, tensor, what):
+    torch.save({"a": tensor}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=rf"tensor a is not usable.*{what}") as caught:
+        load(tmp_path / "a.pth")
+    one_line(caught)
+
+
+@pytest.mark.parametrize(
+    ("numel", "size", "stride"),
+    [
+        (10**13, (10**13,), (1,)),
+        (10, (10**6, 10**6), (10**6, 1)),
+        (10, (10**12,), (0,)),
+        (10**9, (10,), (1,)),
+        (10, (20,), (1,)),
+        (-1, (10,), (1,)),
+        (10, (-10,), (1,)),
+        (10, (10,), (-1,)),
+        (2**63, (2**62, 2), (1, 1)),
+    ],
+)
+def test_sizes_that_ask_for_terabytes_take_no_memory(tmp_path, numel, size, stride):
+    path = tmp_path / "a.pth"
+    path.write_bytes(archive(tensor_pickle(numel, size, stride)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError) as caught:
+        load(path)
+    one_line(caught)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_packed_archive_is_refused_before_it_grows(tmp_path):
+    path = tmp_path / "a.pth"
+    size = 50_000_000
+    path.write_bytes(archive(tensor_pickle(size // 4, (size // 4,), (1,)), b"\0" * size, zipfile.ZIP_DEFLATED))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(WeightsError, match=r"refused: a packed archive.*got 50,"):
+        load(path)
+
+
+def test_a_call_for_a_huge_buffer_is_one_line(tmp_path):
+    class Huge:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[int]]:
+            return bytearray, (10**15,)
+
+    path = tmp_path / "a.pth"
+    torch.save({"a": Huge()}, path)
+    with pytest.raises(WeightsError) as caught:
+        load(path)
+    one_line(caught)
+
+
+def safetensors_file(header: object, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        safetensors_file({"a": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}}),
+        safetensors_file({"a": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4]}}, b"\0" * 4),
+        safetensors_file({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}),
+        safetensors_file({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"\0" * 4),
+        safetensors_file({"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, b"\0" * 4),
+        safetensors_file(b'{"a":' + b"[" * 100_000),
+        safetensors_file({}),
+        safetensors_file({"__metadata__": {"config": "{}"}}),
+        struct.pack("<Q", 2**63) + b"{}",
+        b"\x01",
+        b"\0" * 1000,
+    ],
+)
+def test_a_forged_safetensors_header_is_one_line(tmp_path, content):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError) as caught:
+        load(path)
+    one_line(caught)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_truncated_file_is_one_line_wherever_it_ends(network, tmp_path, suffix):
+    whole = save_weights(network, tmp_path / f"whole{suffix}").read_bytes()
+    path = tmp_path / f"a{suffix}"
+    for length in (1, 7, 8, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(WeightsError) as caught:
+            load(path)
+        one_line(caught)
+
+
+def test_nan_in_the_weights_is_found_at_loading(network, tmp_path):
+    state = network.state_dict()
+    state["convmae.norm.bias"][3] = float("inf")
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"tensor convmae.norm.bias holds NaN or infinite values"):
+        load(tmp_path / "a.pth")
+
+
+def test_shapes_of_a_monstrous_network_are_refused_before_it_is_built(tmp_path):
+    state = {
+        "convmae.patch_embed1_query.proj.weight": torch.zeros(100_000, 3, 1, 1),
+        "convmae.patch_embed2.proj.weight": torch.zeros(120_000, 1, 1, 1),
+        "convmae.patch_embed3.proj.weight": torch.zeros(120_000, 1, 1, 1),
+    }
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"its shapes make no network, expected widths up to 8192"):
+        load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"<html><body>404", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS"),
+        (b"", "an empty"),
+    ],
+)
+def test_a_page_saved_by_hand_in_the_place_of_the_file_is_recognised(tmp_path, head, what):
+    (tmp_path / "a.pth").write_bytes(head)
+    with pytest.raises(WeightsError, match=rf"not a weights file, got {what}.*download it again"):
+        load(tmp_path / "a.pth")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), suffix=st.sampled_from([".safetensors", ".pth"]))
+def test_damaged_bytes_load_as_they_were_or_fail_in_one_line(network, tmp_path, data, suffix):
+    whole = bytearray(save_weights(network, tmp_path / f"whole{suffix}").read_bytes())
+    # Headers, directories and pickles are at the ends; in between lie numbers.
+    places = st.one_of(
+        st.integers(0, 4000), st.integers(len(whole) - 4000, len(whole) - 1), st.integers(0, len(whole) - 1)
+    )
+    for place in data.draw(st.lists(places, min_size=1, max_size=8)):
+        whole[place] = data.draw(st.integers(0, 255))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(whole)
+    with contextlib.suppress(WeightsError):
+        read_weights(path).network()
