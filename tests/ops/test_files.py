@@ -90,16 +90,24 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_dead_processes_are_removed_and_living_ones_kept(tmp_path: Path) -> None:
-    dead = tmp_path / ".jointformer-4194999-0a0b0c0d.part"
+    living = temporary_name(tmp_path / "x")
+    dead = tmp_path / living.name.replace(f"-{os.getpid()}-", "-4194999-")
     dead.mkdir()
     (dead / "x").write_bytes(b"")
-    living = temporary_name(tmp_path / "x")
     living.write_bytes(b"")
     (tmp_path / "result.png").write_bytes(b"")
     assert is_temporary(dead)
     assert is_temporary(living)
     assert remove_temporaries(tmp_path) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([living.name, "result.png"])
+
+
+def test_a_temporary_of_another_machine_is_removed_only_when_it_is_old(tmp_path: Path) -> None:
+    other = tmp_path / ".jointformer-00000000-1-0a0b0c0d.part"
+    other.write_bytes(b"")
+    assert remove_temporaries(tmp_path) == 0
+    os.utime(other, (0, 0))
+    assert remove_temporaries(tmp_path) == 1
 
 
 def test_json_keeps_unicode_readable(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import secrets
 import shutil
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,9 @@ from jointformer.errors import OutputError
 
 _PREFIX = ".jointformer-"
 _SUFFIX = ".part"
+#: Output folders may be shared by many machines, and process numbers mean something on one of them only.
+_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+_FOREIGN_AGE = 24 * 3600.0  # seconds after which another machine's temporary is taken for a leftover
 
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
@@ -81,13 +87,14 @@ def is_temporary(path: str | Path) -> bool:
 def temporary_name(path: str | Path, suffix: str = "") -> Path:
     """A fresh temporary path beside ``path``; ``suffix`` is for libraries that look at the extension."""
     # Not built from the target's name: a name at the file system's length limit must still be writable.
-    return Path(path).parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}{suffix}"
+    return Path(path).parent / f"{_PREFIX}{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}{suffix}"
 
 
 def remove_temporaries(folder: str | Path, *, recursive: bool = False) -> int:
     """The number of temporary files and folders of dead processes removed from ``folder``.
 
-    Temporaries whose process still lives on this machine are left alone: another worker may be writing them.
+    Temporaries whose process still lives on this machine, or that another machine made within a day, are left
+    alone: another worker may be writing them.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -95,7 +102,7 @@ def remove_temporaries(folder: str | Path, *, recursive: bool = False) -> int:
     removed = 0
     for path in list(folder.rglob(f"{_PREFIX}*") if recursive else folder.glob(f"{_PREFIX}*")):
         if is_temporary(path) and not _owner_lives(path):
-            _remove(path)
+            remove(path)
             removed += 1
     return removed
 
@@ -114,7 +121,7 @@ def atomic_path(path: str | Path, *, suffix: str = "") -> Iterator[Path]:
             yield temporary
             os.replace(temporary, target)
     except BaseException:
-        _remove(temporary)
+        remove(temporary)
         raise
 
 
@@ -159,7 +166,7 @@ def replace_dir(path: str | Path) -> Iterator[Path]:
             yield temporary
             commit_dir(temporary, target)
     except BaseException:
-        _remove(temporary)
+        remove(temporary)
         raise
 
 
@@ -179,13 +186,17 @@ def commit_dir(temporary: Path, target: Path) -> None:
     except OSError:
         os.replace(old, target)
         raise
-    _remove(old)
+    remove(old)
 
 
 def _owner_lives(path: Path) -> bool:
-    pid = path.name[len(_PREFIX) :].split("-", 1)[0]
-    if not pid.isdigit():
-        return False
+    machine, _, rest = path.name[len(_PREFIX) :].partition("-")
+    pid = rest.split("-", 1)[0]
+    if machine != _MACHINE or not pid.isdecimal():
+        try:
+            return time.time() - path.stat().st_mtime < _FOREIGN_AGE
+        except OSError:
+            return True
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, OverflowError):
@@ -195,8 +206,8 @@ def _owner_lives(path: Path) -> bool:
     return True
 
 
-def _remove(path: Path) -> None:
-    """Removes a file or folder if it is there; a leftover must not hide the error being raised."""
+def remove(path: Path) -> None:
+    """Removes a file or folder if it is there and can be; a leftover must not hide the error being raised."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
