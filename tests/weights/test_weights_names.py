@@ -131,7 +131,7 @@ def test_the_embedded_weights_load_without_name_network_or_cache(monkeypatch, tm
     model = load_model(**CPU)
     assert model.config.name == "tiny"
     assert not (tmp_path / "nowhere").exists()
-    assert EMBEDDED["tiny"].stat().st_size < 12_000_000
+    assert EMBEDDED["tiny"].stat().st_size < 20_000_000
 
 
 def test_auto_precision_follows_what_the_device_computes_natively(monkeypatch):

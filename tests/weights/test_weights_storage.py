@@ -13,7 +13,7 @@ from conftest_weights import SMALL
 
 from jointformer.errors import OutputError, WeightsError
 from jointformer.model.config import PRESETS, ModelConfig
-from jointformer.model.convert import MEMORY_PROJECTION, check_fit, infer_config
+from jointformer.model.convert import MEMORY_PROJECTION, fitting_network, infer_config
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import read_weights, save_weights
 from jointformer.model.weights import build_model, load_model
@@ -122,7 +122,7 @@ def test_an_official_checkpoint_would_fit_base_to_the_last_name(shared):
     published = json.loads((shared / "spec" / "state_dict_base.json").read_text())
     shapes = {name: tuple(shape) for name, shape in published.items()}
     assert infer_config(shapes) == PRESETS["base"]
-    check_fit(PRESETS["base"], shapes, None)
+    fitting_network(PRESETS["base"], shapes, None)
 
 
 def test_what_does_not_fit_is_named_in_one_line(network, tmp_path):

@@ -116,9 +116,10 @@ def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _convert(args: argparse.Namespace) -> dict[str, Any]:
     from ..model.device import DTYPES
-    from ..model.storage import save_weights
+    from ..model.storage import check_suffix, save_weights
     from ..model.weights import load_weights
 
+    check_suffix(args.target)  # before half a gigabyte is fetched for nothing
     config, state = load_weights(args.source).network()
     dtype = DTYPES[args.dtype] if args.dtype else None
     path = save_weights(state, args.target, config, dtype)

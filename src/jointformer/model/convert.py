@@ -71,7 +71,8 @@ def check_tensors(state: State, where: str | Path | None, file_bytes: int | None
 def check_finite(state: State, where: str | Path | None) -> None:
     """Checks every value. Raises WeightsError naming the first tensor with NaN or infinite ones."""
     for name, tensor in state.items():
-        if not bool(torch.isfinite(tensor).all()):
+        # A finite sum has only finite terms, and costs a fraction of asking each; a sum may overflow, though.
+        if not tensor.sum(dtype=torch.float32).isfinite() and not tensor.isfinite().all():
             raise WeightsError(
                 f"tensor {name[:120]} holds NaN or infinite values",
                 where=where,
@@ -151,13 +152,14 @@ def count_blocks(names: Mapping[str, Any], prefix: str) -> int:
     return len({found[1] for name in names if (found := pattern.match(name))})
 
 
-def check_fit(config: ModelConfig, shapes: Shapes, where: str | Path | None) -> None:
-    """Checks that names and shapes are exactly the network's, before any memory is taken for it.
+def fitting_network(config: ModelConfig, shapes: Shapes, where: str | Path | None) -> JointFormer:
+    """Return the network, without memory yet (on `meta`), whose names and shapes are exactly these.
 
     Raises WeightsError that names the first missing, unexpected and mis-shaped tensors.
     """
     with torch.device("meta"):
-        wanted = {name: tuple(t.shape) for name, t in JointFormer(config).state_dict().items()}
+        model = JointFormer(config)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     missing = [name for name in wanted if name not in shapes]
     unexpected = [name for name in shapes if name not in wanted]
     misshaped = [
@@ -178,6 +180,7 @@ def check_fit(config: ModelConfig, shapes: Shapes, where: str | Path | None) -> 
             got="; ".join(parts),
             hint="`jointformer weights info` shows what a file holds",
         )
+    return model
 
 
 def _out_channels(shapes: Shapes, name: str, where: str | Path | None) -> int:

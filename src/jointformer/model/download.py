@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,8 +135,17 @@ def _attempt(client: httpx.Client, url: str, partial: Path, progress: bool) -> N
             have, total = start_and_total(response, url, have)
             _check_room(total, have, partial, url)
             write_json(_state_path(partial), asdict(_PartialState(url, validator(response), total)))
-            disable = None if progress else True  # None: shown only where stderr is a terminal
-            bar = tqdm(desc=partial.stem, total=total, initial=have, unit="B", unit_scale=True, disable=disable)
+            # A log file or notebook gets a line now and then, a terminal a moving bar.
+            interval = 0.2 if sys.stderr.isatty() else 10.0
+            bar = tqdm(
+                desc=partial.stem,
+                total=total,
+                initial=have,
+                unit="B",
+                unit_scale=True,
+                mininterval=interval,
+                disable=not progress,
+            )
             with open(partial, "ab" if have else "wb") as file, bar:
                 # No block size: a buffer would lose what had arrived when the connection broke.
                 for block in response.iter_raw():

@@ -15,7 +15,7 @@ from ..errors import ConfigError, WeightsError
 from ..ops.files import atomic_path, writing
 from .cache import not_weights
 from .config import ModelConfig
-from .convert import State, check_finite, check_fit, check_tensors, infer_config, pad_single_object, unwrap
+from .convert import State, check_finite, check_tensors, fitting_network, infer_config, pad_single_object, unwrap
 from .convmae import is_convmae
 from .network import JointFormer
 
@@ -37,7 +37,12 @@ class StoredWeights:
         return is_convmae(self.state)
 
     def network(self) -> tuple[ModelConfig, State]:
-        """Return (config, state dict) of a whole network, checked to fit each other to the last name.
+        """Return (config, state dict) of a whole network, checked to fit each other. Raises WeightsError."""
+        model, state = self.fitted()
+        return model.config, state
+
+    def fitted(self) -> tuple[JointFormer, State]:
+        """Return (network still without memory, on `meta`; the state dict that fits it to the last name).
 
         The config is the one in the metadata where that agrees with the shapes, else read off the shapes.
         Raises WeightsError.
@@ -54,9 +59,9 @@ class StoredWeights:
         config = infer_config(shapes, self.path)
         if "config" in self.metadata:
             config = self._stated_config(config)
-        check_fit(config, shapes, self.path)
+        model = fitting_network(config, shapes, self.path)
         check_finite(state, self.path)
-        return config, state
+        return model, state
 
     def _stated_config(self, inferred: ModelConfig) -> ModelConfig:
         """Return the metadata's config: name and heads are its own, the rest must agree with the shapes."""
@@ -107,14 +112,13 @@ def save_weights(
     writing fails.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise WeightsError("unknown kind of file", where=path, expected=" or ".join(SUFFIXES), got=path.suffix)
+    check_suffix(path)
     state = dict(weights.state_dict()) if isinstance(weights, JointFormer) else weights
     if isinstance(weights, JointFormer):
         config = config or weights.config
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     config = config or infer_config(shapes, path)
-    check_fit(config, shapes, path)
+    fitting_network(config, shapes, path)
     # Cloned: safetensors takes no views of one another's memory.
     state = {n: t.detach().to("cpu", dtype or t.dtype).contiguous().clone() for n, t in state.items()}
     check_finite(state, path)
@@ -130,6 +134,14 @@ def save_weights(
         else:
             torch.save(state, temporary)
     return path
+
+
+def check_suffix(path: Path) -> None:
+    """Checks that `save_weights` knows the kind of file. Raises WeightsError."""
+    if path.suffix not in SUFFIXES:
+        raise WeightsError(
+            "unknown kind of file", where=path, expected=" or ".join(SUFFIXES), got=path.suffix or path.name
+        )
 
 
 def _read_safetensors(path: Path) -> StoredWeights:

@@ -37,10 +37,8 @@ def load_model(
 
 def build_model(stored: StoredWeights) -> JointFormer:
     """Return a network that holds the file's tensors as they are: CPU, eval mode, without gradients."""
-    config, state = stored.network()
-    # Built without memory or random numbers: every tensor comes from the file.
-    with torch.device("meta"):
-        model = JointFormer(config)
+    # Never initialised: every tensor comes from the file.
+    model, state = stored.fitted()
     model.load_state_dict(state, strict=True, assign=True)
     assert not any(t.is_meta for t in (*model.parameters(), *model.buffers()))
     return model.eval().requires_grad_(False)
