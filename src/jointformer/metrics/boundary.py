@@ -21,6 +21,8 @@ BOUND = 0.008
 #: ``plain``: every toolkit. ``compiled``: lvos-evaluation with its optional extension, another contour.
 ContourRule = Literal["plain", "compiled"]
 
+_SQUARE = np.ones((2, 2), np.uint8)
+
 
 def tolerance(height: int, width: int) -> int:
     """The distance in pixels within which contours of an image of this size agree: 8 at 854x480."""
@@ -33,15 +35,17 @@ def contour(mask: UInt8Array, rule: ContourRule = "plain") -> UInt8Array:
     The last row looks only to the right, the last column only down, the last pixel is never contour. The rule
     ``compiled`` marks "pixel xor any of the three neighbours", which loses the right and lower sides.
     """
-    edge = np.zeros_like(mask)
-    here, right, below = mask[:-1, :-1], mask[:-1, 1:], mask[1:, :-1]
-    corner = mask[1:, 1:]
     if rule == "plain":
-        edge[:-1, :-1] = (here ^ right) | (here ^ below) | (here ^ corner)
-    else:
-        edge[:-1, :-1] = here ^ (right | below | corner)
-    edge[-1, :-1] = mask[-1, :-1] ^ mask[-1, 1:]
-    edge[:-1, -1] = mask[:-1, -1] ^ mask[1:, -1]
+        # "Not all alike" is the largest minus the smallest of the pixel and its three neighbours; OpenCV
+        # leaves neighbours outside the picture out of both, which is the rule for the last row and column.
+        return cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _SQUARE, anchor=(0, 0))
+    edge = mask.copy()
+    others = np.zeros_like(mask)
+    others[:-1] |= mask[1:]
+    others[:, :-1] |= mask[:, 1:]
+    others[:-1, :-1] |= mask[1:, 1:]
+    edge ^= others
+    edge[-1, -1] = 0
     return edge
 
 
@@ -52,21 +56,17 @@ def disk(radius: int) -> UInt8Array:
     return (offsets[:, None] ** 2 + offsets[None, :] ** 2 <= radius * radius).astype(np.uint8)
 
 
-def dilate(edge: UInt8Array, element: UInt8Array) -> UInt8Array:
-    """``edge`` grown by ``element``; nothing comes in from outside the picture."""
-    return cv2.dilate(edge, element)
-
-
 def boundary_score(prediction: UInt8Array, truth: UInt8Array, element: UInt8Array) -> float:
     """F in [0, 1] of two contours of 0 and 1: the harmonic mean of precision and recall.
 
-    The conventions count contour pixels: F is 1 where neither has any, 0 where only one has.
+    ``element`` is what contours are dilated with. The conventions count contour pixels: F is 1 where neither
+    contour has any, 0 where only one has.
     """
     predicted, true = cv2.countNonZero(prediction), cv2.countNonZero(truth)
     if not predicted or not true:
         return 1.0 if predicted == true else 0.0
-    precision = cv2.countNonZero(prediction & dilate(truth, element)) / predicted
-    recall = cv2.countNonZero(truth & dilate(prediction, element)) / true
+    precision = cv2.countNonZero(prediction & cv2.dilate(truth, element)) / predicted
+    recall = cv2.countNonZero(truth & cv2.dilate(prediction, element)) / true
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 

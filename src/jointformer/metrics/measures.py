@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from jointformer.errors import DataError
 from jointformer.metrics import statistics
+from jointformer.metrics.boundary import tolerance
 from jointformer.metrics.pairs import mask_of, region_and_boundary
 from jointformer.types import LabelMap
 
@@ -58,14 +59,14 @@ class RegionSimilarity(_PerObject):
     """J of each object: intersection over union, 1 where both masks are empty."""
 
     def _value(self, prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> float:
-        return region_and_boundary(prediction, truth, with_boundary=False)[0]
+        return region_and_boundary(prediction, truth, None)[0]
 
 
 class BoundaryAccuracy(_PerObject):
     """F of each object: contours compared within 0.008 of the picture's diagonal."""
 
     def _value(self, prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> float:
-        return region_and_boundary(prediction, truth)[1]
+        return region_and_boundary(prediction, truth, tolerance(*truth.shape))[1]
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def jf(predictions: Iterable[LabelMap], truths: Iterable[LabelMap], ids: Iterabl
         _same_shape(prediction, truth)
         frames += 1
         for object_id in objects:
-            j, f = region_and_boundary(_mask(prediction, object_id), _mask(truth, object_id))
+            masks = _mask(prediction, object_id), _mask(truth, object_id)
+            j, f = region_and_boundary(*masks, tolerance(*truth.shape))
             sums[object_id][0] += j
             sums[object_id][1] += f
     if next(pairs, None) is not None:

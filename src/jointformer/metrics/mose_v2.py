@@ -15,20 +15,20 @@ from jointformer.metrics.pairs import surroundings
 from jointformer.types import UInt8Array
 
 
-def smoothed_scores(prediction: UInt8Array, truth: UInt8Array) -> tuple[float, float, float]:
-    """J, F and adaptive F of two (H, W) masks of 0 and 1.
+def smoothed_scores(prediction: UInt8Array, truth: UInt8Array, diagonal: float) -> tuple[float, float, float]:
+    """J, F and adaptive F of two masks of 0 and 1 from a picture with this diagonal in pixels.
 
     J = (I + 1) / (U + 1). The adaptive distance is a tenth of the square root of the true area; where that is
     not below 0.008 of the diagonal, and where the truth is empty, both F use that distance without rounding
     it.
     """
-    box = surroundings(prediction | truth)
+    box = surroundings(prediction, truth)
     if box is None:
         return 1.0, 1.0, 1.0
     small, small_truth = prediction[box], truth[box]
     common = cv2.countNonZero(small & small_truth)
     union = cv2.countNonZero(small | small_truth)
-    width = BOUND * math.sqrt(truth.shape[0] ** 2 + truth.shape[1] ** 2)
+    width = BOUND * diagonal
     narrow = math.ceil(0.1 * math.sqrt(cv2.countNonZero(small_truth)))
     edges = contour(small), contour(small_truth)
     if 0 < narrow < width:

@@ -40,8 +40,8 @@ def dataset_figures(
 ) -> Figures:
     """The dataset's figures from all objects' (scores, figures); NaN where there is nothing to average.
 
-    Averages over seen and unseen are NaN if one of them has no object; without ``strict`` they are then those of
-    the other.
+    Averages over seen and unseen are NaN if one of them has no object; without ``strict`` they are then those
+    of the other.
     """
     return _SUMMARIES[protocol.summary](objects, strict)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from jointformer.errors import DataError
+from jointformer.metrics.boundary import tolerance
 from jointformer.metrics.mose_v2 import smoothed_scores
-from jointformer.metrics.pairs import labels_in, mask_of, region_and_boundary
+from jointformer.metrics.pairs import labels_in, mask_of, region_and_boundary, surroundings
 from jointformer.metrics.protocols import Protocol
 from jointformer.metrics.results import ObjectPlan, ObjectScores, VideoScores
 from jointformer.types import UInt8Array
@@ -69,9 +71,14 @@ class VideoScorer:
                 expected=_size(truth),
                 got=_size(prediction),
             )
+        size = truth.shape
+        # Small arrays are far cheaper to make than whole pictures, so all that follows sees the occupied part
+        # only.
+        box = surroundings(prediction, truth) or (slice(1), slice(1))
+        prediction, truth = prediction[box], truth[box]
         if self.protocol.objects == "merged":
             foreground = (prediction > self.protocol.threshold).view(np.uint8)
-            self._add(self._tracks[1], frame, foreground, (truth > 0).view(np.uint8))
+            self._add(self._tracks[1], frame, foreground, (truth > 0).view(np.uint8), size)
             return
         if self.protocol.objects == "seen":
             for label in sorted({*labels_in(truth), *labels_in(prediction)} - self._tracks.keys()):
@@ -82,7 +89,7 @@ class VideoScorer:
             covered += cv2.countNonZero(mask)
             covered_truth += cv2.countNonZero(true)
             if track.due is None or frame in track.due:
-                self._add(track, frame, mask, true)
+                self._add(track, frame, mask, true, size)
         self._note_other_labels(frame, prediction, covered, truth, covered_truth)
 
     def compute(self) -> VideoScores:
@@ -101,14 +108,13 @@ class VideoScorer:
     def _is_void(self, label: int) -> bool:
         return label == VOID and self.protocol.void_is_background
 
-    def _add(self, track: _Track, frame: str, prediction: UInt8Array, truth: UInt8Array) -> None:
+    def _add(self, track: _Track, frame: str, prediction: UInt8Array, truth: UInt8Array, size: tuple[int, ...]) -> None:
         values: tuple[float, ...]
         if self.protocol.summary == "mose_v2":
-            values = smoothed_scores(prediction, truth)
+            values = smoothed_scores(prediction, truth, math.hypot(*size))
         else:
-            values = region_and_boundary(
-                prediction, truth, self.protocol.contour, with_boundary="F" in self.protocol.measures
-            )
+            reach = tolerance(*size) if "F" in self.protocol.measures else None
+            values = region_and_boundary(prediction, truth, reach, self.protocol.contour)
         for name, value in zip(self.protocol.measures, values, strict=False):
             track.values[name].append(value)
         track.frames.append(frame)
