@@ -16,9 +16,11 @@ from ..ops.resize import network_size, resize_bilinear, resize_label_map
 from ..types import Mask
 
 #: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) of RGB in [0, 1].
-FrameLike: TypeAlias = "np.ndarray[Any, Any] | Image.Image | Tensor"
+FrameLike: TypeAlias = np.ndarray[Any, Any] | Image.Image | Tensor
 #: A label map (H, W), or {object id: (H, W) mask of bools or 0/1}.
-MasksLike: TypeAlias = "np.ndarray[Any, Any] | Tensor | Image.Image | Mapping[int, np.ndarray[Any, Any] | Tensor]"
+MasksLike: TypeAlias = (
+    np.ndarray[Any, Any] | Tensor | Image.Image | Mapping[int, np.ndarray[Any, Any] | Tensor]
+)
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

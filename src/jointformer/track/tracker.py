@@ -52,7 +52,7 @@ class Tracker:
         remembering this one.
 
         Before the first mask there is nothing to track: the result has no objects and the frame is not counted.
-        Raises DataError for a frame that is none, another size than before, or unusable masks; then nothing has changed.
+        Raises DataError for what is no frame, another size than before, or unusable masks; then nothing has changed.
         """
         size = frame_size(frame)
         if self._size is not None and size != self._size:

@@ -1,0 +1,127 @@
+"""Run a benchmark: label every video, write its masks where its scorer or server wants them.
+
+An interrupted run continues at the first unfinished video. Exit code 0 when all videos are finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `jointformer evaluate`."""
+    parser.add_argument("--model", default="tiny", help="tiny, a published name (s012, …) or a weights file")
+    parser.add_argument("--dataset", required=True, help="D16 D17 Y18 Y19 VOST MOSE VISOR LVOS BURST, or G for folders")
+    parser.add_argument("--split", default="val", help="val or test")
+    parser.add_argument("--data-root", default="..", type=Path, help="the folder of DAVIS/, VOST/, … (default: ..)")
+    parser.add_argument("--generic-path", type=Path, help="for G: the folder of JPEGImages/ and Annotations/")
+    parser.add_argument("--output", "-o", type=Path, help="results (default: output/<dataset>_<split>)")
+    parser.add_argument("--save-scores", action="store_true", help="also write each object's probabilities")
+    parser.add_argument("--save-all", action="store_true", help="write every frame, not only those that are scored")
+    memory = parser.add_argument_group("memory")
+    memory.add_argument("--preset", action="store_true", help="take memory and k from the benchmark's published row")
+    memory.add_argument("--max-memory-frames", type=int, help="memory frames per object, 0: no bound (default: 5)")
+    memory.add_argument("--topk", type=int, help="memory keys kept per query, 0 for all (default: 30)")
+    memory.add_argument("--memory-every", type=int, default=5, help="steps between memory frames (default: 5)")
+    memory.add_argument("--no-last", action="store_true", help="do not keep the last frame as temporary memory")
+    add_running_arguments(parser)
+    views = parser.add_argument_group("views (more than one: probabilities are averaged)")
+    views.add_argument("--sizes", default="480", help="shorter sides the network sees, comma-separated; -1: as it is")
+    views.add_argument("--flip", action="store_true", help="also look at the mirrored video")
+
+
+def add_running_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `evaluate` and eval.py share besides the published flags."""
+    group = parser.add_argument_group("running")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    group.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
+    group.add_argument("--overwrite", action="store_true", help="start anew where results are there already")
+    group.add_argument("--videos", nargs="+", metavar="NAME", help="these videos only")
+    group.add_argument("--objects-per-pass", type=int, help="bound the working memory of videos with many objects")
+    group.add_argument("--json", action="store_true", help="print the run's figures as JSON on standard output")
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit code of `jointformer evaluate`."""
+    from jointformer.data.published import find_published
+    from jointformer.errors import ConfigError
+
+    memory, topk = args.max_memory_frames, args.topk
+    if args.preset:
+        rows = find_published(args.dataset, args.split)
+        if not rows:
+            raise ConfigError(
+                f"nothing was published for {args.dataset} {args.split}, so it has no preset",
+                hint="give --max-memory-frames and --topk (DAVIS 2017 used 1 and 60)",
+            )
+        memory = rows[0].max_memory_frames if memory is None else memory
+        topk = rows[0].topk_num if topk is None else topk
+    tracker = {
+        "max_memory_frames": 5 if memory is None else memory,
+        "topk": {None: 30, 0: None}.get(topk, topk),
+        "memory_every": args.memory_every,
+        "include_last": not args.no_last,
+    }
+    return evaluate_command(args, tracker, parse_sizes(args.sizes), plain=True, flipped=args.flip)
+
+
+def parse_sizes(text: str) -> list[int]:
+    """Return the sizes of a comma-separated list. Raises ConfigError."""
+    from jointformer.errors import ConfigError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError("--sizes", expected="integers separated by commas", got=repr(text)) from None
+
+
+def evaluate_command(
+    args: argparse.Namespace, tracker: dict[str, Any], sizes: list[int], *, plain: bool, flipped: bool
+) -> int:
+    """Open the data, load the model, evaluate, report; shared with eval.py."""
+    import json
+    import sys
+
+    from jointformer.data.benchmarks import open_benchmark
+    from jointformer.evaluate.runner import evaluate
+    from jointformer.evaluate.settings import choose_views
+    from jointformer.model.weights import load_model
+    from jointformer.track import TrackerConfig
+
+    # Settings and data are checked before weights are loaded or downloaded: mistakes should show at once.
+    config = TrackerConfig(**tracker, size=sizes[0], objects_per_pass=args.objects_per_pass)
+    views = choose_views(sizes, plain=plain, flipped=flipped)
+    dataset = open_benchmark(
+        args.dataset,
+        args.split,
+        args.data_root,
+        generic_path=args.generic_path,
+        size=max(sizes),
+        save_all=args.save_all,
+    )
+    output = args.output or Path("output") / f"{args.dataset}_{args.split}"
+    model = load_model(args.model, device=args.device, precision=args.precision)
+    manifest = evaluate(
+        model,
+        dataset,
+        output,
+        config=config,
+        views=views,
+        videos=args.videos,
+        save_all=args.save_all,
+        save_scores=args.save_scores,
+        overwrite=args.overwrite,
+        progress=not args.quiet,
+    )
+    print(
+        f"{output}: {len(manifest.videos)} videos, {manifest.frames} frames in {manifest.seconds:.1f} s, "
+        f"{manifest.fps:.2f} frames/s, peak memory {manifest.peak_memory / 2**20:.0f} MiB",
+        file=sys.stderr,
+    )
+    if args.json:
+        json.dump({"output": str(output), **manifest.as_data()}, sys.stdout, indent=2)
+        print()
+    return 0

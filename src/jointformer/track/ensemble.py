@@ -1,0 +1,73 @@
+"""Several trackers on one video, their probabilities averaged: multi-scale and flipped inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..model.network import JointFormer
+from ..ops.resize import resize_bilinear
+from .config import TrackerConfig
+from .frames import FrameLike, MasksLike
+from .segmentation import Segmentation
+from .tracker import Tracker
+
+
+@dataclass(frozen=True)
+class View:
+    """One way of looking at the video: the network's shorter side, mirrored or not."""
+
+    size: int
+    flipped: bool = False
+
+
+class EnsembleTracker:
+    """A tracker per view with memories of their own; their probabilities are averaged at the frame's size.
+
+    With one view it gives exactly what that view's tracker gives, mirrored back where it is a flipped one.
+    """
+
+    def __init__(self, model: JointFormer, config: TrackerConfig, views: Sequence[View]) -> None:
+        if not views:
+            raise ConfigError("views of an ensemble", expected="at least one", got="none")
+        self.views = tuple(views)
+        self.trackers = tuple(Tracker(model, replace(config, size=view.size)) for view in views)
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Ids of the objects being tracked, in order of appearance."""
+        return self.trackers[0].object_ids
+
+    def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+        """Return the next frame's segmentation; arguments and errors are `Tracker.step`'s."""
+        results = []
+        for view, tracker in zip(self.views, self.trackers):
+            if not view.flipped:
+                results.append(tracker.step(frame, masks, last=last))
+                continue
+            given = None if masks is None else _flip_masks(masks)
+            seen = tracker.step(_flip_frame(frame), given, last=last)
+            results.append(Segmentation(seen.ids, seen.prob.flip(2), seen.size))
+        if len(results) == 1:
+            return results[0]
+        size = results[0].size
+        total = sum(resize_bilinear(r.prob[None], *size)[0] for r in results)
+        assert isinstance(total, Tensor)
+        return Segmentation(results[0].ids, total / len(results), size)
+
+
+def _flip_frame(frame: FrameLike) -> FrameLike:
+    if isinstance(frame, Image.Image):
+        frame = np.asarray(frame.convert("RGB"))
+    return frame.flip(2) if isinstance(frame, Tensor) else frame[:, ::-1]
+
+
+def _flip_masks(masks: MasksLike) -> MasksLike:
+    if isinstance(masks, Mapping):
+        return {i: m.flip(1) if isinstance(m, Tensor) else np.asarray(m)[:, ::-1] for i, m in masks.items()}
+    return masks.flip(1) if isinstance(masks, Tensor) else np.asarray(masks)[:, ::-1]
