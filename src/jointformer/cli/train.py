@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--seed", type=int, default=0)
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    machine.add_argument("--precision", default="auto", help="auto, float32, bfloat16, autocast-bfloat16, autocast-float16")
+    machine.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or autocast-*")
     machine.add_argument("--workers", type=int, help="threads that make clips (default: 1 on a CPU, 8 beside a GPU)")
     machine.add_argument("--checkpointing", action="store_true", help="recompute activations to save memory")
     machine.add_argument("--load", type=float, default=1.0, help="factor on the clips of an iteration")

@@ -99,9 +99,7 @@ class Trainer:
         if processes.count > 1:
             self.unroller = nn.parallel.DistributedDataParallel(self.unroller)
         self.optimiser = build_optimiser(self.model, config.optimiser)
-        self.scaler = torch.amp.GradScaler(
-            processes.device.type, enabled=config.precision == "autocast-float16"
-        )
+        self.scaler = torch.amp.GradScaler(processes.device.type, enabled=config.precision == "autocast-float16")
         self.average = MovingAverage(self.model.parameters(), config.average) if config.average else None
         self.loader = ClipLoader(
             source, processes.rank, processes.count, workers=config.workers, refuse_broken=config.refuse_broken
@@ -166,9 +164,7 @@ class Trainer:
         """The figures of one optimiser update on a batch."""
         config = self.config
         batch = batch.to(self.processes.device)
-        set_learning_rate(
-            self.optimiser, config.optimiser.lr * config.schedule.factor(plan.iteration, plan.fraction)
-        )
+        set_learning_rate(self.optimiser, config.optimiser.lr * config.schedule.factor(plan.iteration, plan.fraction))
         self.optimiser.zero_grad(set_to_none=True)
         logits = self.unroller(batch, config.seed * 1_000_003 + plan.iteration)
         cross_entropy, dice = self._losses(plan, batch, logits)
@@ -222,7 +218,8 @@ class Trainer:
             return
         extra = {
             "lr": self.optimiser.param_groups[0]["lr"],
-            "size": plan.size,
+            "height": plan.shape[0],
+            "width": plan.shape[1],
             "frames": plan.frames,
             "clips": self.clips,
             "skipped": self.loader.skipped,
@@ -235,9 +232,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint (and what `on_save` adds) from the first process; the others wait."""
         if self.processes.first:
-            path = checkpoint.save_checkpoint(
-                self.folder, self.iteration, self.state(), self.config.keep
-            )
+            path = checkpoint.save_checkpoint(self.folder, self.iteration, self.state(), self.config.keep)
             log.info("saved %s", path)
             if self.on_save is not None:
                 self.on_save(self)

@@ -13,7 +13,9 @@ class StepPlan:
     """One iteration's work, the same on every process.
 
     `first_clip` is the index of the batch's first clip in the run's endless sequence of clips; `fraction`
-    is how far the run had come (0..1) when the plan was made, and sets the learning rate as well.
+    is how far the run had come (0..1) when the plan was made, and sets the learning rate as well. Frames are
+    `size` x `size` pixels, or `size` x `width` where a width is given; `difficulty` is the stills' motion,
+    `max_skip` the videos' frame distance, `hardest` the share of pixels in the cross entropy (None: all).
     """
 
     iteration: int
@@ -27,6 +29,12 @@ class StepPlan:
     max_skip: int = 1
     hardest: float | None = None
     fine_tune: bool = False
+    width: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the frames in pixels."""
+        return self.size, self.width or self.size
 
     @property
     def next_clip(self) -> int:
@@ -48,14 +56,14 @@ class StepPlan:
 class Phase:
     """A stretch of the stills curriculum, until `until` (fraction of the whole run).
 
-    Every iteration draws one of `sizes`, `frames` and `objects`; the number of clips then follows from
-    `load`, the pixels x frames x objects (in units of one 128x128 frame with one object) that one iteration
-    can hold, so that iterations of every shape cost about the same. `difficulty` runs linearly through the
+    Every iteration draws one of `shapes` (height, width), `frames` and `objects`; the number of clips then
+    follows from `load`, the pixels x frames x objects (in units of one 128x128 frame with one object) that one
+    iteration can hold, so that iterations of every shape cost about the same. `difficulty` runs linearly through the
     phase. `hardest` is the share of pixels in the cross entropy (None: all).
     """
 
     until: float
-    sizes: tuple[int, ...]
+    shapes: tuple[tuple[int, int], ...]
     frames: tuple[int, ...]
     objects: tuple[int, ...]
     load: int
@@ -63,11 +71,11 @@ class Phase:
     hardest: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("sizes", "frames", "objects"):
+        for name in ("shapes", "frames", "objects"):
             if not getattr(self, name):
                 raise ConfigError("empty", where=name)
-        if any(size % 16 for size in self.sizes):
-            raise ConfigError("not multiples of 16", where="sizes", got=self.sizes)
+        if any(side % 16 or side < 32 for shape in self.shapes for side in shape):
+            raise ConfigError("not multiples of 16", where="shapes", got=self.shapes)
         if min(self.frames) < 2:
             raise ConfigError("clips need at least 2 frames", where="frames", got=self.frames)
 
@@ -92,35 +100,48 @@ class Curriculum:
         index = next((i for i, p in enumerate(self.phases) if fraction < p.until), len(self.phases) - 1)
         phase, start = self.phases[index], self._starts[index]
         rng = random.Random(f"{self.seed}:{iteration}")
-        size, frames, objects = (rng.choice(x) for x in (phase.sizes, phase.frames, phase.objects))
-        clips = phase.load / ((size / 128) ** 2 * frames * objects)
+        for _ in range(20):
+            (height, width), frames, objects = (
+                rng.choice(phase.shapes), rng.choice(phase.frames), rng.choice(phase.objects)
+            )  # fmt: skip
+            clips = phase.load / (height * width / 128**2 * frames * objects)
+            if self.multiple <= 1.5 * clips:  # else even the smallest batch would take far too long
+                break
         batch = max(1, round(clips / self.multiple)) * self.multiple
         along = min(1.0, (fraction - start) / max(phase.until - start, 1e-9))
         low, high = phase.difficulty
         return StepPlan(
-            iteration, fraction, first_clip, batch, frames, objects, size, low + along * (high - low),
-            hardest=phase.hardest,
+            iteration, fraction, first_clip, batch, frames, objects, height, low + along * (high - low),
+            hardest=phase.hardest, width=width,
         )  # fmt: skip
 
 
-#: The embedded default's recipe on a CPU: small pictures first, sizes mixed from early on, and clips long
-#: enough that the network lives on its own masks.
+#: The embedded default's recipe on a CPU: small pictures first, shapes mixed from early on (positions and the
+#: number of keys change with them), and clips long enough that the network lives on its own masks.
 STILLS_CPU = Curriculum(
     (
-        Phase(0.06, (96, 128), (3,), (1,), 24, (0.0, 0.15)),
-        Phase(0.25, (96, 128, 160), (3, 4), (1, 1, 2), 32, (0.15, 0.5)),
-        Phase(0.60, (96, 128, 160, 192, 224), (3, 4, 5), (1, 2, 3), 40, (0.5, 0.9)),
-        Phase(1.0, (128, 160, 192, 256, 320), (4, 6, 8), (1, 2, 3), 48, (0.8, 1.0), 0.4),
+        Phase(0.06, ((96, 96), (128, 128)), (3,), (1,), 24, (0.0, 0.15)),
+        Phase(0.25, ((96, 96), (128, 128), (112, 176), (160, 160)), (3, 4), (1, 1, 2), 28, (0.15, 0.6)),
+        Phase(
+            0.55,
+            ((128, 128), (160, 160), (192, 192), (128, 208), (144, 256), (192, 128)),
+            (3, 4, 5), (1, 1, 2, 3), 32, (0.6, 0.95),
+        ),
+        Phase(
+            1.0,
+            ((160, 160), (224, 224), (144, 256), (192, 336), (240, 432), (256, 160)),
+            (4, 6, 8), (1, 1, 2, 3), 40, (0.85, 1.0), 0.5,
+        ),
     )
-)
+)  # fmt: skip
 
 #: The same on a GPU.
 STILLS_GPU = Curriculum(
     (
-        Phase(0.05, (128,), (3,), (1, 2), 192, (0.0, 0.2)),
-        Phase(0.30, (128, 160, 192), (3, 4), (1, 2, 3), 384, (0.2, 0.7)),
-        Phase(0.70, (160, 192, 256), (3, 4, 5), (1, 2, 3), 512, (0.6, 1.0)),
-        Phase(1.0, (256, 320, 384), (4, 6), (1, 2, 3), 768, (0.8, 1.0), 0.4),
+        Phase(0.05, ((128, 128),), (3,), (1, 2), 192, (0.0, 0.2)),
+        Phase(0.30, ((128, 128), (160, 160), (144, 240)), (3, 4), (1, 2, 3), 384, (0.2, 0.7)),
+        Phase(0.70, ((160, 160), (256, 256), (192, 336)), (3, 4, 5), (1, 2, 3), 512, (0.6, 1.0)),
+        Phase(1.0, ((256, 256), (384, 384), (240, 432), (384, 672)), (4, 6), (1, 2, 3), 768, (0.8, 1.0), 0.4),
     ),
     multiple=8,
 )

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def default_device(name: str) -> str:
-    """"cuda" where `auto` finds one, else "cpu"; other names as they are."""
+    """The device to train on: for `auto` "cuda" where there is one, else "cpu"."""
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"

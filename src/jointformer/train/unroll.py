@@ -74,9 +74,7 @@ def draw_references(frame: int, most: int, rng: random.Random) -> list[int]:
     return [0, *sorted(rng.sample(range(1, frame), most - 1))]
 
 
-def unroll_clip(
-    model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng: random.Random
-) -> list[Tensor]:
+def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng: random.Random) -> list[Tensor]:
     """The logits (B, N+1, H, W) of frames 1..T-1 of every clip, background first.
 
     Frame 0's masks are given; every later frame reads its reference frames, and what it predicts is
