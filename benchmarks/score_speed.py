@@ -68,7 +68,9 @@ def main() -> None:
         start = time.perf_counter()
         score(args.benchmark, args.annotations, args.predictions, workers=args.workers)
         seconds = time.perf_counter() - start
-        print(f"{args.workers} processes, checks and start included: {1000 * seconds / pairs:.2f} ms per object and frame")
+        print(
+            f"{args.workers} processes, checks and start included: {1000 * seconds / pairs:.2f} ms per object and frame"
+        )
 
 
 if __name__ == "__main__":

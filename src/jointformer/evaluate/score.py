@@ -100,6 +100,7 @@ def summarise(protocol: Protocol, results: Sequence[VideoResult], plan: Plan, st
         rules=protocol.rules,
         toolkit=protocol.toolkit,
         columns=protocol.columns,
+        unit_columns=protocol.unit_columns,
         figures=summary.dataset_figures(scored, protocol, strict),
         videos={video: summary.pooled([dict(each) for each in rows]) for video, rows in videos.items()},
         objects={each.name: figures for each, figures in scored},

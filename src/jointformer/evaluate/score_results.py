@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,20 +33,19 @@ class Scores:
     notes: Sequence[str] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     unit: str = "object"
+    unit_columns: Columns = ()
 
     def table(self, per_object: bool = False, per_video: bool = False) -> str:
         """The figures in percent with the toolkit's columns; a row per object or video on request."""
-        rows: list[tuple[str, Figures]] = [("all", self.figures)]
-        rows += list(self.videos.items()) if per_video else []
-        rows += list(self.objects.items()) if per_object else []
-        # A column such as "J seen" has no value for a single object.
-        cells = [[name, *(_percent(figures.get(key)) for _, key in self.columns)] for name, figures in rows]
-        head = ["", *(heading for heading, _ in self.columns)]
-        widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
-        lines = [_line(head, widths), *(_line(line, widths) for line in cells)]
         counted = ", ".join(f"{count} {name}" for name, count in self.counts.items())
-        title = f"{self.benchmark}, rules of {self.toolkit} ({counted}), in percent"
-        return "\n".join([title, *(line.rstrip() for line in lines), *(f"note: {note}" for note in self.notes)])
+        lines = [f"{self.benchmark}, rules of {self.toolkit} ({counted}), in percent"]
+        lines += _block("", self.columns, [("all", self.figures)])
+        # What is split into seen and unseen for the dataset is not for one object.
+        if per_video and self.videos:
+            lines += ["", *_block("video", self.unit_columns, self.videos.items())]
+        if per_object and self.objects:
+            lines += ["", *_block(self.unit, self.unit_columns, self.objects.items())]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_json(self, per_object: bool = True, per_frame: bool = False) -> dict[str, Any]:
         """Everything with full digits, ready for ``json.dumps``; figures that do not exist are null."""
@@ -78,6 +77,15 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else "NaN" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def _line(cells: list[str], widths: list[int]) -> str:
-    first, *others = zip(cells, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
+def _block(title: str, columns: Columns, rows: Iterable[tuple[str, Figures]]) -> list[str]:
+    """The lines of one table: names to the left, numbers to the right."""
+    table = [[title, *(heading for heading, _ in columns)]]
+    table += [[name, *(_percent(figures.get(key)) for _, key in columns)] for name, figures in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    ]

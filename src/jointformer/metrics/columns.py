@@ -55,3 +55,6 @@ BURST: Columns = (
     ("DetA all", "DetA_all"),
     ("AssA all", "AssA_all"),
 )
+LVOS_OBJECT: Columns = (*JF, ("V", "V"))
+MOSE_V2_OBJECT: Columns = MOSE_V2
+BURST_CLASS: Columns = tuple((name, name) for name in ("HOTA", "DetA", "AssA", "LocA"))

@@ -8,6 +8,7 @@ from typing import Literal
 from jointformer.errors import ConfigError
 from jointformer.metrics import columns
 from jointformer.metrics.boundary import ContourRule
+from jointformer.metrics.columns import Columns
 from jointformer.metrics.statistics import DecayRule
 
 #: Which labels are objects: ``first_max`` 1..largest label of the first truth frame (gaps included);
@@ -27,7 +28,8 @@ class Protocol:
 
     ``toolkit`` names the program whose numbers these are. ``score_first``/``score_last`` say whether a
     video's first and last truth frames count. ``void_is_background``: truth label 255 is background,
-    otherwise an object like any other. ``columns`` are (heading, figure) pairs of the printed table.
+    otherwise an object like any other. ``columns`` are (heading, figure) pairs of the printed table,
+    ``unit_columns`` those of a single object.
     """
 
     benchmark: str
@@ -36,7 +38,8 @@ class Protocol:
     layout: Layout
     objects: ObjectRule
     summary: SummaryRule
-    columns: tuple[tuple[str, str], ...]
+    columns: Columns
+    unit_columns: Columns
     extra_labels: ExtraRule = "drop"
     score_first: bool = False
     score_last: bool = False
@@ -58,6 +61,7 @@ _D16 = Protocol(
     objects="merged",
     summary="davis",
     columns=columns.DAVIS,
+    unit_columns=columns.DAVIS,
     void_is_background=False,
     lists=_D16_LISTS,
 )
@@ -69,6 +73,7 @@ _D17 = Protocol(
     objects="first_max",
     summary="davis",
     columns=columns.DAVIS,
+    unit_columns=columns.DAVIS,
     extra_labels="stop",
     lists=("ImageSets/2017", "ImageSets"),
 )
@@ -80,6 +85,7 @@ _VOS_BENCHMARK = Protocol(
     objects="seen",
     summary="davis",
     columns=columns.JF,
+    unit_columns=columns.JF,
     strict_decay="plain",
     void_is_background=False,
 )
@@ -91,6 +97,7 @@ _YTVOS = Protocol(
     objects="listed",
     summary="ytvos",
     columns=columns.YTVOS,
+    unit_columns=columns.JF,
     strict_decay="plain",
     note="not the server's number: its program and its treatment of first and last frames are not public",
 )
@@ -102,6 +109,7 @@ _VOST = Protocol(
     objects="first_max",
     summary="vost",
     columns=columns.VOST,
+    unit_columns=columns.VOST,
     lists=("ImageSets",),
     measures=("J",),
 )
@@ -113,6 +121,7 @@ _MOSE = Protocol(
     objects="first_labels",
     summary="davis",
     columns=columns.JF,
+    unit_columns=columns.JF,
     strict_decay="plain",
 )
 _LVOS = Protocol(
@@ -123,6 +132,7 @@ _LVOS = Protocol(
     objects="listed",
     summary="lvos",
     columns=columns.LVOS,
+    unit_columns=columns.LVOS_OBJECT,
     strict_decay="zero",
 )
 _VISOR = Protocol(
@@ -133,6 +143,7 @@ _VISOR = Protocol(
     objects="first_max",
     summary="visor",
     columns=columns.VISOR,
+    unit_columns=columns.DAVIS,
     extra_labels="stop",
     score_last=True,
     lists=("ImageSets/2022", "ImageSets/2017"),
@@ -145,6 +156,7 @@ _BURST = Protocol(
     objects="listed",
     summary="hota",
     columns=columns.BURST,
+    unit_columns=columns.BURST_CLASS,
     measures=("HOTA",),
 )
 
@@ -173,6 +185,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
         objects="listed",
         summary="mose_v2",
         columns=columns.MOSE_V2,
+        unit_columns=columns.MOSE_V2_OBJECT,
         measures=("J", "F", "F_adaptive"),
     ),
     _LVOS,

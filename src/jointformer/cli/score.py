@@ -1,0 +1,107 @@
+"""Score predicted masks as a benchmark's own toolkit does, and say where that toolkit is odd.
+
+  jointformer score davis17 --annotations DAVIS/2017/trainval --predictions output/D17_val
+  jointformer score lvos --annotations LVOS/valid --predictions results.zip --json scores.json
+  jointformer score generic --annotations masks --predictions output/G --per-object
+
+Predictions are palette or grey PNGs <video>/<frame>.png in a folder or a zip, which is read in place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from jointformer.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``jointformer score``."""
+    parser.add_argument(
+        "benchmark",
+        metavar="BENCHMARK",
+        help="davis16, davis17, ytvos18, ytvos19, vost, mose, lvos, visor, burst or generic (D16, D17, Y18, … too)",
+    )
+    parser.add_argument(
+        "--annotations", required=True, type=Path, metavar="DIR", help="the dataset's folder or its folder of masks"
+    )
+    parser.add_argument(
+        "--predictions", required=True, type=Path, metavar="DIR", help="folder or zip of masks (BURST: json too)"
+    )
+    parser.add_argument("--set", metavar="NAME", help="list of videos: a name such as val (default) or a .txt file")
+    parser.add_argument("--meta", type=Path, metavar="FILE", help="meta.json where it is not beside the annotations")
+    parser.add_argument(
+        "--groups", type=Path, metavar="FILE", help="LVOS: list of unseen videos; YouTube-VOS: seen categories"
+    )
+    parser.add_argument(
+        "--rules",
+        metavar="NAME",
+        help="another toolkit's or year's rules; any wrong name lists those of the benchmark (see docs/scoring.md)",
+    )
+    parser.add_argument("--strict-toolkit", action="store_true", help="give the toolkit's NaN and wrong decay too")
+    parser.add_argument(
+        "--missing",
+        choices=("toolkit", "empty"),
+        default="toolkit",
+        help="missing predictions: what the toolkit does (most stop), or score them as empty masks",
+    )
+    burst = parser.add_argument_group("BURST")
+    burst.add_argument("--similarity", choices=("box", "mask"), default="box", help="what HOTA compares (default box)")
+    burst.add_argument("--filter-tracks", action="store_true", help="tie predictions to the truth's tracks by id")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", metavar="FILE", help="write all figures with full digits; - for standard output")
+    output.add_argument("--per-object", action="store_true", help="print a row per object (BURST: per class)")
+    output.add_argument("--per-video", action="store_true", help="print a row per video")
+    output.add_argument("--per-frame", action="store_true", help="add every frame's values to the JSON")
+    output.add_argument("--plot", type=Path, metavar="FILE.png", help="draw J&F per video and J over time")
+    parser.add_argument(
+        "--workers", type=int, default=_processors(), metavar="N", help="processes (default: one per processor)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, print the table, write what was asked for."""
+    if args.per_frame and not args.json:
+        raise ConfigError("values of every frame are only written as JSON", where="--per-frame", hint="add --json FILE")
+    from jointformer.evaluate.score import score
+    from jointformer.ops.files import write_text
+
+    scores = score(
+        args.benchmark,
+        args.annotations,
+        args.predictions,
+        rules=args.rules,
+        set_name=args.set,
+        meta=args.meta,
+        groups=args.groups,
+        missing=args.missing,
+        strict_toolkit=args.strict_toolkit,
+        similarity=args.similarity,
+        filter_tracks=args.filter_tracks,
+        workers=args.workers,
+        progress=True,
+    )
+    if args.plot:
+        from jointformer.evaluate.score_plot import plot_scores
+
+        plot_scores(scores, args.plot)
+    table = scores.table(per_object=args.per_object, per_video=args.per_video)
+    # With JSON on standard output the table is for the eyes only.
+    print(table, file=sys.stderr if args.json == "-" else sys.stdout)
+    if args.json:
+        text = json.dumps(scores.to_json(per_frame=args.per_frame), indent=1, allow_nan=False) + "\n"
+        if args.json == "-":
+            sys.stdout.write(text)
+        else:
+            write_text(args.json, text)
+    return 0
+
+
+def _processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
