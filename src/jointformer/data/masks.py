@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -13,9 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from jointformer.data.frames import open_picture
-from jointformer.data.palette import default_palette
 from jointformer.errors import DataError, OutputError
 from jointformer.ops.files import atomic_write
+from jointformer.ops.palette import davis_palette
 from jointformer.types import FloatArray, LabelMap, UInt8Array
 
 #: The id that marks a region nobody should count, where it stands beside other ids.
@@ -63,14 +65,14 @@ class ColourTable:
                     expected="at most 255",
                     hint="save masks as palette or grey PNGs whose values are object ids",
                 )
-        known = {(int(r), int(g), int(b)): i for i, (r, g, b) in enumerate(default_palette())}
+        known = {(int(r), int(g), int(b)): i for i, (r, g, b) in enumerate(davis_palette())}
         if all(colour in known for colour in order):
             return ColourTable({colour: known[colour] for colour in order})
         return ColourTable(order)
 
     def palette(self) -> UInt8Array:
         """The (256, 3) palette in which every id has its colour."""
-        palette = default_palette().copy()
+        palette = davis_palette().copy()
         for colour, number in self.ids.items():
             palette[number] = colour
         return palette
@@ -146,7 +148,7 @@ def encode_mask(ids: LabelMap, palette: UInt8Array | None = None) -> bytes:
             raise OutputError("an 8-bit mask holds object ids 0..255", got=f"ids {ids.min()}..{ids.max()}")
         ids = ids.astype(np.uint8)
     image = Image.fromarray(np.ascontiguousarray(ids))
-    image.putpalette((default_palette() if palette is None else palette).astype(np.uint8).tobytes())
+    image.putpalette((davis_palette() if palette is None else palette).astype(np.uint8).tobytes())
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -178,9 +180,10 @@ def write_scores(path: str | Path, prob: FloatArray, ids: Collection[int]) -> No
 def read_scores(path: str | Path) -> tuple[tuple[int, ...], FloatArray]:
     """(ids, (N, H, W) float32 probabilities) of a score file. Raises :class:`DataError`."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        # Opened here: numpy leaves the file open where the zip is damaged.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             return tuple(int(i) for i in data["ids"]), data["prob"].astype(np.float32)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile, zlib.error) as error:
         raise DataError("not a score file", where=path, got=str(error)) from error
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from jointformer.data.frames import read_frame
 from jointformer.data.masks import ColourTable, read_mask_file, resolve_void, without
-from jointformer.data.palette import default_palette
+from jointformer.ops.palette import davis_palette
 from jointformer.types import LabelMap, UInt8Array
 
 #: "first": one mask names all objects; "new_objects": every mask file may bring further ones.
@@ -52,7 +52,7 @@ class VideoSource:
     def palette(self) -> UInt8Array:
         """The (256, 3) palette of the first mask, the DAVIS palette where it has none."""
         palette = read_mask_file(self.masks[self.first_mask], self.colours).palette
-        return default_palette() if palette is None else palette
+        return davis_palette() if palette is None else palette
 
     def frame(self, index: int) -> UInt8Array:
         """The (H, W, 3) uint8 RGB frame. Raises :class:`DataError` for a damaged file."""

@@ -1,0 +1,348 @@
+"""Every layout is read as published, and what is wrong in a tree is found before anything runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointformer.data.benchmarks import BENCHMARKS, find_benchmark, open_benchmark
+from jointformer.data.masks import write_mask
+from jointformer.data.sources import VideoSource
+from jointformer.errors import ConfigError, DataError
+from jointformer.ops.palette import davis_palette
+from trees import HEIGHT, WIDTH, Tree, draw_frame, draw_ids, make_tree
+
+ROWS = sorted(BENCHMARKS)
+
+
+def open_tree(tree: Tree, **options: object) -> dict[str, VideoSource]:
+    generic = tree.root if tree.key == "G" else None
+    dataset = open_benchmark(tree.key, tree.split, tree.root, generic_path=generic, **options)  # type: ignore[arg-type]
+    return {video.name: video for video in dataset.videos}
+
+
+@pytest.mark.parametrize(("key", "split"), ROWS)
+def test_every_layout_is_read_as_published(tmp_path: Path, key: str, split: str) -> None:
+    tree = make_tree(tmp_path, key, split)
+    videos = open_tree(tree)
+    assert sorted(videos) == sorted(tree.videos)
+    for name, expected in tree.videos.items():
+        video = videos[name]
+        assert list(video.frame_names) == expected.frames
+        assert [n for i, n in enumerate(video.frame_names) if i in video.frames_to_save] == expected.saved
+        assert video.size == video.output_size == (HEIGHT, WIDTH)
+        masks = {video.frame_names[i]: video.read_mask(i) for i in video.masks}
+        given = list(expected.masks)[:1] if video.masks_read == "first" else list(expected.masks)
+        assert list(masks) == given
+        for frame in given:
+            ids = expected.masks[frame]
+            ids = tuple(i for i in ids if i != 255) or ids
+            np.testing.assert_array_equal(masks[frame], draw_ids(ids, expected.frames.index(frame)))
+        assert np.abs(video.frame(1).astype(int) - draw_frame(1)).mean() < 12  # the JPEG's loss
+        np.testing.assert_array_equal(video.palette, davis_palette())
+
+
+def test_the_table_has_every_published_benchmark() -> None:
+    assert {key for key, _ in ROWS} == {"D16", "D17", "Y18", "Y19", "VOST", "MOSE", "VISOR", "LVOS", "BURST", "G"}
+    zipped = {row: benchmark.zip_holds for row, benchmark in BENCHMARKS.items() if benchmark.zip_holds}
+    assert zipped == {
+        ("D17", "test"): "videos",
+        ("MOSE", "val"): "videos",
+        ("MOSE", "test"): "videos",
+        **{(key, split): "Annotations" for key in ("Y18", "Y19", "LVOS", "BURST") for split in ("val", "test")},
+    }
+    below = {key for (key, _), benchmark in BENCHMARKS.items() if benchmark.output_folder == "Annotations"}
+    assert below == {"Y18", "Y19", "LVOS", "BURST"}
+
+
+def test_youtube_prefers_all_frames(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "Y19")
+    every = tmp_path / "YouTubeVOS-2019/all_frames/valid_all_frames/JPEGImages"
+    shutil.copytree(tree.images, every)
+    assert open_tree(tree)["00f88c4f0a"].frames[0].is_relative_to(every)
+
+
+def test_known_objects_in_a_later_mask_are_not_new(tmp_path: Path) -> None:
+    video = open_tree(make_tree(tmp_path, "Y18"))["00f88c4f0a"]
+    assert video.first_mask == 1
+    assert set(np.unique(video.read_mask(3, known=(1,)))) == {0, 7}
+
+
+def test_save_all_saves_frames_the_benchmark_does_not_ask_for(tmp_path: Path) -> None:
+    for video in open_tree(make_tree(tmp_path, "BURST"), save_all=True).values():
+        assert video.frames_to_save == frozenset(range(len(video)))
+
+
+@pytest.mark.parametrize("folder", ["Full-Resolution", "1080p"])
+def test_davis_at_another_size_reads_full_resolution_and_saves_at_480p(tmp_path: Path, folder: str) -> None:
+    tree = make_tree(tmp_path, "D17", full_resolution=folder)
+    video = open_tree(tree, size=600)["gap"]
+    assert video.size == (2 * HEIGHT, 2 * WIDTH) == video.read_mask(0).shape
+    assert video.output_size == (HEIGHT, WIDTH)
+    assert open_tree(tree)["gap"].size == (HEIGHT, WIDTH)
+
+
+def test_davis_at_another_size_takes_480p_masks_where_no_larger_ones_are(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "D17", full_resolution="1080p")
+    shutil.rmtree(str(tree.masks).replace("480p", "1080p"))
+    video = open_tree(tree, size=720)["gap"]
+    assert video.size == (2 * HEIGHT, 2 * WIDTH)
+    assert video.read_mask(0).shape == (HEIGHT, WIDTH)
+
+
+def test_empty_masks_before_the_first_object_are_no_masks(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "Y19")
+    write_mask(tree.masks / "00f88c4f0a" / "00000.png", np.zeros((HEIGHT, WIDTH), np.uint8))
+    assert open_tree(tree)["00f88c4f0a"].first_mask == 1
+
+
+def test_rgb_masks_of_a_video_share_one_mapping(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "Y19")
+    folder = tree.masks / "00f88c4f0a"
+    colours = {1: (200, 10, 30), 7: (20, 100, 250)}
+    for name, ids in tree.videos["00f88c4f0a"].masks.items():
+        rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        for number in ids:
+            rgb[draw_ids((number,), int(name)) > 0] = colours[number]
+        Image.fromarray(rgb).save(folder / f"{name}.png")
+    video = open_tree(tree)["00f88c4f0a"]
+    assert set(np.unique(video.read_mask(1))) == {0, 1}
+    assert set(np.unique(video.read_mask(3))) == {0, 1, 2}
+    np.testing.assert_array_equal(video.read_mask(3) == 1, draw_ids((1,), 3) > 0)
+    assert tuple(video.palette[2]) == colours[7]
+
+
+def test_hidden_files_and_folders_do_not_matter(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "MOSE")
+    (tree.images / ".cache").mkdir()
+    (tree.images / "__MACOSX").mkdir()
+    for name in ("._00000.jpg", "Thumbs.db", ".DS_Store"):
+        (tree.images / "0a1b2c3d" / name).write_bytes(b"\0")
+        (tree.masks / "0a1b2c3d" / name.replace("jpg", "png")).write_bytes(b"\0")
+    assert len(open_tree(tree)["0a1b2c3d"]) == 6
+
+
+def _no_list(tree: Tree) -> None:
+    (tree.root / "DAVIS/2017/trainval/ImageSets/2017/val.txt").unlink()
+
+
+def _list_of_paths(tree: Tree) -> None:
+    (tree.root / "DAVIS/2017/trainval/ImageSets/2017/val.txt").write_text("gap\n../../etc\n")
+
+
+def _no_video(tree: Tree) -> None:
+    shutil.rmtree(tree.images / "gap")
+
+
+def _no_frames(tree: Tree) -> None:
+    for path in (tree.images / "gap").iterdir():
+        path.unlink()
+
+
+def _no_mask_folder(tree: Tree) -> None:
+    shutil.rmtree(tree.masks / "gap")
+
+
+def _empty_mask_folder(tree: Tree) -> None:
+    for path in (tree.masks / "gap").iterdir():
+        path.unlink()
+
+
+def _no_first_mask(tree: Tree) -> None:
+    (tree.masks / "gap" / "00000.png").unlink()
+
+
+def _other_size(tree: Tree) -> None:
+    write_mask(tree.masks / "gap" / "00000.png", draw_ids((1,), 0, 2))
+
+
+def _no_object(tree: Tree) -> None:
+    write_mask(tree.masks / "gap" / "00000.png", draw_ids((), 0))
+
+
+def _truncated_mask(tree: Tree) -> None:
+    path = tree.masks / "gap" / "00000.png"
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _truncated_frame(tree: Tree) -> None:
+    path = tree.images / "gap" / "00000.jpg"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def _no_images(tree: Tree) -> None:
+    shutil.rmtree(tree.images)
+
+
+def _no_masks(tree: Tree) -> None:
+    shutil.rmtree(tree.masks)
+
+
+def _twice(tree: Tree) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tree.images / "gap" / "00000.png")
+
+
+def _jpeg_masks(tree: Tree) -> None:
+    folder = tree.masks / "gap"
+    for path in folder.iterdir():
+        path.unlink()
+    Image.new("L", (WIDTH, HEIGHT)).save(folder / "00000.jpg")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_no_list, r"val\.txt: DAVIS 2017 val: the file that lists the videos is missing; .*davischallenge\.org"),
+        (_list_of_paths, r"val\.txt: not a video's name, expected one folder name per line, got '\.\./\.\./etc'"),
+        (_no_video, r"480p/gap: no such folder; DAVIS 2017 val comes from https"),
+        (_no_frames, r"JPEGImages/480p/gap: holds no pictures, expected the frames of a video"),
+        (_no_mask_folder, r"Annotations/480p/gap: no folder of masks for a video, expected a mask for frame 00000"),
+        (_empty_mask_folder, r"Annotations/480p/gap: no masks for a video, .* got an empty folder"),
+        (_no_first_mask, r"gap: no mask for the first frame, expected 00000\.png, got 00002\.png"),
+        (_other_size, r"00000\.png: the mask has another size than its frame, expected 32x24, got 64x48"),
+        (_no_object, r"gap/00000\.png: the mask names no object"),
+        (_truncated_mask, r"gap/00000\.png: the picture is damaged"),
+        (_truncated_frame, r"gap/00000\.jpg: (not a picture|the picture is damaged)"),
+        (_no_images, r"no folder of frames, expected .*JPEGImages/480p, got .*JPEGImages, which is empty"),
+        (_no_masks, r"no folder of masks, expected .*Annotations/480p"),
+        (_twice, r"gap: two pictures of one frame: 00000\.jpg and 00000\.png; keep one of them"),
+        (_jpeg_masks, r"no masks for a video, .* got 1 pictures of formats that cannot hold exact ids"),
+    ],
+)
+def test_a_wrong_davis_tree_is_one_line(tmp_path: Path, spoil: Callable[[Tree], None], message: str) -> None:
+    tree = make_tree(tmp_path, "D17")
+    spoil(tree)
+    with pytest.raises(DataError, match=message) as caught:
+        open_tree(tree)
+    assert "\n" not in str(caught.value)
+
+
+def _meta(tree: Tree, text: str) -> None:
+    (tree.root / "YouTubeVOS-2019/valid/meta.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a json file"),
+        ("[" * 200_000, "nested too deeply"),
+        ("[]", "the file has no 'videos'"),
+        ('{"videos": []}', "the file.videos is of the wrong kind, expected an object, got"),
+        ('{"videos": {"x": {}}}', "videos.x has no 'objects'"),
+        ('{"videos": {"../x": {"objects": {}}}}', "videos holds something that is no file name, got '../x'"),
+        ('{"videos": {"x": {"objects": {"1": {"frames": [7]}}}}}', "holds something that is no file name, got 7"),
+        ('{"videos": {"00f88c4f0a": {"objects": {}}}}', "the video 0062f687f1 is not named here"),
+    ],
+)
+def test_a_wrong_meta_json_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    tree = make_tree(tmp_path, "Y19")
+    _meta(tree, text)
+    with pytest.raises(DataError, match=message):
+        open_tree(tree)
+
+
+def test_a_missing_meta_json_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "LVOS")
+    path = tmp_path / "LVOS/valid/valid_meta.json"
+    moved = tmp_path / "LVOS/valid_meta.json"
+    path.rename(moved)
+    assert len(open_tree(tree)) == 2
+    moved.unlink()
+    with pytest.raises(DataError, match=r"expected .*valid/valid_meta.json or .*LVOS/valid_meta.json"):
+        open_tree(tree)
+
+
+@pytest.mark.parametrize("number", ['"x"', "-1", "1e9", "true", "9" * 5000, "null", "[1]"])
+def test_lvos_numbers_that_are_none_are_one_line(tmp_path: Path, number: str) -> None:
+    tree = make_tree(tmp_path, "LVOS")
+    path = tmp_path / "LVOS/valid/valid_meta.json"
+    path.write_text(path.read_text().replace('"start": 1,', f'"start": {number},'))
+    with pytest.raises(DataError, match=r"no frame number|not a json file"):
+        open_tree(tree)
+
+
+def test_an_lvos_range_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "LVOS")
+    path = tmp_path / "LVOS/valid/valid_meta.json"
+    path.write_text(path.read_text().replace('"end": 27', '"end": 99999999'))
+    with pytest.raises(DataError, match="spans 99999998 frames"):
+        open_tree(tree)
+
+
+@pytest.mark.parametrize("place", ["annotations/val", "val/annotations", "annotations"])
+def test_burst_finds_its_json_in_several_places(tmp_path: Path, place: str) -> None:
+    tree = make_tree(tmp_path, "BURST")
+    folder = tmp_path / "BURST" / place
+    folder.mkdir(parents=True)
+    (tmp_path / "BURST/val/first_frame_annotations.json").rename(folder / "first_frame_annotations.json")
+    assert len(open_tree(tree)) == 2
+
+
+def test_a_missing_frame_that_is_to_be_saved_is_one_line(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "Y18")
+    (tree.images / "00f88c4f0a" / "00005.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 frames that are to be saved are missing, .*no 00005"):
+        open_tree(tree)
+
+
+def test_a_mask_without_its_frame_is_one_line(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "LVOS")
+    (tree.masks / "0tCWPOrc" / "00000006.png").rename(tree.masks / "0tCWPOrc" / "00000007.png")
+    with pytest.raises(DataError, match=r"00000007.png: the mask belongs to no frame, expected a name among"):
+        open_tree(tree)
+
+
+def test_a_video_the_json_names_must_be_there(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "BURST")
+    shutil.rmtree(tree.images / "AVA_-_clip_1")
+    with pytest.raises(DataError, match=r"AVA_-_clip_1: no folder of frames for a video"):
+        open_tree(tree)
+
+
+def test_several_problems_are_counted(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "MOSE")
+    for name in tree.videos:
+        shutil.rmtree(tree.masks / name)
+    with pytest.raises(DataError, match=r"0a1b2c3d: no folder of masks .*1 more videos have problems"):
+        open_tree(tree)
+
+
+def test_a_generic_folder_of_loose_pictures_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "Annotations").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "JPEGImages" / "0.png")
+    with pytest.raises(DataError, match="expected a folder of frames per video, got 1 pictures directly inside"):
+        open_benchmark("G", "val", "..", generic_path=tmp_path)
+
+
+def test_settings_that_do_not_exist_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected one of D16, .*got 'd17'; did you mean D17\?"):
+        find_benchmark("d17", "val")
+    with pytest.raises(ConfigError, match=r"VOST has no such split, expected val, got 'test'"):
+        find_benchmark("VOST", "test")
+    with pytest.raises(ConfigError, match="G needs generic_path"):
+        open_benchmark("G", "val", tmp_path)
+    with pytest.raises(DataError, match="no such folder; data_root must be the folder that holds DAVIS/"):
+        open_benchmark("D16", "val", tmp_path / "nowhere")
+
+
+def test_a_data_root_one_folder_too_deep_shows_what_is_there(tmp_path: Path) -> None:
+    make_tree(tmp_path, "D17")
+    with pytest.raises(DataError, match=r"got .*DAVIS with 2017; .*data_root must be the folder that holds DAVIS/"):
+        open_benchmark("D17", "val", tmp_path / "DAVIS")
+
+
+@pytest.mark.realdata
+def test_the_real_davis_2016_opens(shared: Path) -> None:
+    dataset = open_benchmark("D16", "val", shared / "data")
+    assert len(dataset.videos) == 20
+    assert sum(len(video) for video in dataset.videos) == 1376
+    video = dataset.videos[0]
+    assert set(np.unique(video.read_mask(0))) == {0, 255}
+    assert json.dumps(video.size) == "[480, 854]"

@@ -1,0 +1,246 @@
+"""Mask files of every kind -> ids, and back."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from jointformer.data.masks import (
+    ColourTable,
+    encode_mask,
+    object_ids,
+    read_mask_file,
+    read_scores,
+    resolve_void,
+    without,
+    write_mask,
+    write_scores,
+)
+from jointformer.errors import DataError, OutputError
+from jointformer.ops.palette import davis_palette
+
+IDS = np.zeros((20, 30), np.uint8)
+IDS[2:10, 3:12] = 1
+IDS[8:18, 15:28] = 5
+IDS[12:16, 2:8] = 200
+
+
+def paint(ids: np.ndarray, colours: dict[int, tuple[int, int, int]]) -> np.ndarray:
+    rgb = np.zeros((*ids.shape, 3), np.uint8)
+    for number, colour in colours.items():
+        rgb[ids == number] = colour
+    return rgb
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.int32])
+def test_a_written_mask_reads_back_with_its_palette(tmp_path: Path, dtype: type) -> None:
+    palette = davis_palette()[::-1]
+    ids = IDS.astype(dtype)
+    write_mask(tmp_path / "a.png", ids, palette)
+    mask = read_mask_file(tmp_path / "a.png")
+    np.testing.assert_array_equal(mask.ids, IDS)
+    np.testing.assert_array_equal(mask.palette, palette)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P"
+
+
+def test_a_mask_without_a_palette_gets_the_davis_colours(tmp_path: Path) -> None:
+    write_mask(tmp_path / "a.png", IDS)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+
+
+def test_equal_masks_are_equal_bytes() -> None:
+    assert encode_mask(IDS) == encode_mask(np.asfortranarray(IDS.astype(np.int64)))
+
+
+@pytest.mark.parametrize("bad", [256, -1])
+def test_ids_that_8_bits_cannot_hold_are_refused(bad: int) -> None:
+    ids = IDS.astype(np.int64)
+    ids[0, 0] = bad
+    with pytest.raises(OutputError, match=r"0\.\.255, got ids"):
+        encode_mask(ids)
+
+
+@pytest.mark.parametrize("factor", [1, 257])
+def test_grey_masks_of_8_and_16_bits_are_ids(tmp_path: Path, factor: int) -> None:
+    values = IDS if factor == 1 else IDS.astype(np.uint16) * factor
+    Image.fromarray(values).save(tmp_path / "a.png")
+    mask = read_mask_file(tmp_path / "a.png")
+    np.testing.assert_array_equal(mask.ids, IDS)
+    assert mask.palette is None
+
+
+def test_16_bit_masks_of_small_ids_are_ids(tmp_path: Path) -> None:
+    Image.fromarray(IDS.astype(np.uint16)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "a.png").ids, IDS)
+
+
+def test_16_bit_ids_above_255_are_one_line(tmp_path: Path) -> None:
+    Image.fromarray(IDS.astype(np.uint16) * 2).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: object ids do not fit into 8 bits, .* got values 0\.\.400"):
+        read_mask_file(tmp_path / "a.png")
+
+
+def test_1_bit_masks_are_one_object(tmp_path: Path) -> None:
+    Image.fromarray(IDS > 0).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "a.png").ids, IDS > 0)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bit_palettes_and_greys_are_ids(tmp_path: Path, bits: int) -> None:
+    ids = (IDS > 0) + (IDS == 5) * (bits > 1) * np.uint8(1) + 0
+    image = Image.fromarray(ids.astype(np.uint8))
+    image.putpalette(davis_palette().tobytes())
+    image.save(tmp_path / "p.png", bits=bits)
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "p.png").ids, ids)
+    grey = _grey_png(ids, bits)
+    (tmp_path / "g.png").write_bytes(grey)
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "g.png").ids, ids)
+
+
+def _grey_png(ids: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of 1, 2 or 4 bits per pixel, which Pillow reads but does not write."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b""
+    for row in ids.astype(np.uint8):
+        each = np.unpackbits(row[:, None], axis=1)[:, 8 - bits :]
+        rows += b"\0" + np.packbits(each.reshape(-1)).tobytes()
+    height, width = ids.shape
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_exact_rgb_colours_become_ids_in_order(tmp_path: Path) -> None:
+    rgb = paint(IDS, {1: (255, 255, 255), 5: (10, 200, 30), 200: (250, 3, 3)})
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    mask = read_mask_file(tmp_path / "a.png")
+    assert object_ids(mask.ids) == (1, 2, 3)
+    np.testing.assert_array_equal(mask.palette[mask.ids], rgb)
+
+
+def test_rgb_masks_in_davis_colours_keep_their_davis_ids(tmp_path: Path) -> None:
+    Image.fromarray(davis_palette()[IDS]).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "a.png").ids, IDS)
+
+
+def test_a_folder_of_rgb_masks_has_one_mapping(tmp_path: Path) -> None:
+    colours = {1: (255, 255, 255), 5: (10, 200, 30), 200: (250, 3, 3)}
+    first, second = IDS * (IDS == 5), IDS
+    for name, ids in (("0", first), ("1", second)):
+        Image.fromarray(paint(ids, colours)).save(tmp_path / f"{name}.png")
+    table = ColourTable.from_files([tmp_path / "0.png", tmp_path / "1.png"])
+    assert table.ids[10, 200, 30] == 1
+    ids = read_mask_file(tmp_path / "1.png", table).ids
+    np.testing.assert_array_equal(ids == 1, IDS == 5)
+    other = ColourTable.from_files([tmp_path / "0.png"])
+    with pytest.raises(DataError, match=r"1\.png: the colour .* is in none of the video's other masks"):
+        read_mask_file(tmp_path / "1.png", other)
+
+
+def test_transparent_pixels_are_background(tmp_path: Path) -> None:
+    rgba = np.dstack([np.full((*IDS.shape, 3), 90, np.uint8), (IDS == 5) * np.uint8(255)])
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "a.png").ids, IDS == 5)
+
+
+def test_half_transparent_pixels_are_one_line(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack([paint(IDS, {1: (9, 9, 9)}), IDS])).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="half-transparent"):
+        read_mask_file(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("how", ["blur", "resize"])
+def test_an_anti_aliased_mask_is_one_line(tmp_path: Path, how: str, grey: bool) -> None:
+    disk = cv2.circle(np.zeros((80, 90, 3), np.uint8), (40, 40), 25, (255, 255, 255), -1)
+    soft = cv2.GaussianBlur(disk, (3, 3), 0) if how == "blur" else cv2.resize(disk, (61, 53))
+    Image.fromarray(soft[..., 0] if grey else soft).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: .*(grey values|colours).* along edges"):
+        read_mask_file(tmp_path / "a.png")
+
+
+def test_an_rgb_picture_as_a_mask_says_how_many_colours(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: an RGB mask of 1600 colours, expected at most 255"):
+        read_mask_file(tmp_path / "a.png")
+
+
+def test_255_rgb_colours_are_fine_and_256_are_not(tmp_path: Path) -> None:
+    rgb = np.zeros((16 * 4, 16 * 4, 3), np.uint8)
+    rgb[..., 0] = np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(4, 0).repeat(4, 1)
+    rgb[..., 1] = (rgb[..., 0] > 0) * 7
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    assert len(object_ids(read_mask_file(tmp_path / "a.png").ids)) == 255
+    rgb[0, 0] = (1, 2, 3)
+    rgb[3, 3] = (3, 200, 3)
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"an RGB mask of 258 colours"):
+        read_mask_file(tmp_path / "a.png")
+
+
+def test_small_exact_objects_are_not_taken_for_smoothing(tmp_path: Path) -> None:
+    rgb = paint(IDS, {1: (200, 0, 0), 5: (0, 0, 200)})
+    rgb[0, 0:2] = (100, 0, 0)  # two pixels, halfway between background and the first object
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    assert len(object_ids(read_mask_file(tmp_path / "a.png").ids)) == 3
+
+
+def test_jpeg_masks_are_one_line(tmp_path: Path) -> None:
+    Image.fromarray(IDS).save(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match="a JPEG cannot hold exact object ids"):
+        read_mask_file(tmp_path / "a.jpg")
+
+
+def test_255_is_void_beside_others_and_an_object_alone() -> None:
+    both = np.array([[0, 1, 255]], np.uint8)
+    alone = np.array([[0, 0, 255]], np.uint8)
+    assert resolve_void(both).tolist() == [[0, 1, 0]]
+    assert both.tolist() == [[0, 1, 255]]
+    assert resolve_void(alone).tolist() == [[0, 0, 255]]
+    assert resolve_void(alone, lone_is_object=False).tolist() == [[0, 0, 0]]
+
+
+@given(st.lists(st.integers(0, 255), min_size=4, max_size=4), st.sets(st.integers(1, 255)))
+def test_known_objects_are_taken_out_and_nothing_else(values: list[int], known: set[int]) -> None:
+    ids = np.array(values, np.uint8).reshape(2, 2)
+    before = ids.copy()
+    left = without(ids, known)
+    np.testing.assert_array_equal(left, [[0 if v in known else v for v in row] for row in before])
+    np.testing.assert_array_equal(ids, before)
+    assert object_ids(left) == tuple(sorted({*values} - known - {0}))
+
+
+def test_scores_read_back_in_half_precision(tmp_path: Path) -> None:
+    prob = np.random.default_rng(0).random((2, 5, 6), np.float32)
+    write_scores(tmp_path / "a.npz", prob, (3, 200))
+    ids, read = read_scores(tmp_path / "a.npz")
+    assert ids == (3, 200)
+    np.testing.assert_allclose(read, prob, atol=5e-4)
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(DataError, match=r"a\.npz: not a score file"):
+        read_scores(tmp_path / "a.npz")
+
+
+@given(st.binary(max_size=300), st.integers(0, 250))
+def test_a_damaged_mask_is_one_line_or_a_mask(tmp_path_factory: pytest.TempPathFactory, noise: bytes, at: int) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "a.png"
+    data = bytearray(encode_mask(IDS))
+    data[at : at + len(noise)] = noise
+    path.write_bytes(data)
+    with suppress(DataError):
+        assert read_mask_file(path).ids.ndim == 2
