@@ -1,0 +1,140 @@
+"""A folder of stills with region masks, decoded once and kept in memory as uint8."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from jointformer.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("set", "image", "mask", "width", "height", "objects")
+U8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Still:
+    """One picture with one or more partitions of it into numbered regions.
+
+    ``picture`` (H,W,3) uint8 RGB; ``masks``: each (H,W) uint8, 0 = unlabelled, 1..255 = regions;
+    ``regions``: per mask the ids present and their areas in pixels; ``source``: the manifest's set.
+    """
+
+    source: str
+    name: str
+    picture: U8
+    masks: tuple[U8, ...]
+    regions: tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], ...]
+
+
+class StillsPack:
+    """All stills of ``folder/manifest.csv``, in memory.
+
+    ``short_side`` bounds the shorter side in pixels (larger pictures are reduced). A picture or mask that
+    cannot be read, or a mask without any region, is named in a warning and left out; ``skipped`` lists them.
+    ``strict=True`` raises DataError at the first instead. Raises DataError when nothing is left.
+    """
+
+    def __init__(self, folder: str | Path, *, short_side: int = 384, strict: bool = False) -> None:
+        self.folder = Path(folder)
+        self.stills: list[Still] = []
+        self.skipped: list[str] = []
+        for source, image, masks in _iter_manifest(self.folder):
+            try:
+                self.stills.append(_read_still(self.folder, source, image, masks, short_side))
+            except DataError as error:
+                if strict:
+                    raise
+                self.skipped.append(image)
+                logger.warning("left out: %s", error)
+        if not self.stills:
+            raise DataError("no usable still", where=self.folder / "manifest.csv", expected="at least one")
+        if self.skipped:
+            logger.warning(
+                "%d of %d stills left out", len(self.skipped), len(self.skipped) + len(self.stills)
+            )
+        self.by_source: dict[str, list[int]] = {}
+        for index, still in enumerate(self.stills):
+            self.by_source.setdefault(still.source, []).append(index)
+
+    def __len__(self) -> int:
+        return len(self.stills)
+
+    def __getitem__(self, index: int) -> Still:
+        return self.stills[index]
+
+
+def _iter_manifest(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield (set, image, masks) per picture in the order of the manifest."""
+    path = folder / "manifest.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
+                got = ",".join(reader.fieldnames or ())
+                raise DataError("unknown columns", where=path, expected=",".join(COLUMNS), got=got)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        hint = "a folder of stills has a manifest.csv beside its pictures"
+        raise DataError(f"cannot read the list of stills ({error})", where=path, hint=hint) from error
+    grouped: dict[str, tuple[str, list[str]]] = {}
+    for row in rows:
+        grouped.setdefault(row["image"], (row["set"], []))[1].append(row["mask"])
+    for image, (source, masks) in grouped.items():
+        yield source, image, masks
+
+
+def _read_still(folder: Path, source: str, image: str, masks: list[str], short_side: int) -> Still:
+    picture = _read_picture(folder / image)
+    height, width = picture.shape[:2]
+    ratio = min(1.0, short_side / min(height, width))
+    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    if ratio < 1.0:
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    kept, regions = [], []
+    for name in masks:
+        mask = _read_mask(folder / name)
+        if mask.shape != (height, width):
+            raise DataError("mask and picture differ in size", where=folder / name,
+                            expected=f"{width}x{height}", got=f"{mask.shape[1]}x{mask.shape[0]}")  # fmt: skip
+        if ratio < 1.0:
+            mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        counts = np.bincount(mask.ravel(), minlength=256)
+        ids = np.flatnonzero(counts[1:]) + 1
+        if len(ids) == 0:
+            raise DataError("mask without any object", where=folder / name)
+        kept.append(mask)
+        regions.append((ids, counts[ids]))
+    return Still(source, image, picture, tuple(kept), tuple(regions))
+
+
+def _read_picture(path: Path) -> U8:
+    try:
+        encoded = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"cannot read the picture ({error.strerror})", where=path) from error
+    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    if picture is None or min(picture.shape[:2]) < 8:
+        raise DataError("not a readable picture", where=path, expected="a JPEG or PNG of at least 8x8 pixels")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _read_mask(path: Path) -> U8:
+    try:
+        with Image.open(path) as file:
+            if file.mode not in ("P", "L"):
+                raise DataError("not a palette PNG", where=path, expected="mode P or L", got=file.mode)
+            return np.asarray(file, np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot read the mask ({error})", where=path) from error
