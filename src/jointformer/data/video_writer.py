@@ -19,6 +19,7 @@ from jointformer.types import UInt8Array
 
 #: Sound that mp4 players understand and that is copied as it is; other codecs become AAC.
 _COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+_AAC_RATES = frozenset({8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000})
 _CLOCK = 90_000  # ticks per second where frame times are given one by one
 
 
@@ -167,8 +168,10 @@ class _Audio:
         if copied:
             self._out = self._target.add_stream_from_template(track)
         else:
-            self._out = self._target.add_stream("aac", rate=track.codec_context.sample_rate)
-            self._out.codec_context.layout = track.codec_context.layout
+            rate = track.codec_context.sample_rate
+            self._out = self._target.add_stream("aac", rate=rate if rate in _AAC_RATES else 48_000)
+            # Raw sound may tell a number of channels without saying which; more than two are mixed down.
+            self._out.codec_context.layout = "mono" if track.codec_context.channels == 1 else "stereo"
         if begin > 0:
             self._input.seek(int(begin / track.time_base), stream=track, backward=True)
         self._packets = self._copied(track, begin) if copied else self._encoded(track, begin)

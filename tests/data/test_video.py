@@ -1,0 +1,308 @@
+"""Video files as exactly numbered frames, and frames as video files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointformer.data.video import FolderVideo, VideoFile, VideoReader, open_video
+from jointformer.data.video_writer import VideoWriter
+from jointformer.errors import DataError, OutputError
+from jointformer.types import UInt8Array
+
+HEIGHT, WIDTH, LENGTH = 48, 64, 40
+
+
+def picture(number: int) -> UInt8Array:
+    """A frame that shows its number: six bright or dark fields are its bits."""
+    image = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
+    for bit in range(6):
+        image[8:40, 10 * bit + 2 : 10 * bit + 10] = 255 * (number >> bit & 1)
+    image[:8] = (200, 30, 30)  # the upper edge is red
+    return image
+
+
+def number_in(image: UInt8Array) -> int:
+    """The number that a frame shows."""
+    return sum((int(image[12:36, 10 * bit + 4 : 10 * bit + 8].mean() > 127)) << bit for bit in range(6))
+
+
+def make_video(
+    path: Path,
+    *,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    fps: Fraction = Fraction(25),
+    options: dict[str, str] | None = None,
+    times: Callable[[int], int] = lambda k: k,
+    rotation: int = 0,
+    count: int = LENGTH,
+) -> Path:
+    """A video of numbered frames with small groups and B-frames."""
+    if options is None:
+        options = {"g": "12", "bf": "3"} if codec == "libx264" else {"g": "12"}
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps, options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for k in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(k), format="rgb24")
+            frame.pts, frame.time_base = times(k), 1 / fps
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def add_sound(path: Path, out: Path, codec: str, seconds: float = 3.0, rate: int = 44_100) -> Path:
+    """The video with a tone beside it."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        video = target.add_stream_from_template(source.streams.video[0])
+        sound = target.add_stream(codec, rate=rate)
+        tone = (np.sin(np.arange(int(seconds * rate)) / 20) * 9000).astype(np.int16)
+        resampler = av.AudioResampler(format=sound.format, layout="mono", rate=rate)
+        sound.layout = "mono"
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = video
+                target.mux(packet)
+        for start in range(0, len(tone), 1024):
+            frame = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            for piece in resampler.resample(frame):
+                target.mux(sound.encode(piece))
+        target.mux(sound.encode(None))
+    return out
+
+
+KINDS = {
+    "b-frames": ("a.mp4", {}),
+    "open groups": ("a.mkv", {"options": {"g": "10", "bf": "3", "x264-params": "open-gop=1"}}),
+    "variable rate": ("a.mkv", {"times": lambda k: k * 3 + k % 2}),
+    "first time not 0": ("a.mp4", {"times": lambda k: k + 37}),
+    "transport stream": ("a.ts", {"times": lambda k: k + 50}),
+    "10 bits": ("a.mp4", {"pix_fmt": "yuv420p10le"}),
+    "webm": ("a.webm", {"codec": "libvpx-vp9", "options": {"g": "12", "deadline": "realtime", "cpu-used": "8"}}),
+    "mov of pictures": ("a.mov", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "options": {}}),
+    "avi": ("a.avi", {"codec": "mpeg4"}),
+    "avi with b-frames": ("a.avi", {}),
+    "bare stream": ("a.h264", {}),
+    "ntsc": ("a.mp4", {"fps": Fraction(30000, 1001)}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frame_numbers_are_exact_in_any_order(tmp_path: Path, kind: str) -> None:
+    name, options = KINDS[kind]
+    video = VideoFile(make_video(tmp_path / name, **options))
+    assert len(video) == LENGTH
+    assert video.size == (HEIGHT, WIDTH)
+    assert [number_in(frame) for frame in video.iter_frames()] == list(range(LENGTH))
+    order = np.random.default_rng(0).permutation(LENGTH)[:20].tolist()
+    assert [number_in(video.frame(k)) for k in order] == order
+    assert [number_in(frame) for frame in video.iter_frames(29, 33)] == [29, 30, 31, 32]
+    video.close()
+
+
+def test_rates_and_times_are_the_files_own(tmp_path: Path) -> None:
+    ntsc = VideoFile(make_video(tmp_path / "n.mp4", fps=Fraction(30000, 1001)))
+    assert ntsc.fps == Fraction(30000, 1001)
+    assert float(ntsc.time(30)) == pytest.approx(1.001)
+    varying = VideoFile(make_video(tmp_path / "v.mkv", times=lambda k: 100 + k * 3 + k % 2))
+    assert [round(float(varying.time(k)) * 25) for k in range(4)] == [0, 4, 6, 10]
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_rotation_metadata_is_applied(tmp_path: Path, rotation: int) -> None:
+    video = VideoFile(make_video(tmp_path / "a.mp4", rotation=rotation, count=2))
+    frame = video.frame(0)
+    assert video.size == frame.shape[:2] == ((HEIGHT, WIDTH) if rotation == 180 else (WIDTH, HEIGHT))
+    # The matrix turns counterclockwise: the red upper edge goes to the left at 90 degrees.
+    edge = {90: frame[:, :4], 180: frame[-4:], 270: frame[:, -4:]}[rotation]
+    assert edge[..., 0].mean() > 150
+    assert edge[..., 1].mean() < 80
+
+
+def test_frames_handed_out_are_the_callers_own(tmp_path: Path) -> None:
+    video = VideoFile(make_video(tmp_path / "a.mp4", count=3))
+    first = video.frame(1)
+    first[:] = 0
+    assert number_in(video.frame(1)) == 1
+
+
+def test_a_number_outside_the_video_is_an_index_error(tmp_path: Path) -> None:
+    video = VideoFile(make_video(tmp_path / "a.mp4", count=3))
+    for number in (-1, 3):
+        with pytest.raises(IndexError):
+            video.frame(number)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", r"a\.mp4: the video cannot be decoded"), (b"text" * 99, "the video cannot be decoded")],
+)
+def test_a_file_that_is_no_video_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        VideoFile(tmp_path / "a.mp4")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_videos_playlists_and_plain_sound_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        open_video(tmp_path / "a.mp4")
+    real = make_video(tmp_path / "real.mp4")
+    playlist = tmp_path / "a.m3u8"
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{real}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(DataError, match="the video cannot be decoded"):
+        VideoFile(playlist)
+    with av.open(str(tmp_path / "a.mka"), "w") as container:
+        sound = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, sound.layout = 8000, "mono"
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    with pytest.raises(DataError, match="no video in the file"):
+        VideoFile(tmp_path / "a.mka")
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_truncated_video_is_one_line(tmp_path: Path, name: str) -> None:
+    path = make_video(tmp_path / name, options={"g": "12", "crf": "0"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    def read_all() -> None:
+        for _ in VideoFile(path).iter_frames():
+            pass
+
+    if name == "a.mkv":  # a shorter video, as every player sees it
+        assert 0 < len(VideoFile(path)) < LENGTH
+    else:
+        with pytest.raises(DataError, match="the video cannot be decoded"):
+            read_all()
+
+
+def test_a_damaged_frame_is_named_and_the_others_stay_readable(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+    with VideoWriter(path, Fraction(25), (120, 160)) as writer:
+        for k in range(20):
+            writer.write(np.roll(noise, 9 * k, 1))
+    with av.open(str(path)) as container:
+        packets = [(p.pts, p.pos, p.size) for p in container.demux(video=0) if p.size]
+    time, position, size = packets[11]
+    data = bytearray(path.read_bytes())
+    data[position + 5 : position + size] = b"\xff" * (size - 5)
+    path.write_bytes(data)
+    damaged = sorted(p[0] for p in packets).index(time)
+    video = VideoFile(path)
+    with pytest.raises(DataError, match=rf"a\.mp4: frame {damaged} of 20 cannot be decoded; the file is damaged"):
+        list(video.iter_frames())
+    assert len(list(video.iter_frames(0, damaged))) == damaged
+    assert video.frame(0).shape == (120, 160, 3)
+
+
+def test_a_folder_of_pictures_is_a_video_too(tmp_path: Path) -> None:
+    for k in (0, 2, 10):
+        Image.fromarray(picture(k)).save(tmp_path / f"{k}.png")
+    video: VideoReader = open_video(tmp_path, fps=Fraction(10))
+    assert isinstance(video, FolderVideo)
+    assert [number_in(frame) for frame in video.iter_frames()] == [0, 2, 10]
+    assert (video.name(2), video.time(2), video.size) == ("10", Fraction(1, 5), (HEIGHT, WIDTH))
+    Image.new("RGB", (9, 9)).save(tmp_path / "2.png")
+    with pytest.raises(DataError, match=r"2\.png: the frame size changes, expected 64x48 as the first frame, got 9x9"):
+        video.frame(1)
+    with pytest.raises(DataError, match="holds no pictures"):
+        FolderVideo(_empty(tmp_path / "none"))
+
+
+def _empty(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(24000, 1001), Fraction(15, 2)])
+def test_a_written_video_keeps_rate_order_and_colours(tmp_path: Path, fps: Fraction) -> None:
+    with VideoWriter(tmp_path / "out" / "a.mp4", fps, (HEIGHT, WIDTH)) as writer:
+        for k in range(LENGTH):
+            writer.write(picture(k))
+        assert not (tmp_path / "out" / "a.mp4").exists()
+    video = VideoFile(tmp_path / "out" / "a.mp4")
+    assert (len(video), video.fps) == (LENGTH, fps)
+    assert [number_in(frame) for frame in video.iter_frames()] == list(range(LENGTH))
+    np.testing.assert_allclose(video.frame(5)[2:5, 4:60].mean((0, 1)), (200, 30, 30), atol=8)
+
+
+@pytest.mark.parametrize("size", [(47, 63), (1, 1), (3, 400)])
+def test_odd_sizes_are_padded_to_even_ones(tmp_path: Path, size: tuple[int, int]) -> None:
+    with VideoWriter(tmp_path / "a.mp4", Fraction(25), size) as writer:
+        for _ in range(3):
+            writer.write(np.full((*size, 3), 200, np.uint8))
+    video = VideoFile(tmp_path / "a.mp4")
+    assert video.size == (size[0] + size[0] % 2, size[1] + size[1] % 2)
+    assert abs(int(video.frame(1).mean()) - 200) < 4
+
+
+def test_varying_times_are_kept(tmp_path: Path) -> None:
+    times = [Fraction(0), Fraction(1, 10), Fraction(1, 2), Fraction(11, 10)]
+    with VideoWriter(tmp_path / "a.mp4", Fraction(10), (HEIGHT, WIDTH), variable=True) as writer:
+        for k, time in enumerate(times):
+            writer.write(picture(k), time)
+    video = VideoFile(tmp_path / "a.mp4")
+    assert [float(video.time(k)) for k in range(4)] == pytest.approx([float(t) for t in times], abs=1e-4)
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("aac", "mp4"), ("libmp3lame", "mkv"), ("pcm_s16le", "mkv")])
+def test_the_sound_of_the_original_is_kept(tmp_path: Path, codec: str, suffix: str) -> None:
+    source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / f"s.{suffix}", codec)
+    with VideoWriter(tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=source) as writer:
+        for k in range(LENGTH):
+            writer.write(picture(k))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        (track,) = container.streams.audio
+        samples = np.concatenate([f.to_ndarray().ravel() for f in container.decode(track)])
+        seconds = len(samples) / track.codec_context.sample_rate
+    assert seconds == pytest.approx(LENGTH / 25, abs=0.1)  # not the 3 s of the source
+    assert np.abs(samples.astype(np.float64)).mean() > 0.01
+
+
+def test_the_sound_of_a_part_begins_with_the_part(tmp_path: Path) -> None:
+    source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / "s.mp4", "aac", seconds=1.6)
+    options = {"audio_from": source, "audio_start": Fraction(1)}
+    with VideoWriter(tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), **options) as writer:
+        for k in range(25, LENGTH):
+            writer.write(picture(k))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        frames = list(container.decode(container.streams.audio[0]))
+    assert float(frames[0].time) < 0.05
+    assert float(frames[-1].time) == pytest.approx(0.6, abs=0.1)
+
+
+def test_an_original_without_sound_gives_a_silent_video(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "v.mp4")
+    with VideoWriter(tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=source) as writer:
+        writer.write(picture(0))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert not container.streams.audio
+
+
+def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), VideoWriter(tmp_path / "a.mp4", Fraction(25), (8, 8)) as writer:  # noqa: PT012
+        writer.write(np.zeros((8, 8, 3), np.uint8))
+        raise ZeroDivisionError
+    with (
+        pytest.raises(OutputError, match="no frames for a video"),
+        VideoWriter(tmp_path / "a.mp4", Fraction(25), (8, 8)),
+    ):
+        pass
+    with VideoWriter(tmp_path / "b.mp4", Fraction(25), (8, 8)) as writer:
+        writer.write(np.zeros((8, 8, 3), np.uint8))
+        with pytest.raises(ValueError, match=r"expected a frame of shape \(8, 8, 3\)"):
+            writer.write(np.zeros((9, 8, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ["b.mp4"]
