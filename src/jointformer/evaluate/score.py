@@ -86,6 +86,12 @@ def score(
 def summarise(protocol: Protocol, results: Sequence[VideoResult], plan: Plan, strict: bool, where: str) -> Scores:
     """The scores of all videos; DataError for damaged files and, where the toolkit stops, for foreign labels."""
     notes = [*([protocol.note] if protocol.note else []), *plan.notes]
+    if protocol.objects.startswith("first") and not any(result.scores.objects for result in results):
+        raise DataError(
+            "no video has an object in its first annotation (255 is void by these rules)",
+            where=str(plan.truth),
+            hint="davis16 scores masks of 0 and 255",
+        )
     notes += _check_contents(protocol, results, where)
     objects = _with_frames([each for result in results for each in result.scores.objects], notes, strict)
     if not objects:

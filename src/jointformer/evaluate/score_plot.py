@@ -56,7 +56,7 @@ def _bars(figure: Figure, grid: Any, scores: Scores, ranked: list[str], measure:
     mean = 100 * scores.figures[measure] if measure in scores.figures else math.nan
     if not math.isnan(mean):
         axis.axhline(mean, color="#222222", linewidth=1, linestyle="--", label=f"benchmark {mean:.1f}")
-        axis.legend(loc="lower right", frameon=False)
+        axis.legend(loc="upper left", frameon=False)
     axis.set_xticks(range(len(ranked)), ranked, rotation=60, ha="right", fontsize=7)
     axis.set_ylim(0, 100)
     axis.set_ylabel(f"{measure} (%)")

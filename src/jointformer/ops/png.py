@@ -64,9 +64,7 @@ def read_index_png(source: PngSource, where: str | None = None) -> UInt8Array:
     header = parse_png_header(data, name)
     if not header.is_index:
         kind = f"{header.kind}, {header.bit_depth} bit"
-        raise DataError(
-            "a mask must hold labels", where=name, expected="a palette or grey PNG of 8 bits", got=kind
-        )
+        raise DataError("a mask must hold labels", where=name, expected="a palette or grey PNG of 8 bits", got=kind)
     labels = _unfiltered(data, header)
     return _decode(data, name) if labels is None else labels
 

@@ -1,0 +1,126 @@
+"""BURST's HOTA against BURST-benchmark and TrackEval: as shipped, as meant, and with odd predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from jointformer.errors import DataError
+from jointformer.evaluate.score import Scores, score
+from jointformer.evaluate.score_burst import iter_sequences, read_burst_json
+from jointformer.metrics import burst
+from jointformer.metrics.burst import BurstRules
+from jointformer.metrics.burst_classes import COMMON
+from jointformer.ops.png import read_index_png
+
+Case = Callable[[str], Path]
+Golden = Callable[[str], Any]
+Same = Callable[..., None]
+
+CASES = ("burst_mix", "burst_simple")
+SHIPPED = "BURST-benchmark exemplar_guided"
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "as shipped": (SHIPPED, {}),
+    "class-guided": ("BURST-benchmark class_guided", {"rules": "class-guided"}),
+    "masks": (f"{SHIPPED}, mask IoU instead of box IoU (not official)", {"similarity": "mask"}),
+    "tracks as meant": ("TrackEval EXEMPLAR_GUIDED=True", {"filter_tracks": True}),
+    "TrackEval by class": ("TrackEval EXEMPLAR_GUIDED=False", {"rules": "class-guided"}),
+}
+
+
+def check(scores: Scores, expected: Any, same: Same) -> None:
+    for measure in ("HOTA", "DetA", "AssA"):
+        for group in ("all", "common", "uncommon"):
+            same(scores.figures[f"{measure}_{group}"], expected["table"][measure][group], 100)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
+def test_burst_equals_the_toolkits(name: str, variant: str, case: Case, golden: Golden, same: Same) -> None:
+    key, options = VARIANTS[variant]
+    folder = case(name)
+    expected = golden("burst")["cases"][name]["cutie"][key]
+    check(score("burst", folder / "gt", folder / "pred_png", **options), expected, same)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_class_equals_at_every_threshold(name: str, case: Case, golden: Golden) -> None:
+    expected = golden("burst")["cases"][name]["cutie"][SHIPPED]
+    truth = read_burst_json(case(name) / "gt/all_classes.json")
+    sequences = list(iter_sequences(truth, case(name) / "pred_png", [], with_masks=False))
+    counts = [burst.sequence_counts(sequence, BurstRules()) for sequence in sequences]
+    per_class = burst.class_counts(counts, burst.scored_classes(map(burst.scored_truth, sequences)))
+    assert set(per_class) == set(expected["class_ids"].values())
+    for title, category in expected["class_ids"].items():
+        ours, theirs = per_class[category], expected["per_class"][title]
+        parts = {"HOTA": ours.hota, "DetA": ours.detection, "AssA": ours.association, "LocA": ours.location}
+        parts |= {"HOTA_TP": ours.tp, "HOTA_FN": ours.fn, "HOTA_FP": ours.fp}
+        for key, values in parts.items():
+            np.testing.assert_allclose(values, theirs[key], rtol=0, atol=1e-9)
+    for entry, found in zip(truth["sequences"], counts, strict=True):
+        theirs = expected["per_sequence_tp_fn_fp"][f"val-{entry['dataset']}-{entry['seq_name']}"]
+        for title, numbers in theirs.items():
+            ours = found[expected["class_ids"][title]]
+            assert ours.tp.tolist() == numbers["HOTA_TP"]
+            assert ours.fn.tolist() == numbers["HOTA_FN"]
+            assert ours.fp.tolist() == numbers["HOTA_FP"]
+
+
+def predictions_json(folder: Path, empty_masks: bool, skip_first: bool) -> dict[str, Any]:
+    """The PNG predictions as a BURST JSON, as the converters write it."""
+    content = json.loads((folder / "gt/all_classes.json").read_text())
+    for entry in content["sequences"]:
+        frames = []
+        for image in entry["annotated_image_paths"]:
+            place = folder / "pred_png" / f"{entry['dataset']}_-_{entry['seq_name']}"
+            labels = read_index_png(place / f"{image[:-4]}.png")
+            masks = {track: np.asfortranarray(labels == int(track)) for track in entry["track_category_ids"]}
+            frames.append(
+                {
+                    track: {"rle": coco.encode(mask.astype(np.uint8))["counts"].decode()}
+                    for track, mask in masks.items()
+                    if empty_masks or mask.any()
+                }
+            )
+        entry["segmentations"] = frames
+    content["sequences"] = content["sequences"][skip_first:]
+    return content
+
+
+@pytest.mark.parametrize(
+    ("part", "empty_masks", "skip_first"),
+    [("cutie", False, False), ("null_masks", True, False), ("first_video_missing", False, True)],
+)
+@pytest.mark.parametrize("name", CASES)
+def test_predictions_as_json_equal_the_toolkit_with_empty_masks_and_missing_videos_too(
+    name: str, part: str, empty_masks: bool, skip_first: bool, case: Case, golden: Golden, same: Same, tmp_path: Path
+) -> None:
+    path = tmp_path / "predictions.json"
+    path.write_text(json.dumps(predictions_json(case(name), empty_masks, skip_first)))
+    scores = score("burst", case(name) / "gt", path)
+    check(scores, golden("burst")["cases"][name][part][SHIPPED], same)
+    assert any("counted as missed: 1 (LaSOT_-_bicycle-1)" in note for note in scores.notes) == skip_first
+
+
+def test_the_common_classes_are_those_of_the_toolkit(golden: Golden) -> None:
+    assert sorted(COMMON) == golden("burst")["common_category_ids"]
+
+
+def test_a_json_of_another_split_is_refused(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.json"
+    path.write_text(json.dumps(predictions_json(case("burst_simple"), False, False) | {"split": "test"}))
+    with pytest.raises(DataError, match="another split, expected val, got test"):
+        score("burst", case("burst_simple") / "gt", path)
+
+
+def test_a_json_without_segmentations_is_refused(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.json"
+    path.write_text('{"sequences": [{"dataset": "a"}]}')
+    with pytest.raises(DataError, match="sequence 0 lacks annotated_image_paths"):
+        score("burst", case("burst_simple") / "gt", path)
