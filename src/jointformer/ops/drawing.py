@@ -1,0 +1,196 @@
+"""Pictures for people: objects drawn over their frame, and sheets of several pictures.
+
+Everything here is a pure function of uint8 RGB arrays and label maps; arguments are never changed. Colours
+are those of the mask files (:mod:`jointformer.ops.palette`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jointformer.errors import ConfigError, DataError
+from jointformer.ops.palette import colour_of, colours_of
+from jointformer.types import LabelMap, UInt8Array
+
+#: fill: objects tinted and outlined; contour: outlined only; spotlight: everything else dark and grey;
+#: blur: everything else out of focus.
+OverlayStyle = Literal["fill", "contour", "spotlight", "blur"]
+OVERLAY_STYLES: tuple[OverlayStyle, ...] = get_args(OverlayStyle)
+
+
+def overlay(
+    frame: UInt8Array,
+    label_map: LabelMap,
+    *,
+    style: OverlayStyle = "fill",
+    opacity: float = 0.5,
+    labels: bool = False,
+) -> UInt8Array:
+    """(H, W, 3) uint8: ``frame`` with the objects of ``label_map`` shown on it.
+
+    ``frame`` is (H, W, 3) uint8 RGB, ``label_map`` (H, W) integers of any dtype. ``opacity`` in [0, 1] is the
+    tint's in ``fill``, and how much of the background is lost in ``spotlight``; ``labels`` writes each
+    object's id inside it. Raises DataError where the two differ in size and ConfigError for a style or
+    opacity that does not exist.
+    """
+    _check_pair(frame, label_map)
+    if not 0.0 <= opacity <= 1.0:
+        raise ConfigError("the overlay's opacity is out of range", expected="0 to 1", got=opacity)
+    match style:
+        case "fill":
+            image = draw_contours(tint(frame, label_map, opacity), label_map)
+        case "contour":
+            image = draw_contours(frame, label_map)
+        case "spotlight":
+            image = draw_contours(spotlight(frame, label_map, opacity), label_map)
+        case "blur":
+            image = blur_background(frame, label_map)
+        case _:
+            raise ConfigError("unknown overlay style", expected=" | ".join(OVERLAY_STYLES), got=repr(style))
+    return draw_labels(image, label_map) if labels else image
+
+
+def tint(frame: UInt8Array, label_map: LabelMap, opacity: float = 0.5) -> UInt8Array:
+    """(H, W, 3) uint8: ``frame`` with every object tinted, ``opacity`` of each pixel its colour."""
+    mixed = cv2.addWeighted(frame, 1.0 - opacity, colours_of(label_map), opacity, 0.0)
+    return _choose(label_map, mixed, frame)
+
+
+def draw_contours(frame: UInt8Array, label_map: LabelMap, width: int | None = None) -> UInt8Array:
+    """(H, W, 3) uint8: ``frame`` with every object's outline in its colour, ``width`` pixels wide.
+
+    The width follows the frame's size where it is not given (2 at 480p). Outlines are brighter than the
+    objects' own colours, which are too dark to stand out against a photograph.
+    """
+    image = frame.copy()
+    line = width or max(1, round(min(frame.shape[:2]) / 240))
+    for object_id in _object_ids(label_map):
+        region = (label_map == object_id).astype(np.uint8)
+        outlines, _ = cv2.findContours(region, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, outlines, -1, _brighter(colour_of(object_id)), line, cv2.LINE_AA)
+    return image
+
+
+def spotlight(frame: UInt8Array, label_map: LabelMap, opacity: float = 0.5) -> UInt8Array:
+    """(H, W, 3) uint8: ``frame`` with its background grey and dark by ``opacity``, objects as they are."""
+    grey = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    dark = cv2.convertScaleAbs(grey, alpha=1.0 - opacity)
+    return _choose(label_map, frame, np.asarray(dark, dtype=np.uint8))
+
+
+def blur_background(frame: UInt8Array, label_map: LabelMap, sigma: float | None = None) -> UInt8Array:
+    """(H, W, 3) uint8: ``frame`` with its background blurred, the objects sharp.
+
+    ``sigma`` is the blur's in pixels; by default a fortieth of the shorter side. The objects' own colours do
+    not leak into the blur: only background pixels are averaged.
+    """
+    spread = sigma or max(1.0, min(frame.shape[:2]) / 40)
+    background = (np.asarray(label_map) == 0).astype(np.float32)
+    weight = cv2.GaussianBlur(background, (0, 0), spread)
+    total = cv2.GaussianBlur(frame.astype(np.float32) * background[..., None], (0, 0), spread)
+    # Deep inside an object no background is near: what is divided there is never shown.
+    blurred = np.clip(np.rint(total / np.maximum(weight, 1e-3)[..., None]), 0, 255).astype(np.uint8)
+    return _choose(label_map, frame, blurred)
+
+
+def draw_labels(frame: UInt8Array, label_map: LabelMap, size: int | None = None) -> UInt8Array:
+    """(H, W, 3) uint8: ``frame`` with every object's id written at its point farthest from its edge.
+
+    ``size`` is the height of the letters in pixels; by default a sixteenth of the frame's shorter side, at
+    least 10.
+    """
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    draw = ImageDraw.Draw(image)
+    letters = size or max(10, min(frame.shape[:2]) // 16)
+    for object_id in _object_ids(label_map):
+        # The border counts as an edge, so that a label stays inside the picture.
+        region = np.pad(label_map == object_id, 1).astype(np.uint8)
+        inside = cv2.distanceTransform(region, cv2.DIST_L2, 3)[1:-1, 1:-1]
+        row, column = np.unravel_index(int(np.argmax(inside)), inside.shape)
+        draw.text(
+            (int(column), int(row)),
+            str(object_id),
+            fill=(255, 255, 255),
+            font=_font(letters),
+            anchor="mm",
+            stroke_width=max(1, letters // 8),
+            stroke_fill=colour_of(object_id),
+        )
+    return np.array(image)
+
+
+def contact_sheet(
+    images: Sequence[UInt8Array],
+    columns: int,
+    captions: Sequence[str] | None = None,
+    *,
+    cell_width: int | None = None,
+    gap: int = 6,
+) -> UInt8Array:
+    """(H, W, 3) uint8: ``images`` in rows of ``columns``, each with its caption below it, on white.
+
+    ``images`` are (h, w, 3) uint8 RGB of any sizes. Each is scaled to ``cell_width`` pixels where that is
+    given, else left as it is; a row of cells is as high as the highest image of all. Raises DataError for no
+    images or a caption too few or too many, ConfigError for columns below 1.
+    """
+    if not images:
+        raise DataError("a contact sheet needs at least one picture")
+    if columns < 1:
+        raise ConfigError("columns of a contact sheet", expected="1 or more", got=columns)
+    if captions is not None and len(captions) != len(images):
+        raise DataError("captions of a contact sheet", expected=f"{len(images)}", got=len(captions))
+    cells = [_scaled(image, cell_width) for image in images]
+    width = max(cell.shape[1] for cell in cells)
+    height = max(cell.shape[0] for cell in cells)
+    letters = max(11, width // 24)
+    step_x = width + gap
+    step_y = height + gap + (0 if captions is None else letters + gap)
+    rows = -(-len(cells) // columns)
+    used = min(columns, len(cells))
+    sheet = Image.new("RGB", (used * step_x + gap, rows * step_y + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, cell in enumerate(cells):
+        left, top = gap + index % columns * step_x, gap + index // columns * step_y
+        sheet.paste(Image.fromarray(np.ascontiguousarray(cell)), (left, top))
+        if captions is not None:
+            place = (left + width // 2, top + height + gap // 2)
+            draw.text(place, captions[index], fill=(40, 40, 40), font=_font(letters), anchor="mt")
+    return np.array(sheet)
+
+
+def _check_pair(frame: UInt8Array, label_map: LabelMap) -> None:
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        raise DataError("a frame to draw on", expected="(H, W, 3) uint8", got=f"{frame.shape} {frame.dtype}")
+    if frame.shape[:2] != label_map.shape:
+        raise DataError("frame and label map differ in size", expected=frame.shape[:2], got=tuple(label_map.shape))
+
+
+def _object_ids(label_map: LabelMap) -> list[int]:
+    return [int(value) for value in np.unique(label_map) if value != 0]
+
+
+def _choose(label_map: LabelMap, objects: UInt8Array, background: UInt8Array) -> UInt8Array:
+    chosen: UInt8Array = np.where((np.asarray(label_map) != 0)[..., None], objects, background)
+    return chosen
+
+
+def _brighter(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    red, green, blue = (channel + (255 - channel) // 3 for channel in colour)
+    return red, green, blue
+
+
+def _scaled(image: UInt8Array, width: int | None) -> UInt8Array:
+    if width is None or width == image.shape[1]:
+        return image
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), dtype=np.uint8)
+
+
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=size)

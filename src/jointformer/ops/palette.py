@@ -1,0 +1,39 @@
+"""The colours that object ids have in mask files and in every picture the project draws."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from jointformer.types import LabelMap, UInt8Array
+
+
+@cache
+def davis_palette() -> UInt8Array:
+    """(256, 3) uint8 RGB: the palette of PASCAL VOC, DAVIS and YouTube-VOS; row 0 is black.
+
+    The bits of an id are dealt to red, green and blue in turn, the lowest first, each into its channel's
+    highest free bit (PASCAL VOC development kit, ``VOClabelcolormap``). The array is shared and read-only.
+    """
+    bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        palette[:, bit % 3] |= (bits[:, bit] << (7 - bit // 3)).astype(np.uint8)
+    palette.flags.writeable = False
+    return palette
+
+
+def colours_of(label_map: LabelMap) -> UInt8Array:
+    """(H, W, 3) uint8 RGB: each pixel in the colour of its object id, background black.
+
+    Ids above 255 take the colours of 1 to 255 again, so that no object is black.
+    """
+    ids = np.asarray(label_map)
+    return davis_palette()[np.where(ids > 0, (ids - 1) % 255 + 1, 0)]
+
+
+def colour_of(object_id: int) -> tuple[int, int, int]:
+    """(red, green, blue), each 0 to 255: the colour of one object id."""
+    red, green, blue = (int(value) for value in colours_of(np.array([[object_id]]))[0, 0])
+    return red, green, blue

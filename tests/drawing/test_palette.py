@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jointformer.ops.palette import colour_of, colours_of, davis_palette
+
+
+def test_the_palette_is_the_published_one() -> None:
+    palette = davis_palette()
+    first = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128)]
+    assert palette.shape == (256, 3)
+    assert palette.dtype == np.uint8
+    assert [tuple(row) for row in palette[:7].tolist()] == first
+    assert palette[9].tolist() == [192, 0, 0]
+    assert palette[255].tolist() == [224, 224, 192]
+
+
+def test_no_two_ids_share_a_colour() -> None:
+    assert len(np.unique(davis_palette(), axis=0)) == 256
+
+
+def test_nobody_can_change_the_palette() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        davis_palette()[0] = 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
+def test_every_integer_dtype_gets_the_same_colours(dtype: type[np.integer]) -> None:
+    ids = np.arange(120).reshape(10, 12).astype(dtype)
+    assert np.array_equal(colours_of(ids).reshape(-1, 3), davis_palette()[:120])
+
+
+def test_ids_above_255_are_coloured_too_and_never_black() -> None:
+    assert colour_of(256) == colour_of(1)
+    assert colour_of(510) == colour_of(255) == (224, 224, 192)
+    assert colour_of(0) == (0, 0, 0)
