@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +128,7 @@ class JointTransformer(nn.Module):
         """Return f16 tokens (N, P, C) of the query frame for each row of memory (computation B)."""
         x = features.tokens
         frame_tokens = x.shape[1] if attention.range == "every_frame" else None
-        for layer, block in enumerate(self.blocks3):
+        for layer, block in enumerate(_joint(self.blocks3)):
             topk = attention.layer_topk(layer, len(self.blocks3))
             x = block.read(x, memory.layers[layer], memory.rows, topk=topk, frame_tokens=frame_tokens)
         return self.norm(x)
@@ -147,19 +148,21 @@ class JointTransformer(nn.Module):
         keys: list[Tensor] = []
         values: list[Tensor] = []
         depth = len(self.blocks3)
-        for layer, block in enumerate(self.blocks3):
+        *first, last = _joint(self.blocks3)
+        for layer, block in enumerate(first):
             topk = attention.token_layer_topk(layer, depth)
-            run = block.write if layer < depth - 1 else block.write_last
-            x, k, v = run(x, has_token=has_token, token_topk=topk)
+            x, k, v = block.write(x, has_token=has_token, token_topk=topk)
             keys.append(k)
             values.append(v)
-        return MemoryFrame(tuple(keys), tuple(values)), self.norm(x) if has_token else None
+        topk = attention.token_layer_topk(depth - 1, depth)
+        token, k, v = last.write_last(x, has_token=has_token, token_topk=topk)
+        return MemoryFrame((*keys, k), (*values, v)), None if token is None else self.norm(token)
 
     def enhance(self, f16: Tensor, token: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return f16 tokens (N, P, C) enhanced by each row's memory token (N, 1, C) (computation C)."""
         x = self.patch_embed4_block5(f16) + self.positions(grid)
         token = self.patch_embed4_block5(token) + self.get_buffer("pos_embed")[:, :1]
-        for i, block in enumerate(self.blocks5):
+        for i, block in enumerate(_joint(self.blocks5)):
             x, token = block.enhance(x, token, last=i == len(self.blocks5) - 1)
         return self.norm(x)
 
@@ -170,6 +173,12 @@ class JointTransformer(nn.Module):
         token = self.patch_embed4_block4(token) + self.get_buffer("pos_embed")[:, :1]
         x = torch.cat([token, features], dim=1)
         topk = attention.token_update_topk
-        for block in self.blocks4[:-1]:
+        *first, last = _joint(self.blocks4)
+        for block in first:
             x = block.write(x, has_token=True, token_topk=topk)[0]
-        return self.norm(self.blocks4[-1].write_last(x, has_token=True, token_topk=topk)[0])
+        return self.norm(last.write_last(x, has_token=True, token_topk=topk)[0])
+
+
+def _joint(blocks: nn.ModuleList) -> list[JointBlock]:
+    """Return the blocks with their type, which a ModuleList does not carry."""
+    return [cast(JointBlock, block) for block in blocks]

@@ -1,0 +1,177 @@
+"""Label anybody's video: a file or a folder of pictures, with masks of its objects on some frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from jointformer.data.frames import list_pictures, natural_key
+from jointformer.data.masks import MASK_SUFFIXES, ColourTable, MaskFile, object_ids, read_mask_file, resolve_void
+from jointformer.data.prefetch import prefetch
+from jointformer.data.video import FolderVideo, VideoFile
+from jointformer.data.video_writer import VideoWriter
+from jointformer.data.writer import ResultWriter
+from jointformer.errors import ConfigError, DataError
+from jointformer.ops.drawing import OverlayStyle, overlay
+from jointformer.ops.palette import davis_palette
+from jointformer.track.frames import MasksLike
+from jointformer.track.loop import Steps, Stopwatch, iter_segmentations
+from jointformer.types import LabelMap, UInt8Array
+
+MASKS = "masks"
+OVERLAY = "overlay.mp4"
+
+
+@dataclass(frozen=True)
+class GivenMasks:
+    """Masks given by a person: {frame index: file}, read alike so that a colour is one id in all of them."""
+
+    files: Mapping[int, Path]
+    colours: ColourTable | None
+
+    @property
+    def first(self) -> int:
+        """The index of the first frame with a mask."""
+        return min(self.files)
+
+    def read(self, index: int) -> MaskFile:
+        """Return the mask of a frame, 255 beside other ids taken as void. Raises DataError for a damaged file."""
+        mask = read_mask_file(self.files[index], self.colours)
+        return MaskFile(resolve_void(mask.ids), mask.palette)  # type: ignore[arg-type]
+
+
+def find_masks(path: str | Path, video: VideoFile | FolderVideo, start: int, end: int) -> GivenMasks:
+    """Return the masks of a video: one file for frame `start`, or a folder of files named after frames.
+
+    A name in a folder is a frame's name or its number from 0. Raises DataError for missing or empty folders, names
+    that are no frame's, masks of another size than the frames, and masks that name no object.
+    """
+    path = Path(path)
+    files = {start: path} if not path.is_dir() else _folder_masks(path, video, start, end)
+    if not path.exists():
+        raise DataError("no such mask file or folder", where=path, expected="a PNG of object ids, or a folder of them")
+    colours = ColourTable.from_files(files.values())
+    masks = GivenMasks(files, colours if len(colours.ids) > 1 else None)
+    for index, file in sorted(files.items()):
+        ids = masks.read(index).ids
+        if ids.shape != video.size:
+            raise DataError(
+                "mask of another size than its frame",
+                where=file,
+                expected=f"{video.size[1]}×{video.size[0]}",
+                got=f"{ids.shape[1]}×{ids.shape[0]}",
+            )
+        if index == masks.first and not object_ids(ids):
+            raise DataError("mask names no object", where=file, expected="at least one pixel above 0")
+    return masks
+
+
+def _folder_masks(folder: Path, video: VideoFile | FolderVideo, start: int, end: int) -> dict[int, Path]:
+    names = {video.name(i): i for i in range(len(video))}
+    found: dict[int, Path] = {}
+    for file in list_pictures(folder):
+        if file.suffix.lower() not in MASK_SUFFIXES:
+            raise DataError("masks must keep exact values", where=file, expected="PNG files", got=file.suffix)
+        index = names.get(file.stem)
+        if index is None and file.stem.isdecimal():
+            index = int(file.stem)
+        if index is None or index >= len(video):
+            raise DataError(
+                "is named after no frame", where=file, expected=f"a frame's name or a number from 0 to {len(video) - 1}"
+            )
+        if index in found:
+            raise DataError("two masks for one frame", where=file, got=f"{found[index].name} too")
+        if start <= index < end:
+            found[index] = file
+    if not found:
+        raise DataError(
+            "holds no mask of the frames to be tracked",
+            where=folder,
+            expected=f"PNG files named after frames {video.name(start)} to {video.name(end - 1)}",
+        )
+    return dict(sorted(found.items(), key=lambda item: natural_key(item[1].name)))
+
+
+def frame_range(video: VideoFile | FolderVideo, start: int | None, end: int | None) -> tuple[int, int]:
+    """Return (first frame, one past the last) of a part of the video. Raises ConfigError for an empty one."""
+    first, stop = start or 0, len(video) if end is None else end + 1
+    if not 0 <= first < stop <= len(video):
+        raise ConfigError(
+            "--start/--end", expected=f"frame numbers from 0 to {len(video) - 1}, start first", got=f"{start}, {end}"
+        )
+    return first, stop
+
+
+def label_any_video(
+    tracker: Steps,
+    video: VideoFile | FolderVideo,
+    masks: GivenMasks,
+    output: Path,
+    *,
+    end: int,
+    write_masks: bool = True,
+    write_overlay: bool = True,
+    style: OverlayStyle = "fill",
+    progress: bool = True,
+) -> Stopwatch:
+    """Track from the first mask to frame `end` (excluded); write output/masks/*.png and output/overlay.mp4.
+
+    Later masks bring new objects and correct known ones. Both results appear under their names when they are whole.
+    Returns the time spent in the model. Raises DataError for damaged frames, OutputError where nothing can be written.
+    """
+    watch = Stopwatch()
+    start = masks.first
+    palette = masks.read(start).palette
+
+    def given(index: int, known: tuple[int, ...]) -> MasksLike | None:
+        if index not in masks.files:
+            return None
+        label_map = masks.read(index).ids
+        return label_map if label_map.any() else None
+
+    def frames() -> Iterator[tuple[int, UInt8Array]]:
+        yield from enumerate(video.iter_frames(start, end), start)
+
+    with ExitStack() as stack:
+        pictures = films = None
+        if write_masks:
+            pictures = stack.enter_context(ResultWriter(output, MASKS, davis_palette() if palette is None else palette))
+        if write_overlay:
+            variable = isinstance(video, VideoFile)
+            sound = video.path if isinstance(video, VideoFile) else None
+            films = stack.enter_context(
+                VideoWriter(
+                    output / OVERLAY,
+                    video.fps,
+                    video.size,
+                    variable=variable,
+                    audio_from=sound,
+                    audio_start=video.time(start),
+                )
+            )
+        # The overlay shows each picture together with its labels, so the frames are kept until their result is there.
+        shown: dict[int, UInt8Array] = {}
+
+        def remembered() -> Iterator[tuple[int, UInt8Array]]:
+            for index, frame in prefetch(frames(), 4):
+                shown[index] = frame
+                yield index, frame
+
+        results = iter_segmentations(tracker, remembered(), given, last=end - 1, watch=watch)
+        bar = stack.enter_context(tqdm(results, total=end - start, unit="frame", disable=not progress))
+        for index, result in bar:
+            frame = shown.pop(index)
+            if pictures is not None:
+                pictures.write(video.name(index), result.label_map)
+            if films is not None:
+                time = video.time(index) - video.time(start) if variable else None
+                films.write(_draw(frame, result.label_map, style), time)
+    return watch
+
+
+def _draw(frame: UInt8Array, label_map: LabelMap, style: OverlayStyle) -> UInt8Array:
+    return overlay(frame, label_map, style=style)

@@ -1,0 +1,214 @@
+"""eval.py over tiny trees of every published layout."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointformer.cli.published import main
+from jointformer.data.benchmarks import BENCHMARKS
+from jointformer.data.frames import picture_size
+from jointformer.data.masks import read_mask_file, read_scores
+from trees import make_tree
+
+ROWS = sorted(BENCHMARKS)
+
+
+def run(tree, weights, output, *more: str) -> int:
+    root = ["--generic_path" if tree.key == "G" else "--data_root", str(tree.root)]
+    return main(
+        ["--model", str(weights), "--dataset", tree.key, "--split", tree.split, *root, "--output", str(output),
+         "--precision", "float32", "--quiet", *more]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "split"), ROWS)
+def test_every_layout_runs_and_writes_the_frames_its_scorer_wants(key, split, tmp_path, mini_weights):
+    tree = make_tree(tmp_path / "data", key, split)
+    output = tmp_path / "out"
+    size = () if key in ("D16", "D17") else ("--size", "24")
+    assert run(tree, mini_weights, output, *size) == 0
+    row = BENCHMARKS[key, split]
+    for name, video in tree.videos.items():
+        folder = output / row.output_folder / name
+        saved = video.saved[video.saved.index(next(iter(video.masks))) :] if key == "G" else video.saved
+        assert {p.name for p in folder.iterdir()} == {f"{frame}.png" for frame in saved}
+        known: set[int] = set()
+        for frame in video.frames:
+            known |= set(video.masks.get(frame, ()))
+            if frame in saved:
+                with Image.open(folder / f"{frame}.png") as mask:
+                    assert mask.mode == "P"
+                    assert set(np.unique(np.asarray(mask))) <= known | {0}, "only the data's own ids"
+    manifest = json.loads((output / "run.json").read_text())
+    assert set(manifest["videos"]) == set(tree.videos)
+    assert manifest["frames"] > 0
+    assert manifest["fps"] > 0
+    zips = list(output.glob("*.zip"))
+    assert bool(zips) == bool(row.zip_holds)
+    for archive in zips:
+        with zipfile.ZipFile(archive) as opened:
+            names = opened.namelist()
+        prefix = "Annotations/" if row.zip_holds == "Annotations" else ""
+        expected = {f"{prefix}{name}/{frame}.png" for name, video in tree.videos.items() for frame in video.saved}
+        assert set(names) == expected
+
+
+def test_the_given_mask_is_the_first_result(tmp_path, mini_weights):
+    tree = make_tree(tmp_path / "data", "G")
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "-1") == 0
+    name, video = next((n, v) for n, v in tree.videos.items() if 255 not in next(iter(v.masks.values())))
+    first = next(iter(video.masks))
+    given = read_mask_file(tree.masks / name / f"{first}.png").ids
+    assert np.array_equal(given, read_mask_file(tmp_path / "out" / name / f"{first}.png").ids)
+
+
+def test_an_interrupted_run_goes_on_with_the_unfinished_videos_and_gives_the_same_bytes(
+    tmp_path, mini_weights, monkeypatch
+):
+    import jointformer.evaluate.runner as runner
+
+    tree = make_tree(tmp_path / "data", "MOSE")
+    assert run(tree, mini_weights, tmp_path / "whole", "--size", "24") == 0
+    original, calls = runner.label_video, []
+
+    def interrupted(tracker, video, *args, **options):
+        calls.append(video.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(tracker, video, *args, **options)
+
+    monkeypatch.setattr(runner, "label_video", interrupted)
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 130
+    monkeypatch.setattr(runner, "label_video", original)
+    finished = tmp_path / "out" / calls[0]
+    stamps = {p: p.stat().st_mtime_ns for p in finished.iterdir()}
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 0
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items()), "finished videos are left alone"
+    for path in (tmp_path / "whole").rglob("*.png"):
+        assert path.read_bytes() == (tmp_path / "out" / path.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def test_a_folder_with_results_of_other_settings_is_refused(tmp_path, mini_weights, capsys):
+    tree = make_tree(tmp_path / "data", "MOSE")
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 0
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "24", "--topk_num", "7") == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "another tracker.topk, expected 30, got 7" in message
+    assert "--overwrite" in message
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "24", "--topk_num", "7", "--overwrite") == 0
+
+
+def test_eval_says_when_its_settings_are_not_the_published_ones(tmp_path, mini_weights, capsys):
+    tree = make_tree(tmp_path / "data", "MOSE")
+    run(tree, mini_weights, tmp_path / "out", "--size", "24")
+    assert "published MOSE rows used --max_memory_frames 3 --topk_num 180" in capsys.readouterr().err
+    run(tree, mini_weights, tmp_path / "out2", "--size", "24", "--max_memory_frames", "3", "--topk_num", "180")
+    assert "published" not in capsys.readouterr().err
+
+
+def test_flipped_and_multi_scale_views_are_averaged_in_one_run(tmp_path, mini_weights):
+    tree = make_tree(tmp_path / "data", "MOSE")
+    options = ("--save_scores", "--videos", next(iter(tree.videos)))
+    for name, flags in {
+        "plain": ("--size", "24"),
+        "flip": ("--size", "24", "--flip"),
+        "large": ("--size", "32"),
+        "large_flip": ("--size", "32", "--flip"),
+        "all": ("--sizes", "24,32", "--flip"),
+    }.items():
+        assert run(tree, mini_weights, tmp_path / name, *flags, *options) == 0
+    video = tree.videos[options[2]]
+    for frame in video.saved:
+        scores = {
+            name: read_scores(tmp_path / name / "Scores" / options[2] / f"{frame}.npz")[1]
+            for name in ("plain", "flip", "large", "large_flip", "all")
+        }
+        mean = (scores["plain"] + scores["flip"] + scores["large"] + scores["large_flip"]) / 4
+        np.testing.assert_allclose(scores["all"], mean, atol=2e-3)
+
+
+def test_davis_in_another_size_is_read_in_full_and_saved_at_480p(tmp_path, mini_weights):
+    tree = make_tree(tmp_path / "data", "D17", full_resolution="Full-Resolution")
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "32") == 0
+    name, video = next(iter(tree.videos.items()))
+    small = picture_size(next((tree.images / name).iterdir()))
+    assert picture_size(tmp_path / "out" / name / f"{video.saved[-1]}.png") == small
+
+
+def test_a_depth_that_the_checkpoint_does_not_have_is_refused(tmp_path, mini_weights, capsys):
+    tree = make_tree(tmp_path / "data", "MOSE")
+    assert run(tree, mini_weights, tmp_path / "out", "--update_block_depth", "3") == 2
+    assert "--update_block_depth: expected 2" in capsys.readouterr().err.replace(", expected", ": expected")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--dataset", "D18"), "unknown dataset"),
+        (("--split", "train"), "no such split"),
+        (("--topk_num", "0"), "topk"),
+        (("--size", "5"), "size"),
+        (("--max_memory_frames", "-1"), "max_memory_frames"),
+        (("--mem_every", "0"), "memory_every"),
+        (("--topk_range", "some"), "topk range"),
+        (("--model", "s0123"), "s012"),
+        (("--videos", "nothing"), "no video 'nothing'"),
+        (("--data_root", "/nowhere"), "no such folder"),
+        (("--device", "tpu"), "device"),
+        (("--precision", "int8"), "precision"),
+        (("--sizes", "24,x"), "--sizes"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(flags, message, tmp_path, mini_weights, capsys):
+    tree = make_tree(tmp_path / "data", "MOSE")
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "24", *flags) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "note:" not in line]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert not list((tmp_path).glob("out/*.png"))
+
+
+def test_no_permission_to_write_is_one_line(tmp_path, mini_weights, capsys, monkeypatch):
+    import errno
+    import os
+
+    tree = make_tree(tmp_path / "data", "MOSE")
+    original = os.mkdir
+
+    def refuse(path, *args, **options):
+        if "out" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path, *args, **options)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 2
+    assert "no permission to write" in capsys.readouterr().err
+
+
+def test_a_full_disk_loses_no_finished_video(tmp_path, mini_weights, capsys, monkeypatch):
+    import errno
+    import os
+
+    tree = make_tree(tmp_path / "data", "MOSE")
+    original, count = os.replace, []
+
+    def full(source, target):
+        count.append(target)
+        if len(count) > 10:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return original(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 2
+    assert "disk is full" in capsys.readouterr().err
+    monkeypatch.setattr(os, "replace", original)
+    (done,) = (p for p in (tmp_path / "out").iterdir() if p.is_dir())
+    stamp = done.stat().st_mtime_ns
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 0
+    assert done.stat().st_mtime_ns == stamp
+    assert len([p for p in (tmp_path / "out").iterdir() if p.is_dir()]) == len(tree.videos)

@@ -1,0 +1,165 @@
+"""`jointformer track` on anybody's video."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointformer.cli.main import main
+from jointformer.data.masks import read_mask_file, write_mask
+
+H, W, LENGTH = 33, 49, 6
+
+
+def frames() -> list[np.ndarray]:
+    base = np.random.default_rng(0).integers(0, 255, (H + 20, W + 20, 3), dtype=np.uint8)
+    return [base[t : t + H, t : t + W] for t in range(LENGTH)]
+
+
+def label_map() -> np.ndarray:
+    ids = np.zeros((H, W), np.uint8)
+    ids[4:16, 5:20], ids[18:30, 25:40] = 3, 7
+    return ids
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of pictures numbered from 10."""
+    path = tmp_path / "pictures"
+    path.mkdir()
+    for t, frame in enumerate(frames(), 10):
+        Image.fromarray(frame).save(path / f"{t:04d}.png")
+    write_mask(tmp_path / "mask.png", label_map())
+    return path
+
+
+@pytest.fixture
+def film(tmp_path):
+    """An mp4 with sound."""
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=Fraction(30000, 1001))
+        video.width, video.height, video.pix_fmt = W - 1, H - 1, "yuv420p"
+        sound = container.add_stream("aac", rate=44100)
+        for frame in frames():
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[: H - 1, : W - 1]), format="rgb24")
+            container.mux(video.encode(picture))
+        container.mux(video.encode())
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 9000), np.float32), format="fltp", layout="mono")
+        tone.rate = 44100
+        container.mux(sound.encode(tone))
+        container.mux(sound.encode())
+    write_mask(tmp_path / "film.png", label_map()[: H - 1, : W - 1])
+    return path
+
+
+def track(weights, video, masks, output, *more: str) -> int:
+    return main(
+        ["track", str(video), "--masks", str(masks), "-o", str(output), "--model", str(weights), "--size", "-1",
+         "--precision", "float32", "--quiet", *more]
+    )  # fmt: skip
+
+
+def test_a_folder_of_pictures_becomes_masks_and_an_overlay(folder, tmp_path, mini_weights):
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 0
+    names = sorted(p.name for p in (tmp_path / "out" / "masks").iterdir())
+    assert names == [f"{t:04d}.png" for t in range(10, 16)]
+    assert np.array_equal(read_mask_file(tmp_path / "out" / "masks" / "0010.png").ids, label_map())
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == LENGTH
+
+
+def test_a_film_keeps_its_rate_and_sound(film, tmp_path, mini_weights):
+    assert track(mini_weights, film, tmp_path / "film.png", tmp_path / "out") == 0
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
+        assert abs(container.streams.video[0].average_rate - Fraction(30000, 1001)) < Fraction(1, 10)
+        assert len(container.streams.audio) == 1
+        assert sum(1 for _ in container.decode(video=0)) == LENGTH
+
+
+def test_masks_named_by_frame_bring_objects_and_corrections(folder, tmp_path, mini_weights):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    write_mask(masks / "0010.png", np.where(label_map() == 3, 3, 0))
+    correction = np.zeros((H, W), np.uint8)
+    correction[20:30, 2:12], correction[2:9, 30:40] = 3, 9
+    write_mask(masks / "3.png", correction)  # a number from 0: the picture 0013
+    assert track(mini_weights, folder, masks, tmp_path / "out") == 0
+    assert np.array_equal(read_mask_file(tmp_path / "out" / "masks" / "0013.png").ids, correction)
+
+
+def test_a_part_of_the_video_can_be_tracked(folder, tmp_path, mini_weights):
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", "--start", "2", "--end", "3") == 0
+    assert sorted(p.name for p in (tmp_path / "out" / "masks").iterdir()) == ["0012.png", "0013.png"]
+
+
+def test_colours_of_an_rgb_mask_become_ids(folder, tmp_path, mini_weights):
+    picture = np.zeros((H, W, 3), np.uint8)
+    picture[4:16, 5:20], picture[18:30, 25:40] = (255, 0, 0), (0, 0, 255)
+    Image.fromarray(picture).save(tmp_path / "rgb.png")
+    assert track(mini_weights, folder, tmp_path / "rgb.png", tmp_path / "out", "--no-overlay") == 0
+    first = read_mask_file(tmp_path / "out" / "masks" / "0010.png")
+    assert set(np.unique(first.ids)) == {0, 1, 2}
+    assert tuple(first.palette[first.ids[5, 6]]) == (255, 0, 0)
+    assert not (tmp_path / "out" / "overlay.mp4").exists()
+
+
+def test_only_the_overlay_can_be_written(folder, tmp_path, mini_weights):
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", "--overlay-only") == 0
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["overlay.mp4"]
+
+
+def test_earlier_results_are_not_overwritten_unasked(folder, tmp_path, mini_weights, capsys):
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 0
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", "--overwrite") == 0
+
+
+def smooth_mask(path) -> None:
+    ramp = np.linspace(0, 255, H * W * 3).astype(np.uint8).reshape(H, W, 3)
+    Image.fromarray(ramp).save(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: None, "no such mask file or folder"),
+        (lambda p: p.mkdir(), "holds no"),
+        (lambda p: write_mask(p, np.zeros((H, W), np.uint8)), "names no object"),
+        (lambda p: write_mask(p, np.ones((H, W + 2), np.uint8)), f"another size than its frame, expected {W}×{H}"),
+        (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n broken"), "mask.png"),
+        (smooth_mask, "colours"),
+    ],
+    ids=["missing", "empty folder", "no object", "size", "truncated", "anti-aliased"],
+)
+def test_a_bad_mask_is_one_line_and_exit_code_2(make, message, folder, tmp_path, mini_weights, capsys):
+    path = tmp_path / "bad" / "mask.png"
+    path.parent.mkdir()
+    make(path)
+    assert track(mini_weights, folder, path, tmp_path / "out") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_film_is_one_line_and_leaves_nothing(film, tmp_path, mini_weights, capsys):
+    film.write_bytes(film.read_bytes()[:700])
+    assert track(mini_weights, film, tmp_path / "film.png", tmp_path / "out") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "film.mp4" in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_picture_is_named_and_nothing_half_written_stays(folder, tmp_path, mini_weights, capsys):
+    broken = folder / "0013.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 2
+    assert "0013.png" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*"))
