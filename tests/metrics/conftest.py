@@ -20,7 +20,8 @@ GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "metrics"
 
 def _generator() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_cases", GOLDEN / "make_cases.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["make_cases"] = module
     spec.loader.exec_module(module)

@@ -68,8 +68,8 @@ def _check_header(problems: Problems, video: VideoPlan, frame: str, truth: MaskT
     file = f"{video.video}/{frame}.png"
     try:
         header = predictions.header(video.video, frame)
-    except DataError:
-        problems.add("predictions that are no PNG", file)
+    except DataError as error:
+        problems.add("predictions that cannot be read", f"{file} ({error.what})")
         return
     if not header.is_index:
         problems.add("predictions in colour instead of labels", f"{file} ({header.kind})")

@@ -1,0 +1,227 @@
+"""What predictions can be wrong with: each is said in one line with the first files and the count."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jointformer.errors import ConfigError, DataError
+from jointformer.evaluate.score import score
+
+Save = Callable[..., None]
+VIDEOS, FRAMES = ("bear", "cow"), 5
+
+
+def labels(frame: int, ids: tuple[int, ...] = (1, 2)) -> np.ndarray:
+    """Two squares that move to the right."""
+    image = np.zeros((24, 32), np.uint8)
+    for index, label in enumerate(ids):
+        image[2 + 11 * index : 10 + 11 * index, 2 + 2 * frame : 12 + 2 * frame] = label
+    return image
+
+
+@pytest.fixture
+def tree(tmp_path: Path, save_labels: Save) -> Path:
+    """A DAVIS-like folder with two videos and perfect predictions."""
+    for video in VIDEOS:
+        for frame in range(FRAMES):
+            for place in ("gt/Annotations/480p", "pred"):
+                save_labels(tmp_path / place / video / f"{frame:05d}.png", labels(frame))
+    lists = tmp_path / "gt/ImageSets/2017"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("\n".join(VIDEOS) + "\n")
+    return tmp_path
+
+
+def test_perfect_predictions_score_one(tree: Path) -> None:
+    scores = score("davis17", tree / "gt", tree / "pred")
+    assert (scores.figures["J"], scores.figures["F"], scores.notes) == (1.0, 1.0, [])
+    assert scores.counts == {"videos": 2, "objects": 4, "object-frames": 12}
+
+
+def test_missing_predictions_are_counted_and_the_first_ones_named(tree: Path) -> None:
+    for frame in (1, 2, 3):
+        (tree / f"pred/bear/{frame:05d}.png").unlink()
+    (tree / "pred/cow/00003.png").unlink()
+    with pytest.raises(
+        DataError, match=r"missing: 4 \(bear/00001.png, bear/00002.png, bear/00003.png, …\); .*--missing empty"
+    ):
+        score("davis17", tree / "gt", tree / "pred")
+    scores = score("davis17", tree / "gt", tree / "pred", missing="empty")
+    assert scores.videos["bear"]["J"] == 0
+    assert scores.videos["cow"]["J"] == pytest.approx(2 / 3)
+    assert any("scored as empty masks: 4 (" in note for note in scores.notes)
+
+
+def test_frames_that_no_rule_scores_may_be_missing(tree: Path) -> None:
+    for video in VIDEOS:
+        for name in ("00000.png", "00004.png"):
+            (tree / "pred" / video / name).unlink()
+    assert score("davis17", tree / "gt", tree / "pred").figures["J"] == 1
+
+
+def test_colour_and_size_are_found_before_anything_is_scored(tree: Path, save_labels: Save) -> None:
+    save_labels(tree / "pred/bear/00001.png", labels(1), "RGB")
+    save_labels(tree / "pred/bear/00002.png", labels(2), "RGBA")
+    save_labels(tree / "pred/cow/00001.png", np.zeros((12, 16)))
+    (tree / "pred/cow/00002.png").write_bytes(b"GIF89a")
+    with pytest.raises(DataError) as caught:
+        score("davis17", tree / "gt", tree / "pred")
+    text = str(caught.value)
+    assert "in colour instead of labels: 2 (bear/00001.png (RGB), bear/00002.png (RGBA))" in text
+    assert "of another size: 1 (cow/00001.png (16x12, annotation 32x24))" in text
+    assert "that cannot be read: 1 (cow/00002.png (not a PNG file))" in text
+    assert "\n" not in text
+
+
+def test_truncated_predictions_are_counted(tree: Path) -> None:
+    for name in ("00001.png", "00003.png"):
+        path = tree / "pred/cow" / name
+        path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"cannot be decoded: 2 \(cow/00001.png \(damaged or truncated PNG"):
+        score("davis17", tree / "gt", tree / "pred")
+
+
+def test_labels_above_the_number_of_objects_stop_as_the_toolkit_does_and_255_is_one(
+    tree: Path, save_labels: Save
+) -> None:
+    save_labels(tree / "pred/bear/00002.png", labels(2, (1, 3)))
+    save_labels(tree / "pred/cow/00003.png", labels(3, (1, 255)))
+    with pytest.raises(DataError, match=r"objects: 2 \(bear/00002.png \(3\), cow/00003.png \(255\)\)"):
+        score("davis17", tree / "gt", tree / "pred")
+
+
+def test_a_zip_is_read_in_place_whatever_folder_encloses_it(tree: Path) -> None:
+    for prefix in ("", "Annotations/", "results/", "results/Annotations/"):
+        path = tree / "pred.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("__MACOSX/bear/00001.png", b"junk")
+            for file in sorted((tree / "pred").rglob("*.png")):
+                archive.write(file, prefix + str(file.relative_to(tree / "pred")))
+        before = set(tree.rglob("*"))
+        assert score("davis17", tree / "gt", path).figures["J&F"] == 1
+        assert set(tree.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["Annotations", "results", "results/Annotations"])
+def test_a_folder_is_found_inside_the_usual_ones(tree: Path, place: str) -> None:
+    target = tree / "out" / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(tree / "pred", target)
+    assert score("davis17", tree / "gt", tree / "out").figures["J&F"] == 1
+
+
+@pytest.mark.parametrize("name", ["../bear/00001.png", "/bear/00001.png", "a/..\\..\\bear/00001.png"])
+def test_a_zip_whose_names_leave_it_is_refused(tree: Path, name: str) -> None:
+    path = tree / "pred.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, (tree / "pred/bear/00001.png").read_bytes())
+    with pytest.raises(DataError, match="names leave it"):
+        score("davis17", tree / "gt", path)
+
+
+@pytest.mark.parametrize("name", ["../bear", "a/b", "..", "a\\b"])
+def test_a_list_with_a_path_instead_of_a_name_is_refused(tree: Path, name: str) -> None:
+    (tree / "gt/ImageSets/2017/val.txt").write_text(f"bear\n{name}\n")
+    with pytest.raises(DataError, match="leaves its folder"):
+        score("davis17", tree / "gt", tree / "pred")
+
+
+def test_a_damaged_zip_member_is_named(tree: Path) -> None:
+    path = tree / "pred.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((tree / "pred").rglob("*.png")):
+            archive.write(file, str(file.relative_to(tree / "pred")))
+    content = bytearray(path.read_bytes())
+    spot = content.find(b"IDAT", content.find(b"cow/00002.png"))
+    content[spot + 6] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot be read: 1 \(cow/00002.png \(.*CRC"):
+        score("davis17", tree / "gt", path)
+
+
+def test_predictions_of_other_videos_say_what_was_expected_and_found(tree: Path) -> None:
+    (tree / "pred/bear").rename(tree / "pred/dog")
+    (tree / "pred/cow").rename(tree / "pred/eel")
+    with pytest.raises(DataError, match="expected folders such as bear, cow, got dog, eel"):
+        score("davis17", tree / "gt", tree / "pred")
+
+
+def test_vos_benchmark_leaves_out_videos_without_predictions_and_says_so(tree: Path) -> None:
+    shutil.rmtree(tree / "pred/cow")
+    scores = score("generic", tree / "gt", tree / "pred")
+    assert list(scores.videos) == ["bear"]
+    assert any("no predictions, as the toolkit does: 1 (cow)" in note for note in scores.notes)
+    assert score("generic", tree / "gt", tree / "pred", missing="empty").videos["cow"]["J"] == 0
+
+
+def test_a_truth_of_0_and_255_is_told_apart_from_labels(tree: Path, save_labels: Save) -> None:
+    for video in VIDEOS:
+        for frame in range(FRAMES):
+            save_labels(tree / f"gt/Annotations/480p/{video}/{frame:05d}.png", 255 * (labels(frame) > 0), "L")
+    with pytest.raises(DataError, match="davis16 scores masks of 0 and 255"):
+        score("davis17", tree / "gt", tree / "pred")
+    scores = score("davis16", tree / "gt", tree / "pred")
+    assert scores.figures["J"] == 1
+    assert "all 2 videos of the annotations" in scores.notes[0]
+
+
+def test_a_video_of_two_frames_is_left_out_and_stops_a_strict_run(tree: Path) -> None:
+    for frame in (2, 3, 4):
+        (tree / f"gt/Annotations/480p/cow/{frame:05d}.png").unlink()
+    scores = score("davis17", tree / "gt", tree / "pred")
+    assert list(scores.videos) == ["bear"]
+    assert any("no frame of theirs is scored: 1 (cow)" in note for note in scores.notes)
+    with pytest.raises(DataError, match="the toolkit crashes"):
+        score("davis17", tree / "gt", tree / "pred", strict_toolkit=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"set_name": "train"}, "no such set"),
+        ({"rules": "2024"}, r"expected davis \| vos-benchmark"),
+        ({"meta": "x.json"}, "davis17 has no meta file"),
+        ({"similarity": "mask"}, "no similarity"),
+        ({"missing": "skip"}, "expected toolkit | empty"),
+        ({"workers": 0}, "at least 1"),
+    ],
+)
+def test_wrong_options_are_named(tree: Path, options: dict, message: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=message):
+        score("davis17", tree / "gt", tree / "pred", **options)
+
+
+def test_a_set_may_be_a_text_file(tree: Path) -> None:
+    (tree / "mine.txt").write_text("cow\n")
+    assert list(score("davis17", tree / "gt", tree / "pred", set_name=str(tree / "mine.txt")).videos) == ["cow"]
+
+
+def test_lvos_names_frames_that_do_not_exist(tree: Path) -> None:
+    (tree / "gt/valid_meta.json").write_text(
+        '{"videos": {"bear": {"objects": {"1": {"frame_range": {"start": 1, "end": 21, "frame_nums": 5}}}}}}'
+    )
+    with pytest.raises(DataError, match=r"annotations missing: 3 \(bear/00000006.png"):
+        score("lvos", tree / "gt", tree / "pred")
+
+
+def test_a_broken_meta_file_is_named(tree: Path) -> None:
+    (tree / "gt/valid_meta.json").write_text('{"videos": [1]}')
+    with pytest.raises(DataError, match=r"valid_meta.json: not a meta file"):
+        score("lvos", tree / "gt", tree / "pred")
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_numbers_as_one(tree: Path) -> None:
+    for video in VIDEOS:
+        for frame in range(FRAMES, 150):
+            for place in ("gt/Annotations/480p", "pred"):
+                shutil.copy(tree / place / video / "00001.png", tree / place / video / f"{frame:05d}.png")
+    one = score("davis17", tree / "gt", tree / "pred")
+    two = score("davis17", tree / "gt", tree / "pred", workers=2)
+    assert (one.figures, one.objects, one.frames) == (two.figures, two.objects, two.frames)

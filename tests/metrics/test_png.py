@@ -1,0 +1,80 @@
+"""Reading the labels of mask PNGs: as Pillow's raw array, with one line for what is no label map."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointformer.errors import DataError
+from jointformer.ops.png import parse_png_header, read_index_png
+
+Save = Callable[..., None]
+LABELS = np.random.default_rng(0).integers(0, 256, (37, 53)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_labels_come_back_as_stored(mode: str, tmp_path: Path, save_labels: Save) -> None:
+    path = tmp_path / "mask.png"
+    save_labels(path, LABELS, mode)
+    for source in (path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes())):
+        assert np.array_equal(read_index_png(source), LABELS)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_palettes_of_fewer_bits_are_unpacked(bits: int, tmp_path: Path) -> None:
+    labels = LABELS % 2**bits
+    picture = Image.frombytes("P", (53, 37), labels.tobytes())
+    picture.putpalette([0] * 768)
+    picture.save(tmp_path / "mask.png", bits=bits)
+    assert parse_png_header((tmp_path / "mask.png").read_bytes()).bit_depth == bits
+    assert np.array_equal(read_index_png(tmp_path / "mask.png"), labels)
+
+
+def test_filtered_rows_are_read_like_plain_ones(tmp_path: Path) -> None:
+    import cv2
+
+    smooth = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "mask.png"), smooth)
+    assert np.array_equal(read_index_png(tmp_path / "mask.png"), smooth)
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGB", "RGB"), ("RGBA", "RGBA"), ("LA", "grey with alpha")])
+def test_colours_are_refused(mode: str, kind: str, tmp_path: Path, save_labels: Save) -> None:
+    save_labels(tmp_path / "mask.png", LABELS, mode)
+    with pytest.raises(DataError, match=f"mask.png: a mask must hold labels, .*got {kind}, 8 bit"):
+        read_index_png(tmp_path / "mask.png")
+
+
+def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(LABELS.astype(np.uint16)).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match="16 bit"):
+        read_index_png(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+@pytest.mark.parametrize("keep", [0, 20, 40, -30])
+def test_truncated_files_are_refused(mode: str, keep: int, tmp_path: Path, save_labels: Save) -> None:
+    path = tmp_path / "mask.png"
+    save_labels(path, LABELS, mode)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"mask.png: (damaged or truncated|not a PNG)"):
+        read_index_png(path)
+
+
+def test_a_file_that_inflates_to_more_than_its_size_is_left_to_the_library(tmp_path: Path, save_labels: Save) -> None:
+    path = tmp_path / "mask.png"
+    save_labels(path, np.zeros((400, 400)))
+    content = bytearray(path.read_bytes())
+    content[16:24] = (5).to_bytes(4, "big") * 2
+    with pytest.raises(DataError, match="damaged"):  # the header's checksum no longer fits
+        read_index_png(bytes(content))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none.png: cannot read the mask"):
+        read_index_png(tmp_path / "none.png")

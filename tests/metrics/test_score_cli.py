@@ -1,0 +1,93 @@
+"""`jointformer score` from the outside: table, JSON, plot, exit codes; and the real masks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jointformer.cli.main import main
+from jointformer.evaluate.score import score
+from jointformer.ops.png import parse_png_header
+
+Case = Callable[[str], Path]
+
+
+def command(case: Case, name: str, benchmark: str, *more: str) -> list[str]:
+    folder = case(name)
+    return ["score", benchmark, "--annotations", f"{folder}/gt", "--predictions", f"{folder}/pred", *more]
+
+
+def test_the_table_shows_the_toolkits_columns_in_percent(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(case, "davis_mix", "davis17", "--per-object", "--workers", "1")) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("davis17, rules of davis2017-evaluation (9 videos, 17 objects")
+    assert out[1].split() == ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
+    assert out[2].split() == ["all", "53.65", "53.04", "60.74", "13.08", "54.25", "53.51", "9.40"]
+    assert any(line.startswith("label-gap_2 ") for line in out)
+
+
+def test_json_on_standard_output_is_json_alone(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(case, "vost_mix", "vost", "--json", "-", "--per-frame")) == 0
+    out, err = capsys.readouterr()
+    content = json.loads(out)
+    assert content["figures"]["J"] == pytest.approx(0.6032632566518731, abs=1e-12)
+    assert content["per_frame"]["1004_four_frames_1"]["frames"] == ["frame00036", "frame00042"]
+    assert set(content["per_video"]) == {each.rsplit("_", 1)[0] for each in content["per_object"]}
+    assert "J_tr-Mean" in err
+
+
+def test_json_and_plot_are_written_to_files(case: Case, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the plot needs matplotlib, an extra")
+    plot, data = tmp_path / "plot.png", tmp_path / "scores.json"
+    assert main(command(case, "visor_mix", "visor", "--json", str(data), "--plot", str(plot))) == 0
+    assert json.loads(data.read_text())["rules"] == "davis"
+    assert parse_png_header(plot.read_bytes()).width > 1000
+
+
+def test_burst_has_no_plot(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = case("burst_simple")
+    arguments = ["score", "burst", "--annotations", f"{folder}/gt", "--predictions", f"{folder}/pred_png"]
+    assert main([*arguments, "--plot", str(tmp_path / "plot.png")]) == 2
+    assert "no J per frame to plot" in capsys.readouterr().err
+    assert main([*arguments, "--per-object"]) == 0
+    assert capsys.readouterr().out.splitlines()[2].split()[:4] == ["all", "63.74", "70.68", "49.86"]
+
+
+@pytest.mark.parametrize(
+    ("name", "benchmark", "more", "message"),
+    [
+        ("davis_missing_frame", "davis17", (), "predictions missing: 1 (hole/00003.png)"),
+        ("davis_extra_label", "davis17", (), "number of objects: 1 (extra/00003.png (2))"),
+        ("davis_mix", "davis18", (), "unknown benchmark"),
+        ("davis_mix", "davis17", ("--per-frame",), "add --json FILE"),
+        ("davis_mix", "davis17", ("--rules", "none"), "expected davis | vos-benchmark"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    name: str, benchmark: str, more: tuple[str, ...], message: str, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(case, name, benchmark, *more)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.realdata
+def test_real_masks_score_what_the_official_toolkits_say(
+    shared: Path, golden: Callable[[str], Any], same: Callable[..., None]
+) -> None:
+    expected = golden("davis2016_osvos_real")
+    scores = score("davis16", shared / "data/DAVIS/2016", shared / "data/predictions/osvos")
+    for measure in ("J", "F"):
+        for key, suffix in (("mean", ""), ("recall", "_recall"), ("decay", "_decay")):
+            same(scores.figures[measure + suffix], expected["davis2017-evaluation"][measure][key])
+            for name, figures in expected["davis2017-evaluation"][measure]["per_object"].items():
+                same(scores.objects[name][measure + suffix], figures[key])
+    same(scores.figures["J&F"], expected["J&F"])
+    assert round(scores.figures["J"], 6) == 0.755841
+    assert round(scores.figures["F"], 6) == 0.776346
