@@ -306,3 +306,28 @@ def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"expected a frame of shape \(8, 8, 3\)"):
             writer.write(np.zeros((9, 8, 3), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["b.mp4"]
+
+
+def test_a_stream_that_begins_between_key_frames_is_read(tmp_path: Path) -> None:
+    # Cut a transport stream (188-byte packets) so that its first frames lack their key frame.
+    data = make_video(tmp_path / "a.ts", options={"g": "12", "bf": "0"}).read_bytes()
+    with av.open(str(tmp_path / "a.ts")) as container:
+        second = [packet.pos for packet in container.demux(video=0) if packet.size][1]
+    tables = data[: 188 * 3]
+    (tmp_path / "b.ts").write_bytes(tables + data[second - second % 188 :])
+    video = VideoFile(tmp_path / "b.ts")
+    shown = []
+    for k in range(len(video)):
+        try:
+            shown.append(number_in(video.frame(k)))
+        except DataError as error:
+            assert "cannot be decoded" in str(error)  # noqa: PT017
+    assert shown[-28:] == list(range(12, LENGTH))
+
+
+def test_metadata_in_another_encoding_do_not_matter(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", count=3)
+    data = path.read_bytes()
+    assert b"VideoHandler" in data
+    path.write_bytes(data.replace(b"VideoHandler", b"Vid\xe9o\xffandler"))
+    assert len(VideoFile(path)) == 3

@@ -88,6 +88,21 @@ def test_a_folder_without_permission_is_one_line(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.EACCES, "no permission to write"), (errno.EROFS, "read-only"), (errno.ESTALE, "the network mount is gone")],
+)
+def test_a_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OutputError, match=reason), ResultWriter(tmp_path / "out", "dog"):
+        pass
+
+
 def test_an_output_path_through_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match=r"out: cannot be written: a file"), ResultWriter(tmp_path / "out", "dog"):

@@ -195,7 +195,9 @@ class VideoFile:
         return last < index and (not self._keys or self._key_before(index) <= last + 1)
 
     def _key_before(self, index: int) -> int:
-        return self._keys[max(bisect_right(self._keys, index) - 1, 0)] if self._keys else 0
+        """The number of the last key frame up to ``index``, 0 (the file's beginning) where there is none."""
+        at = bisect_right(self._keys, index)
+        return self._keys[at - 1] if at else 0
 
     def _decode(self, start: int) -> Iterator[tuple[int, UInt8Array]]:
         """(number, RGB frame) from ``start`` on; from earlier and earlier key frames until one suffices."""
@@ -217,7 +219,7 @@ class VideoFile:
                 if begun or key == 0:
                     return
             # Streams with imprecise seeking: go back much further, in the end to the first frame.
-            key = self._key_before(max(key - 1, 0)) if key > len(self) // 2 else 0
+            key = self._key_before(key - 1) if key > len(self) // 2 else 0
 
     def _numbered(self, packets: Iterator[Any], number: dict[int, int]) -> Iterator[tuple[int, Any]]:
         """(number, decoded frame); a damaged packet's frame is left out, which its missing number tells."""
@@ -257,15 +259,18 @@ def _decoding(path: Path) -> Iterator[None]:
     """FFmpeg's errors inside the block become :class:`DataError`."""
     try:
         yield
-    except av.FFmpegError as error:
-        reason = error.strerror or str(error)
+    except DataError:
+        raise
+    except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
+        # Damaged headers also reach PyAV as texts that are no UTF-8, times beyond 64 bits, monstrous sizes.
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError("the video cannot be decoded", where=path, got=reason.lower()) from error
 
 
 def _open(path: Path) -> Any:
     # "file:" keeps a colon in a name from being read as a protocol.
     options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-    return av.open(f"file:{path.absolute()}", options=options)
+    return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
 
 
 def _video_stream(container: Any, path: Path) -> Any:
