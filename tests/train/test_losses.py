@@ -40,4 +40,3 @@ def test_a_slot_beyond_a_clips_objects_gets_no_gradient_from_the_cross_entropy()
     assert logits.grad is not None
     assert logits.grad[:, 2:].abs().sum() == 0
     assert logits.grad[:, :2].abs().sum() > 0
-

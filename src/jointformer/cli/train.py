@@ -1,48 +1,138 @@
-"""`jointformer train`: the published stages, clips from stills, or one's own videos."""
+"""Train: published stages, clips from stills, or one's own videos.
+
+One process per GPU through torchrun: `torchrun --nproc-per-node 8 -m jointformer.cli.main train ...`
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jointformer.train.runs import Settings
+    from jointformer.train.stages import Stage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    what = parser.add_argument_group("what to train on")
-    what.add_argument("--stills", type=Path, metavar="FOLDER", help="clips from the stills of FOLDER/manifest.csv")
+    what = parser.add_argument_group("what to train on (one of)")
+    kind = what.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--stages", metavar="DIGITS", help="published stages in order, such as 02")
+    kind.add_argument("--data", type=Path, metavar="FOLDER", help="own videos: JPEGImages/ and Annotations/ in FOLDER")
+    kind.add_argument("--stills", type=Path, metavar="FOLDER", help="clips from the stills of FOLDER/manifest.csv")
+    what.add_argument("--data-root", type=Path, default=Path(".."), help="for --stages: the folder of DAVIS/, ... (..)")
+    add_run_arguments(parser)
+    run = parser.add_argument_group("length and size")
+    run.add_argument("--iterations", type=int, metavar="N", help="optimiser updates (for --stages: of each stage)")
+    run.add_argument("--minutes", type=float, help="for --stills: length of the run in minutes of training")
+    run.add_argument("--batch", type=int, metavar="N", help="clips of an iteration, over all processes")
+    run.add_argument("--frames", type=int, metavar="N", help="frames of a clip")
+    run.add_argument("--objects", type=int, metavar="N", help="most objects of a clip")
+    run.add_argument("--size", type=int, metavar="PIXELS", help="side of the crops, a multiple of 16")
+    run.add_argument("--lr", type=float, help="learning rate (the backbone gets a tenth)")
+    run.add_argument("--load", type=float, default=1.0, help="for --stills: factor on the clips of an iteration")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags that the published command line shares."""
     run = parser.add_argument_group("the run")
-    run.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="checkpoints, log and weights go here")
-    run.add_argument("--model", default="base", help="base, small or tiny (default: base)")
-    run.add_argument("--init", metavar="WEIGHTS", help="start from these weights (a name or a file)")
+    run.add_argument("--out", type=Path, default=Path("runs/train"), help="checkpoints, log, weights (runs/train)")
+    run.add_argument("--model", default="base", help="base, small or tiny, where no weights say it (base)")
+    run.add_argument("--init", metavar="WEIGHTS", help="start from weights: a name, a file, or convmae")
     run.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
-    run.add_argument("--iterations", type=int, help="length of the run in optimiser updates")
-    run.add_argument("--minutes", type=float, help="length of the run in minutes of training")
     run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--strict", action="store_true", help="stop at the first broken file instead of skipping it")
+    run.add_argument("--log-every", "--log_every", type=int, default=20, metavar="N")
+    run.add_argument("--save-every", "--save_every", type=int, default=1000, metavar="N")
+    run.add_argument("--keep", type=int, default=3, metavar="N", help="checkpoints kept (3)")
+    run.add_argument("--tensorboard", action="store_true", help="write scalars and preview pictures to OUT/board")
+    run.add_argument("--validate", type=Path, metavar="FOLDER", help="videos (DAVIS layout) to measure J&F on")
+    run.add_argument("--validate-every", type=int, default=1000, metavar="N")
+    run.add_argument("--validate-size", type=int, default=480, metavar="PIXELS")
     machine = parser.add_argument_group("the machine")
-    machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    machine.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or autocast-*")
-    machine.add_argument("--workers", type=int, help="threads that make clips (default: 1 on a CPU, 8 beside a GPU)")
+    machine.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    machine.add_argument(
+        "--precision", default="auto", help="auto, float32, bfloat16, autocast-bfloat16, autocast-float16"
+    )
+    machine.add_argument(
+        "--workers", type=int, metavar="N", help="threads that make clips (1 on a CPU, 12 beside a GPU)"
+    )
     machine.add_argument("--checkpointing", action="store_true", help="recompute activations to save memory")
-    machine.add_argument("--load", type=float, default=1.0, help="factor on the clips of an iteration")
-    machine.add_argument("--log_every", type=int, default=20, metavar="N")
-    machine.add_argument("--save_every", type=int, default=200, metavar="N")
+
+
+def settings_from(args: argparse.Namespace) -> Settings:
+    """The settings that the flags of `add_run_arguments` say."""
+    from jointformer.train.runs import Settings
+
+    return Settings(
+        out=args.out, model=args.model, init=args.init, resume=args.resume, seed=args.seed,
+        precision=args.precision, workers=args.workers, checkpointing=args.checkpointing,
+        refuse_broken=args.strict, log_every=args.log_every, save_every=args.save_every, keep=args.keep,
+        tensorboard=args.tensorboard, validate_on=args.validate, validate_every=args.validate_every,
+        validate_size=args.validate_size,
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Train as asked; 0 when the run ended, 130 when a signal stopped it (its checkpoint is written)."""
-    import logging
-
+    from jointformer.errors import ConfigError
     from jointformer.train.distributed import join_processes
-    from jointformer.train.runs import default_device, run_stills
+    from jointformer.train.runs import run_own, run_stages, run_stills
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    with join_processes(default_device(args.device)) as processes:
-        finished = run_stills(args, processes)
+    start_logging()
+    settings = settings_from(args)
+    if args.minutes is not None and args.stills is None:
+        raise ConfigError("goes with --stills only", where="--minutes", hint="give --iterations")
+    with join_processes(args.device) as processes:
+        if args.stills is not None:
+            finished = run_stills(
+                settings, processes, args.stills, iterations=args.iterations, minutes=args.minutes, load=args.load
+            )
+        elif args.data is not None:
+            finished = run_own(settings, processes, args.data, _own_stage(args))
+        else:
+            finished = run_stages(settings, processes, _stages(args), args.data_root)
     return 0 if finished else 130
 
 
+def _stages(args: argparse.Namespace) -> list[Stage]:
+    from jointformer.train.stages import overridden, parse_stages
+
+    names = {
+        "iterations": "iterations",
+        "batch": "batch",
+        "frames": "frames",
+        "objects": "objects",
+        "size": "size",
+        "lr": "lr",
+    }
+    changes = {field: getattr(args, flag) for flag, field in names.items() if getattr(args, flag) is not None}
+    return [overridden(stage, changes) for stage in parse_stages(args.stages)]
+
+
+def _own_stage(args: argparse.Namespace) -> Stage:
+    """Defaults that suit a few videos on one GPU and weights that are good already."""
+    from jointformer.train.stages import own_stage
+
+    return own_stage(
+        iterations=args.iterations or 2000, batch=args.batch or 4, frames=args.frames or 4,
+        objects=args.objects or 3, size=args.size or 384, lr=args.lr or 1e-5, max_skip=10,
+    )  # fmt: skip
+
+
+def start_logging() -> None:
+    """Messages go to standard error, as they are; OpenCV leaves threads to us."""
+    import logging
+
+    import cv2
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    cv2.setNumThreads(1)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    sys.exit(run(parser.parse_args()))
+    from jointformer.cli.main import main
+
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from jointformer.model.device import choose_device
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -52,11 +54,14 @@ class Processes:
 def join_processes(device: str) -> Iterator[Processes]:
     """The run's processes, from the environment that torchrun sets; without it, one process.
 
-    device: "cpu", "cuda" (each process takes the card of its local rank) or "cuda:N".
+    device: "auto", "cpu", "cuda" (each process takes the card of its local rank) or "cuda:N".
+    Raises ConfigError for a device that is not there.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    place = torch.device("cuda", local) if device == "cuda" else torch.device(device)
+    place = choose_device(device)
+    if place.type == "cuda" and place.index is None:
+        place = choose_device(f"cuda:{local}")
     if place.type == "cuda":
         torch.cuda.set_device(place)
     if count == 1:

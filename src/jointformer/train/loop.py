@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from jointformer.errors import ConfigError, DataError
-from jointformer.ops.files import atomic_write
 from jointformer.train import state as checkpoint
 from jointformer.train.distributed import Processes
 from jointformer.train.loader import ClipLoader, ClipSource
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from jointformer.model.network import JointFormer
 
 log = logging.getLogger(__name__)
+
+LOG = "log.jsonl"
 
 NOT_FINITE = 30
 """Iterations in a row whose gradient is not finite before the run gives up."""
@@ -124,7 +125,7 @@ class Trainer:
 
     def train(self) -> bool:
         """Run until the budget is used; False where a signal stopped it before (a checkpoint is written)."""
-        progress = Progress(self.folder / "log.jsonl" if self.processes.first else None)
+        progress = Progress(self.folder / LOG if self.processes.first else None)
         with self._signals():
             for plan in self.loader.pending:
                 self._planned, self._next_clip = plan.iteration + 1, plan.next_clip
@@ -229,6 +230,11 @@ class Trainer:
         if self.on_report is not None:
             self.on_report(self, figures)
 
+    def record(self, entry: dict[str, Any]) -> None:
+        """Append an entry to the run's log."""
+        with open(self.folder / LOG, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
     def save(self) -> None:
         """Write a checkpoint (and what `on_save` adds) from the first process; the others wait."""
         if self.processes.first:
@@ -311,9 +317,3 @@ def mean_iou(logits: Tensor, labels: Tensor, num_objects: Tensor) -> Tensor:
     union = (found | wanted).flatten(2).sum(-1)
     iou = (found & wanted).flatten(2).sum(-1) / union.clamp(min=1)
     return (iou * present).sum() / present.sum().clamp(min=1)
-
-
-def save_run_config(folder: Path, config: RunConfig, more: dict[str, Any]) -> None:
-    """Write `config.json` beside the weights: the settings and what else identifies the run."""
-    with atomic_write(folder / "config.json") as file:
-        file.write((json.dumps({**more, "run": asdict(config)}, indent=2, default=str) + "\n").encode())

@@ -1,93 +1,282 @@
-"""From settings to a running Trainer: devices, starting weights, exports."""
+"""From settings to finished weights: starting network, data, Trainer, checkpoints, exports, stage after stage."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
-from jointformer.ops.files import make_dir
+from jointformer.errors import ConfigError, DataError
+from jointformer.model.config import PRESETS
+from jointformer.model.convmae import init_from_convmae
+from jointformer.model.device import cpu_has_bfloat16
+from jointformer.model.network import JointFormer
+from jointformer.model.storage import save_weights
+from jointformer.model.weights import build_model, load_weights
+from jointformer.ops.files import make_dir, write_json
+from jointformer.track.config import TrackerConfig
 from jointformer.train import state as checkpoint
+from jointformer.train.board import Board
+from jointformer.train.datasets import (
+    STILL_SETS,
+    TrainStill,
+    TrainVideo,
+    open_stills,
+    open_videos,
+    video_set,
+)
 from jointformer.train.distributed import Processes
+from jointformer.train.image_clips import ImageClips
 from jointformer.train.initialise import initialise
-from jointformer.train.loop import Trainer, save_run_config
+from jointformer.train.loader import ClipSource
+from jointformer.train.loop import Planner, RunConfig, Trainer
+from jointformer.train.optimiser import MultiStep, OptimiserConfig, WarmupCosine
+from jointformer.train.own_data import check_videos
 from jointformer.train.plan import STILLS_CPU, STILLS_GPU
+from jointformer.train.stages import Stage
 from jointformer.train.stills import StillsSource, stills_run
-
-if TYPE_CHECKING:
-    from jointformer.model.network import JointFormer
+from jointformer.train.unroll import UnrollConfig
+from jointformer.train.validate import validate
+from jointformer.train.video_clips import VideoClips
 
 log = logging.getLogger(__name__)
 
-
-def default_device(name: str) -> str:
-    """The device to train on: for `auto` "cuda" where there is one, else "cpu"."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+WEIGHTS = "weights.safetensors"
+FINISHED = "finished.json"
 
 
-def default_precision(name: str, device: torch.device, checkpointing: bool) -> str:
-    """The fastest precision that the device computes in hardware, for `auto`."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "autocast-bfloat16" if torch.cuda.is_bf16_supported() else "autocast-float16"
-    if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "autocast-bfloat16" if checkpointing else "bfloat16"
-    return "float32"
+@dataclass(frozen=True)
+class Settings:
+    """What every kind of run shares: where results go, what it starts from, the machine, what a person sees."""
+
+    out: Path
+    model: str = "base"
+    init: str | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+    seed: int = 0
+    precision: str = "auto"
+    workers: int | None = None
+    checkpointing: bool = False
+    refuse_broken: bool = False
+    log_every: int = 20
+    save_every: int = 200
+    keep: int = 3
+    tensorboard: bool = False
+    preview_every: int = 500
+    validate_on: Path | None = None
+    validate_every: int = 1000
+    validate_size: int = 480
+
+    def precision_on(self, device: torch.device) -> str:
+        """The fastest precision that the device computes in hardware, unless one was asked for."""
+        if self.precision != "auto":
+            return self.precision
+        if device.type == "cuda":
+            return "autocast-bfloat16" if torch.cuda.is_bf16_supported() else "autocast-float16"
+        if device.type == "cpu" and cpu_has_bfloat16():
+            return "autocast-bfloat16" if self.checkpointing else "bfloat16"
+        return "float32"
+
+    def workers_on(self, device: torch.device) -> int:
+        """Threads that make clips: one beside a CPU that computes, more beside a GPU."""
+        return self.workers or (1 if device.type == "cpu" else 12)
+
+    def apply(self, config: RunConfig) -> RunConfig:
+        """A run's configuration with what these settings say about reporting and saving."""
+        return dataclasses.replace(
+            config, log_every=self.log_every, save_every=self.save_every, keep=self.keep,
+            refuse_broken=self.refuse_broken,
+        )  # fmt: skip
 
 
-def build_network(name: str, init: str | None, seed: int) -> JointFormer:
-    """The network to train: a preset with fresh weights, or the one that `init` names."""
-    from jointformer.model.config import PRESETS
-    from jointformer.model.network import JointFormer
+def build_network(preset: str, init: str | None, seed: int) -> JointFormer:
+    """The float32 network to train: a preset with fresh weights, or the one that `init` names.
 
-    if init is not None:
-        from jointformer.model.weights import load_model
-
-        return load_model(init)
-    model = JointFormer(PRESETS[name])
+    init: weights of a whole network (a name or a file), or ConvMAE's pre-training file (`convmae`), which
+    gives a fresh network its backbone.
+    """
+    if preset not in PRESETS:
+        raise ConfigError("unknown", where="model", expected=" | ".join(PRESETS), got=preset)
+    stored = None if init is None else load_weights(init)
+    if stored is not None and not stored.is_backbone:
+        return build_model(stored).float().requires_grad_(True)
+    model = JointFormer(PRESETS[preset])
     initialise(model, seed)
+    if stored is not None:
+        init_from_convmae(model, stored.state, where=stored.path, generator=torch.Generator().manual_seed(seed))
     return model
 
 
-def export(trainer: Trainer, path: Path) -> None:
-    """Write the weights to export as float16 safetensors."""
-    from jointformer.model.storage import save_weights
+def run_stills(
+    settings: Settings, processes: Processes, folder: Path, *,
+    iterations: int | None, minutes: float | None, load: float = 1.0,
+) -> bool:  # fmt: skip
+    """Train on clips from a folder of stills; True when the whole budget was used.
 
+    load: factor on the number of clips of every iteration.
+    """
+    device = processes.device
+    curriculum = STILLS_CPU if device.type == "cpu" else STILLS_GPU
+    phases = tuple(dataclasses.replace(p, load=max(1, round(p.load * load))) for p in curriculum.phases)
+    planner = dataclasses.replace(curriculum, phases=phases, seed=settings.seed)
+    config = stills_run(
+        iterations=iterations,
+        minutes=minutes,
+        seed=settings.seed,
+        precision=settings.precision_on(device),
+        workers=settings.workers_on(device),
+        checkpointing=settings.checkpointing,
+    )
+    source = StillsSource(folder, settings.seed, strict=settings.refuse_broken)
+    model = build_network(settings.model, settings.init, settings.seed)
+    return _run(settings, processes, settings.out, model, source, planner, config, {"stage": "stills"})
+
+
+def run_stages(settings: Settings, processes: Processes, stages: list[Stage], data_root: Path) -> bool:
+    """Train stage after stage, each from the weights of the one before; True when all are finished.
+
+    Every stage has a folder `stage_N` in `out`. With `resume`, finished stages are taken from there and the
+    one that was under way goes on from its newest checkpoint.
+    """
+    model = build_network(settings.model, settings.init, settings.seed)
+    for number, stage in enumerate(stages):
+        # A repeated stage gets a folder of its own.
+        folder = settings.out / f"stage_{stage.number}{'' if stage not in stages[:number] else f'_{number}'}"
+        if settings.resume and (folder / FINISHED).is_file():
+            model.load_state_dict(checkpoint.load_checkpoint(checkpoint.checkpoints(folder)[-1])["model"])
+            log.info("stage %d is finished: %s", stage.number, folder)
+            continue
+        source = stage_source(stage, data_root, settings.seed)
+        config = stage_run(stage, settings, processes)
+        mine = settings if number == 0 else dataclasses.replace(settings, checkpoint=None)
+        if not _run(mine, processes, folder, model, source, stage, config, {"stage": asdict(stage)}):
+            return False
+        log.info("stage %d finished: %s", stage.number, folder)
+    return True
+
+
+def run_own(settings: Settings, processes: Processes, folder: Path, stage: Stage) -> bool:
+    """Train on one's own videos (DAVIS layout) after checking them; True when the whole run was done."""
+    check = check_videos(folder, stage.frames)
+    for problem in check.problems if processes.first else []:
+        log.warning("%s", problem)
+    if check.problems and settings.refuse_broken:
+        raise DataError(f"{len(check.problems)} problems", where=folder, hint="they are listed above")
+    log.info("%s: %s", folder, check.summary())
+    source = VideoClips(check.videos, settings.seed)
+    config = stage_run(stage, settings, processes)
+    config = dataclasses.replace(config, schedule=WarmupCosine(warmup=min(50, stage.total)))
+    model = build_network(settings.model, settings.init, settings.seed)
+    return _run(settings, processes, settings.out, model, source, stage, config, {"stage": asdict(stage)})
+
+
+def stage_source(stage: Stage, data_root: Path, seed: int) -> ClipSource:
+    """The clips of a stage's data sets, each repeated as its row says."""
+    if any(key in STILL_SETS for key, _ in stage.data):
+        stills: list[TrainStill] = []
+        for key, times in stage.data:
+            stills += open_stills(STILL_SETS[key], data_root) * times
+        return ImageClips(stills, seed)
+    videos: list[TrainVideo] = []
+    for key, times in stage.data:
+        videos += open_videos(video_set(key), data_root, stage.frames) * times
+    return VideoClips(videos, seed, nonempty_start=stage.nonempty_start)
+
+
+def stage_run(stage: Stage, settings: Settings, processes: Processes) -> RunConfig:
+    """The run configuration of a published stage."""
+    return RunConfig(
+        iterations=stage.total,
+        seed=settings.seed,
+        precision=settings.precision_on(processes.device),
+        optimiser=OptimiserConfig(lr=stage.lr),
+        schedule=MultiStep(stage.steps),
+        unroll=UnrollConfig(stage.reference_frames, checkpointing=settings.checkpointing),
+        void=stage.void,
+        workers=settings.workers_on(processes.device),
+    )
+
+
+def export(trainer: Trainer, path: Path) -> None:
+    """Write the weights to use as float16 safetensors."""
     with trainer.exported_weights() as model:
         save_weights(model, path, dtype=torch.float16)
 
 
-def run_stills(args: argparse.Namespace, processes: Processes) -> bool:
-    """Train on stills; True when the whole budget was used."""
-    curriculum = STILLS_CPU if processes.device.type == "cpu" else STILLS_GPU
-    phases = tuple(dataclasses.replace(p, load=max(1, round(p.load * args.load))) for p in curriculum.phases)
-    curriculum = dataclasses.replace(curriculum, phases=phases, seed=args.seed)
-    config = stills_run(
-        iterations=args.iterations,
-        minutes=args.minutes,
-        seed=args.seed,
-        precision=default_precision(args.precision, processes.device, args.checkpointing),
-        workers=args.workers or (1 if processes.device.type == "cpu" else 8),
-        checkpointing=args.checkpointing,
-    )
-    config = dataclasses.replace(config, log_every=args.log_every, save_every=args.save_every)
-    make_dir(args.out)
-    source = StillsSource(args.stills, args.seed)
-    model = build_network(args.model, args.init, args.seed)
+def _run(
+    settings: Settings, processes: Processes, folder: Path, model: JointFormer, source: ClipSource,
+    planner: Planner, config: RunConfig, about: dict[str, Any],
+) -> bool:  # fmt: skip
+    """Build the Trainer, resume where asked, train, export."""
+    make_dir(folder)
+    config = settings.apply(config)
+    watcher = _Watcher(settings, folder) if processes.first else None
     trainer = Trainer(
-        model, source, curriculum, config, processes, args.out,
-        on_save=lambda trainer: export(trainer, args.out / "weights.safetensors"),
+        model, source, planner, config, processes, folder,
+        on_save=lambda trainer: export(trainer, folder / WEIGHTS),
+        on_report=watcher,
     )  # fmt: skip
-    if args.resume and (found := checkpoint.checkpoints(args.out)):
-        trainer.load_state(checkpoint.load_checkpoint(found[-1]))
-        log.info("going on from %s", found[-1])
+    found = checkpoint.checkpoints(folder)
+    start = settings.checkpoint or (found[-1] if settings.resume and found else None)
+    if start is not None:
+        trainer.load_state(checkpoint.load_checkpoint(start))
+        log.info("going on from %s, iteration %d", start, trainer.iteration)
+    elif found:
+        raise ConfigError(
+            "holds a run already", where=folder, hint="--resume goes on with it; or choose another folder"
+        )
     if processes.first:
-        save_run_config(args.out, config, {"model": args.model, "stage": "stills", "seed": args.seed})
-    return trainer.train()
+        write_json(folder / "config.json", {"model": asdict(model.config), **about, "run": asdict(config)})
+    try:
+        finished = trainer.train()
+    finally:
+        trainer.loader.close()
+        if watcher is not None:
+            watcher.close()
+    if finished and processes.first:
+        done = {"iterations": trainer.iteration, "clips": trainer.clips, "seconds": round(trainer.seconds, 1)}
+        write_json(folder / FINISHED, done)
+    return finished
+
+
+class _Watcher:
+    """What happens beside the progress line: TensorBoard, previews and validation at their intervals."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.board = Board(folder / "board") if settings.tensorboard else None
+        videos = check_videos(settings.validate_on, 3).videos if settings.validate_on else []
+        self.videos = videos
+        self._previewed = self._validated = 0
+
+    def __call__(self, trainer: Trainer, figures: dict[str, Any]) -> None:
+        """Called with every progress line."""
+        now = trainer.iteration
+        if self.board is not None:
+            self.board.figures(now, figures)
+            if now // self.settings.preview_every > self._previewed and trainer.preview is not None:
+                self._previewed = now // self.settings.preview_every
+                self.board.preview(now, *trainer.preview)
+        if self.videos and now // self.settings.validate_every > self._validated:
+            self._validated = now // self.settings.validate_every
+            self._validate(trainer)
+
+    def _validate(self, trainer: Trainer) -> None:
+        with trainer.exported_weights() as model:
+            result = validate(model, self.videos, TrackerConfig(size=self.settings.validate_size))
+        log.info(
+            "validation: J&F %.1f, J %.1f, F %.1f over %d videos", result.jf, result.j, result.f, len(result.per_video)
+        )
+        trainer.record({"iteration": trainer.iteration, "validation": asdict(result)})
+        if self.board is not None:
+            self.board.validation(trainer.iteration, result.j, result.f)
+
+    def close(self) -> None:
+        """Finish the event files."""
+        if self.board is not None:
+            self.board.close()

@@ -1,0 +1,77 @@
+"""train.py: the published command line of the training stages."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .main import run_safely
+from .train import add_run_arguments, settings_from, start_logging
+
+#: Per-stage flags `--s2_<name>` and the field of the stage's row that each replaces.
+STAGE_FLAGS: dict[str, tuple[str, type]] = {
+    "batch_size": ("batch", int),
+    "iterations": ("iterations", int),
+    "finetune": ("fine_tune", int),
+    "lr": ("lr", float),
+    "num_frames": ("frames", int),
+    "num_ref_frames": ("reference_frames", int),
+    "num_objects": ("objects", int),
+    "crop_size": ("size", int),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the published flags, with ours."""
+    parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
+    parser.add_argument("--stages", default="02", help="stages in order, such as 02 or 012")
+    parser.add_argument("--exp_id", default="run", help="the run's name; results go to <out>/<exp_id>_s<stages>")
+    parser.add_argument("--load_network", metavar="WEIGHTS", help="start from these weights")
+    parser.add_argument("--load_checkpoint", type=Path, metavar="FILE", help="go on from this checkpoint")
+    parser.add_argument("--data_root", type=Path, default=Path(".."), help="the folder of static/, DAVIS/, ...")
+    add_run_arguments(parser)
+    group = parser.add_argument_group("one stage's values (N: its digit); the rest is the published table")
+    for digit in range(10):
+        for name, (_, kind) in STAGE_FLAGS.items():
+            text = f"e.g. --s2_{name}" if digit == 2 else argparse.SUPPRESS
+            group.add_argument(f"--s{digit}_{name}", type=kind, help=text)
+        group.add_argument(f"--s{digit}_steps", type=int, nargs="*", help=argparse.SUPPRESS)
+        for name in ("start_warm", "end_warm"):
+            group.add_argument(f"--s{digit}_{name}", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit code of train.py."""
+    from jointformer.train.distributed import join_processes
+    from jointformer.train.runs import run_stages
+    from jointformer.train.stages import overridden, parse_stages
+
+    start_logging()
+    stages = [overridden(stage, _changes(args, stage.number, stage.warm)) for stage in parse_stages(args.stages)]
+    settings = replace(
+        settings_from(args),
+        out=args.out / f"{args.exp_id}_s{args.stages.removeprefix('s')}",
+        init=args.load_network or args.init,
+        checkpoint=args.load_checkpoint,
+    )
+    with join_processes(args.device) as processes:
+        return 0 if run_stages(settings, processes, stages, args.data_root) else 130
+
+
+def _changes(args: argparse.Namespace, digit: int, warm: tuple[int, int]) -> dict[str, object]:
+    given = {field: getattr(args, f"s{digit}_{name}") for name, (field, _) in STAGE_FLAGS.items()}
+    changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
+    if (steps := getattr(args, f"s{digit}_steps")) is not None:
+        changes["steps"] = tuple(steps)
+    start, end = (getattr(args, f"s{digit}_{name}") for name in ("start_warm", "end_warm"))
+    if start is not None or end is not None:
+        changes["warm"] = (warm[0] if start is None else start, warm[1] if end is None else end)
+    return changes
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit code of one train.py command line."""
+    return run_safely(run, build_parser().parse_args(argv), "train.py")

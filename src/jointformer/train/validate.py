@@ -1,0 +1,63 @@
+"""J&F on given videos while a run goes on: through the Tracker, as users will run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jointformer.data.frames import read_frame
+from jointformer.data.masks import object_ids, read_mask_file, resolve_void
+from jointformer.metrics.measures import jf
+from jointformer.track.config import TrackerConfig
+from jointformer.track.tracker import Tracker
+from jointformer.train.datasets import TrainVideo
+from jointformer.types import LabelMap
+
+if TYPE_CHECKING:
+    from jointformer.model.network import JointFormer
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Means over videos, in percent: region similarity J, boundary accuracy F and their mean."""
+
+    j: float
+    f: float
+    per_video: dict[str, float]
+
+    @property
+    def jf(self) -> float:
+        """J&F in percent."""
+        return (self.j + self.f) / 2
+
+
+def validate(model: JointFormer, videos: Sequence[TrainVideo], config: TrackerConfig) -> Validation:
+    """J and F of a network over annotated videos, objects of the first mask, first and last frame left out.
+
+    The network is used as it is (precision, device) and stays in its mode.
+    """
+    js, fs, per_video = [], [], {}
+    for video in videos:
+        labels = [np.asarray(resolve_void(read_mask_file(mask).ids), np.uint8) for _, mask in video.frames]
+        ids = object_ids(labels[0])
+        if not ids or len(labels) < 3:
+            continue
+        predicted = list(_track(model, video, labels[0], config))
+        score = jf(predicted[1:-1], labels[1:-1], ids)
+        js.append(100 * score.j)
+        fs.append(100 * score.f)
+        per_video[video.name] = 100 * score.jf
+    if not js:
+        return Validation(0.0, 0.0, {})
+    return Validation(float(np.mean(js)), float(np.mean(fs)), per_video)
+
+
+def _track(model: JointFormer, video: TrainVideo, first: LabelMap, config: TrackerConfig) -> Iterator[LabelMap]:
+    tracker = Tracker(model, config)
+    last = len(video.frames) - 1
+    for number, (image, _) in enumerate(video.frames):
+        masks = first if number == 0 else None
+        yield tracker.step(read_frame(image), masks, last=number == last).label_map
