@@ -1,21 +1,31 @@
 """Joint attention: queries read their own keys densely and the memory's keys densely or by top-k.
 
 The rule (JointFormer, top-k attention at inference): the softmax runs over *all* own keys plus only the `topk`
-largest memory scores of each query row and head; every other memory weight is 0. What the paper leaves open is
-fixed here, and every path of this package keeps to it:
+largest memory scores of each query row and head; every other memory weight is 0. What the paper leaves open
+is fixed here, and every path keeps to it:
 
-- the selection is by threshold: a memory key is kept if its score is not below the row's k-th largest score, so
-  keys that tie with the k-th largest are all kept (a row of equal scores keeps every key);
+- the selection is by threshold: a memory key is kept if its score is not below the row's k-th largest score,
+  so keys that tie with the k-th largest are all kept (a row of equal scores keeps every key);
 - `topk` of the number of keys or more keeps them all;
 - a NaN among a row's scores makes that row of the result NaN, as a dense softmax does, and no other row.
+
+`plain_attention` states the rule in tensor operations and serves gradients, accelerators and small sizes. Large
+sizes on the CPU take compiled kernels (topk_cpu), which are tested against it.
 """
 
 from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# From this many scores on, compiled kernels are worth their start.
+FAST_FROM = 1 << 20
 # Below this many query rows a score matrix is smaller than a joined copy of the keys would be.
 FEW_ROWS = 16
 # Without gradients the plain path takes as many heads at a time as keep the scores within this many bytes.
@@ -33,49 +43,78 @@ def joint_attention(
     frame_tokens: int | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """The attention's result (N, A, P, D) in q's dtype: softmax over own and kept memory keys, times the values.
+    """The attention's result (N, A, P, D) in q's dtype: values weighted by a softmax over own and kept keys.
 
     N objects, A heads, P query tokens, D head width. `q` (N, A, P, D); `k`, `v` (N, A, L, D) the own keys and
-    values; `memory_k`, `memory_v` (N, A, S, D) the memory's, or both None. Any of them may have 1 in place of N
-    (shared by all objects), and any strides. Scores are scaled by 1/sqrt(D).
+    values; `memory_k`, `memory_v` (N, A, S, D) the memory's, or both None. Any of them may have 1 in place of
+    N (shared by all objects), and any strides. Scores are scaled by 1/sqrt(D).
 
-    `topk` keeps that many memory keys per row and head (None: all); with `frame_tokens` it keeps that many in each
-    group of `frame_tokens` consecutive memory keys (range every_frame). `out` (N, A, P, D) receives the result and
-    is returned; without it the result is laid out as (N, P, A, D), so that joining the heads costs nothing.
+    `topk` keeps that many memory keys per row and head (None: all); with `frame_tokens` it keeps that many in
+    each group of `frame_tokens` consecutive memory keys (range every_frame). `out` (N, A, P, D) receives the
+    result and is returned; without it the result is laid out as (N, P, A, D), so that joining the heads costs
+    nothing.
 
-    Raises ValueError for shapes that do not fit, a `topk` below 1 or a `frame_tokens` that does not divide S, and
-    for `out` while gradients are recorded.
+    Raises ValueError for shapes or dtypes that do not fit, a `topk` below 1 or a `frame_tokens` that does not
+    divide S, and for `out` while gradients are recorded.
     """
+    if memory_k is None or memory_v is None:
+        if memory_k is not memory_v:
+            raise ValueError("joint_attention needs memory_k and memory_v, or neither")
+        memory_k, memory_v = k[:, :, :0], v[:, :, :0]
     _check(q, k, v, memory_k, memory_v, topk, frame_tokens)
-    recording = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in (q, k, v, memory_k, memory_v)
-    )
-    if out is not None and recording:
-        raise ValueError("joint_attention cannot write into `out` while gradients are recorded")
-    if memory_k is not None and memory_v is not None and memory_k.shape[2] > 0:
-        group = frame_tokens or memory_k.shape[2]
-        result = _with_memory(q, k, v, memory_k, memory_v, topk, group, out, recording)
-    else:
-        result = _dense(q, k, v)
-    if out is None or result is out:
-        return result
-    return out.copy_(result)
-
-
-def _with_memory(
-    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor,
-    topk: int | None, group: int, out: Tensor | None, recording: bool,
-) -> Tensor:  # fmt: skip
-    """The result, by the path that fits the sizes and the device."""
+    group = frame_tokens or memory_k.shape[2]
     if topk is not None and topk >= group:
         topk = None
-    if topk is None and q.shape[2] > FEW_ROWS:
-        return _dense(q, _joined(k, memory_k), _joined(v, memory_v))
-    if recording:
-        return plain_attention(q, k, v, memory_k, memory_v, topk, group)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, memory_k, memory_v)):
+        if out is not None:
+            raise ValueError("joint_attention cannot write into `out` while gradients are recorded")
+        if topk is not None:
+            return plain_attention(q, k, v, memory_k, memory_v, topk, group)
+        return _dense(q, k, v, memory_k, memory_v)
+    way = _way(q, k, memory_k, topk, group)
+    if way is None:
+        result = _dense(q, k, v, memory_k, memory_v)
+        return result if out is None else out.copy_(result)
+    objects = max(q.shape[0], k.shape[0], memory_k.shape[0])
+    shape = (objects, *q.shape[1:])
     if out is None:
-        out = empty_result(q, k, memory_k)
-    return _plain_in_parts(q, k, v, memory_k, memory_v, topk, group, out)
+        out = q.new_empty(objects, q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2)
+    elif (out.shape, out.dtype, out.device) != (shape, q.dtype, q.device):
+        raise ValueError(f"joint_attention needs `out` of shape {shape} and q's dtype and device")
+    way(q, k, v, memory_k, memory_v, topk, group, out)
+    return out
+
+
+#: Fills its last argument from (q, k, v, memory_k, memory_v, topk, group).
+Way = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, "int | None", int, Tensor], None]
+
+
+def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -> Way | None:
+    """How to compute a result without gradients; None for PyTorch's own dense attention."""
+    rows, memory = q.shape[2], memory_k.shape[2]
+    if topk is None and memory > 0 and rows > FEW_ROWS:
+        return None
+    objects = max(q.shape[0], k.shape[0], memory_k.shape[0])
+    large = objects * q.shape[1] * rows * (k.shape[2] + memory) >= FAST_FROM
+    kernels = _kernels() if large and q.device.type == "cpu" and not torch.compiler.is_compiling() else None
+    if kernels is not None and (topk is not None or memory == 0) and kernels.fits_tiles(q, group):
+        tiles: Way = kernels.attend_tiles
+        return tiles
+    if kernels is not None and topk is not None and kernels.fits_rows(q, group):
+        row_by_row: Way = kernels.attend_rows
+        return row_by_row
+    return _plain_in_parts if memory > 0 else None
+
+
+@functools.cache
+def _kernels() -> ModuleType | None:
+    """The compiled kernels' module, or None where Numba is not installed."""
+    try:
+        return importlib.import_module("jointformer.ops.topk_cpu")
+    except ModuleNotFoundError as error:
+        if error.name in ("numba", "llvmlite"):
+            return None
+        raise
 
 
 def plain_attention(
@@ -102,8 +141,8 @@ def plain_attention(
 def _plain_in_parts(
     q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor,
     topk: int | None, group: int, out: Tensor,
-) -> Tensor:  # fmt: skip
-    """`out`, filled by `plain_attention` one object and a few heads at a time, so that scores stay small."""
+) -> None:  # fmt: skip
+    """Fills `out` by `plain_attention`, one object and a few heads at a time, so that scores stay small."""
     row_bytes = (k.shape[2] + memory_k.shape[2]) * q.element_size()
     heads = max(1, SCORE_BYTES // (q.shape[2] * row_bytes))
     for n in range(out.shape[0]):
@@ -113,49 +152,35 @@ def _plain_in_parts(
             out[n, first : first + heads] = plain_attention(
                 some_q, some_k, some_v, some_mk, some_mv, topk, group
             )
-    return out
 
 
-def _dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """PyTorch's own attention, objects broadcast without copying."""
-    objects = max(q.shape[0], k.shape[0])
-    q, k, v = (tensor.expand(objects, -1, -1, -1) for tensor in (q, k, v))
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled() and q.requires_grad:
-        # Training on a CPU: forward and backward of the fused kernel take twice as long as two products.
-        return ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(dim=-1) @ v
+def _dense(q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor) -> Tensor:
+    """PyTorch's own attention over own and memory keys, objects broadcast."""
+    objects = max(q.shape[0], k.shape[0], memory_k.shape[0])
+    q, k, v, memory_k, memory_v = (t.expand(objects, -1, -1, -1) for t in (q, k, v, memory_k, memory_v))
+    if memory_k.shape[2] > 0:
+        k, v = torch.cat((k, memory_k), dim=2), torch.cat((v, memory_v), dim=2)
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def _joined(own: Tensor, memory: Tensor) -> Tensor:
-    """Own and memory keys (or values) as one tensor (N, A, L + S, D)."""
-    objects = max(own.shape[0], memory.shape[0])
-    return torch.cat((own.expand(objects, -1, -1, -1), memory.expand(objects, -1, -1, -1)), dim=2)
-
-
-def empty_result(q: Tensor, k: Tensor, memory_k: Tensor) -> Tensor:
-    """An unset (N, A, P, D) result, laid out as (N, P, A, D)."""
-    objects = max(q.shape[0], k.shape[0], memory_k.shape[0])
-    return q.new_empty(objects, q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2)
-
-
 def _check(
-    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor | None, memory_v: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor,
     topk: int | None, frame_tokens: int | None,
 ) -> None:  # fmt: skip
     """Raises ValueError where the arguments do not fit together."""
-    if (memory_k is None) != (memory_v is None):
-        raise ValueError("joint_attention needs memory_k and memory_v, or neither")
-    present = [tensor for tensor in (q, k, v, memory_k, memory_v) if tensor is not None]
-    if any(tensor.dim() != 4 or tensor.shape[1::2] != q.shape[1::2] for tensor in present):
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in present)
+    tensors = (q, k, v, memory_k, memory_v)
+    if any(tensor.dim() != 4 or tensor.shape[1::2] != q.shape[1::2] for tensor in tensors):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ValueError(f"joint_attention needs (N, A, tokens, D) tensors of the same A and D, got {shapes}")
-    if len({tensor.shape[0] for tensor in present} - {1}) > 1:
-        raise ValueError(f"joint_attention got object counts {[tensor.shape[0] for tensor in present]}")
-    memory_shapes = {tensor.shape for tensor in (memory_k, memory_v) if tensor is not None}
-    if k.shape != v.shape or len(memory_shapes) > 1:
+    if len({(tensor.dtype, tensor.device) for tensor in tensors}) > 1:
+        kinds = ", ".join(f"{tensor.dtype} on {tensor.device}" for tensor in tensors)
+        raise ValueError(f"joint_attention needs one dtype and one device, got {kinds}")
+    if len({tensor.shape[0] for tensor in tensors} - {1}) > 1:
+        raise ValueError(f"joint_attention got object counts {[tensor.shape[0] for tensor in tensors]}")
+    if k.shape != v.shape or memory_k.shape != memory_v.shape:
         raise ValueError("joint_attention needs as many values as keys")
     if topk is not None and topk < 1:
         raise ValueError(f"joint_attention needs topk of 1 or more, or None, got {topk}")
-    tokens = 0 if memory_k is None else memory_k.shape[2]
+    tokens = memory_k.shape[2]
     if frame_tokens is not None and (frame_tokens < 1 or tokens % frame_tokens):
         raise ValueError(f"joint_attention got {tokens} memory keys, no multiple of frame_tokens {frame_tokens}")

@@ -1,0 +1,237 @@
+"""Joint attention on the CPU without gradients: heads shared out to threads, rows in blocks that stay in the cache.
+
+Two ways, both tested against plain_attention: "tiles" (bfloat16 on processors with AMX, everything in one kernel) and
+"rows" (PyTorch multiplies, the kernel selects; float32, or bfloat16 elsewhere). Importing this file imports Numba.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jointformer.ops import topk_fused, topk_rows, topk_tiles
+
+HEAD_WIDTH = 64  # of the tiles' kernel
+MOST_KEYS = 1 << 16  # a group's keys are numbered with 16 bits
+ROW_BLOCK = 128  # rows PyTorch multiplies at a time: their scores stay in the second-level cache
+PAD = 64  # whole vectors are written behind the last value
+_BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
+_LOG2_E = math.log2(math.e)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What scratch memory depends on."""
+
+    dtype: torch.dtype
+    own: int
+    memory: int
+    width: int
+    group: int
+    topk: int
+
+    @property
+    def groups(self) -> int:
+        return self.memory // self.group if self.memory else 0
+
+
+@functools.cache
+def tiles_allowed() -> bool:
+    """Whether the processor has AMX for bfloat16 and the system lets this process use it (Linux must be asked)."""
+    if not topk_tiles.CAN_TILE:
+        return False
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    try:
+        return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
+    except (OSError, AttributeError, TypeError):
+        return False
+
+
+def fits_tiles(q: Tensor, group: int) -> bool:
+    """Whether the tiles' kernel serves these queries."""
+    wide_enough = q.shape[2] >= topk_fused.ROWS and q.shape[3] == HEAD_WIDTH
+    return q.dtype == torch.bfloat16 and wide_enough and group <= MOST_KEYS and tiles_allowed()
+
+
+def fits_rows(q: Tensor, group: int) -> bool:
+    """Whether the rows' kernel serves these queries."""
+    return q.dtype == torch.float32 or (q.dtype == torch.bfloat16 and group <= MOST_KEYS)
+
+
+def attend_tiles(
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor,
+    topk: int | None, group: int, out: Tensor,
+) -> None:  # fmt: skip
+    """Fills `out`; shapes as in plain_attention, any strides between rows, S may be 0. See fits_tiles."""
+    tensors = [_rows_whole(tensor) for tensor in (q, k, v, memory_k, memory_v)]
+    result = out if out.stride(3) == 1 else torch.empty_like(out, memory_format=torch.contiguous_format)
+    sizes = Sizes(q.dtype, k.shape[2], memory_k.shape[2], q.shape[3], group, topk or 1)
+    scale = np.float32(q.shape[3] ** -0.5 * _LOG2_E)
+
+    def work(n: int, a: int, first: int, last: int) -> None:
+        scratch = _scratch(_TileScratch, sizes)
+        places = [_place(tensor, n, a) for tensor in (*tensors, result)]
+        numbers = (sizes.own, sizes.group, sizes.groups, sizes.topk, first, last)
+        topk_fused.attend_head(*places, numbers, scale, scratch.packed, scratch.buffers, scratch.tiles)
+
+    _share_out(work, out, topk_fused.ROWS)
+    if result is not out:
+        out.copy_(result)
+
+
+def attend_rows(
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor,
+    topk: int | None, group: int, out: Tensor,
+) -> None:  # fmt: skip
+    """Fills `out`; shapes as in plain_attention. See fits_rows."""
+    sizes = Sizes(q.dtype, k.shape[2], memory_k.shape[2], q.shape[3], group, topk or 1)
+    scale = np.float32(q.shape[3] ** -0.5 * _LOG2_E)
+    threads = torch.get_num_threads()
+
+    def work(n: int, a: int, first: int, last: int) -> None:
+        if torch.get_num_threads() != 1:  # of this worker
+            torch.set_num_threads(1)
+        with torch.inference_mode():
+            head = [tensor[n if tensor.shape[0] > 1 else 0, a] for tensor in (q, k, v, memory_k, memory_v)]
+            _attend_rows_of_head(head, scale, _scratch(_RowScratch, sizes), out[n, a], first, last)
+
+    try:
+        _share_out(work, out, ROW_BLOCK)
+    finally:
+        torch.set_num_threads(threads)  # a worker's own number is also what later threads would start with
+
+
+def _attend_rows_of_head(
+    head: list[Tensor], scale: np.float32, scratch: _RowScratch, out: Tensor, first: int, last: int
+) -> None:
+    """Fills rows first..last of one head's result (P, D)."""
+    q, k, v, memory_k, memory_v = head
+    keys, memory_keys, v = k.contiguous().mT, memory_k.mT, v.contiguous()
+    values = memory_v.contiguous().view(_BITS[v.dtype]).numpy()
+    sizes = scratch.sizes
+    for start in range(first, last, ROW_BLOCK):
+        n = min(ROW_BLOCK, last - start)
+        own, memory = scratch.own[:n], scratch.memory[:n]
+        mixed, total = scratch.mixed[:n], scratch.total[:n]
+        torch.mm(q[start : start + n], keys, out=own)
+        torch.mm(q[start : start + n], memory_keys, out=memory)
+        topk_rows.attend_rows(
+            own.view(_BITS[own.dtype]).numpy(), memory.view(_BITS[own.dtype]).numpy(), values,
+            sizes.topk, sizes.group, scale, mixed.numpy(), total.numpy(), scratch.work,
+        )  # fmt: skip
+        out[start : start + n] = (torch.mm(own, v).float() + mixed) / total[:, None]
+
+
+def _rows_whole(tensor: Tensor) -> Tensor:
+    """The tensor, copied only if a row's values are not side by side."""
+    return tensor if tensor.stride(3) == 1 else tensor.contiguous()
+
+
+def _place(tensor: Tensor, n: int, a: int) -> tuple[int, int]:
+    """(address, bytes from row to row) of object n's head a; an object stands for all where it is the only one."""
+    n = n if tensor.shape[0] > 1 else 0
+    offset = (n * tensor.stride(0) + a * tensor.stride(1)) * tensor.element_size()
+    return tensor.data_ptr() + offset, tensor.stride(2) * tensor.element_size()
+
+
+def _share_out(work: Callable[[int, int, int, int], None], out: Tensor, block: int) -> None:
+    """Calls work(object, head, first row, last row) for all of `out`, on as many threads as PyTorch uses."""
+    objects, heads, rows, _ = out.shape
+    threads = torch.get_num_threads()
+    # Heads are cut only as far as the threads need for equal shares: every part packs its keys anew.
+    parts = min(threads // math.gcd(objects * heads, threads), max(1, rows // (2 * block)))
+    step = math.ceil(rows / parts / block) * block
+    starts = [first for first in range(0, rows, step) if first == 0 or rows - first >= block]
+    ends = [*starts[1:], rows]
+    spans = list(zip(starts, ends, strict=True))
+    tasks = iter([(n, a, *span) for n in range(objects) for a in range(heads) for span in spans])
+    if threads == 1:
+        _work_off(work, tasks)
+        return
+    pool = _pool(os.getpid(), threads)
+    for future in [pool.submit(_work_off, work, tasks) for _ in range(threads)]:
+        future.result()
+
+
+def _work_off(work: Callable[[int, int, int, int], None], tasks: Iterator[tuple[int, int, int, int]]) -> None:
+    for task in tasks:  # a list's iterator hands every task out once, to whichever thread asks
+        work(*task)
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """This process's worker threads (a forked child has none of its parent's)."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="attention")
+
+
+class _RowScratch:
+    """One thread's buffers for the rows' kernel."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        key, number = (np.int16, np.uint16) if sizes.dtype == torch.bfloat16 else (np.int32, np.uint32)
+        self.own = torch.empty(ROW_BLOCK, sizes.own, dtype=sizes.dtype)
+        self.memory = torch.empty(ROW_BLOCK, sizes.memory, dtype=sizes.dtype)
+        self.mixed = torch.empty(ROW_BLOCK, sizes.width)
+        self.total = torch.empty(ROW_BLOCK)
+        self.work = (
+            np.empty(sizes.group + PAD, key),
+            np.empty(2 * sizes.topk + PAD, key),
+            np.empty(sizes.group + PAD, key),
+            np.empty(sizes.group + PAD, number),
+            np.empty(sizes.memory + 1, np.int64),
+            np.empty(sizes.memory + 1, np.float32),
+        )
+
+
+class _TileScratch:
+    """One thread's buffers for the tiles' kernel."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        rows = topk_fused.ROWS
+        own, group = (math.ceil(n / topk_fused.WIDE) * topk_fused.WIDE for n in (sizes.own, sizes.group))
+        memory = sizes.groups * group
+        width = sizes.groups * (2 * sizes.topk + PAD)
+        self.packed = tuple(np.empty(n * HEAD_WIDTH, np.int16) for n in (own, own, memory))
+        self.buffers = (
+            np.empty((rows, max(own, 2 * HEAD_WIDTH)), np.float32),  # also takes the rows' 64 results
+            np.empty((rows, own), np.int16),
+            np.empty((rows, memory + PAD), np.int16),
+            np.empty((rows, width + PAD), np.int16),
+            (np.empty(group + PAD, np.int16), np.empty(group + PAD, np.uint16)),
+            np.empty(memory + PAD, np.int32),
+            np.empty(memory + PAD, np.float32),
+            np.empty((rows, HEAD_WIDTH), np.float32),
+            np.empty((2, rows, topk_fused.WIDE), np.float32),
+            np.empty(rows, np.float32),
+        )
+        configuration = np.zeros(64, np.uint8)
+        configuration[0] = 1  # the only palette
+        configuration[16:32].view(np.uint16)[:] = 64  # bytes in a row, of each of the eight tiles
+        configuration[48:56] = 16  # rows
+        self.tiles = (configuration, np.zeros(64, np.uint8))
+
+
+Scratch = TypeVar("Scratch", _RowScratch, _TileScratch)
+_local = threading.local()
+
+
+def _scratch(kind: type[Scratch], sizes: Sizes) -> Scratch:
+    """This thread's buffers, kept until another size is asked for."""
+    kept: Scratch | None = getattr(_local, kind.__name__, None)
+    if kept is None or kept.sizes != sizes:
+        kept = kind(sizes)
+        setattr(_local, kind.__name__, kept)
+    return kept

@@ -1,0 +1,189 @@
+"""The fused bfloat16 attention of one head: tiles of scores, top-k, weights and values without leaving the cache."""
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from jointformer.ops.topk_compile import SOURCES, compiled
+from jointformer.ops.topk_rows import candidates, groups_for
+from jointformer.ops.topk_tiles import (
+    finish_row,
+    keys_to_weights,
+    largest_key,
+    largest_score_key,
+    multiply_tiles,
+    note_scores,
+    pack_keys,
+    pack_values,
+    scores_to_weights,
+    set_tiles,
+    weigh_values,
+)
+from jointformer.ops.topk_vectors import key_to_float
+
+ROWS = 32  # query rows at a time: two tiles
+WIDE = 32  # keys at a time
+TILE = 1024  # bytes
+LOWEST = -(1 << 15)
+INFINITE_16 = 0x7F80 - 0x7F  # key of infinity; NaN is above
+INFINITE_32 = 0x7F800000 - 0x7FFFFF
+
+
+@njit(nogil=True)
+def pack_head(k, k_step, v, v_step, own, memory, memory_step, group, groups, packed):
+    """Packs own keys and values, then each group of memory keys; every part is padded to 32 rows."""
+    packed_keys, packed_values, packed_memory = packed
+    place = packed_keys.ctypes.data
+    for i in range(0, padded(own), 16):
+        row = min(i, own - 1)
+        pack_keys(k + row * k_step, k_step, own - 1 - row, place + i * 128)
+    place = packed_values.ctypes.data
+    for i in range(0, padded(own), 2):
+        row = min(i, own - 1)
+        pack_values(v + row * v_step, v_step, own - 1 - row, place + i // 32 * 4 * TILE + i % 32 * 32)
+    place = packed_memory.ctypes.data
+    for g in range(groups):
+        for i in range(0, padded(group), 16):
+            row = min(i, group - 1)
+            start = memory + (g * group + row) * memory_step
+            pack_keys(start, memory_step, group - 1 - row, place + (g * padded(group) + i) * 128)
+
+
+@njit(nogil=True)
+def padded(n):
+    """n rounded up to whole tiles' rows."""
+    return (n + WIDE - 1) // WIDE * WIDE
+
+
+@njit(nogil=True)
+def own_scores(q, q_step, packed, own, scores):
+    """Scores (32, padded(own)) of 32 query rows against their own keys; the padding's are -inf."""
+    for i in range(0, padded(own), WIDE):
+        first = packed + i * 128
+        target = scores.ctypes.data + i * 4
+        multiply_tiles(q, q_step, first, first + 2 * TILE, TILE, target, scores.strides[0], 2)
+    scores[:, own : padded(own)] = -np.inf
+
+
+@njit(nogil=True)
+def memory_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
+    """Keys (32, groups * padded(group)) of 32 query rows' memory scores, and maxima (32, groups * width) for select.
+
+    The product of the next 32 keys is begun before the last one's scores are read: the two overlap.
+    """
+    size = padded(group)
+    maxima[:, : groups * width] = LOWEST
+    half = ROWS * WIDE * 4
+    for g in range(groups):
+        at = 0
+        for i in range(0, size + WIDE, WIDE):
+            if i < size:
+                first = packed + (g * size + i) * 128
+                target = tile.ctypes.data + (i // WIDE % 2) * half
+                multiply_tiles(q, q_step, first, first + 2 * TILE, TILE, target, 128, 2)
+            done = i - WIDE
+            if done < 0:
+                continue
+            which = done // WIDE % 2
+            if i > group:
+                tile[which, :, group - done :] = -np.inf
+            for r in range(ROWS):
+                note_scores(
+                    tile.ctypes.data + which * half + r * 128,
+                    keys.ctypes.data + r * keys.strides[0] + (g * size + done) * 2,
+                    maxima.ctypes.data + r * maxima.strides[0] + (g * width + at) * 2,
+                )
+            at = at + WIDE if at + WIDE < width else 0
+
+
+@njit(nogil=True)
+def weigh_memory(keys, maxima, topk, group, groups, width, scale, shift, scratch, index, weight):
+    """(how many memory keys may count, the sum of their weights); numbers and weights lead `index` and `weight`."""
+    picked, where = scratch
+    size = padded(group)
+    total = np.float32(0.0)
+    n = 0
+    for g in range(groups):
+        found, threshold = candidates(
+            keys[g * size :], group, topk, maxima[g * width :], width, picked, where
+        )
+        total += keys_to_weights(
+            picked.ctypes.data, where.ctypes.data, found, threshold, scale, shift,
+            g * group, index.ctypes.data + 4 * n, weight.ctypes.data + 4 * n,
+        )  # fmt: skip
+        n += found
+    return n, total
+
+
+@njit(nogil=True)
+def weigh_row(scores, weights, own, keys, maxima, scale, memory, scratch, index, weight, mixed):
+    """1 / the sum of a row's weights: own weights to `weights`, the memory's values, weighted, to `mixed` (64,)."""
+    memory_v, memory_step, topk, group, groups, width = memory
+    own_best = largest_score_key(scores, padded(own) // 16)
+    best = largest_key(maxima.ctypes.data, groups * width // WIDE)
+    peak = max(key_to_float(np.int32(own_best)), key_to_float(np.int16(best)))
+    if own_best >= INFINITE_32 or best >= INFINITE_16 or peak == -np.inf:
+        mixed[:] = np.nan
+        return np.float32(np.nan)
+    shift = peak * scale
+    total = scores_to_weights(scores, padded(own) // WIDE, scale, shift, weights)
+    n, more = weigh_memory(keys, maxima, topk, group, groups, width, scale, shift, scratch, index, weight)
+    weigh_values(memory_v, memory_step, index.ctypes.data, weight.ctypes.data, n, mixed.ctypes.data)
+    return np.float32(1.0) / (total + more)
+
+
+@njit(nogil=True)
+def attend_block(q, q_step, own, memory, scale, packed, buffers, out, out_step):
+    """Writes 32 rows of the result at `out`."""
+    _, _, _, group, groups, width = memory
+    packed_keys, packed_values, packed_memory = packed
+    scores, weights, keys, maxima, scratch, index, weight, mixed, tile, inverse = buffers
+    own_scores(q, q_step, packed_keys.ctypes.data, own, scores)
+    memory_keys(q, q_step, packed_memory.ctypes.data, group, groups, width, keys, maxima, tile)
+    for r in range(ROWS):
+        inverse[r] = weigh_row(
+            scores.ctypes.data + r * scores.strides[0], weights.ctypes.data + r * weights.strides[0],
+            own, keys[r], maxima[r], scale, memory, scratch, index, weight, mixed[r],
+        )  # fmt: skip
+    place = packed_values.ctypes.data
+    result = scores.ctypes.data  # the scores are used up: 32 x 64 float32 take their place
+    for half in range(2):
+        first = place + 2 * half * TILE
+        multiply_tiles(
+            weights.ctypes.data, weights.strides[0], first, first + TILE, 4 * TILE, result + 128 * half, 256,
+            padded(own) // WIDE,
+        )  # fmt: skip
+    for r in range(ROWS):
+        finish_row(result + r * 256, mixed.ctypes.data + r * 256, inverse[r], out + r * out_step)
+
+
+def _with_stamp(stamp):
+    """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
+
+    def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers, tiles):
+        """Writes rows first..last (32 at least) of one head's result.
+
+        q ... out: (address, bytes from row to row) of one head's tensors, 64 bfloat16 a row. sizes: own keys,
+        keys that compete in a memory group, number of groups (0: no memory), topk, first, last. `scale` of
+        base-2 exponents. The last block begins 32 rows before the end, so that no row needs padding.
+        """
+        if stamp < 0:
+            return
+        own, group, groups, topk, first, last = sizes
+        new, old = tiles
+        pack_head(k[0], k[1], v[0], v[1], own, memory_k[0], memory_k[1], group, groups, packed)
+        memory = (memory_v[0], memory_v[1], topk, group, groups, groups_for(topk, WIDE))
+        set_tiles(new.ctypes.data, old.ctypes.data)
+        for start in range(first, last, ROWS):
+            row = min(start, last - ROWS)
+            attend_block(
+                q[0] + row * q[1], q[1], own, memory, scale, packed, buffers, out[0] + row * out[1], out[1]
+            )
+        set_tiles(old.ctypes.data, new.ctypes.data)
+
+    return compiled(attend_head)
+
+
+attend_head = _with_stamp(SOURCES)

@@ -1,0 +1,226 @@
+"""Rows of scores to softmax weights with top-k memory, compiled by Numba for the processor at hand.
+
+A row's k-th largest score is found in four steps, all but the first over few values in the L1 cache: the maxima of
+interleaved groups of the row; the k-th largest maximum, which bounds the threshold from below because k groups reach
+it; the row's keys that reach the bound (little more than k); the k-th largest of these. Both searches bisect over
+the integers and count with whole vectors.
+"""
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from jointformer.ops.topk_compile import SOURCES, compiled
+from jointformer.ops.topk_vectors import (
+    CAN_COMPRESS,
+    VECTOR_BYTES,
+    compress_vector,
+    count_vector,
+    key_to_float,
+    lowest_bit,
+    mask_vector,
+    nearest,
+    note_vector,
+    times_two_to,
+    to_bits,
+    to_float,
+    to_key,
+)
+
+# Sums may be taken in any order; NaN and infinity keep their meaning.
+SUMS = {"reassoc", "contract", "nsz"}
+
+
+@njit(nogil=True, fastmath={"contract"})
+def power_of_two(x):
+    """2**x for x <= 0, to a relative 2e-7; below 2**-126 it stays there."""
+    x = max(x, np.float32(-126.0))
+    whole = nearest(x)
+    f = x - whole
+    p = np.float32(1.535336188319500e-4)
+    p = p * f + np.float32(1.339887440266574e-3)
+    p = p * f + np.float32(9.618437357674640e-3)
+    p = p * f + np.float32(5.550332471162809e-2)
+    p = p * f + np.float32(2.402264791363012e-1)
+    p = p * f + np.float32(6.931472028550421e-1)
+    p = p * f + np.float32(1.0)
+    return times_two_to(p, whole)
+
+
+@njit(nogil=True)
+def note(scores, first, n, keys, maxima, width):
+    """Sets keys[:n] and the maxima of `width` interleaved groups from scores[first:first + n]; pads keys."""
+    lanes = VECTOR_BYTES // keys.itemsize
+    lowest = np.iinfo(keys.dtype).min
+    maxima[:width] = lowest
+    group = 0
+    i = 0
+    while i + lanes <= n:
+        note_vector(scores, first + i, keys, i, maxima, group)
+        i += lanes
+        group = group + lanes if group + lanes < width else 0
+    while i < n:
+        keys[i] = to_key(scores[first + i])
+        maxima[group] = max(maxima[group], keys[i])
+        i += 1
+        group = group + 1 if group + 1 < width else 0
+    keys[n : n + lanes] = lowest
+
+
+@njit(nogil=True)
+def kth_largest(keys, n, k, low, high):
+    """The largest threshold in [low, high] that k of keys[:n] reach, or `low`; without a branch to mispredict."""
+    lanes = VECTOR_BYTES // keys.itemsize
+    step = np.int64(1)
+    while step * 2 <= high - low:
+        step *= 2
+    threshold = low
+    while step > 0:
+        trial = min(threshold + step, high)
+        reached = 0
+        for i in range(0, n, lanes):
+            reached += count_vector(keys, i, trial)
+        threshold += (trial - threshold) * (reached >= k)
+        step >>= 1
+    return threshold
+
+
+@njit(nogil=True)
+def collect(keys, n, bound, picked, where):
+    """How many of keys[:n] reach `bound`; they are at picked[:...], their indices at where[:...]; pads picked."""
+    lanes = VECTOR_BYTES // keys.itemsize
+    found = 0
+    for i in range(0, n, lanes):
+        if CAN_COMPRESS:
+            found = compress_vector(keys, i, bound, picked, where, found)
+        else:
+            mask = mask_vector(keys, i, bound)
+            while mask != 0:
+                j = i + lowest_bit(mask)
+                picked[found] = keys[j]
+                where[found] = j
+                found += 1
+                mask &= mask - np.uint64(1)
+    picked[found : found + lanes] = np.iinfo(keys.dtype).min
+    return found
+
+
+@njit(nogil=True)
+def groups_for(k, lanes):
+    """How many interleaved groups make a good bound for the k-th largest: two for each, in whole vectors."""
+    return (2 * k + lanes - 1) // lanes * lanes
+
+
+@njit(nogil=True)
+def extremes(keys, n):
+    """The smallest and the largest of keys[:n]."""
+    low = keys[0]
+    high = keys[0]
+    for i in range(n):
+        key = keys[i]
+        low = key if key < low else low
+        high = key if key > high else high
+    return np.int64(low), np.int64(high)
+
+
+@njit(nogil=True)
+def candidates(keys, n, k, maxima, width, picked, where):
+    """(how many of the noted keys[:n] may be kept, the threshold that decides); they lead `picked` and `where`."""
+    smallest, largest = extremes(maxima, width)
+    # A key of -inf (the lowest) has no weight: it need not be kept, and so padding never is.
+    smallest = max(smallest, np.int64(np.iinfo(keys.dtype).min) + 1)
+    bound = both_zeros(kth_largest(maxima, width, k, smallest, max(smallest, largest)), keys)
+    found = collect(keys, n, bound, picked, where)
+    return found, both_zeros(kth_largest(picked, found, k, bound, max(bound, largest)), keys)
+
+
+@njit(nogil=True)
+def both_zeros(threshold, keys):
+    """The threshold, lowered from +0's key to -0's: equal scores are kept together."""
+    zero = np.int64(to_key(keys.dtype.type(0)))
+    return threshold - 1 if threshold == zero else threshold
+
+
+@njit(nogil=True, fastmath=SUMS)
+def largest_key(row):
+    """The largest key of a row of scores."""
+    best = to_key(row[0])
+    for j in range(row.shape[0]):
+        key = to_key(row[j])
+        best = key if key > best else best
+    return np.int64(best)
+
+
+@njit(nogil=True, fastmath=SUMS)
+def exponentials(row, shift, scale):
+    """Sum of 2**(score * scale - shift) over the row, which is overwritten by the terms."""
+    total = np.float32(0.0)
+    for j in range(row.shape[0]):
+        weight = power_of_two(to_float(row[j]) * scale - shift)
+        total += weight
+        row[j] = to_bits(weight, row[j])
+    return total
+
+
+@njit(nogil=True, fastmath=SUMS)
+def add_values(values, index, weight, n, result):
+    """Sets result[:] to the sum of weight[i] * values[index[i]] over i < n."""
+    result[:] = 0.0
+    whole = n // 4 * 4
+    for i in range(0, whole, 4):
+        v0, v1, v2, v3 = values[index[i]], values[index[i + 1]], values[index[i + 2]], values[index[i + 3]]
+        w0, w1, w2, w3 = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
+        for d in range(result.shape[0]):
+            result[d] += (to_float(v0[d]) * w0 + to_float(v1[d]) * w1) + (
+                to_float(v2[d]) * w2 + to_float(v3[d]) * w3
+            )
+    for i in range(whole, n):
+        v0, w0 = values[index[i]], weight[i]
+        for d in range(result.shape[0]):
+            result[d] += to_float(v0[d]) * w0
+
+
+def _with_stamp(stamp):
+    """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
+
+    def attend_rows(own, memory, values, topk, group, scale, mixed, total, work):
+        """Own scores become weights in place, `mixed` the kept memory's weighted values, `total` all weights' sum.
+
+        `own` (R, L) and `memory` (R, S) scores' bits, `values` (S, D) bits, `scale` of base-2 exponents, `mixed`
+        (R, D) and `total` (R,) float32. Weights are not normalised. Of a row with NaN or infinity `mixed` is NaN.
+        """
+        if stamp < 0:
+            return
+        keys, maxima, picked, where, index, weight = work
+        width = groups_for(topk, VECTOR_BYTES // keys.itemsize)
+        infinity = np.int64(np.iinfo(keys.dtype).max) - 2 * (0x7F if keys.itemsize == 2 else 0x7FFFFF)
+        for r in range(own.shape[0]):
+            best = largest_key(own[r])
+            n = 0
+            for first in range(0, memory.shape[1], group):
+                note(memory[r], first, group, keys, maxima, width)
+                best = max(best, extremes(maxima, width)[1])
+                found, threshold = candidates(keys, group, topk, maxima, width, picked, where)
+                for i in range(found):
+                    index[n] = first + where[i]
+                    weight[n] = key_to_float(picked[i])
+                    n += picked[i] >= threshold
+            if best >= infinity or best == np.iinfo(keys.dtype).min:
+                own[r] = 0
+                mixed[r] = np.nan
+                total[r] = 1.0
+                continue
+            shift = key_to_float(keys.dtype.type(best)) * scale
+            sum_ = exponentials(own[r], shift, scale)
+            for i in range(n):
+                weight[i] = power_of_two(weight[i] * scale - shift)
+                sum_ += weight[i]
+            add_values(values, index, weight, n, mixed[r])
+            total[r] = sum_
+
+    return compiled(attend_rows)
+
+
+attend_rows = _with_stamp(SOURCES)

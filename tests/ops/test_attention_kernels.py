@@ -1,0 +1,234 @@
+"""The compiled CPU kernels against the rule in plain operations, at sizes with odd edges."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from jointformer.ops import attention
+from jointformer.ops.attention import joint_attention, plain_attention
+
+topk_cpu = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
+needs_tiles = pytest.mark.skipif(not topk_cpu.tiles_allowed(), reason="needs a processor with AMX for bfloat16")
+
+
+def tokens(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def joint_inputs(objects: int, heads: int, rows: int, own: int, memory: int, width: int = 64) -> list[Tensor]:
+    """q, k, v and the memory's k, v, laid out as the network's: slices of one linear's output and of a bank."""
+    side = tokens(0, objects, max(rows, own), 3, heads, width).permute(2, 0, 3, 1, 4)
+    bank = tokens(1, 2, objects, heads, memory + 5, width)
+    return [side[0][:, :, :rows], side[1][:, :, :own], side[2][:, :, :own], *bank[:, :, :, 3 : memory + 3]]
+
+
+def attend(way: Callable[..., None], inputs: list[Tensor], topk: int | None, group: int) -> Tensor:
+    objects = max(tensor.shape[0] for tensor in inputs)
+    out = torch.full((objects, *inputs[0].shape[1:]), 7.0, dtype=inputs[0].dtype)
+    way(*inputs, topk, group, out)
+    return out
+
+
+def with_rounded_scores(inputs: list[Tensor], topk: int, group: int) -> Tensor:
+    """The rule in float32, but for memory scores rounded to bfloat16, which decide what is kept."""
+    q, k, v, mk, mv = (tensor.float() for tensor in inputs)
+    own, memory = q @ k.mT / 8, (q @ mk.mT).bfloat16().float() / 8
+    grouped = memory.unflatten(-1, (-1, group))
+    memory = grouped.masked_fill(grouped < grouped.topk(topk).values[..., -1:], float("-inf")).flatten(-2)
+    weights = torch.cat((own, memory), -1).softmax(-1)
+    return weights @ torch.cat((v.expand(mv.shape[0], -1, -1, -1), mv), 2)
+
+
+SIZES = [(1, 2, 70, 45, 96, 96, 5), (2, 1, 33, 16, 130, 65, 12), (1, 3, 64, 33, 300, 300, 120), (1, 1, 40, 1, 40, 8, 7)]
+
+
+@pytest.mark.parametrize(("objects", "heads", "rows", "own", "memory", "group", "topk"), SIZES)
+def test_rows_agree_with_plain_operations_in_float32(
+    objects: int, heads: int, rows: int, own: int, memory: int, group: int, topk: int
+) -> None:
+    inputs = joint_inputs(objects, heads, rows, own, memory, width=24)
+    got = attend(topk_cpu.attend_rows, inputs, topk, group)
+    q, k, v, mk, mv = inputs
+    torch.testing.assert_close(got, plain_attention(q, k, v, mk, mv, topk, group), atol=2e-6, rtol=1e-5)
+
+
+@needs_tiles
+@pytest.mark.parametrize(("objects", "heads", "rows", "own", "memory", "group", "topk"), SIZES)
+def test_tiles_agree_with_the_rule_on_rounded_scores(
+    objects: int, heads: int, rows: int, own: int, memory: int, group: int, topk: int
+) -> None:
+    inputs = [tensor.bfloat16() for tensor in joint_inputs(objects, heads, rows, own, memory)]
+    error = (attend(topk_cpu.attend_tiles, inputs, topk, group) - with_rounded_scores(inputs, topk, group)).abs()
+    # A sum taken in another order may round a score to its neighbour and so let another key in: rare, and small.
+    assert error.quantile(0.99) < 6e-3
+    assert error.mean() < 1e-3
+
+
+@needs_tiles
+def test_tiles_serve_dense_attention_without_memory() -> None:
+    inputs = [tensor.bfloat16() for tensor in joint_inputs(2, 2, 77, 77, 0)]
+    got = attend(topk_cpu.attend_tiles, inputs, None, 0)
+    expected = torch.nn.functional.scaled_dot_product_attention(*(tensor.float() for tensor in inputs[:3]))
+    torch.testing.assert_close(got.float(), expected, atol=1e-2, rtol=1e-2)
+
+
+def ways() -> list[object]:
+    rows = pytest.param(topk_cpu.attend_rows, torch.float32, id="rows-float32")
+    narrow = pytest.param(topk_cpu.attend_rows, torch.bfloat16, id="rows-bfloat16")
+    return [rows, narrow, pytest.param(topk_cpu.attend_tiles, torch.bfloat16, id="tiles", marks=needs_tiles)]
+
+
+@pytest.mark.parametrize(("way", "dtype"), ways())
+def test_ties_at_the_threshold_are_all_kept(way: Callable[..., None], dtype: torch.dtype) -> None:
+    inputs = [tensor.to(dtype) for tensor in joint_inputs(1, 1, 40, 40, 200)]
+    inputs[3] = inputs[3][:, :, torch.arange(200) % 20].contiguous()  # every score ten times
+    got = attend(way, inputs, 15, 200)
+    q, k, v, mk, mv = (tensor.float() for tensor in inputs)
+    torch.testing.assert_close(got.float(), plain_attention(q, k, v, mk, mv, 20, 200), atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("way", "dtype"), ways())
+def test_rows_of_equal_scores_keep_every_key_and_zeros_of_either_sign_are_equal(
+    way: Callable[..., None], dtype: torch.dtype
+) -> None:
+    inputs = [tensor.to(dtype) for tensor in joint_inputs(1, 1, 40, 40, 100)]
+    inputs[3] = torch.zeros_like(inputs[3])
+    inputs[3][:, :, ::2] *= -1
+    got = attend(way, inputs, 3, 100)
+    q, k, v, mk, mv = (tensor.float() for tensor in inputs)
+    torch.testing.assert_close(got.float(), plain_attention(q, k, v, mk, mv, None, 100), atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("where", ["q", "own key", "memory key", "infinite memory key"])
+@pytest.mark.parametrize(("way", "dtype"), ways())
+def test_nan_and_infinite_scores_spoil_their_own_rows_only(
+    way: Callable[..., None], dtype: torch.dtype, where: str
+) -> None:
+    inputs = [tensor.to(dtype) for tensor in joint_inputs(1, 2, 40, 40, 100)]
+    clean = attend(way, inputs, 9, 100)
+    inputs = [tensor.clone() for tensor in inputs]
+    number = float("inf") if where.startswith("infinite") else float("nan")
+    rows = slice(None)
+    if where == "q":
+        inputs[0][0, 1, 7, 5], rows = number, slice(7, 8)
+    elif where == "own key":
+        inputs[1][0, 1, 39, 5] = number
+    else:
+        inputs[3][0, 1, 77, 5] = number
+        rows = inputs[0][0, 1, :, 5] > 0 if where.startswith("infinite") else rows
+    got = attend(way, inputs, 9, 100)
+    assert got[0, 1, rows].isnan().all()
+    assert torch.equal(got[0, 0], clean[0, 0])
+    got[0, 1, rows] = clean[0, 1, rows]
+    assert not got.isnan().any()
+
+
+@pytest.mark.parametrize(("way", "dtype"), ways())
+def test_wide_ranges_of_scores_neither_overflow_nor_vanish(way: Callable[..., None], dtype: torch.dtype) -> None:
+    inputs = [tensor.to(dtype) for tensor in joint_inputs(1, 1, 40, 40, 100)]
+    inputs[0] = inputs[0] * 300
+    got = attend(way, inputs, 9, 100)
+    q, k, v, mk, mv = (tensor.float() for tensor in inputs)
+    error = (got.float() - plain_attention(q, k, v, mk, mv, 9, 100)).abs().amax(-1)
+    assert (error < 0.05).float().mean() > 0.8  # one key takes all: a rounded near-tie may pick the other
+    assert got.isfinite().all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("way", "dtype"), ways())
+def test_any_number_of_threads_gives_the_same_bits(
+    way: Callable[..., None], dtype: torch.dtype, threads: int
+) -> None:
+    inputs = [tensor.to(dtype) for tensor in joint_inputs(1, 2, 300, 40, 100)]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = attend(way, inputs, 9, 100)
+        torch.set_num_threads(threads)
+        assert torch.equal(attend(way, inputs, 9, 100), alone)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_inputs_take_the_kernels_and_small_ones_do_not(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    q, k, v, mk, mv = (tensor.to(dtype) for tensor in joint_inputs(1, 2, 40, 40, 100))
+    asked = []
+    kernels = attention._kernels
+    monkeypatch.setattr(attention, "_kernels", lambda: asked.append(1) or kernels())
+    small = joint_attention(q, k, v, mk, mv, topk=9)
+    assert not asked
+    monkeypatch.setattr(attention, "FAST_FROM", 1)
+    large = joint_attention(q, k, v, mk, mv, topk=9)
+    assert asked
+    assert not torch.equal(small, torch.zeros_like(small))
+    torch.testing.assert_close(large, small, atol=3e-2 if dtype is torch.bfloat16 else 1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_kernels_write_into_strided_buffers_and_under_inference_mode(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(attention, "FAST_FROM", 1)
+    q, k, v, mk, mv = (tensor.to(dtype) for tensor in joint_inputs(1, 2, 40, 40, 100))
+    expected = joint_attention(q, k, v, mk, mv, topk=9)
+    joined = torch.zeros(1, 40, 2, 64, dtype=dtype)
+    joint_attention(q, k, v, mk, mv, topk=9, out=joined.transpose(1, 2))
+    torch.testing.assert_close(joined.transpose(1, 2), expected, atol=0, rtol=0)
+    odd = torch.zeros(1, 2, 64, 40, dtype=dtype).mT
+    joint_attention(q, k, v, mk, mv, topk=9, out=odd)
+    torch.testing.assert_close(odd, expected, atol=0, rtol=0)
+    with torch.inference_mode():
+        torch.testing.assert_close(joint_attention(q, k, v, mk, mv, topk=9), expected, atol=0, rtol=0)
+
+
+@needs_tiles
+def test_the_kernels_leave_pytorchs_own_use_of_the_tiles_alone() -> None:
+    a, b = tokens(0, 96, 80).bfloat16(), tokens(1, 80, 64).bfloat16()
+    inputs = [tensor.bfloat16() for tensor in joint_inputs(1, 1, 40, 40, 100)]
+    before, threads = a @ b, torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # both in this thread
+        attend(topk_cpu.attend_tiles, inputs, 9, 100)
+        assert torch.equal(a @ b, before)
+    finally:
+        torch.set_num_threads(threads)
+
+
+WITHOUT_COMPRESS = """
+import torch
+from jointformer.ops import topk_vectors
+topk_vectors.CAN_COMPRESS = False
+from jointformer.ops import topk_cpu
+from jointformer.ops.attention import plain_attention
+g = torch.Generator().manual_seed(0)
+q, k, v, mk, mv = (torch.randn(1, 1, n, 16, generator=g) for n in (40, 40, 40, 100, 100))
+out = torch.empty(1, 1, 40, 16)
+topk_cpu.attend_rows(q, k, v, mk, mv, 9, 50, out)
+torch.testing.assert_close(out, plain_attention(q, k, v, mk, mv, 9, 50), atol=2e-6, rtol=1e-5)
+"""
+
+
+@pytest.mark.slow
+def test_processors_without_a_compress_instruction_select_the_same(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", WITHOUT_COMPRESS], env=environment, check=True, timeout=200)
+
+
+def test_without_numba_the_plain_path_serves_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "FAST_FROM", 1)
+    monkeypatch.setattr(attention, "_kernels", lambda: None)
+    q, k, v, mk, mv = joint_inputs(1, 2, 40, 40, 100)
+    expected = plain_attention(q, k, v, mk, mv, 9, 100)
+    torch.testing.assert_close(joint_attention(q, k, v, mk, mv, topk=9), expected)
