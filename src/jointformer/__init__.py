@@ -14,16 +14,18 @@ _PUBLIC = {
     "Tracker": ".track",
     "TrackerConfig": ".track",
     "Segmentation": ".track",
+    "Session": ".session",
     "BENCHMARKS": ".data.benchmarks",
     "evaluate": ".evaluate.runner",
 }
 
-__all__ = ["BENCHMARKS", "Segmentation", "Tracker", "TrackerConfig", "__version__", "evaluate", "load_model"]
+__all__ = ["BENCHMARKS", "Segmentation", "Session", "Tracker", "TrackerConfig", "__version__", "evaluate", "load_model"]
 
 if TYPE_CHECKING:
     from .data.benchmarks import BENCHMARKS
     from .evaluate.runner import evaluate
     from .model.weights import load_model
+    from .session import Session
     from .track import Segmentation, Tracker, TrackerConfig
 
 

@@ -1,0 +1,178 @@
+"""What a session's cells mean: objects, the user's masks, results, halves. Everything read is checked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from ..ops.palette import colour_of
+from ..types import Mask
+from .plan import FORWARD, JOINED, Known, Sides
+from .rle import SoftMaps, area, decode_mask, encode_mask
+from .store import Cell, Kind, Store
+
+Colour = tuple[int, int, int]
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object: its id, and the name and (red, green, blue) colour that people see."""
+
+    id: int
+    name: str
+    colour: Colour
+
+    def __post_init__(self) -> None:
+        if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= 2**31:
+            raise ConfigError("object id", expected="an integer of 1 or above", got=repr(self.id))
+        if not isinstance(self.name, str) or not self.name.isprintable() or len(self.name) > _LONGEST_NAME:
+            expected = f"printable text of at most {_LONGEST_NAME} characters"
+            raise ConfigError(f"name of object {self.id}", expected=expected, got=repr(self.name)[:80])
+        good = isinstance(self.colour, tuple) and len(self.colour) == 3
+        if not good or any(type(c) is not int or not 0 <= c <= 255 for c in self.colour):
+            raise ConfigError(f"colour of object {self.id}", expected="(red, green, blue), 0 to 255", got=self.colour)
+
+    @staticmethod
+    def default(object_id: int) -> ObjectInfo:
+        """The info of an object nobody has named: its number, and the colour of the mask files."""
+        return ObjectInfo(object_id, f"object {object_id}", colour_of(object_id))
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """One object's result in one frame: its mask, confidence, edit number and the sides it was tracked from."""
+
+    mask: Mask
+    confidence: float
+    edit: int
+    sides: int
+
+
+class Book:
+    """Typed reading and writing of a store, under one lock. length: frames of the video, size: its (H, W)."""
+
+    def __init__(self, store: Store, length: int, size: tuple[int, int]) -> None:
+        self.store = store
+        self.length = length
+        self.size = size
+        self.lock = threading.RLock()
+
+    # -- objects and the user's masks
+
+    def objects(self) -> dict[int, ObjectInfo]:
+        """Return the objects by id, ascending."""
+        with self.lock:
+            cells = self.store.cells(Kind.OBJECT)
+        return {cell.object: _read_object(cell) for cell in cells}
+
+    def put_object(self, info: ObjectInfo, at: int) -> None:
+        """Keep an object's name and colour."""
+        value = json.dumps({"name": info.name, "colour": info.colour}).encode()
+        self.store.put([Cell(Kind.OBJECT, 0, info.id, value)], at=at)
+
+    def drawn(self, frame: int) -> dict[int, Mask]:
+        """Return the user's masks in a frame."""
+        with self.lock:
+            cells = self.store.cells(Kind.MASK, frame=frame)
+        return {cell.object: decode_mask(cell.value, self.size) for cell in cells}
+
+    def drawn_mask(self, frame: int, object_id: int) -> Mask | None:
+        """Return the user's mask of an object in a frame."""
+        with self.lock:
+            cells = [c for c in self.store.cells(Kind.MASK, frame=frame) if c.object == object_id]
+        return decode_mask(cells[0].value, self.size) if cells else None
+
+    def drawn_frames(self, object_id: int | None = None, *, visible: bool = False) -> tuple[int, ...]:
+        """Return the frames with a mask of the user's (of an object), ascending; visible: only non-empty ones."""
+        with self.lock:
+            cells = self.store.cells(Kind.MASK, object_id=object_id)
+        return tuple(sorted({c.frame for c in cells if not visible or area(c.value)}))
+
+    def put_drawn(self, frame: int, masks: Mapping[int, Mask], at: int) -> None:
+        """Keep masks of the user's."""
+        self.store.put([Cell(Kind.MASK, frame, i, encode_mask(m), edit=at) for i, m in masks.items()], at=at)
+
+    # -- results
+
+    def results(self, frame: int) -> dict[int, Tracked]:
+        """Return what was tracked in a frame, by object id."""
+        with self.lock:
+            cells = self.store.cells(Kind.RESULT, frame=frame)
+        return {c.object: Tracked(decode_mask(c.value, self.size), _share(c.score), c.edit, c.sides) for c in cells}
+
+    def put_results(self, frame: int, results: Mapping[int, Tracked], at: int) -> None:
+        """Keep a frame's tracked masks."""
+        cells = [
+            Cell(Kind.RESULT, frame, i, encode_mask(r.mask), r.confidence, r.edit, r.sides) for i, r in results.items()
+        ]
+        self.store.put(cells, at=at)
+
+    def known(self) -> dict[int, Known]:
+        """Return where each object is drawn, and the sides of its up-to-date results."""
+        with self.lock:
+            return {i: Known(self.drawn_frames(i), self.timeline(i)[0]) for i in self.objects()}
+
+    def timeline(self, object_id: int) -> tuple[Sides, Sides, np.ndarray]:
+        """Return (sides of up-to-date results, of out-of-date ones, confidence or NaN), each (T,)."""
+        fresh, old = np.zeros(self.length, np.uint8), np.zeros(self.length, np.uint8)
+        confidence = np.full(self.length, np.nan, np.float32)
+        with self.lock:
+            rows = self.store.rows(Kind.RESULT, object_id)
+            spans = self.store.stale_spans(object_id)
+        if not rows:
+            return fresh, old, confidence
+        frames, scores, edits, sides = (np.asarray(column) for column in zip(*rows))
+        if frames.min() < 0 or frames.max() >= self.length:
+            raise DataError("a session with results outside its video", expected=f"frames 0 to {self.length - 1}")
+        stale = np.zeros(len(frames), bool)
+        for edit, low, high in spans:
+            stale |= (frames >= low) & (frames <= high) & (edits < edit)
+        fresh[frames[~stale]] = sides[~stale] & JOINED
+        old[frames[stale]] = sides[stale] & JOINED
+        confidence[frames] = np.clip(scores, 0, 1)
+        return fresh, old, confidence
+
+    def is_stale(self, frame: int, object_id: int, edit: int) -> bool:
+        """Whether an object's result in a frame, written by an edit, is out of date."""
+        with self.lock:
+            return any(e > edit and low <= frame <= high for e, low, high in self.store.stale_spans(object_id))
+
+    # -- probabilities
+
+    def maps(self, kind: Kind, frame: int) -> SoftMaps | None:
+        """Return the probabilities kept of a frame."""
+        with self.lock:
+            cells = self.store.cells(kind, frame=frame)
+        return SoftMaps.unpack(cells[0].value, most=100_000) if cells else None
+
+    def put_maps(self, kind: Kind, frame: int, maps: SoftMaps, at: int | None) -> None:
+        """Keep the probabilities of a frame."""
+        self.store.put([Cell(kind, frame, 0, maps.pack())], at=at)
+
+    def drop_halves(self, low: int = 0, high: int | None = None) -> None:
+        """Forget what was seen from one side in frames low to high."""
+        for kind in (Kind.HALF_FORWARD, Kind.HALF_BACKWARD):
+            self.store.drop(kind, low, self.length if high is None else high)
+
+
+def half_kind(bit: int) -> Kind:
+    """Return the kind of the halves seen from a side."""
+    return Kind.HALF_FORWARD if bit == FORWARD else Kind.HALF_BACKWARD
+
+
+def _read_object(cell: Cell) -> ObjectInfo:
+    try:
+        value = json.loads(cell.value)
+        return ObjectInfo(cell.object, value["name"], tuple(value["colour"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError("a session with a damaged object", got=str(error)) from error
+
+
+def _share(value: float) -> float:
+    return min(max(value, 0.0), 1.0) if value == value else 0.0

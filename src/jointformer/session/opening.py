@@ -1,0 +1,103 @@
+"""How a session finds its video, model and settings again; what a stored session says is not trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..data.video import VideoReader
+from ..errors import DataError
+from ..model.network import JointFormer
+from ..track import TrackerConfig
+from ..types import UInt8Array
+from .source import as_video
+from .store import FILE, Store
+
+VideoLike = str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array
+
+
+@dataclass(frozen=True)
+class OpenedVideo:
+    """A reader, and the path from which it can be opened again (None: frames in memory)."""
+
+    reader: VideoReader
+    path: Path | None
+
+    @staticmethod
+    def open(video: VideoLike) -> OpenedVideo:
+        """Return the opened video. Raises DataError."""
+        reader = as_video(video)
+        path = video if isinstance(video, str | Path) else getattr(reader, "path", None)
+        return OpenedVideo(reader, None if path is None else Path(path).resolve())
+
+    def facts(self) -> dict[str, Any]:
+        """What must be the same when the session is opened again."""
+        height, width = self.reader.size
+        return {"frames": len(self.reader), "height": height, "width": width, "fps": str(self.reader.fps)}
+
+
+def describe(opened: OpenedVideo, model: str | None, config: TrackerConfig, keep_soft: bool) -> dict[str, Any]:
+    """Return what a session notes about its surroundings."""
+    return {
+        "video": None if opened.path is None else str(opened.path),
+        "facts": opened.facts(),
+        "model": model,
+        "config": asdict(config),
+        "keep_soft": keep_soft,
+    }
+
+
+def model_name(model: JointFormer | str | Path) -> str | None:
+    """Return the name under which a model is found again: embedded and published ones have one, files do not."""
+    text = str(model) if isinstance(model, str) else ""
+    return text if text and _is_bare(text) else None
+
+
+def stored_video(folder: str | Path) -> Path | None:
+    """Return where a stored session says its video lies, without opening it. Raises DataError."""
+    store = Store(Path(folder) / FILE, create=False)
+    try:
+        return _video_path(store)
+    finally:
+        store.close()
+
+
+def find_video(store: Store, video: VideoLike | None) -> OpenedVideo:
+    """Return the video given, else the one the session names; DataError unless it is the session's."""
+    if video is None:
+        video = _video_path(store)
+        if video is None or not video.exists():
+            got = "frames in memory" if video is None else f"nothing at {video}"
+            raise DataError("the session's video is not there", where=store.path.parent, got=got, hint="give video=")
+    opened = OpenedVideo.open(video)
+    facts = store.meta("facts")
+    if facts != opened.facts():
+        raise DataError("a session of another video", where=store.path.parent, expected=facts, got=opened.facts())
+    return opened
+
+
+def stored_config(store: Store) -> tuple[TrackerConfig, bool, str | None]:
+    """Return a stored session's (settings, keep_soft, model's name). Raises DataError, ConfigError."""
+    values, soft, name = store.meta("config"), store.meta("keep_soft"), store.meta("model")
+    names = {field.name for field in fields(TrackerConfig)}
+    if not isinstance(values, dict) or set(values) != names or not isinstance(soft, bool):
+        raise DataError("a session with damaged settings", where=store.path)
+    for key in ("topk_range", "topk_blocks"):
+        if not isinstance(values[key], str):
+            raise DataError("a session with damaged settings", where=store.path, got=key)
+    if name is not None and not (isinstance(name, str) and _is_bare(name)):
+        raise DataError("a session whose model has no plain name", where=store.path, got=repr(name)[:80])
+    return TrackerConfig(**values), soft, name
+
+
+def _video_path(store: Store) -> Path | None:
+    text = store.meta("video")
+    if text is not None and (not isinstance(text, str) or "\0" in text):
+        raise DataError("a session with a damaged path", where=store.path)
+    return None if text is None else Path(text)
+
+
+def _is_bare(name: str) -> bool:
+    return name.replace("_", "").isalnum() and len(name) < 64

@@ -1,0 +1,236 @@
+"""One run of tracking: pieces of video from one side or the other, joined where both sides know the object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..track.frames import FrameLike, MasksLike
+from ..track.loop import Steps, iter_segmentations
+from ..track.segmentation import Segmentation
+from ..types import Mask
+from .book import Book, Tracked, half_kind
+from .confidence import soft_jaccard, steadiness
+from .plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight, neighbours
+from .rle import SoftMaps
+from .source import FrameCache
+from .store import Kind
+
+
+class SessionTracker(Steps, Protocol):
+    """A Tracker, as far as a session needs it."""
+
+    def add_memory(self, frame: FrameLike, masks: MasksLike) -> None:
+        """Remember known objects in a frame from elsewhere."""
+
+    def remove_object(self, object_id: int) -> None:
+        """Stop tracking an object."""
+
+
+class Propagation:
+    """Tracks what a plan asks for and writes it into the book, frame by frame.
+
+    First the side opposite to the direction, whose halves are kept compressed, then the direction's own side, which is
+    joined with them. It stops when somebody edits the session meanwhile, and can be stopped between any two frames.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        frames: FrameCache,
+        plan: Plan,
+        direction: Direction,
+        new_tracker: Callable[[], SessionTracker],
+        *,
+        pins: int,
+        keep_soft: bool,
+    ) -> None:
+        self._book = book
+        self._frames = frames
+        self._plan = plan
+        self._final = BACKWARD if direction == "backward" else FORWARD
+        self._new_tracker = new_tracker
+        self._pins = pins
+        self._keep_soft = keep_soft
+        self._known = book.known()
+        self._visible = {i: book.drawn_frames(i, visible=True) for i in plan.needs}
+        self._edit = book.store.continue_edit("track")
+
+    def run(self) -> Iterator[int]:
+        """Yield each frame as its result is written; frames joined from two sides come twice."""
+        for block in self._plan.blocks[:: 1 if self._final == FORWARD else -1]:
+            for bit in (JOINED - self._final, self._final):
+                pieces = self._plan.pieces(block, bit)
+                for piece in pieces if bit == FORWARD else reversed(pieces):
+                    yield from self._track(piece if bit == FORWARD else piece[::-1], bit)
+                    if self._edited():
+                        return
+            with self._book.lock, self._book.store.transaction():
+                self._book.drop_halves(*block)
+
+    def _edited(self) -> bool:
+        with self._book.lock:
+            return self._book.store.position != self._edit
+
+    def _track(self, frames: range, bit: int) -> Iterator[int]:
+        """Track frames in their order from the frame before the first one, whose masks are known."""
+        if bit != self._final:
+            frames = frames[self._done_before(frames, bit) :]
+            if not frames:
+                return
+        origin = frames[0] - frames.step
+        state = self._state(origin, self._plan.ids(frames[0], bit), bit)
+        lead = [*self._prelude(origin, state), (origin, state)] if state else []
+        tracker = self._new_tracker()
+
+        def given(number: int, tracked: tuple[int, ...]) -> dict[int, Mask] | None:
+            if number < len(lead):
+                return lead[number][1]
+            return self._given_at(frames, number - len(lead), bit, tracked)
+
+        def pictures() -> Iterator[FrameLike]:
+            yield from (self._frames[frame] for frame, _ in lead)
+            yield from (picture for _, picture in self._frames.iter(frames))
+
+        areas = {i: float(mask.mean()) for i, mask in state.items()}
+        last = len(lead) + len(frames) - 1
+        for number, seen in iter_segmentations(tracker, enumerate(pictures()), given, last=last):
+            if number == len(lead) - 1:
+                self._pin(tracker, frames, [frame for frame, _ in lead])
+            if number < len(lead):
+                continue
+            place = number - len(lead)
+            if not self._keep(frames[place], seen, bit, areas):
+                return
+            yield frames[place]
+            if place + 1 < len(frames):
+                still = self._plan.ids(frames[place + 1], bit)
+                for i in [i for i in tracker.object_ids if i not in still]:
+                    tracker.remove_object(i)
+
+    def _done_before(self, frames: range, bit: int) -> int:
+        """How many of the first frames an interrupted run has already seen from this side."""
+        for count, frame in enumerate(frames):
+            with self._book.lock:
+                half = self._book.maps(half_kind(bit), frame)
+            if half is None or not set(half.ids) >= set(self._plan.ids(frame, bit)):
+                return count
+        return len(frames)
+
+    def _state(self, frame: int, ids: list[int], bit: int) -> dict[int, Mask]:
+        """The masks from which objects are tracked on: the user's, else what was seen from this side, else results."""
+        drawn, results = self._book.drawn(frame), self._book.results(frame)
+        half = self._book.maps(half_kind(bit), frame)
+        seen: dict[int, Mask] = {}
+        if half is not None:
+            whole = Segmentation(half.ids, _with_background(_floats(half)), self._book.size)
+            seen = whole.masks
+        masks = {}
+        for i in ids:
+            mask = drawn.get(i, seen.get(i, results[i].mask if i in results else None))
+            if mask is not None and (mask.any() or self._visible[i]):
+                masks[i] = mask
+        return masks
+
+    def _prelude(self, origin: int, state: dict[int, Mask]) -> list[tuple[int, dict[int, Mask]]]:
+        """Frames to begin with where objects' masks at the origin are not the user's: their nearest drawn frames."""
+        lead: dict[int, dict[int, Mask]] = {}
+        for i in state:
+            if self._visible[i] and origin not in self._visible[i]:
+                frame = min(self._visible[i], key=lambda f: abs(f - origin))
+                mask = self._book.drawn_mask(frame, i)
+                if mask is not None:
+                    lead.setdefault(frame, {})[i] = mask
+        return sorted(lead.items(), key=lambda item: -abs(item[0] - origin))
+
+    def _given_at(self, frames: range, place: int, bit: int, tracked: tuple[int, ...]) -> dict[int, Mask] | None:
+        """The user's masks of objects that are tracked in a frame or begin there."""
+        follow = self._plan.ids(frames[place + 1], bit) if place + 1 < len(frames) else []
+        drawn = self._book.drawn(frames[place])
+        return {i: m for i, m in drawn.items() if i in tracked or (i in follow and m.any())} or None
+
+    def _pin(self, tracker: SessionTracker, frames: range, seen: list[int]) -> None:
+        """Give the nearest drawn frames on both sides of the frames to come as permanent memory."""
+        ids = tracker.object_ids
+        drawn = sorted({f for i in ids for f in self._known[i].drawn} - set(frames) - set(seen))
+        earlier, later = neighbours(drawn, min(frames))[0], neighbours(drawn, max(frames))[1]
+        near = (later, earlier) if frames.step > 0 else (earlier, later)
+        for frame in [f for f in near if f is not None][: max(0, self._pins - len(seen) + 1)]:
+            masks = {i: m for i, m in self._book.drawn(frame).items() if i in ids}
+            tracker.add_memory(self._frames[frame], masks)
+
+    def _keep(self, frame: int, seen: Segmentation, bit: int, areas: dict[int, float]) -> bool:
+        """Write what one side shows of a frame, joined with the other side's half if this is the final side."""
+        final = bit == self._final
+        ids = self._plan.ids(frame) if final else self._plan.ids(frame, bit)
+        half = self._book.maps(half_kind(JOINED - bit), frame) if final else None
+        whole = self._joined(frame, ids, seen, half, bit)
+        free = np.ones(self._book.size, bool)  # the user's own masks are never painted over
+        for mask in self._book.drawn(frame).values():
+            free &= ~mask
+        results = {}
+        for i, confidence, area in zip(whole.ids, *soft_jaccard(whole.prob)):
+            confidence *= steadiness(area, areas.get(i))
+            areas[i] = area
+            need = int(self._plan.needs[i][frame])
+            if final or need == bit or not self._known[i].done[frame]:
+                sides = need if final else bit
+                results[i] = Tracked(whole.masks[i] & free, confidence, self._edit, sides)
+        with self._book.lock:
+            if self._edited():
+                return False
+            with self._book.store.transaction():
+                self._book.put_results(frame, results, self._edit)
+                if not final:
+                    self._book.put_maps(half_kind(bit), frame, _quantised(whole), None)
+                elif self._keep_soft:
+                    self._book.put_maps(Kind.SOFT, frame, _quantised(whole), self._edit)
+        return True
+
+    def _joined(self, frame: int, ids: list[int], seen: Segmentation, half: SoftMaps | None, bit: int) -> Segmentation:
+        """The objects asked for, each from the side that knows it, or both weighted by distance and confidence."""
+        if tuple(ids) == seen.ids and half is None:
+            return seen
+        ours = {i: (seen.prob[n + 1], c) for n, (i, c) in enumerate(zip(seen.ids, soft_jaccard(seen.prob)[0]))}
+        theirs: dict[int, tuple[Tensor, float]] = {}
+        if half is not None:
+            maps = _floats(half).to(seen.prob)
+            sure = soft_jaccard(_with_background(maps))[0]
+            theirs = {i: (maps[n], c) for n, (i, c) in enumerate(zip(half.ids, sure))}
+        nothing = (torch.zeros_like(seen.prob[0]), 0.0)
+        both = self._plan.pair(frame)
+        rows = []
+        for i in ids:
+            if i in both and i in ours and i in theirs:
+                near = distance_weight(self._known[i].drawn, frame)
+                rows.append(_mixed(ours[i], theirs[i], near if bit == FORWARD else 1 - near))
+            else:
+                need = int(self._plan.needs[i][frame])
+                first, second = (ours, theirs) if need & bit else (theirs, ours)
+                rows.append(first.get(i, second.get(i, nothing))[0])
+        stack = torch.stack(rows) if rows else seen.prob[:0]
+        return replace(seen, ids=tuple(ids), prob=_with_background(stack))
+
+
+def _mixed(ours: tuple[Tensor, float], theirs: tuple[Tensor, float], near: float) -> Tensor:
+    """The mean of two sides' probabilities, weighted by nearness and confidence."""
+    a, b = near * (ours[1] + 1e-3), (1 - near) * (theirs[1] + 1e-3)
+    return (a * ours[0] + b * theirs[0]) / (a + b)
+
+
+def _with_background(objects: Tensor) -> Tensor:
+    """(N+1, h, w) probabilities: what the objects leave is the background's."""
+    return torch.cat([(1 - objects.sum(dim=0, keepdim=True)).clamp_min(0), objects])
+
+
+def _floats(maps: SoftMaps) -> Tensor:
+    return torch.from_numpy(maps.maps.copy()).float() / 255
+
+
+def _quantised(seen: Segmentation) -> SoftMaps:
+    return SoftMaps(seen.ids, (seen.prob[1:].float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy())

@@ -1,0 +1,466 @@
+"""A video being annotated: masks drawn, frames tracked, corrections that count, everything kept on disk."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from ..data.video import VideoReader
+from ..errors import ConfigError, DataError
+from ..model.network import JointFormer
+from ..model.weights import load_model
+from ..ops.files import make_dir
+from ..track import Tracker, TrackerConfig
+from ..track.frames import MasksLike, read_masks
+from ..types import UInt8Array
+from .book import Book, Colour, ObjectInfo, Tracked
+from .opening import OpenedVideo, describe, find_video, model_name, stored_config
+from .plan import JOINED, Direction, Plan, make_plan, neighbours
+from .propagation import Propagation, SessionTracker
+from .result import STATUSES, FrameResult, Status
+from .source import FrameCache
+from .store import FILE, Kind, Store
+
+
+class Session:
+    """Any number of annotated frames of one video, the masks tracked from them, and what is worth correcting.
+
+        session = Session("video.mp4")
+        session.add_masks(0, label_map)
+        for frame, result in session.propagate():
+            show(frame, result.label_map)
+        session.add_masks(session.next_frame_to_fix(), {1: better})
+        list(session.propagate())                # tracks again only what the correction can change
+        session.export("overlay", "overlay.mp4")
+
+    video: a file, a folder of pictures, an (T, H, W, 3) uint8 array, or any VideoReader. model: a name or path for
+    `load_model`, or a network; it is loaded when first needed. folder: where everything is kept as it happens (a
+    temporary folder if None, removed by `close`); a folder that holds a session is opened with `Session.load`.
+    keep_soft: keep 8-bit probabilities too, which the export of soft masks needs.
+
+    May be used from several threads; only one propagation runs at a time. Raises DataError, ConfigError, OutputError.
+    """
+
+    _model: JointFormer | str | Path | None
+    _device: str
+    _precision: str
+
+    def __init__(
+        self,
+        video: str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array,
+        *,
+        model: JointFormer | str | Path = "tiny",
+        config: TrackerConfig | None = None,
+        folder: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        keep_soft: bool = False,
+    ) -> None:
+        opened = OpenedVideo.open(video)
+        home = make_dir(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="jointformer-"))
+        if (home / FILE).exists():
+            raise DataError(
+                "holds a session already", where=home, hint="open it with Session.load, or choose another folder"
+            )
+        self._begin(opened, home, temporary=folder is None, create=True)
+        with self._book.lock, self._store.transaction():
+            for key, value in describe(opened, model_name(model), config or TrackerConfig(), keep_soft).items():
+                self._store.set_meta(key, value)
+        self._set_up(model, config or TrackerConfig(), device, precision, keep_soft)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        video: str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array | None = None,
+        model: JointFormer | str | Path | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> Session:
+        """Return the session kept in a folder.
+
+        video: where the video is now (default: where it was). model: default the one it had, if that has a name.
+        Raises DataError for folders that hold no session, a damaged one, or one of another video.
+        """
+        session = cls.__new__(cls)
+        home = Path(path)
+        store = Store(home / FILE, create=False)
+        try:
+            opened = find_video(store, video)
+            config, keep_soft, name = stored_config(store)
+        finally:
+            store.close()
+        session._begin(opened, home, temporary=False, create=False)
+        try:
+            session._check()
+        except BaseException:
+            session.close()
+            raise
+        session._set_up(model if model is not None else name, config, device, precision, keep_soft)
+        return session
+
+    # -- what there is
+
+    @property
+    def folder(self) -> Path:
+        """Where the session is kept."""
+        return self._home
+
+    @property
+    def video(self) -> VideoReader:
+        """The video's reader."""
+        return self._video
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the frames."""
+        return self._book.size
+
+    def __len__(self) -> int:
+        """The number of frames."""
+        return self._book.length
+
+    @property
+    def objects(self) -> tuple[ObjectInfo, ...]:
+        """Id, name and colour of every object, by id."""
+        return tuple(self._book.objects().values())
+
+    @property
+    def annotated_frames(self) -> tuple[int, ...]:
+        """Frames with masks from the user, ascending."""
+        return self._book.drawn_frames()
+
+    def frame(self, index: int) -> UInt8Array:
+        """Return a frame (H, W, 3) uint8 RGB, read-only, from a bounded cache; IndexError outside the video."""
+        return self._frames[self._checked(index)]
+
+    def result(self, frame: int) -> FrameResult:
+        """Return a frame's masks: the user's where given, else tracked ones; no objects where nothing is known."""
+        frame = self._checked(frame)
+        with self._book.lock:
+            infos = self._book.objects()
+            drawn, tracked = self._book.drawn(frame), self._book.results(frame)
+            free = np.ones(self.size, bool)
+            for mask in drawn.values():
+                free &= ~mask
+            masks = {i: drawn[i] if i in drawn else tracked[i].mask & free for i in infos if i in drawn or i in tracked}
+            sure = {i: 1.0 if i in drawn else tracked[i].confidence for i in masks}
+            return FrameResult(
+                frame, self.size, masks, sure, frozenset(drawn), self._status(frame, bool(drawn), tracked)
+            )
+
+    def confidence(self, frame: int) -> dict[int, float]:
+        """Return {object id: confidence in [0, 1]} in a frame: the J that its probabilities expect."""
+        return dict(self.result(frame).confidence)
+
+    def status(self, frame: int) -> Status:
+        """Return what is known of a frame (see `Status`)."""
+        frame = self._checked(frame)
+        with self._book.lock:
+            return self._status(frame, bool(self._book.drawn(frame)), self._book.results(frame))
+
+    def timeline(self, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return (status as uint8 index into STATUSES, lowest confidence as float32 or NaN) of frames start to stop."""
+        length = len(self)
+        fresh, old, half = (np.zeros(length, bool) for _ in range(3))
+        lowest = np.full(length, np.nan, np.float32)
+        with self._book.lock:
+            known = self._book.known()
+            for i, k in known.items():
+                done, out, confidence = self._book.timeline(i)
+                fresh |= done != 0
+                old |= out != 0
+                drawn = np.asarray(k.drawn, np.int64)
+                confidence[drawn] = np.nan
+                frames = np.arange(length)
+                between = (frames > drawn.min(initial=length)) & (frames < drawn.max(initial=-1))
+                half |= between & (done != 0) & (done != JOINED)
+                lowest = np.fmin(lowest, confidence)
+        status = np.zeros(length, np.uint8)
+        status[fresh] = STATUSES.index("tracked")
+        status[half] = STATUSES.index("half")
+        status[old] = STATUSES.index("stale")
+        status[list(self.annotated_frames)] = STATUSES.index("annotated")
+        return status[start:stop], lowest[start:stop]
+
+    def next_frame_to_fix(self) -> int | None:
+        """Return the tracked frame with the least certain object; None where nothing is tracked.
+
+        Frames that are annotated or out of date do not count: track again first.
+        """
+        status, confidence = self.timeline()
+        fresh = np.isin(status, [STATUSES.index("tracked"), STATUSES.index("half")]) & ~np.isnan(confidence)
+        return int(np.argmin(np.where(fresh, confidence, np.inf))) if fresh.any() else None
+
+    # -- edits
+
+    def add_masks(self, frame: int, masks: MasksLike) -> None:
+        """Give masks of one frame: a label map (H, W), or {id: mask}; new ids are new objects, known ones corrected.
+
+        Objects not named keep what they have, less the pixels now another's. An empty mask in a mapping says that the
+        object is not in this frame. Where masks given together overlap, the lowest id has the pixel. Raises DataError.
+        """
+        frame = self._checked(frame)
+        given: dict[int, np.ndarray] = {}
+        free = np.ones(self.size, bool)
+        for i, mask in read_masks(masks, *self.size).items():
+            given[i] = mask & free
+            free &= ~mask
+        with self._book.lock:
+            known = self._book.objects()
+            for i in given:
+                if i not in known and not given[i].any():
+                    raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
+            kept = {i: mask & free for i, mask in self._book.drawn(frame).items() if i not in given}
+            with self._store.transaction():
+                at = self._edit("masks")
+                for i in given:
+                    if i not in known:
+                        self._book.put_object(ObjectInfo.default(i), at)
+                    self._mark_stale(at, i, frame)
+                self._book.put_drawn(frame, {**given, **kept}, at)
+
+    def clear_masks(self, frame: int, object_id: int | None = None) -> None:
+        """Take the user's masks of a frame (of one object) back; the frame can be tracked again then."""
+        frame = self._checked(frame)
+        with self._book.lock:
+            ids = [i for i in self._book.drawn(frame) if object_id in (None, i)]
+            if not ids:
+                raise DataError(
+                    f"no mask of the user's in frame {frame}", got=f"annotated frames {self.annotated_frames}"
+                )
+            with self._store.transaction():
+                at = self._edit("clear")
+                for i in ids:
+                    self._mark_stale(at, i, frame)
+                    self._store.delete(Kind.MASK, at=at, frame=frame, object_id=i)
+
+    def remove_object(self, object_id: int) -> None:
+        """Forget an object in all frames; the others stay as they are. Raises DataError for an id that is none."""
+        with self._book.lock:
+            self._object(object_id)
+            with self._store.transaction():
+                at = self._edit("remove")
+                for kind in (Kind.OBJECT, Kind.MASK, Kind.RESULT):
+                    self._store.delete(kind, at=at, object_id=object_id)
+
+    def set_object(self, object_id: int, *, name: str | None = None, colour: Colour | None = None) -> ObjectInfo:
+        """Give an object another name or (red, green, blue) colour and return it. Raises DataError, ConfigError."""
+        with self._book.lock:
+            old = self._object(object_id)
+            chosen: Any = old.colour if colour is None else tuple(colour)  # ObjectInfo checks it
+            info = replace(old, name=old.name if name is None else name, colour=chosen)
+            with self._store.transaction():
+                self._book.put_object(info, self._store.begin_edit("object"))
+        return info
+
+    def undo(self) -> str | None:
+        """Take back the newest edit or tracking run and return what it was; None where there is none.
+
+        Labels: masks, clear, remove, object, track. Results come back as they were.
+        """
+        with self._book.lock, self._store.transaction():
+            self._book.drop_halves()
+            return self._store.undo()
+
+    def redo(self) -> str | None:
+        """Do again what was undone last and return what it was; None where there is none."""
+        with self._book.lock, self._store.transaction():
+            self._book.drop_halves()
+            return self._store.redo()
+
+    @property
+    def history(self) -> tuple[str | None, str | None]:
+        """What `undo` and `redo` would take; None where there is nothing."""
+        with self._book.lock:
+            return self._store.history()
+
+    # -- tracking
+
+    def plan(
+        self, start: int | None = None, end: int | None = None, direction: Direction = "forward", *, again: bool = False
+    ) -> Plan:
+        """Return what `propagate` with these arguments would track; its `steps()` tell how much work that is."""
+        with self._book.lock:
+            return make_plan(self._book.known(), len(self), start, end, direction, again=again)
+
+    def propagate(
+        self, start: int | None = None, end: int | None = None, direction: Direction = "forward", *, again: bool = False
+    ) -> Iterator[tuple[int, FrameResult]]:
+        """Track frames start to end (both included) and yield (frame, its result) as each is finished and kept.
+
+        Frames between two annotated ones are tracked from both sides and joined whatever the direction (they come
+        twice: seen from one side, then joined); the direction decides about the frames before an object's first
+        annotation and after its last. Only frames without results, or whose results an edit has put out of date, are
+        tracked, unless `again`. The iterator may be closed at any point: what it has yielded is kept, and the next
+        call goes on from there. It ends by itself when somebody edits the session meanwhile.
+
+        Raises ConfigError, DataError; DataError too while another propagation runs.
+        """
+        plan = self.plan(start, end, direction, again=again)
+        return self._propagate(plan, direction)
+
+    def _propagate(self, plan: Plan, direction: Direction) -> Iterator[tuple[int, FrameResult]]:
+        if not plan.blocks:
+            return
+        if not self._running.acquire(blocking=False):
+            raise DataError("this session is being tracked already", hint="stop the other propagation first")
+        try:
+            with self._book.lock, self._store.transaction():
+                run = Propagation(
+                    self._book,
+                    self._frames,
+                    plan,
+                    direction,
+                    self._new_tracker,
+                    pins=_pins(self.config),
+                    keep_soft=self.keep_soft,
+                )
+            for frame in run.run():
+                yield frame, self.result(frame)
+        finally:
+            self._running.release()
+
+    @property
+    def model(self) -> JointFormer:
+        """The network, loaded when first asked for. Raises WeightsError."""
+        with self._book.lock:
+            if not isinstance(self._model, JointFormer):
+                if self._model is None:
+                    raise ConfigError("this session's model has no name", hint="give Session.load the model")
+                self._model = load_model(self._model, self._device, self._precision)
+            return self._model
+
+    def _new_tracker(self) -> SessionTracker:
+        return Tracker(self.model, self.config)
+
+    # -- keeping
+
+    def save(self, path: str | Path | None = None) -> Path:
+        """Write a compact copy of the session into a folder (whole or not at all) and return the folder.
+
+        Without a path nothing needs writing: a session with a folder is always saved. Raises OutputError, ConfigError.
+        """
+        if path is None:
+            if self._temporary:
+                raise ConfigError("this session has no folder of its own", hint="give save a path")
+            return self._home
+        if Path(path).resolve() == self._home.resolve():
+            return self._home
+        with self._book.lock:
+            self._store.copy_to(Path(path))
+        return Path(path)
+
+    def export(self, format: str, path: str | Path, **options: Any) -> Path:
+        """Write the masks in a format of `jointformer.data.exports.FORMATS` and return where. Raises ConfigError, …"""
+        from .exporting import export_session
+
+        return export_session(self, format, Path(path), **options)
+
+    def close(self) -> None:
+        """Close the files; a session without a folder of its own is gone then."""
+        self._finalizer()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- inside
+
+    def _begin(self, opened: OpenedVideo, home: Path, *, temporary: bool, create: bool) -> None:
+        self._home, self._temporary = home, temporary
+        lock = FileLock(home / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise DataError("the session is open in another program", where=home, hint="close it there first") from None
+        try:
+            self._store = Store(home / FILE, create=create)
+        except BaseException:
+            lock.release()
+            raise
+        self._finalizer = weakref.finalize(self, _close, self._store, lock, home if temporary else None)
+        self._video = opened.reader
+        self._book = Book(self._store, len(opened.reader), opened.reader.size)
+        self._frames = FrameCache(opened.reader)
+
+    def _set_up(
+        self,
+        model: JointFormer | str | Path | None,
+        config: TrackerConfig,
+        device: str,
+        precision: str,
+        keep_soft: bool,
+    ) -> None:
+        self._model = model
+        self._device, self._precision = device, precision
+        self.config, self.keep_soft = config, keep_soft
+        self._running = threading.Lock()
+
+    def _check(self) -> None:
+        """Refuse cells outside the video and objects that are none; masks are checked when they are read."""
+        self._book.objects()
+        for kind in Kind:
+            span = self._store.frames(kind)
+            if span is not None and not 0 <= span[0] <= span[1] < len(self):
+                raise DataError("a session with cells outside its video", where=self._home, got=f"frame {span[1]}")
+
+    def _status(self, frame: int, drawn: bool, tracked: dict[int, Tracked]) -> Status:
+        if drawn:
+            return "annotated"
+        if any(self._book.is_stale(frame, i, t.edit) for i, t in tracked.items()):
+            return "stale"
+        for i in (i for i, t in tracked.items() if t.sides != JOINED):
+            if None not in neighbours(self._book.drawn_frames(i), frame):
+                return "half"
+        return "tracked" if tracked else "none"
+
+    def _edit(self, label: str) -> int:
+        """Begin an edit of masks: halves seen before it are worth nothing after it."""
+        self._book.drop_halves()
+        return self._store.begin_edit(label)
+
+    def _mark_stale(self, at: int, object_id: int, frame: int) -> None:
+        """An object's mask in a frame counts up to the object's next annotated frame on either side."""
+        before, after = neighbours(self._book.drawn_frames(object_id), frame)
+        low = 0 if before is None else before + 1
+        high = len(self) - 1 if after is None else after - 1
+        self._store.mark_stale(at, object_id, low, high)
+
+    def _object(self, object_id: int) -> ObjectInfo:
+        objects = self._book.objects()
+        if object_id not in objects:
+            raise DataError(f"no object {object_id}", expected=f"one of {list(objects)}")
+        return objects[object_id]
+
+    def _checked(self, frame: int) -> int:
+        if isinstance(frame, bool) or not isinstance(frame, int | np.integer) or not 0 <= frame < len(self):
+            raise DataError("no such frame", expected=f"0 to {len(self) - 1}", got=repr(frame))
+        return int(frame)
+
+
+def _pins(config: TrackerConfig) -> int:
+    """How many drawn frames are pinned besides the first memory, so that two places stay for what comes."""
+    return 2 if config.max_memory_frames == 0 else max(0, min(2, config.max_memory_frames - 3))
+
+
+def _close(store: Store, lock: FileLock, temporary: Path | None) -> None:
+    store.close()
+    lock.release()
+    if temporary is not None:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,104 @@
+"""The session's frames: a bounded cache over any reader, and arrays as a video."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ..data.video import DEFAULT_FPS, VideoReader, open_video
+from ..errors import DataError
+from ..types import UInt8Array
+
+
+class ArrayVideo:
+    """Frames in memory, (T, H, W, 3) uint8 or a sequence of (H, W, 3), as a video."""
+
+    def __init__(self, frames: Sequence[UInt8Array] | UInt8Array, *, fps: Fraction = DEFAULT_FPS) -> None:
+        if not len(frames):
+            raise DataError("a video without frames")
+        self._frames = frames
+        self.fps = fps
+        self.size = (int(frames[0].shape[0]), int(frames[0].shape[1]))
+        for index, frame in enumerate(frames):
+            if frame.dtype != np.uint8 or frame.shape != (*self.size, 3):
+                got = f"{frame.dtype} {frame.shape}"
+                raise DataError(f"frame {index}", expected=f"uint8 {(*self.size, 3)}", got=got)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def frame(self, index: int) -> UInt8Array:
+        """The (H, W, 3) frame; IndexError outside the video."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        return self._frames[index]
+
+    def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
+        """The frames ``start`` up to (without) ``end`` in order."""
+        for index in range(len(self))[start:end]:
+            yield self._frames[index]
+
+    def name(self, index: int) -> str:
+        """The frame's number with 5 digits."""
+        return f"{index:05d}"
+
+    def time(self, index: int) -> Fraction:
+        """Seconds from the first frame to a frame."""
+        return index / self.fps
+
+
+def as_video(video: str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array) -> VideoReader:
+    """Return a reader of a path, a reader as it is, or arrays as a video. Raises DataError."""
+    if isinstance(video, str | Path):
+        return open_video(video)
+    if isinstance(video, np.ndarray | list | tuple):
+        return ArrayVideo(video)
+    return video  # type: ignore[return-value]
+
+
+class FrameCache:
+    """A reader's frames in either direction, at most `budget` bytes of them kept. Safe for several threads.
+
+    Videos decode forwards only; going backwards is done in stretches that are decoded once and kept.
+    """
+
+    def __init__(self, video: VideoReader, budget: int = 192 * 2**20) -> None:
+        self.video = video
+        height, width = video.size
+        self.capacity = max(4, budget // (height * width * 3))
+        self._kept: OrderedDict[int, UInt8Array] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, index: int) -> UInt8Array:
+        """The (H, W, 3) uint8 RGB frame, read-only."""
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+        return self._keep(index, self.video.frame(index))
+
+    def iter(self, frames: range) -> Iterator[tuple[int, UInt8Array]]:
+        """(index, frame) of a range with step 1 or -1."""
+        if frames.step == 1:
+            yield from zip(frames, self.video.iter_frames(frames.start, frames.stop))
+            return
+        stretch = max(1, self.capacity // 2)
+        indices = iter(frames)
+        while part := list(islice(indices, stretch)):
+            decoded = list(self.video.iter_frames(part[-1], part[0] + 1))
+            yield from zip(part, reversed(decoded))
+
+    def _keep(self, index: int, frame: UInt8Array) -> UInt8Array:
+        frame = frame.view()
+        frame.flags.writeable = False
+        with self._lock:
+            self._kept[index] = frame
+            while len(self._kept) > self.capacity // 2:
+                self._kept.popitem(last=False)
+        return frame

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import pytest
+
+from session.scripted import ScriptedSession, SquareTracker, video
+
+
+@pytest.fixture
+def session():
+    """A scripted session of 30 frames, the square given in frame 0, nothing tracked yet."""
+    SquareTracker.lost, SquareTracker.calls = set(), []
+    with ScriptedSession(video()) as opened:
+        yield opened
+    SquareTracker.lost, SquareTracker.calls = set(), []

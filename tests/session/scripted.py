@@ -1,0 +1,83 @@
+"""A tracker that needs no network: it follows a bright square, and can be told to go wrong."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from jointformer.session import Session
+from jointformer.track.segmentation import Segmentation
+
+H, W, SIDE = 24, 64, 6
+
+
+def position(frame: int) -> int:
+    return 2 + frame
+
+
+def square(frame: int, top: int = 4) -> np.ndarray:
+    mask = np.zeros((H, W), bool)
+    mask[top : top + SIDE, position(frame) : position(frame) + SIDE] = True
+    return mask
+
+
+def video(frames: int = 30) -> np.ndarray:
+    """Two squares that move right one pixel per frame: the real one above, its double below."""
+    clip = np.zeros((frames, H, W, 3), np.uint8)
+    for t in range(frames):
+        clip[t][square(t)] = 255
+        clip[t][square(t, 14)] = 200
+        clip[t, 0, 0, 0] = t  # the frame's number, for whoever wants to know it
+    return clip
+
+
+class SquareTracker:
+    """Shifts every mask by one pixel per frame; in the frames `lost` it jumps to the double below, for good.
+
+    calls: what was asked of any tracker of this class, for tests that count.
+    """
+
+    lost: ClassVar[set[int]] = set()
+    calls: ClassVar[list[tuple[str, int]]] = []
+
+    def __init__(self) -> None:
+        self.masks: dict[int, np.ndarray] = {}
+        self.at: int | None = None
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        return tuple(self.masks)
+
+    def step(self, frame, masks=None, *, last=False) -> Segmentation:
+        now = int(frame[0, 0, 0])
+        self.calls.append(("step", now))
+        sure = {}
+        for i, mask in self.masks.items():
+            moved = np.roll(mask, now - (self.at if self.at is not None else now), axis=1)
+            if now in self.lost and mask.any() and mask[:12].any():
+                moved = np.roll(moved, 10, axis=0)
+            self.masks[i] = moved
+            sure[i] = 0.7 if moved[12:].any() else 0.95
+        for i, mask in (masks or {}).items():
+            self.masks[i], sure[i] = mask.copy(), 1.0
+        self.at = now
+        rows = [torch.from_numpy(m.astype(np.float32)) * sure[i] for i, m in self.masks.items()]
+        objects = torch.stack(rows) if rows else torch.zeros((0, H, W))
+        prob = torch.cat([(1 - objects.sum(0, keepdim=True)).clamp_min(0), objects])
+        return Segmentation(tuple(self.masks), prob, (H, W))
+
+    def add_memory(self, frame, masks) -> None:
+        assert set(masks) <= set(self.masks)
+        self.calls.append(("pin", int(frame[0, 0, 0])))
+
+    def remove_object(self, object_id: int) -> None:
+        del self.masks[object_id]
+
+
+class ScriptedSession(Session):
+    """A session whose tracker is the scripted one."""
+
+    def _new_tracker(self):
+        return SquareTracker()

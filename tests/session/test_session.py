@@ -1,0 +1,302 @@
+"""What a session promises to the person who corrects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jointformer.errors import ConfigError, DataError
+from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
+
+
+def track(session, *args, **kwargs) -> list[int]:
+    return [frame for frame, _ in session.propagate(*args, **kwargs)]
+
+
+def bytes_of(session, frames) -> list[bytes]:
+    return [session.result(t).label_map.tobytes() + repr(session.confidence(t)).encode() for t in frames]
+
+
+def test_masks_are_tracked_from_the_frame_where_they_are_given(session):
+    session.add_masks(0, {1: square(0)})
+    assert track(session) == list(range(1, 30))
+    for t in range(30):
+        assert np.array_equal(session.result(t).masks[1], square(t))
+    assert session.status(0) == "annotated"
+    assert session.status(29) == "tracked"
+
+
+def test_one_corrected_frame_mends_the_following_frames_and_leaves_the_rest_byte_equal(session):
+    """The planted failure: at frame 12 the tracker jumps to the double; the correction is given at 14."""
+    SquareTracker.lost = {12}
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(25, {1: square(25)})
+    session.add_masks(8, {1: square(8)})
+    track(session)
+    wrong = [t for t in range(30) if not np.array_equal(session.result(t).masks[1], square(t))]
+    assert wrong
+    assert set(wrong) <= set(range(9, 25))
+    before = bytes_of(session, range(30))
+    session.add_masks(14, {1: square(14)})
+    assert [t for t in range(30) if session.status(t) == "stale"] == [*range(9, 14), *range(15, 25)]
+    SquareTracker.calls = []
+    seen = track(session)
+    assert set(seen) == {*range(9, 14), *range(15, 25)}
+    after = bytes_of(session, range(30))
+    untouched = [*range(9), *range(25, 30)]
+    assert [before[t] for t in untouched] == [after[t] for t in untouched]
+    for t in range(14, 30):
+        assert np.array_equal(session.result(t).masks[1], square(t))
+
+
+def test_a_correction_at_the_open_end_mends_everything_behind_it(session):
+    SquareTracker.lost = {12}
+    session.add_masks(0, {1: square(0)})
+    track(session)
+    assert session.next_frame_to_fix() == 12
+    session.add_masks(13, {1: square(13)})
+    track(session)
+    assert all(np.array_equal(session.result(t).masks[1], square(t)) for t in range(13, 30))
+
+
+def test_frames_between_two_annotated_ones_are_joined_from_both_sides(session):
+    """The tracker is lost at 12, whichever way it comes: on either side of it the nearer, surer side wins."""
+    SquareTracker.lost = {12}
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(20, {1: square(20)})
+    seen = track(session, end=20)
+    assert seen == [*range(19, 0, -1), *range(1, 20)]
+    assert [t for t in range(21) if not np.array_equal(session.result(t).masks[1], square(t))] == [12]
+
+
+def test_the_users_mask_is_never_overwritten(session):
+    drawn = square(7, 14)
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(7, {1: drawn})
+    track(session)
+    track(session, again=True, direction="both")
+    assert np.array_equal(session.result(7).masks[1], drawn)
+    assert session.confidence(7) == {1: 1.0}
+
+
+def test_a_tracked_object_never_covers_what_the_user_drew(session):
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(10, {2: square(10)})
+    track(session)
+    assert np.array_equal(session.result(10).masks[2], square(10))
+    assert not session.result(10).masks[1].any()
+
+
+def test_the_direction_decides_about_the_open_ends(session):
+    session.add_masks(10, {1: square(10)})
+    assert track(session, direction="backward") == list(range(9, -1, -1))
+    assert session.status(11) == "none"
+    assert track(session, direction="both") == list(range(11, 30))
+
+
+def test_a_new_object_changes_nothing_before_its_frame(session):
+    session.add_masks(0, {1: square(0)})
+    track(session)
+    before = bytes_of(session, range(15))
+    session.add_masks(15, {2: square(15, 14)})
+    assert track(session) == list(range(16, 30))
+    assert bytes_of(session, range(15)) == before
+    assert set(session.result(20).ids) == {1, 2}
+    assert np.array_equal(session.result(20).masks[2], square(20, 14))
+
+
+def test_correcting_one_object_keeps_the_others_mask_in_that_frame_tracked(session):
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    track(session)
+    session.add_masks(12, {1: square(12)})
+    track(session)
+    assert np.array_equal(session.result(12).masks[2], square(12, 14))
+    assert np.array_equal(session.result(20).masks[2], square(20, 14))
+    assert session.result(12).drawn == {1}
+
+
+def test_an_object_may_be_absent(session):
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(10, {1: np.zeros((H, W), bool)})
+    track(session)
+    assert not session.result(10).masks[1].any()
+
+
+def test_nothing_is_tracked_twice(session):
+    session.add_masks(0, {1: square(0)})
+    track(session)
+    assert track(session) == []
+    assert session.plan().steps() == 0
+    assert len(track(session, again=True)) == 29
+
+
+def test_a_range_is_tracked_from_the_nearest_annotated_frame(session):
+    session.add_masks(0, {1: square(0)})
+    assert track(session, 5, 8) == list(range(1, 9))
+    assert track(session, 8, 10) == [9, 10]
+    assert track(session, 20, 22) == list(range(11, 23))
+
+
+def test_closing_the_iterator_keeps_what_is_finished_and_the_next_call_goes_on(session):
+    session.add_masks(0, {1: square(0)})
+    run = session.propagate()
+    assert [next(run)[0] for _ in range(5)] == [1, 2, 3, 4, 5]
+    run.close()
+    assert session.status(5) == "tracked"
+    assert session.status(6) == "none"
+    assert track(session) == list(range(6, 30))
+
+
+def test_an_interrupted_join_goes_on_where_it_stopped(session):
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(20, {1: square(20)})
+    run = session.propagate(end=20)
+    assert [next(run)[0] for _ in range(8)] == list(range(19, 11, -1))
+    run.close()
+    assert session.status(15) == "half"
+    assert track(session, end=20) == [*range(11, 0, -1), *range(1, 20)]
+    assert session.status(15) == "tracked"
+
+
+def test_only_one_propagation_runs_at_a_time(session):
+    session.add_masks(0, {1: square(0)})
+    run = session.propagate()
+    next(run)
+    with pytest.raises(DataError, match="tracked already"):
+        next(session.propagate())
+    run.close()
+    assert track(session)
+
+
+def test_an_edit_ends_the_running_propagation(session):
+    session.add_masks(0, {1: square(0)})
+    run = session.propagate()
+    next(run)
+    session.add_masks(20, {1: square(20)})
+    assert list(run) == []
+    assert set(track(session)) == {*range(2, 20), *range(21, 30)} | {1}
+
+
+def test_undo_and_redo_bring_back_masks_and_results(session):
+    SquareTracker.lost = {12}
+    session.add_masks(0, {1: square(0)})
+    track(session)
+    first = bytes_of(session, range(30))
+    session.add_masks(13, {1: square(13)})
+    track(session)
+    second = bytes_of(session, range(30))
+    assert session.history == ("track", None)
+    assert session.undo() == "track"
+    assert session.status(20) == "stale"
+    assert session.undo() == "masks"
+    assert bytes_of(session, range(30)) == first
+    assert session.status(20) == "tracked"
+    assert session.annotated_frames == (0,)
+    assert [session.redo(), session.redo(), session.redo()] == ["masks", "track", None]
+    assert bytes_of(session, range(30)) == second
+    assert [session.undo() for _ in range(5)] == ["track", "masks", "track", "masks", None]
+    assert session.objects == ()
+
+
+def test_a_new_edit_forgets_what_was_undone(session):
+    session.add_masks(0, {1: square(0)})
+    session.undo()
+    session.add_masks(0, {2: square(0)})
+    assert session.redo() is None
+    assert [o.id for o in session.objects] == [2]
+
+
+def test_removing_an_object_leaves_the_others_as_they_are(session):
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    track(session)
+    session.remove_object(2)
+    assert session.result(9).ids == (1,)
+    assert session.status(9) == "tracked"
+    assert track(session) == []
+    session.undo()
+    assert session.result(9).ids == (1, 2)
+    with pytest.raises(DataError, match="no object 7, expected one of"):
+        session.remove_object(7)
+
+
+def test_clearing_a_frames_masks_lets_it_be_tracked(session):
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(10, {1: square(10, 14)})
+    track(session)
+    session.clear_masks(10)
+    assert session.annotated_frames == (0,)
+    track(session)
+    assert np.array_equal(session.result(10).masks[1], square(10))
+    with pytest.raises(DataError, match="no mask of the user's in frame 4"):
+        session.clear_masks(4)
+
+
+def test_objects_have_names_and_colours(session):
+    session.add_masks(0, {3: square(0)})
+    assert session.objects[0].name == "object 3"
+    session.set_object(3, name="Katze 🐈", colour=(1, 2, 3))
+    assert (session.objects[0].name, session.objects[0].colour) == ("Katze 🐈", (1, 2, 3))
+    session.undo()
+    assert session.objects[0].name == "object 3"
+    for wrong in ({"name": "a\nb"}, {"name": "x" * 300}, {"colour": (0, 0, 256)}, {"colour": (1, 2)}):
+        with pytest.raises(ConfigError, match="of object 3"):
+            session.set_object(3, **wrong)
+
+
+def test_masks_of_one_call_do_not_overlap_and_later_calls_win(session):
+    everything = np.ones((H, W), bool)
+    session.add_masks(0, {2: everything, 1: square(0)})
+    assert np.array_equal(session.result(0).masks[1], square(0))
+    assert not (session.result(0).masks[2] & square(0)).any()
+    session.add_masks(0, {3: square(0)})
+    assert not session.result(0).masks[1].any()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: s.add_masks(30, {1: square(0)}), "no such frame, expected 0 to 29, got 30"),
+        (lambda s: s.add_masks(0, np.zeros((H, W), np.uint8)), "names no object"),
+        (lambda s: s.add_masks(0, np.zeros((3, 3), np.uint8)), "another size"),
+        (lambda s: s.add_masks(0, {1: np.zeros((H, W), bool)}), "new object 1 is empty"),
+        (lambda s: list(s.propagate()), "no masks to track from"),
+        (lambda s: s.propagate(5, 3), "expected start <= end within 0 to 29, got 5 to 3"),
+        (lambda s: s.propagate(direction="up"), "direction, expected forward"),
+        (lambda s: s.result(-1), "no such frame"),
+        (lambda s: s.export("gif", "x"), "format"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(session, call, message):
+    with pytest.raises((DataError, ConfigError), match=message) as error:
+        call(session)
+    assert "\n" not in str(error.value)
+
+
+def test_a_range_without_masks_on_the_right_side_is_refused(session):
+    session.add_masks(20, {1: square(20)})
+    with pytest.raises(DataError, match="no masks to track forward from"):
+        session.propagate(3, 9)
+
+
+def test_the_timeline_tells_every_frame_at_once(session):
+    session.add_masks(0, {1: square(0)})
+    track(session, end=9)
+    status, confidence = session.timeline()
+    assert status.tolist() == [1] + [2] * 9 + [0] * 20
+    assert np.isnan(confidence[0])
+    assert confidence[5] == pytest.approx(session.confidence(5)[1])
+
+
+def test_annotated_frames_near_by_are_pinned_as_memory(session):
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(10, {1: square(10)})
+    SquareTracker.calls = []
+    track(session, end=10)
+    assert {frame for kind, frame in SquareTracker.calls if kind == "pin"} == {0, 10}
+
+
+def test_a_session_without_a_folder_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with ScriptedSession(video()) as session:
+        assert session.folder.parent == tmp_path
+    assert list(tmp_path.iterdir()) == []
