@@ -73,7 +73,8 @@ def burst_frames(path: str | Path) -> dict[str, list[str]]:
         name = _text(_get(sequence, "seq_name", str, path, at), path, f"{at}.seq_name")
         paths = _get(sequence, "annotated_image_paths", list, path, at)
         frames[f"{dataset}_-_{name}"] = [
-            PurePosixPath(_text(p, path, f"{at}.annotated_image_paths", slashes=True)).stem for p in paths
+            _text(PurePosixPath(p).stem if isinstance(p, str) else p, path, f"{at}.annotated_image_paths")
+            for p in paths
         ]
     return frames
 
@@ -97,9 +98,9 @@ def _get(value: Any, key: str, kind: type, path: str | Path, at: str) -> Any:
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 
 
-def _text(value: Any, path: str | Path, at: str, *, slashes: bool = False) -> str:
+def _text(value: Any, path: str | Path, at: str) -> str:
     """A name that stays inside its folder."""
-    if isinstance(value, str) and is_plain_name(value.replace("/", "_") if slashes else value):
+    if isinstance(value, str) and is_plain_name(value):
         return value
     raise DataError(f"{at} holds something that is no file name", where=path, got=_short(value))
 

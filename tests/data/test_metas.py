@@ -1,0 +1,69 @@
+"""The benchmarks' json files, as they are and as nobody would want them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jointformer.data.metas import burst_frames, is_plain_name, lvos_frames, youtube_frames
+from jointformer.errors import DataError
+
+Reader = Callable[[Path], dict[str, list[str]]]
+
+_LEAF = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+_ANY = st.recursive(_LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner))
+_KEYS = st.sampled_from(
+    "videos objects frames frame_range start end sequences dataset seq_name annotated_image_paths a ../b".split()
+)
+_LIKELY = st.recursive(_LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner), max_leaves=30)
+
+
+def test_the_frames_of_all_objects_are_saved_once(tmp_path: Path) -> None:
+    objects = {"1": {"frames": ["00005", "00000"]}, "2": {"frames": ["00005", "00010"]}}
+    path = _write(tmp_path, {"videos": {"v": {"objects": objects}, "w": {"objects": {}}}})
+    assert youtube_frames(path) == {"v": ["00000", "00005", "00010"], "w": []}
+
+
+def test_lvos_counts_by_five_from_the_smallest_to_the_largest_number(tmp_path: Path) -> None:
+    objects = {"1": {"frame_range": {"start": "11", "end": "21"}}, "4": {"frame_range": {"start": 6, "end": 16}}}
+    path = _write(tmp_path, {"videos": {"v": {"objects": objects}}})
+    assert lvos_frames(path) == {"v": ["00000006", "00000011", "00000016", "00000021"]}
+
+
+def test_burst_names_frames_without_their_suffix(tmp_path: Path) -> None:
+    sequence = {"dataset": "HACS", "seq_name": "a.b_c", "annotated_image_paths": ["frame0001.jpg", "x/frame.2.png"]}
+    path = _write(tmp_path, {"sequences": [sequence]})
+    assert burst_frames(path) == {"HACS_-_a.b_c": ["frame0001", "frame.2"]}
+    sequence["annotated_image_paths"] = ["x/.."]
+    with pytest.raises(DataError, match="no file name"):
+        burst_frames(_write(tmp_path, {"sequences": [sequence]}))
+
+
+@pytest.mark.parametrize("reader", [youtube_frames, lvos_frames, burst_frames])
+@given(value=_ANY | _LIKELY)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_json_gives_names_inside_the_folder_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, reader: Reader, value: object
+) -> None:
+    path = _write(tmp_path_factory.mktemp("fuzz"), value)
+    with suppress(DataError):
+        for video, frames in reader(path).items():
+            assert is_plain_name(video)
+            assert all(map(is_plain_name, frames))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\0b"])
+def test_names_that_leave_their_folder_are_refused(name: str) -> None:
+    assert not is_plain_name(name)
+
+
+def _write(folder: Path, value: object) -> Path:
+    path = folder / "meta.json"
+    path.write_text(json.dumps(value))
+    return path
