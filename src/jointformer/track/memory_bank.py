@@ -60,11 +60,6 @@ class MemoryBank:
         """Bytes allocated for keys and values."""
         return sum(t.numel() * t.element_size() for t in (*self._keys, *self._values))
 
-    @staticmethod
-    def bytes_per_object(config: ModelConfig, tokens: int, frames: int, itemsize: int) -> int:
-        """Return what one object's row takes with `frames` places (the temporary one included)."""
-        return 2 * config.layers * config.token_width * tokens * frames * itemsize
-
     def frames(self, row: int) -> int:
         """Return the number of memory frames of a row, the temporary one not counted."""
         return len(self._rows[row].places)

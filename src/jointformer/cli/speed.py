@@ -1,0 +1,71 @@
+"""Measure a step and its parts, count its operations, and set both beside the machine's own rates."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `jointformer speed`."""
+    parser.add_argument("--model", default="tiny", help="base, small or tiny (random weights), a name or a file")
+    parser.add_argument("--size", default="480x854", help="frame size as HEIGHTxWIDTH in pixels")
+    parser.add_argument("--objects", type=int, default=1)
+    parser.add_argument("--memory", type=int, default=1, help="memory frames besides the last one")
+    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all")
+    parser.add_argument("--steps", type=int, default=10, help="steps that are timed, the memory being full")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument("--objects-per-pass", type=int, help="bound the working memory of many objects")
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit code of `jointformer speed`."""
+    import json
+
+    import torch
+
+    from jointformer.errors import ConfigError
+    from jointformer.evaluate.speed import PARTS, measure_speed
+    from jointformer.model.config import PRESETS
+    from jointformer.model.cost import padded_size
+    from jointformer.model.device import DTYPES, choose_device, choose_precision
+    from jointformer.model.network import JointFormer
+    from jointformer.model.weights import load_model
+    from jointformer.track import TrackerConfig
+
+    padded_size(args.size)
+    for name in ("objects", "memory", "steps"):
+        if getattr(args, name) < 1:
+            raise ConfigError(f"--{name}", expected="1 or more", got=getattr(args, name))
+    config = TrackerConfig(
+        max_memory_frames=args.memory, topk=args.topk or None, size=-1, objects_per_pass=args.objects_per_pass
+    )
+    device = choose_device(args.device)
+    precision = choose_precision(device, args.precision)
+    if args.model in PRESETS:
+        torch.manual_seed(0)
+        model = JointFormer(PRESETS[args.model]).to(device=device, dtype=DTYPES[precision]).eval().requires_grad_(False)
+    else:
+        model = load_model(args.model, device=device, precision=precision)
+    report = measure_speed(
+        model, config, size=args.size, objects=args.objects, steps=args.steps, progress=not args.quiet
+    )
+    if args.json:
+        settings = {"model": model.config.name, "precision": precision, "device": str(device), **vars(args)}
+        settings["threads"] = torch.get_num_threads()
+        print(json.dumps({"settings": settings, **report.as_data()}, indent=2))
+        return 0
+    median, low, high = report.step
+    print(f"{model.config.name}, {args.size}, {args.objects} object(s), {args.memory} memory + last, k {args.topk}")
+    print(f"{device}, {precision}, {torch.get_num_threads()} threads, {report.steps} steps")
+    print(f"step         {median:8.4f} s  (10 % {low:.4f}, 90 % {high:.4f})   {report.fps:.2f} frames/s")
+    for name in PARTS:
+        print(f"  {name:<13}{report.parts[name]:6.4f} s  {report.parts[name] / median:6.1%}")
+    print(f"operations   {report.cost.total / 1e12:8.4f} TFLOP per step")
+    rates = (report.rates.matrix / 1e12, report.rates.convolution / 1e12)
+    print(f"machine      {rates[0]:8.2f} TFLOP/s matrices, {rates[1]:.2f} convolutions")
+    print(f"efficiency   {report.efficiency:8.1%}")
+    print(f"memory       {report.peak_memory / 2**20:8.0f} MiB peak, bank {report.bank_memory / 2**20:.0f} MiB")
+    return 0

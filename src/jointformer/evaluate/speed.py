@@ -1,0 +1,179 @@
+"""How fast a step is, where its time goes, and how near that is to the machine's limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from jointformer.model.cost import StepCost, padded_size, step_cost
+from jointformer.model.network import JointFormer
+from jointformer.track.config import TrackerConfig
+from jointformer.track.loop import peak_memory, reset_peak_memory
+from jointformer.track.tracker import Tracker
+
+PARTS = ("encode", "read", "enhance", "decode", "update_token", "write")
+
+
+@dataclass(frozen=True)
+class MachineRates:
+    """Floating-point operations per second that this machine reached in this run, in the model's precision."""
+
+    matrix: float
+    convolution: float
+
+
+@dataclass(frozen=True)
+class SpeedReport:
+    """Seconds of a step and of its parts (median, 10th and 90th percentile), memory, operations, efficiency."""
+
+    step: tuple[float, float, float]
+    parts: dict[str, float]
+    peak_memory: int
+    bank_memory: int
+    cost: StepCost
+    rates: MachineRates
+    steps: int
+
+    @property
+    def fps(self) -> float:
+        """Frames per second at the median step."""
+        return 1 / self.step[0]
+
+    @property
+    def efficiency(self) -> float:
+        """The time that the step's operations would take at the machine's rates, over the time it took."""
+        ideal = (self.cost.total - self.cost.decode) / self.rates.matrix + self.cost.decode / self.rates.convolution
+        return ideal / self.step[0]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            **asdict(self),
+            "flop": self.cost.total,
+            "fps": self.fps,
+            "efficiency": self.efficiency,
+        }
+
+
+def measure_speed(
+    model: JointFormer,
+    config: TrackerConfig,
+    *,
+    size: str = "480x854",
+    objects: int = 1,
+    steps: int = 10,
+    warmup: int = 3,
+    progress: bool = True,
+) -> SpeedReport:
+    """Return the report of a synthetic video of this size and number of objects, memory full.
+
+    Frames are noise and objects are boxes: the time of a step does not depend on what they show. Steps are timed as
+    eval.py times them: the model's work and the resize of its result.
+    """
+    height, width = (int(v) for v in size.lower().split("x"))
+    padded = padded_size(size)
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (4, height, width, 3), dtype=np.uint8)
+    label_map = np.zeros((height, width), np.uint16)
+    columns = np.linspace(0, width, objects + 1).astype(int)
+    for i in range(objects):
+        label_map[height // 4 : 3 * height // 4, columns[i] : max(columns[i] + 1, columns[i + 1])] = i + 1
+    rates = measure_rates(model.device, model.dtype)
+    tracker = Tracker(model, config)
+    tracker.step(frames[0], label_map)
+    # Until the bank is full and a temporary frame is there, steps are shorter than later ones.
+    filling = max(0, config.max_memory_frames - 1) * config.memory_every + 1
+    times: list[float] = []
+    parts: dict[str, list[float]] = {name: [] for name in PARTS}
+    reset_peak_memory(model.device)
+    for n in tqdm(range(filling + warmup + steps), unit="step", disable=not progress):
+        with _timed_parts(model) as spent:
+            start = perf_counter()
+            _ = tracker.step(frames[n % 4]).label_map
+            _synchronise(model.device)
+            seconds = perf_counter() - start
+        if n >= filling + warmup:
+            times.append(seconds)
+            for name in PARTS:
+                parts[name].append(spent[name])
+    places = config.max_memory_frames + int(config.keeps_temporary)
+    return SpeedReport(
+        step=tuple(float(np.percentile(times, q)) for q in (50, 10, 90)),  # type: ignore[arg-type]
+        parts={name: float(np.median(values)) for name, values in parts.items()},
+        peak_memory=peak_memory(model.device),
+        bank_memory=tracker.memory_nbytes,
+        cost=step_cost(model.config, *padded, objects, places),
+        rates=rates,
+        steps=steps,
+    )
+
+
+def measure_rates(device: torch.device, dtype: torch.dtype) -> MachineRates:
+    """Return the best rates of three large matrix products and 3×3 convolutions in this precision."""
+    side = 4096 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    channels, h, w = 256, 128, 224
+    x = torch.randn(1, channels, h, w, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        matrix = 2 * side**3 / _best_time(lambda: a @ b, device)
+        operations = 2 * h * w * channels * channels * 9
+        convolution = operations / _best_time(lambda: F.conv2d(x, kernel, padding=1), device)
+    return MachineRates(matrix, convolution)
+
+
+def _best_time(run: Callable[[], Any], device: torch.device) -> float:
+    best = float("inf")
+    for _ in range(4):
+        start = perf_counter()
+        run()
+        _synchronise(device)
+        best = min(best, perf_counter() - start)
+    return best
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _timed_parts(model: JointFormer) -> Iterator[dict[str, float]]:
+    """A dictionary that collects the seconds of the network's parts within the block."""
+    spent = dict.fromkeys(PARTS, 0.0)
+    owners: dict[str, tuple[Any, str]] = {
+        "encode": (model.convmae, "encode_frame"),
+        "read": (model.convmae, "read"),
+        "enhance": (model.convmae, "enhance"),
+        "update_token": (model.convmae, "update_token"),
+        "write": (model.convmae, "write"),
+        "decode": (model.decoder, "forward"),
+    }
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            _synchronise(model.device)
+            start = perf_counter()
+            result = function(*args, **options)
+            _synchronise(model.device)
+            spent[name] += perf_counter() - start
+            return result
+
+        return call
+
+    for name, (owner, method) in owners.items():
+        object.__setattr__(owner, method, timed(name, getattr(owner, method)))
+    try:
+        yield spent
+    finally:
+        for owner, method in owners.values():
+            object.__delattr__(owner, method)

@@ -1,0 +1,103 @@
+"""What a step costs by formula: floating-point operations and bytes of memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+from .config import ModelConfig
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Floating-point operations of a step by part; a multiply-add counts two, as PyTorch's counter does.
+
+    Matrix products and convolutions only: norms, activations, softmax and the selection of keys are not counted.
+    """
+
+    encode: int
+    read: int
+    enhance: int
+    decode: int
+    update_token: int
+    write: int
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return self.encode + self.read + self.enhance + self.decode + self.update_token + self.write
+
+
+def step_cost(config: ModelConfig, height: int, width: int, objects: int, memory_frames: int) -> StepCost:
+    """Return the cost of one step that reads `memory_frames` (the temporary one included) and memorises the frame.
+
+    height, width: the padded frame in pixels, multiples of 16. All objects read equally full memories.
+    """
+    w4, w8, c = config.widths
+    p4, p8, p = height * width // 16, height * width // 64, height * width // 256
+    n = objects
+    embed = 2 * p4 * w4 * 16 * 3 + _conv_blocks(config, p4, p8) + 2 * (p8 * w8 * 4 * w4 + p * c * 4 * w8 + p * c * c)
+    mask_embed = 2 * p4 * w4 * 16 * 2
+    block = 2 * p * 12 * c * c  # qkv, proj and the MLP of one block for all tokens
+    attention = 4 * p * c  # scores and values, per key
+    layers = config.layers
+    # The first block's projections are shared by all objects.
+    first_qkv = 2 * p * 3 * c * c
+    read = n * (layers * (block + attention * p * (1 + memory_frames))) - (n - 1) * first_qkv
+    enhance = n * (2 * (p + 1) * c * c + config.enhance_depth * (2 * p * 10 * c * c + 2 * p * c + 2 * 2 * c * c))
+    enhance += n * (config.enhance_depth - 1) * 2 * 8 * c * c
+    return StepCost(
+        encode=embed,
+        read=read,
+        enhance=enhance,
+        decode=_decoder(config, p, p8, p4, n),
+        update_token=n * (2 * (p + 1) * c * c + _writes(config, p, config.update_depth)) + n * _fusion(config, p),
+        write=n * (embed + mask_embed + _writes(config, p, layers)),
+    )
+
+
+def _conv_blocks(config: ModelConfig, p4: int, p8: int) -> int:
+    def one(pixels: int, width: int) -> int:
+        return 2 * pixels * (10 * width * width + 25 * width)
+
+    return config.depths[0] * one(p4, config.widths[0]) + config.depths[1] * one(p8, config.widths[1])
+
+
+def _writes(config: ModelConfig, p: int, depth: int) -> int:
+    """Return the cost of `depth` blocks that write p tokens and a memory token; the last gives keys and values only."""
+    c = config.token_width
+    full = 2 * (p + 1) * 12 * c * c + 4 * p * p * c + 4 * (p + 1) * c
+    last = 2 * (p + 1) * 2 * c * c + 2 * c * c + 4 * (p + 1) * c + 2 * 9 * c * c
+    return (depth - 1) * full + last
+
+
+def _decoder(config: ModelConfig, p: int, p8: int, p4: int, n: int) -> int:
+    w4, w8, c = config.widths
+    hidden = max(1, w8 // 16)
+    fuser = 9 * p * (2 * (2 * c) * w8 + 3 * w8 * w8) + 2 * (2 * w8 * hidden) + p * 49 * 2
+    up8 = 9 * p8 * ((2 if w8 != w4 else 1) * w8 * w4 + w4 * w4)
+    up4 = 9 * p4 * 2 * w4 * w4
+    shared = 9 * (p8 * w8 * w8 + p4 * w4 * w4)
+    return 2 * (shared + n * (fuser + up8 + up4 + 9 * p4 * w4))
+
+
+def _fusion(config: ModelConfig, p: int) -> int:
+    w4, w8, c = config.widths
+    return 2 * p * (c // 3) * (w8 + w4 + w4 + 1)
+
+
+def bank_bytes(config: ModelConfig, height: int, width: int, objects: int, frames: int, itemsize: int) -> int:
+    """Return the bytes that the memory bank allocates: keys and values of `frames` places per object.
+
+    height, width: the padded frame. frames: the temporary one included. itemsize: 4 for float32, else 2.
+    """
+    tokens = height * width // 256
+    return 2 * config.layers * config.token_width * tokens * frames * objects * itemsize
+
+
+def padded_size(text: str) -> tuple[int, int]:
+    """Return the padded (height, width) of a size written as HEIGHTxWIDTH. Raises ConfigError."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and 1 <= int(height) <= 32768 and 1 <= int(width) <= 32768):
+        raise ConfigError("--size", expected="HEIGHTxWIDTH in pixels, such as 480x854", got=repr(text))
+    return -(-int(height) // 16) * 16, -(-int(width) // 16) * 16
