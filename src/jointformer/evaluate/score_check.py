@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from jointformer.errors import DataError
 from jointformer.evaluate.score_plans import Plan, VideoPlan
 from jointformer.evaluate.score_sources import MaskTree
+from jointformer.ops.png import PngHeader
 
 _NAMED = 3
 
@@ -44,12 +45,13 @@ def check_predictions(plan: Plan, truth: MaskTree, predictions: MaskTree) -> Pro
     problems = Problems()
     for video in plan.videos:
         present = predictions.frames(video.video)
+        # A video's annotations nearly always have one size: only a prediction of another one needs a second look.
+        usual = _size(truth.header(video.video, video.frames[0]))
         for frame in video.frames:
-            file = f"{video.video}/{frame}.png"
             if frame not in present:
-                problems.add("predictions missing", file)
+                problems.add("predictions missing", f"{video.video}/{frame}.png")
             else:
-                _check_header(problems, video, frame, truth, predictions)
+                _check_header(problems, video, frame, usual, truth, predictions)
     return problems
 
 
@@ -64,7 +66,14 @@ def check_truth(plan: Plan, truth: MaskTree) -> None:
     problems.stop(truth.folder)
 
 
-def _check_header(problems: Problems, video: VideoPlan, frame: str, truth: MaskTree, predictions: MaskTree) -> None:
+def _check_header(
+    problems: Problems,
+    video: VideoPlan,
+    frame: str,
+    usual: tuple[int, int],
+    truth: MaskTree,
+    predictions: MaskTree,
+) -> None:
     file = f"{video.video}/{frame}.png"
     try:
         header = predictions.header(video.video, frame)
@@ -73,8 +82,10 @@ def _check_header(problems: Problems, video: VideoPlan, frame: str, truth: MaskT
         return
     if not header.is_index:
         problems.add("predictions in colour instead of labels", f"{file} ({header.kind})")
-        return
-    true = truth.header(video.video, frame)
-    if (header.width, header.height) != (true.width, true.height):
-        sizes = f"{header.width}x{header.height}, annotation {true.width}x{true.height}"
+    elif _size(header) != usual and _size(header) != (true := _size(truth.header(video.video, frame))):
+        sizes = f"{header.width}x{header.height}, annotation {true[0]}x{true[1]}"
         problems.add("predictions of another size", f"{file} ({sizes})")
+
+
+def _size(header: PngHeader) -> tuple[int, int]:
+    return header.width, header.height

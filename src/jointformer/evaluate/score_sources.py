@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class MaskTree:
     def _read(self, video: str, frame: str, size: int) -> bytes:
         try:
             if self.archive is None:
-                with open(Path(self.folder) / video / f"{frame}.png", "rb") as file:
+                with open(os.path.join(self.folder, video, f"{frame}.png"), "rb") as file:
                     return file.read(size)
             if self._zip is None:
                 self._zip = zipfile.ZipFile(self.archive)
