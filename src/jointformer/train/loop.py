@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from jointformer.errors import ConfigError, DataError
+from jointformer.ops.files import make_dir
 from jointformer.train import state as checkpoint
 from jointformer.train.distributed import Processes
 from jointformer.train.loader import ClipLoader, ClipSource
@@ -125,6 +126,7 @@ class Trainer:
 
     def train(self) -> bool:
         """Run until the budget is used; False where a signal stopped it before (a checkpoint is written)."""
+        make_dir(self.folder)
         progress = Progress(self.folder / LOG if self.processes.first else None)
         with self._signals():
             for plan in self.loader.pending:

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import multiprocessing
+from train_helpers import ALONE, FixedPlanner, MovingSquares, losses_of_rank, small_network, small_run, small_trainer
+
+from jointformer.errors import ConfigError, DataError
+from jointformer.train import state as checkpoint
+from jointformer.train.loop import RunConfig, Trainer
+from jointformer.train.optimiser import OptimiserConfig
+
+
+class Killed(Exception):
+    """Stands for a process that ends without a word."""
+
+
+def assert_same(one: Any, other: Any) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, (list, tuple)):
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert one == other
+
+
+def comparable(trainer: Trainer) -> dict[str, Any]:
+    state = trainer.state()
+    return {key: state[key] for key in state if key not in ("seconds", "random")}
+
+
+def test_a_run_that_was_cut_off_and_went_on_ends_bit_equal(tmp_path: Path) -> None:
+    whole = small_trainer(tmp_path / "whole")
+    whole.train()
+
+    def die(trainer: Trainer) -> None:
+        if trainer.iteration == 4:
+            raise Killed
+
+    cut = small_trainer(tmp_path / "cut")
+    cut.on_save = die
+    with pytest.raises(Killed):
+        cut.train()
+    cut.loader.close()
+    resumed = small_trainer(tmp_path / "cut")
+    resumed.load_state(checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path / "cut")[-1]))
+    assert resumed.iteration == 4
+    assert resumed.train()
+    assert_same(comparable(whole), comparable(resumed))
+
+
+def test_resuming_continues_the_sequence_of_clips(tmp_path: Path) -> None:
+    first = small_trainer(tmp_path, iterations=6, save_every=3, ahead=1)
+    first.on_save = lambda trainer: setattr(trainer, "_stop", True)
+    assert not first.train()
+    second = small_trainer(tmp_path, iterations=6)
+    second.load_state(checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path)[-1]))
+    second.train()
+    asked = second.loader.source.asked  # type: ignore[attr-defined]
+    assert asked == list(range(6, 12))
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_a_checkpoint_that_ends_bit_equal(tmp_path: Path) -> None:
+    whole = small_trainer(tmp_path / "whole", iterations=40, save_every=10)
+    whole.train()
+    script = (
+        "import sys, torch; sys.path.insert(0, sys.argv[2]); torch.set_num_threads(1)\n"
+        "from pathlib import Path; from train_helpers import small_trainer\n"
+        "small_trainer(Path(sys.argv[1]), iterations=40, save_every=10).train()"
+    )
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", script, str(folder), str(Path(__file__).parent)])
+    while not checkpoint.checkpoints(folder):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = small_trainer(folder, iterations=40, save_every=10)
+    resumed.load_state(checkpoint.load_checkpoint(checkpoint.checkpoints(folder)[-1]))
+    assert resumed.iteration < 40
+    resumed.train()
+    assert_same(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def test_sigterm_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, iterations=1000, save_every=1000)
+    trainer.on_report = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    assert not trainer.train()
+    assert checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path)[-1])["iteration"] == trainer.iteration == 2
+
+
+def test_two_processes_have_the_loss_curve_of_one_with_the_doubled_batch(tmp_path: Path) -> None:
+    results = []
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        if count == 1:
+            before = {name: os.environ.pop(name, None) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+            losses_of_rank(0, 1, 0, str(folder))
+            for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+                os.environ.pop(name, None)
+            os.environ.update({name: value for name, value in before.items() if value is not None})
+        else:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            multiprocessing.start_processes(losses_of_rank, (2, port, str(folder)), nprocs=2, start_method="spawn")
+        results.append(torch.load(folder / "losses.pt", weights_only=True))
+    one, two = results
+    assert one["losses"] == pytest.approx(two["losses"], rel=2e-5)
+    assert one["losses"][0] != pytest.approx(one["losses"][-1], rel=1e-3)
+
+
+def test_only_the_last_checkpoints_are_kept_and_a_torn_one_is_named(tmp_path: Path) -> None:
+    small_trainer(tmp_path, keep=2).train()
+    kept = checkpoint.checkpoints(tmp_path)
+    assert [path.name for path in kept] == ["checkpoint_00000004.pt", "checkpoint_00000006.pt"]
+    kept[-1].write_bytes(kept[-1].read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"checkpoint_00000006\.pt: not a readable checkpoint"):
+        checkpoint.load_checkpoint(kept[-1])
+    with pytest.raises(DataError, match="no such checkpoint"):
+        checkpoint.load_checkpoint(tmp_path / "checkpoint_00000099.pt")
+
+
+def test_the_log_has_speed_loss_and_waiting_time(tmp_path: Path) -> None:
+    small_trainer(tmp_path).train()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [2, 4, 6]
+    assert all(line["clips_per_s"] > 0 and 0 <= line["waiting"] <= 1 and line["loss"] > 0 for line in lines)
+
+
+def test_a_timed_run_ends_when_its_minutes_are_over(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, iterations=None, minutes=0.02, save_every=1000)
+    assert trainer.train()
+    assert 1 < trainer.seconds < 10
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    plan = FixedPlanner().plan(0, 0.0, 0)
+    trainer.loader.ask(plan)
+    plan, batch = trainer.loader.next()
+    trainer.model.decoder.pred.bias.register_hook(lambda grad: grad * float("nan"))
+    trainer.step(plan, batch)
+    trainer.loader.close()
+    assert_same(before, trainer.model.state_dict())
+
+
+@pytest.mark.slow
+def test_one_clip_is_learnt_by_heart(tmp_path: Path) -> None:
+    class OneClip(MovingSquares):
+        def sample(self, index: int, plan: Any) -> Any:
+            return super().sample(7, plan)
+
+    config = small_run(
+        iterations=250, optimiser=OptimiserConfig(lr=3e-3, backbone_scale=1.0, clip=1.0), log_every=50, save_every=1000
+    )
+    trainer = Trainer(small_network(), OneClip(), FixedPlanner(1, frames=3, size=64), config, ALONE, tmp_path)
+    best: list[float] = []
+    trainer.on_report = lambda _, figures: best.append(figures["iou"])
+    trainer.train()
+    assert max(best) > 0.95
+
+
+def test_a_run_needs_exactly_one_budget() -> None:
+    with pytest.raises(ConfigError, match="one budget"):
+        RunConfig()
+    with pytest.raises(ConfigError, match="one budget"):
+        RunConfig(iterations=1, minutes=1)
+    with pytest.raises(ConfigError, match="keep"):
+        RunConfig(iterations=1, keep=0)

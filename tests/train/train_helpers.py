@@ -1,0 +1,114 @@
+"""A network small enough to train in a test, and clips made from numbers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jointformer.data.stills import Clip
+from jointformer.model.config import ModelConfig
+from jointformer.model.network import JointFormer
+from jointformer.train.distributed import Processes, join_processes
+from jointformer.train.initialise import initialise
+from jointformer.train.loop import RunConfig, Trainer
+from jointformer.train.optimiser import OptimiserConfig
+from jointformer.train.plan import StepPlan
+from jointformer.train.unroll import ClipBatch
+
+SMALL = ModelConfig("small-test", (12, 12, 24), (1, 1, 2), heads=2)
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+def small_network(seed: int = 0) -> JointFormer:
+    model = JointFormer(SMALL)
+    initialise(model, seed)
+    return model
+
+
+class MovingSquares:
+    """Clips of coloured squares that move over noise; one square per slot."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def sample(self, index: int, plan: StepPlan) -> Clip:
+        self.asked.append(index)
+        rng = np.random.default_rng(index)
+        height, width = plan.shape
+        frames = rng.integers(60, 120, (plan.frames, height, width, 3), np.uint8)
+        labels = np.zeros((plan.frames, height, width), np.uint8)
+        side = height // 4
+        for slot in range(1, plan.slots + 1):
+            top, left = rng.integers(0, height - side - 4), rng.integers(0, width - side - 4)
+            colour = rng.integers(0, 2, 3) * 200 + 30
+            for t in range(plan.frames):
+                spot = (t, slice(top + t, top + t + side), slice(left + t, left + t + side))
+                frames[spot] = colour
+                labels[spot] = slot
+        present = [int((labels[0] == slot).sum()) > 0 for slot in range(1, plan.slots + 1)]
+        return Clip(frames, labels, plan.slots if all(present) else 1)
+
+
+class FixedPlanner:
+    """The same work in every iteration."""
+
+    def __init__(self, batch: int = 2, frames: int = 3, slots: int = 1, size: int = 32) -> None:
+        self.work = {"batch": batch, "frames": frames, "slots": slots, "size": size}
+
+    def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan:
+        return StepPlan(iteration, fraction, first_clip, **self.work)
+
+
+def small_run(**changes: Any) -> RunConfig:
+    settings: dict[str, Any] = {
+        "iterations": 6,
+        "optimiser": OptimiserConfig(lr=1e-3, backbone_scale=1.0, clip=1.0),
+        "average": 0.9,
+        "log_every": 2,
+        "save_every": 2,
+    }
+    return RunConfig(**{**settings, **changes})
+
+
+def small_trainer(folder: Path, processes: Processes = ALONE, batch: int = 2, **changes: Any) -> Trainer:
+    return Trainer(
+        small_network(), MovingSquares(), FixedPlanner(batch), small_run(**changes), processes, folder
+    )
+
+
+def batch_of(*indices: int, frames: int = 3, slots: int = 1, size: int = 32) -> ClipBatch:
+    plan = StepPlan(0, 0.0, 0, len(indices), frames, slots, size)
+    clips = [MovingSquares().sample(i, plan) for i in indices]
+    return ClipBatch(
+        torch.from_numpy(np.stack([c.frames for c in clips])),
+        torch.from_numpy(np.stack([c.label_maps for c in clips])),
+        torch.tensor([c.num_objects for c in clips]),
+        slots,
+    )
+
+
+def losses_of_rank(rank: int, count: int, port: int, folder: str) -> None:
+    """One process of a run; rank 0 writes the loss of every iteration to `folder`/losses.pt."""
+    torch.set_num_threads(1)
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    with join_processes("cpu") as processes:
+        trainer = small_trainer(Path(folder), processes, batch=4, iterations=4, log_every=100, save_every=100)
+        losses: list[float] = []
+        step = trainer.step
+
+        def recording(plan: StepPlan, batch: ClipBatch) -> dict[str, float]:
+            figures = step(plan, batch)
+            losses.append(figures["loss"])
+            return figures
+
+        trainer.step = recording  # type: ignore[method-assign]
+        trainer.train()
+        if processes.first:
+            state = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+            torch.save({"losses": losses, "state": state}, Path(folder) / "losses.pt")
