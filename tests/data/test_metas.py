@@ -19,7 +19,20 @@ Reader = Callable[[Path], dict[str, list[str]]]
 _LEAF = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 _ANY = st.recursive(_LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner))
 _KEYS = st.sampled_from(
-    "videos objects frames frame_range start end sequences dataset seq_name annotated_image_paths a ../b".split()
+    [
+        "videos",
+        "objects",
+        "frames",
+        "frame_range",
+        "start",
+        "end",
+        "sequences",
+        "dataset",
+        "seq_name",
+        "annotated_image_paths",
+        "a",
+        "../b",
+    ]
 )
 _LIKELY = st.recursive(_LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner), max_leaves=30)
 
@@ -47,7 +60,7 @@ def test_burst_names_frames_without_their_suffix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reader", [youtube_frames, lvos_frames, burst_frames])
 @given(value=_ANY | _LIKELY)
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_json_gives_names_inside_the_folder_or_one_line(
     tmp_path_factory: pytest.TempPathFactory, reader: Reader, value: object
 ) -> None:
