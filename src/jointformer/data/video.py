@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,18 +17,12 @@ import av
 import numpy as np
 
 from jointformer.data.frames import list_pictures, picture_size, read_frame
+from jointformer.data.video_container import decoding, frame_index, open_container, video_stream
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 
 #: The rate of a folder of pictures, and of a video that tells none.
 DEFAULT_FPS = Fraction(25)
-
-# Containers only: playlists and scripts (hls, concat, ...) could name any other file or address.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,gif,asf,h264,hevc,m4v,mjpeg,dv,"
-    "mxf,ivf,obu,apng,yuv4mpegpipe,nut,wtv,rm"
-)
-_MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
 
 
 class VideoReader(Protocol):
@@ -112,13 +105,13 @@ class VideoFile:
         self.path = Path(path)
         if not self.path.is_file():
             raise DataError("is a folder" if self.path.is_dir() else "no such file", where=self.path)
-        with _decoding(self.path), _open(self.path) as container:
-            stream = _video_stream(container, self.path)
+        with decoding(self.path), open_container(self.path) as container:
+            stream = video_stream(container, self.path)
             self._time_base: Fraction = stream.time_base
             rate = stream.average_rate or stream.guessed_rate
-            self._times, self._keys = _index(container, stream)
-        with _decoding(self.path), _open(self.path) as container:
-            first = next(iter(container.decode(_video_stream(container, self.path))), None)
+            self._times, self._keys = frame_index(container, stream)
+        with decoding(self.path), open_container(self.path) as container:
+            first = next(iter(container.decode(video_stream(container, self.path))), None)
             if first is None:
                 raise DataError("no frame can be decoded", where=self.path)
             self._turns = round(first.rotation / 90) % 4
@@ -204,8 +197,8 @@ class VideoFile:
         number = {time: k for k, time in enumerate(self._times)}
         key = self._key_before(start)
         while True:
-            with _decoding(self.path), _open(self.path) as container:
-                stream = _video_stream(container, self.path)
+            with decoding(self.path), open_container(self.path) as container:
+                stream = video_stream(container, self.path)
                 if key > 0:
                     container.seek(self._times[key], stream=stream, backward=True)
                 begun = False
@@ -252,57 +245,6 @@ class VideoFile:
     def time_span(self) -> Fraction:
         """Seconds from the first to the last frame; 0 where the file has no times."""
         return (self._times[-1] - self._times[0]) * self._time_base if self._times else Fraction(0)
-
-
-@contextmanager
-def _decoding(path: Path) -> Iterator[None]:
-    """FFmpeg's errors inside the block become :class:`DataError`."""
-    try:
-        yield
-    except DataError:
-        raise
-    except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
-        # Damaged headers also reach PyAV as texts that are no UTF-8, times beyond 64 bits, monstrous sizes.
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError("the video cannot be decoded", where=path, got=reason.lower()) from error
-
-
-def _open(path: Path) -> Any:
-    # "file:" keeps a colon in a name from being read as a protocol.
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-    return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
-
-
-def _video_stream(container: Any, path: Path) -> Any:
-    covers = av.stream.Disposition.attached_pic
-    for stream in container.streams.video:
-        if not stream.disposition & covers:
-            if stream.codec_context is None:
-                raise DataError("the video's codec is unknown", where=path)
-            if stream.codec_context.width * stream.codec_context.height > _MOST_PIXELS:
-                size = f"{stream.codec_context.width}x{stream.codec_context.height}"
-                raise DataError("the video's frames are too large", where=path, got=size)
-            stream.thread_type = "AUTO"
-            return stream
-    raise DataError("no video in the file", where=path)
-
-
-def _index(container: Any, stream: Any) -> tuple[list[int], list[int]]:
-    """(times of frames in display order, numbers of key frames); empty where packets carry no times."""
-    if container.format.name == "avi" and stream.codec_context.has_b_frames:
-        return [], []  # AVI stores no display times; FFmpeg's guesses are wrong where frames are reordered
-    times: set[int] = set()
-    keys: set[int] = set()
-    for packet in container.demux(stream):
-        if not packet.size or packet.is_discard:
-            continue
-        if packet.pts is None:
-            return [], []
-        times.add(packet.pts)
-        if packet.is_keyframe:
-            keys.add(packet.pts)
-    ordered = sorted(times)
-    return ordered, [number for number, time in enumerate(ordered) if time in keys]
 
 
 def _checked(index: int, count: int) -> int:

@@ -1,0 +1,72 @@
+"""FFmpeg's containers, opened safely, and where their frames are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+
+from jointformer.errors import DataError
+
+# Containers only: playlists and scripts (hls, concat, ...) could name any other file or address.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,gif,asf,h264,hevc,m4v,mjpeg,dv,"
+    "mxf,ivf,obu,apng,yuv4mpegpipe,nut,wtv,rm"
+)
+_MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """FFmpeg's errors inside the block become :class:`DataError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
+        # Damaged headers also reach PyAV as texts that are no UTF-8, times beyond 64 bits, monstrous sizes.
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError("the video cannot be decoded", where=path, got=reason.lower()) from error
+
+
+def open_container(path: Path) -> Any:
+    """The opened container of a local file (a context manager). Raises FFmpeg's errors."""
+    # "file:" keeps a colon in a name from being read as a protocol.
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+    return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+
+
+def video_stream(container: Any, path: Path) -> Any:
+    """The first stream of moving pictures, cover art left out. Raises :class:`DataError` where there is none."""
+    covers = av.stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if not stream.disposition & covers:
+            if stream.codec_context is None:
+                raise DataError("the video's codec is unknown", where=path)
+            if stream.codec_context.width * stream.codec_context.height > _MOST_PIXELS:
+                size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+                raise DataError("the video's frames are too large", where=path, got=size)
+            stream.thread_type = "AUTO"
+            return stream
+    raise DataError("no video in the file", where=path)
+
+
+def frame_index(container: Any, stream: Any) -> tuple[list[int], list[int]]:
+    """(times of frames in display order, numbers of key frames); empty where packets carry no times."""
+    if container.format.name == "avi" and stream.codec_context.has_b_frames:
+        return [], []  # AVI stores no display times; FFmpeg's guesses are wrong where frames are reordered
+    times: set[int] = set()
+    keys: set[int] = set()
+    for packet in container.demux(stream):
+        if not packet.size or packet.is_discard:
+            continue
+        if packet.pts is None:
+            return [], []
+        times.add(packet.pts)
+        if packet.is_keyframe:
+            keys.add(packet.pts)
+    ordered = sorted(times)
+    return ordered, [number for number, time in enumerate(ordered) if time in keys]
