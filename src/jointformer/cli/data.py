@@ -1,0 +1,108 @@
+"""Convert and prepare benchmark data: sizes, first masks, BURST's json, VISOR's json.
+
+  jointformer data resize MOSE/train MOSE-480/train
+  jointformer data first-masks LVOS/valid/Annotations LVOS/valid/Annotations_first_only
+  jointformer data burst-frames first_frame_annotations.json frames/val BURST/val/JPEGImages
+  jointformer data burst-masks first_frame_annotations.json BURST/val/Annotations_first_only --first-only
+  jointformer data burst-json output/BURST_val predictions.json --like all_classes.json
+  jointformer data visor-json output/VISOR_val val.json --mapping VISOR/val_data_mapping.json
+
+A video whose folder is there is finished: an interrupted conversion goes on with the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the conversions of ``jointformer data``."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, text: str, *names: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=text)
+        for each in names:
+            sub.add_argument(each, type=Path)
+        sub.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
+        sub.add_argument("--json", action="store_true", help="print the counts as JSON on standard output")
+        sub.add_argument("--quiet", action="store_true", help="no progress bar")
+        return sub
+
+    resize = action("resize", "Frames (bicubic) and masks (nearest) at a shorter side of 480.", "source", "target")
+    resize.add_argument("--size", type=int, default=480, help="the shorter side in pixels (default: 480)")
+    resize.add_argument("--only-shrink", action="store_true", help="leave smaller pictures as they are")
+    action("first-masks", "Of each object only the mask of the frame where it appears.", "source", "target")
+    draw = action("burst-masks", "BURST's json -> palette PNGs.", "source", "target")
+    draw.add_argument("--first-only", action="store_true", help="of each track only the frame where it appears")
+    frames = action("burst-frames", "BURST's frames in one folder per sequence.", "source", "frames", "target")
+    frames.add_argument("--every", action="store_true", help="all images of the json, not only the annotated ones")
+    burst = action("burst-json", "Palette PNGs -> BURST's json.", "source", "target")
+    burst.add_argument("--like", type=Path, required=True, metavar="JSON", help="truth or first frames to fill in")
+    visor = action("visor-json", "Palette PNGs -> the polygons that VISOR's server takes.", "source", "target")
+    visor.add_argument("--mapping", type=Path, required=True, metavar="JSON", help="VISOR's val_data_mapping.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit code of ``jointformer data``."""
+    from jointformer.data.convert_jobs import processors
+
+    args.workers = processors() if args.workers is None else args.workers
+    actions: dict[str, Callable[[argparse.Namespace, dict[str, Any]], dict[str, int]]] = {
+        "resize": _resize,
+        "first-masks": _first_masks,
+        "burst-masks": _burst_masks,
+        "burst-frames": _burst_frames,
+        "burst-json": _burst_json,
+        "visor-json": _visor_json,
+    }
+    counts = actions[args.action](args, {"workers": args.workers, "progress": not args.quiet})
+    said = ", ".join(f"{number} {name}" for name, number in counts.items())
+    print(f"{args.target}: {said}", file=sys.stderr)
+    if args.json:
+        print(json.dumps({"target": str(args.target), **counts}))
+    return 0
+
+
+def _resize(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:
+    from jointformer.data.convert_resize import resize_tree
+
+    return _counts(resize_tree(args.source, args.target, args.size, only_shrink=args.only_shrink, **options))
+
+
+def _first_masks(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:
+    from jointformer.data.convert_first import first_masks
+
+    return _counts(first_masks(args.source, args.target, **options))
+
+
+def _burst_masks(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:
+    from jointformer.data.convert_burst import burst_to_masks
+
+    return _counts(burst_to_masks(args.source, args.target, first_only=args.first_only, **options))
+
+
+def _burst_frames(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:
+    from jointformer.data.convert_burst import burst_frames_tree
+
+    return _counts(burst_frames_tree(args.source, args.frames, args.target, every=args.every, **options))
+
+
+def _burst_json(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:
+    from jointformer.data.convert_burst import masks_to_burst
+
+    return masks_to_burst(args.source, args.like, args.target, **options)
+
+
+def _visor_json(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:
+    from jointformer.data.convert_visor import masks_to_visor
+
+    return masks_to_visor(args.source, args.mapping, args.target, **options)
+
+
+def _counts(converted: Any) -> dict[str, int]:
+    return {"folders converted": converted.done, "folders kept from before": converted.kept}
