@@ -202,6 +202,16 @@ def test_a_set_may_be_a_text_file(tree: Path) -> None:
     assert list(score("davis17", tree / "gt", tree / "pred", set_name=str(tree / "mine.txt")).videos) == ["cow"]
 
 
+def test_a_benchmark_without_lists_takes_a_text_file_only(tree: Path) -> None:
+    (tree / "mine.txt").write_text("cow\n")
+    assert list(score("mose", tree / "gt", tree / "pred", set_name=str(tree / "mine.txt")).videos) == ["cow"]
+    with pytest.raises(ConfigError, match="mose has no named sets"):
+        score("mose", tree / "gt", tree / "pred", set_name="val")
+    (tree / "mine.txt").write_text("cow\nyak\n")
+    with pytest.raises(DataError, match="without annotations, got yak"):
+        score("mose", tree / "gt", tree / "pred", set_name=str(tree / "mine.txt"))
+
+
 def test_lvos_names_frames_that_do_not_exist(tree: Path) -> None:
     (tree / "gt/valid_meta.json").write_text(
         '{"videos": {"bear": {"objects": {"1": {"frame_range": {"start": 1, "end": 21, "frame_nums": 5}}}}}}'

@@ -112,6 +112,12 @@ def test_the_common_classes_are_those_of_the_toolkit(golden: Golden) -> None:
     assert sorted(COMMON) == golden("burst")["common_category_ids"]
 
 
+def test_figures_stand_beside_published_ones_by_their_names(case: Case) -> None:
+    scores = score("burst", case("burst_mix") / "gt", case("burst_mix") / "pred_png")
+    ours = scores.beside(["HOTA-all", "HOTA-uncommon"])
+    assert {name: round(value, 2) for name, value in ours.items()} == {"HOTA-all": 50.31, "HOTA-uncommon": 31.41}
+
+
 def test_a_json_of_another_split_is_refused(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "predictions.json"
     path.write_text(json.dumps(predictions_json(case("burst_simple"), False, False) | {"split": "test"}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +64,7 @@ def score(
             Path(predictions),
             similarity=similarity,
             filter_tracks=filter_tracks,
+            set_name=set_name,
             progress=progress,
         )
     if similarity != "box" or filter_tracks:
@@ -205,11 +205,3 @@ def _notes_on_numbers(protocol: Protocol, objects: Sequence[ObjectScores], stric
                 rest = "" if strict or protocol.summary == "visor" else "; the mean is over the others (toolkit: NaN)"
                 notes.append(f"no {group} object{rest}")
     return notes
-
-
-def jf_figures(scores: Scores) -> dict[str, float]:
-    """The shown figures by their names, in percent: what is set beside a published row."""
-    return {key: 100 * scores.figures.get(key, math.nan) for _, key in scores.columns}
-
-
-__all__ = ["Missing", "Scores", "jf_figures", "score", "summarise"]

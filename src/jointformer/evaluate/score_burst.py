@@ -24,8 +24,6 @@ from jointformer.metrics.hota import HotaCounts
 from jointformer.metrics.pairs import labels_in, mask_of
 from jointformer.metrics.protocols import Protocol
 
-_TRUTH_NAMES = ("all_classes.json", "annotations/all_classes.json", "val/all_classes.json", "test/all_classes.json")
-
 _SEQUENCE_KEYS = frozenset(
     "dataset seq_name height width annotated_image_paths segmentations track_category_ids".split()  # noqa: SIM905
 )
@@ -38,6 +36,7 @@ def score_burst(
     *,
     similarity: burst.Similarity = "box",
     filter_tracks: bool = False,
+    set_name: str | None = None,
     progress: bool = False,
 ) -> Scores:
     """HOTA over all, common and uncommon classes.
@@ -46,7 +45,7 @@ def score_burst(
     folder or zip of ``<dataset>_-_<seq_name>/<frame>.png``. Raises DataError for files that do not fit.
     """
     rules = BurstRules(similarity, filter_tracks, class_guided=protocol.rules == "class-guided")
-    truth = read_burst_json(_truth_file(annotations))
+    truth = read_burst_json(_truth_file(annotations, set_name or "val"))
     notes: list[str] = []
     sequences = iter_sequences(truth, predictions, notes, with_masks=similarity == "mask")
     bar = tqdm(
@@ -231,12 +230,13 @@ def _class_figures(counts: HotaCounts) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in parts.items()}
 
 
-def _truth_file(annotations: Path) -> Path:
+def _truth_file(annotations: Path, set_name: str) -> Path:
+    """The truth of a set: the file itself, or ``all_classes.json`` in the folder or in its folder of the set."""
     if annotations.is_file():
         return annotations
-    for name in _TRUTH_NAMES:
-        if (annotations / name).is_file():
-            return annotations / name
+    for folder in (".", set_name, f"annotations/{set_name}", "annotations"):
+        if (annotations / folder / "all_classes.json").is_file():
+            return annotations / folder / "all_classes.json"
     raise DataError("no BURST annotations", where=annotations, expected="all_classes.json or a folder with it")
 
 

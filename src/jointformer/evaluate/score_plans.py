@@ -63,7 +63,32 @@ def build_plan(
         "lvos": lambda: _lvos_plan(protocol, annotations, set_name or "valid", meta, groups),
         "ytvos": lambda: _ytvos_plan(protocol, annotations, meta, groups),
     }
-    return builders[protocol.layout]()
+    plan = builders[protocol.layout]()
+    if set_name is not None and protocol.layout not in ("list", "lvos"):
+        _keep_listed(plan, protocol, set_name)
+    return plan
+
+
+def _keep_listed(plan: Plan, protocol: Protocol, set_name: str) -> None:
+    """Keep the videos of a text file, where the benchmark itself has no lists."""
+    if not set_name.endswith(".txt"):
+        raise ConfigError(f"{protocol.benchmark} has no named sets", where="--set", expected="a .txt file of videos")
+    wanted = _read_list(Path(set_name))
+    absent = sorted(set(wanted) - {video.video for video in plan.videos})
+    if absent:
+        raise DataError("listed videos without annotations", where=set_name, got=", ".join(absent[:3]))
+    plan.videos = [video for video in plan.videos if video.video in set(wanted)]
+
+
+def _read_list(path: Path) -> list[str]:
+    """The videos of a text file, one per line."""
+    try:
+        videos = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the list of videos ({error})", where=path) from error
+    if not videos:
+        raise DataError("an empty list of videos", where=path)
+    return list(dict.fromkeys(safe_name(video) for video in videos))
 
 
 def truth_folder(annotations: Path, videos: Iterable[str] = ()) -> Path:
@@ -105,10 +130,7 @@ def _video_list(protocol: Protocol, annotations: Path, set_name: str | None) -> 
     if path is None or not path.is_file():
         lists = " or ".join(f"{folder}/{name}.txt" for folder in protocol.lists)
         raise DataError("no such set", where=path or annotations, expected=lists, hint="give a .txt file as --set")
-    videos = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    if not videos:
-        raise DataError("an empty list of videos", where=path)
-    return list(dict.fromkeys(safe_name(video) for video in videos)), ""
+    return _read_list(path), ""
 
 
 def _video_folders(truth: Path) -> list[str]:

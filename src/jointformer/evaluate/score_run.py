@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -73,6 +73,10 @@ def score_videos(jobs: Sequence[VideoJob], workers: int = 1) -> Iterator[VideoRe
         return
     # "spawn" because the parent may have started threads, which a fork does not survive.
     context = multiprocessing.get_context("spawn")
+    jobs = [
+        replace(job, truth=job.truth.only(job.plan.video), predictions=job.predictions.only(job.plan.video))
+        for job in jobs
+    ]
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
         yield from pool.map(score_video, jobs)
 

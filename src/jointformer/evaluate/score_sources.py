@@ -6,8 +6,8 @@ import os
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from jointformer.errors import DataError
 from jointformer.ops.png import PngHeader, parse_png_header, read_index_png
@@ -27,11 +27,12 @@ class MaskTree:
     folder: str
     archive: Path | None = None
     members: dict[str, dict[str, str]] = field(default_factory=dict)
-    _zip: zipfile.ZipFile | None = field(default=None, repr=False)
     _listed: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_zip": None}
+    def only(self, video: str) -> MaskTree:
+        """The same with one video's names alone: what another process needs to know."""
+        members = {video: self.members.get(video, {})} if self.archive else {}
+        return MaskTree(self.folder, self.archive, members)
 
     def videos(self) -> list[str]:
         """The sorted names of the video folders."""
@@ -64,13 +65,18 @@ class MaskTree:
             if self.archive is None:
                 with open(os.path.join(self.folder, video, f"{frame}.png"), "rb") as file:
                     return file.read(size)
-            if self._zip is None:
-                self._zip = zipfile.ZipFile(self.archive)
-            with self._zip.open(self.members[video][frame]) as file:
+            changed = self.archive.stat().st_mtime_ns
+            with _opened(self.archive, changed).open(self.members[video][frame]) as file:
                 return file.read(size)
         except (OSError, KeyError, zipfile.BadZipFile, EOFError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"cannot read the mask ({reason})", where=self.where(video, frame)) from error
+
+
+@lru_cache(maxsize=2)
+def _opened(path: Path, changed: int) -> zipfile.ZipFile:
+    """An open zip: one per process, because reading a large archive's index takes a while."""
+    return zipfile.ZipFile(path)
 
 
 def open_masks(path: Path, expected: Iterable[str]) -> MaskTree:
