@@ -1,4 +1,4 @@
-"""Objects to paste: regions of stills chosen to look like whole things, cut out with soft edges; blobs."""
+"""Planned cut-outs and backdrops as pixels at the size at which they are shown."""
 
 from __future__ import annotations
 
@@ -7,95 +7,103 @@ import numpy as np
 import numpy.typing as npt
 
 from jointformer.data.clip_pack import Still
+from jointformer.data.clip_plan import Cutout, View
+from jointformer.data.clip_regions import Region
 
 U8 = npt.NDArray[np.uint8]
+F64 = npt.NDArray[np.float64]
+Point = tuple[float, float]
 
-# Sets whose regions are parts of one thing: their union is the thing.
-PARTS_OF_ONE = frozenset({"ccp", "carparts"})
-# Sets whose regions are whole things.
-INSTANCES = frozenset({"coco_small", "dogcat"})
+RIM = 3  # pixels around a cut-out in which alpha is 0
 
 
-def choose_region(
-    rng: np.random.Generator, still: Still, small: float = 0.01, large: float = 0.6
-) -> U8 | None:
-    """(H,W) uint8 0/255: a region of the still that could be an object, or None if there is none of a fit size.
+def make_sprite(still: Still, cutout: Cutout) -> tuple[U8, Point] | None:
+    """((h,w,4) uint8 RGBA, x, y of the layer's middle in it): the region with a rim of its surroundings.
 
-    Parts of one thing are mostly united, instances taken singly, other regions (human partitions of a
-    picture) singly or with some of their neighbours. ``small`` and ``large`` bound the share of the picture.
+    Alpha is 0 on the border. None when the region is too small to paste.
     """
-    choice = int(rng.integers(len(still.masks)))
-    mask, (ids, areas) = still.masks[choice], still.regions[choice]
-    if still.source in PARTS_OF_ONE:
-        if len(ids) == 1 or rng.random() < 0.75:
-            picked = ids
-        else:
-            count = int(rng.integers(1, max(2, len(ids) // 2) + 1))
-            picked = rng.choice(ids, count, replace=False)
+    left, top, right, bottom = cutout.region.box
+    rim = int(np.ceil(RIM / cutout.ratio)) + 2
+    height, width = still.picture.shape[:2]
+    window = (max(left - rim, 0), max(top - rim, 0), min(right + rim, width), min(bottom + rim, height))
+    picture, (x0, y0, scale_x, scale_y) = _window(still.picture, still.half, window, cutout.ratio)
+    middle = ((cutout.middle[0] + 0.5 - x0) * scale_x - 0.5, (cutout.middle[1] + 0.5 - y0) * scale_y - 0.5)
+    sprite = np.empty((*picture.shape[:2], 4), np.uint8)
+    sprite[..., :3] = picture
+    if cutout.outline is None:
+        region = region_window(still, cutout.region, window, cutout.ratio)
+        size = (picture.shape[1], picture.shape[0])
+        sprite[..., 3] = soft_alpha(
+            np.asarray(cv2.resize(region, size, interpolation=cv2.INTER_LINEAR)), cutout.feather
+        )
     else:
-        fit = (areas >= small * mask.size) & (areas <= large * mask.size)
-        if not fit.any():
-            return None
-        weight = np.sqrt(areas[fit])
-        first = int(rng.choice(ids[fit], p=weight / weight.sum()))
-        picked = np.asarray([first])
-        if still.source not in INSTANCES and rng.random() < 0.5:
-            picked = _with_neighbours(rng, mask, first, int(rng.integers(1, 4)))
-    table = np.zeros(256, np.uint8)
-    table[picked] = 255
-    region = np.asarray(cv2.LUT(mask, table), np.uint8)
-    share = float(areas[np.isin(ids, picked)].sum()) / mask.size
-    return region if small <= share <= 0.85 else None
+        alpha = blob_alpha(cutout.outline, picture.shape[0], picture.shape[1], middle, cutout.span)
+        sprite[..., 3] = soft_alpha(alpha, cutout.feather)
+    if np.count_nonzero(sprite[..., 3] > 127) < 12:
+        return None
+    sprite = np.asarray(cv2.copyMakeBorder(sprite, RIM, RIM, RIM, RIM, cv2.BORDER_REPLICATE), np.uint8)
+    sprite[:RIM, :, 3] = sprite[-RIM:, :, 3] = 0
+    sprite[:, :RIM, 3] = sprite[:, -RIM:, 3] = 0
+    middle = (middle[0] + RIM, middle[1] + RIM)
+    if cutout.flip:
+        sprite = np.ascontiguousarray(sprite[:, ::-1])
+        middle = (sprite.shape[1] - 1 - middle[0], middle[1])
+    return sprite, middle
 
 
-def _with_neighbours(rng: np.random.Generator, mask: U8, first: int, count: int) -> npt.NDArray[np.int64]:
-    """Ids of a connected union: ``first`` and up to ``count`` regions, each touching one already in."""
-    coarse = np.ascontiguousarray(mask[::6, ::6])
-    picked = [first]
-    for _ in range(count):
-        inside = np.isin(coarse, picked).astype(np.uint8)
-        ring = coarse[(np.asarray(cv2.dilate(inside, np.ones((3, 3), np.uint8))) > 0) & (inside == 0)]
-        around = np.unique(ring[ring > 0])
-        if len(around) == 0:
-            break
-        picked.append(int(rng.choice(around)))
-    return np.asarray(picked)
+def make_backdrop(still: Still, view: View) -> tuple[U8, U8 | None, Point]:
+    """(picture (h,w,3), its label map or None, x, y of the view's middle in it)."""
+    height, width = still.picture.shape[:2]
+    whole = (0, 0, width, height)
+    picture, (_, _, scale_x, scale_y) = _window(still.picture, still.half, whole, view.ratio)
+    middle = ((view.middle[0] + 0.5) * scale_x - 0.5, (view.middle[1] + 0.5) * scale_y - 0.5)
+    size = (picture.shape[1], picture.shape[0])
+    labels: U8 | None = None
+    if view.hole is not None:
+        hole = region_window(still, view.hole, whole, view.ratio)
+        picture = fill_hole(picture, np.asarray(cv2.resize(hole, size, interpolation=cv2.INTER_LINEAR), np.uint8))
+    if view.labels is not None:
+        own = np.asarray(cv2.LUT(still.masks[view.mask], view.labels))
+        labels = np.asarray(cv2.resize(own, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    if view.flip:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+        labels = None if labels is None else np.ascontiguousarray(labels[:, ::-1])
+        middle = (picture.shape[1] - 1 - middle[0], middle[1])
+    return picture, labels, middle
 
 
-def cut_out(still: Still, region: U8, side: float, feather: float) -> U8 | None:
-    """(h,w,4) uint8 RGBA: the region and a rim of its surroundings, sized so that sqrt(area) is ``side`` px.
+def _window(
+    full: U8, half: U8, window: tuple[int, int, int, int], ratio: float
+) -> tuple[U8, tuple[int, int, float, float]]:
+    """(the window scaled by ``ratio``, (its left, top, exact scales of x and y) in pixels of the still).
 
-    Alpha is 0 on the border of the result; ``feather`` is the softness of the edge in pixels. None when
-    the region is too thin to paste.
+    Reduction by more than 2 starts from the half-size picture: far faster than averaging areas.
     """
-    left, top, width, height = cv2.boundingRect(region)
-    area = cv2.countNonZero(region[top : top + height, left : left + width])
-    if area < 64:
-        return None
-    ratio = side / float(np.sqrt(area))
-    rim = int(np.ceil(4.0 / ratio)) + 1
-    y0, x0 = max(top - rim, 0), max(left - rim, 0)
-    y1, x1 = min(top + height + rim, region.shape[0]), min(left + width + rim, region.shape[1])
-    size = (max(8, round((x1 - x0) * ratio)), max(8, round((y1 - y0) * ratio)))
-    if max(size) > 8 * side:
-        return None
-    how = cv2.INTER_AREA if ratio < 1.0 else cv2.INTER_LINEAR
-    sprite = np.empty((size[1], size[0], 4), np.uint8)
-    sprite[..., :3] = cv2.resize(still.picture[y0:y1, x0:x1], size, interpolation=how)
-    sprite[..., 3] = soft_alpha(
-        np.asarray(cv2.resize(region[y0:y1, x0:x1], size, interpolation=how)), feather
-    )
-    # A region cut by its picture's border ends here; a hard line of two pixels is softened by the warp.
-    return np.asarray(cv2.copyMakeBorder(sprite, 3, 3, 3, 3, cv2.BORDER_REPLICATE), np.uint8) * _rim_mask(
-        size[0] + 6, size[1] + 6
-    )
+    x0, y0, x1, y1 = window
+    if ratio <= 0.55:
+        x0, y0 = x0 // 2 * 2, y0 // 2 * 2
+        x1, y1 = min(-(-x1 // 2) * 2, 2 * half.shape[1]), min(-(-y1 // 2) * 2, 2 * half.shape[0])
+        source = half[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2]
+    else:
+        source = full[y0:y1, x0:x1]
+    size = (max(4, round((x1 - x0) * ratio)), max(4, round((y1 - y0) * ratio)))
+    how = cv2.INTER_AREA if ratio <= 0.28 else cv2.INTER_LINEAR
+    scaled = np.asarray(cv2.resize(source, size, interpolation=how), np.uint8)
+    return scaled, (x0, y0, size[0] / (x1 - x0), size[1] / (y1 - y0))
 
 
-def _rim_mask(width: int, height: int) -> U8:
-    """(height,width,4): 1 but for alpha, which is 0 within 3 pixels of the border."""
-    keep = np.ones((height, width, 4), np.uint8)
-    keep[:3, :, 3] = keep[-3:, :, 3] = keep[:, :3, 3] = keep[:, -3:, 3] = 0
-    return keep
+def region_window(still: Still, region: Region, window: tuple[int, int, int, int], ratio: float) -> U8:
+    """0/255: the region within the window, at full or (like ``_window``) half size."""
+    x0, y0, x1, y1 = window
+    mask = still.masks[region.mask]
+    if ratio <= 0.55:
+        even = still.half.shape
+        x0, y0 = x0 // 2 * 2, y0 // 2 * 2
+        x1, y1 = min(-(-x1 // 2) * 2, 2 * even[1]), min(-(-y1 // 2) * 2, 2 * even[0])
+        mask = mask[y0:y1:2, x0:x1:2]
+    else:
+        mask = mask[y0:y1, x0:x1]
+    return np.asarray(cv2.LUT(np.ascontiguousarray(mask), region.table()), np.uint8)
 
 
 def soft_alpha(alpha: U8, feather: float) -> U8:
@@ -107,47 +115,37 @@ def soft_alpha(alpha: U8, feather: float) -> U8:
     return np.asarray(cv2.convertScaleAbs(cv2.subtract(soft, 70), alpha=255.0 / 170.0), np.uint8)
 
 
-def blob(rng: np.random.Generator, picture: U8, side: float, feather: float) -> U8:
-    """(h,w,4) uint8 RGBA: a random smooth closed shape filled with a window of ``picture``."""
-    extent = max(12, round(1.5 * side))
-    count = int(rng.integers(6, 14))
-    angles = np.linspace(0.0, 2.0 * np.pi, 64, endpoint=False)
-    radius = np.ones(64)
-    for wave in range(1, count // 2):
-        radius += rng.uniform(-0.5, 0.5) / wave * np.cos(wave * angles + rng.uniform(0.0, 2.0 * np.pi))
-    radius = np.clip(radius, 0.25, None)
-    points = np.stack([np.cos(angles) * rng.uniform(0.6, 1.0), np.sin(angles) * rng.uniform(0.6, 1.0)], -1)
-    points *= (radius / radius.max())[:, None]
-    alpha = np.zeros((extent, extent), np.uint8)
-    outline = np.round((0.5 + 0.46 * points) * extent * 16).astype(np.int32)
-    cv2.fillPoly(alpha, [outline], 255, cv2.LINE_AA, 4)
-    height, width = picture.shape[:2]
-    window = int(min(height, width, max(extent, rng.uniform(0.3, 0.8) * min(height, width))))
-    top, left = int(rng.integers(height - window + 1)), int(rng.integers(width - window + 1))
-    sprite = np.empty((extent, extent, 4), np.uint8)
-    sprite[..., :3] = cv2.resize(
-        picture[top : top + window, left : left + window], (extent, extent), interpolation=cv2.INTER_AREA
-    )
-    sprite[..., 3] = soft_alpha(alpha, feather)
-    return np.asarray(cv2.copyMakeBorder(sprite, 3, 3, 3, 3, cv2.BORDER_REPLICATE)) * _rim_mask(
-        extent + 6, extent + 6
-    )
+def blob_alpha(outline: F64, height: int, width: int, middle: Point, span: float) -> U8:
+    """(height,width) 0/255: a smooth closed shape about ``middle``, within a square of side ``span``."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x, y = (x - middle[0]) / (0.5 * span), (y - middle[1]) / (0.5 * span)
+    angle, radius = np.arctan2(y, x), np.hypot(x, y)
+    limit = np.full_like(angle, 0.68)
+    for wave, (cosine, sine) in enumerate(outline.T, 1):
+        limit += np.float32(cosine) * np.cos(wave * angle) + np.float32(sine) * np.sin(wave * angle)
+    return np.where(radius < np.clip(limit, 0.25, 0.97), 255, 0).astype(np.uint8)
 
 
 def fill_hole(picture: U8, hole: U8) -> U8:
     """``picture`` (h,w,3) with the pixels where ``hole`` is not 0 filled from around them, coarse to fine."""
     grown = cv2.dilate(hole, np.ones((5, 5), np.uint8))
     known = (grown == 0).astype(np.float32)
-    colours = picture.astype(np.float32) * known[..., None]
     height, width = hole.shape
-    filled = np.full((height, width, 3), picture.mean((0, 1)), np.float32)
-    for level in (5, 4, 3, 2, 1):
-        small = (max(1, width >> level), max(1, height >> level))
-        weight = cv2.resize(known, small, interpolation=cv2.INTER_AREA)
-        average = (
-            cv2.resize(colours, small, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)[..., None]
-        )
-        trust = cv2.resize(np.clip(2.0 * weight, 0.0, 1.0), (width, height), interpolation=cv2.INTER_LINEAR)
-        fine = cv2.resize(average, (width, height), interpolation=cv2.INTER_LINEAR)
-        filled += (fine - filled) * trust[..., None]
+    if not known.any():
+        return picture
+    levels = [np.dstack([picture.astype(np.float32) * known[..., None], known])]
+    while min(levels[-1].shape[:2]) > 2:
+        above = levels[-1]
+        size = (-(-above.shape[1] // 2), -(-above.shape[0] // 2))
+        levels.append(np.asarray(cv2.resize(above, size, interpolation=cv2.INTER_AREA)))
+    filled = _average(levels[-1])
+    for level in reversed(levels[:-1]):
+        filled = np.asarray(cv2.resize(filled, (level.shape[1], level.shape[0]), interpolation=cv2.INTER_LINEAR))
+        trust = np.minimum(2.0 * level[..., 3:], 1.0)
+        filled += (_average(level) - filled) * trust
+    assert filled.shape[:2] == (height, width)
     return np.where(known[..., None] > 0, picture, np.clip(filled, 0, 255).astype(np.uint8))
+
+
+def _average(level: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.asarray(level[..., :3] / np.maximum(level[..., 3:], 1e-3), np.float32)

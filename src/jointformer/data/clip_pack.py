@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy import ndimage
 
 from jointformer.errors import DataError
 
@@ -22,18 +23,31 @@ U8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
+class Regions:
+    """The regions of one mask: ``ids`` (R,), ``areas`` (R,) pixels, ``boxes`` (R,4) left, top, right, bottom.
+
+    Boxes are exact to 2 pixels and never too small; right and bottom are exclusive.
+    """
+
+    ids: npt.NDArray[np.int64]
+    areas: npt.NDArray[np.int64]
+    boxes: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class Still:
     """One picture with one or more partitions of it into numbered regions.
 
     ``picture`` (H,W,3) uint8 RGB; ``masks``: each (H,W) uint8, 0 = unlabelled, 1..255 = regions;
-    ``regions``: per mask the ids present and their areas in pixels; ``source``: the manifest's set.
+    ``half``: the picture at half its size; ``regions``: one entry per mask; ``source``: the manifest's set.
     """
 
     source: str
     name: str
     picture: U8
+    half: U8
     masks: tuple[U8, ...]
-    regions: tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], ...]
+    regions: tuple[Regions, ...]
 
 
 class StillsPack:
@@ -59,9 +73,7 @@ class StillsPack:
         if not self.stills:
             raise DataError("no usable still", where=self.folder / "manifest.csv", expected="at least one")
         if self.skipped:
-            logger.warning(
-                "%d of %d stills left out", len(self.skipped), len(self.skipped) + len(self.stills)
-            )
+            logger.warning("%d of %d stills left out", len(self.skipped), len(self.skipped) + len(self.stills))
         self.by_source: dict[str, list[int]] = {}
         for index, still in enumerate(self.stills):
             self.by_source.setdefault(still.source, []).append(index)
@@ -108,13 +120,31 @@ def _read_still(folder: Path, source: str, image: str, masks: list[str], short_s
                             expected=f"{width}x{height}", got=f"{mask.shape[1]}x{mask.shape[0]}")  # fmt: skip
         if ratio < 1.0:
             mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-        counts = np.bincount(mask.ravel(), minlength=256)
-        ids = np.flatnonzero(counts[1:]) + 1
-        if len(ids) == 0:
+        found = find_regions(mask)
+        if len(found.ids) == 0:
             raise DataError("mask without any object", where=folder / name)
         kept.append(mask)
-        regions.append((ids, counts[ids]))
-    return Still(source, image, picture, tuple(kept), tuple(regions))
+        regions.append(found)
+    half = (max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2))
+    reduced = np.asarray(cv2.resize(picture, half, interpolation=cv2.INTER_AREA), np.uint8)
+    return Still(source, image, picture, reduced, tuple(kept), tuple(regions))
+
+
+def find_regions(mask: U8) -> Regions:
+    """Ids, areas and boxes of a mask's regions."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    ids = np.flatnonzero(counts[1:]) + 1
+    height, width = mask.shape
+    boxes = np.zeros((len(ids), 4), np.int64)
+    windows = ndimage.find_objects(mask[::2, ::2], max_label=int(mask.max()))
+    for row, number in enumerate(ids):
+        window = windows[number - 1]
+        if window is not None:
+            rows, columns = window
+            boxes[row] = (max(2 * columns.start - 1, 0), max(2 * rows.start - 1, 0),
+                          min(2 * columns.stop, width), min(2 * rows.stop, height))  # fmt: skip
+    there = boxes[:, 2] > boxes[:, 0]  # a region of odd single pixels only is no object
+    return Regions(ids[there], counts[ids][there], boxes[there])
 
 
 def _read_picture(path: Path) -> U8:

@@ -1,0 +1,266 @@
+"""What happens in a clip, decided in numbers before any pixel is touched: backdrop, cut-outs, their motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from jointformer.data.clip_config import ClipConfig
+from jointformer.data.clip_motion import (
+    CAMERA_MOTION,
+    F32,
+    OBJECT_MOTION,
+    Motions,
+    draw_motions,
+    local_grids,
+)
+from jointformer.data.clip_pack import StillsPack
+from jointformer.data.clip_regions import Region, choose_region
+
+U8 = npt.NDArray[np.uint8]
+F64 = npt.NDArray[np.float64]
+
+BLOB_WAVES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Cutout:
+    """Something that moves over the backdrop: a region of a still, or a blob of its texture.
+
+    ``label`` 1.. for targets, 0 for distractors; ``ratio``: pixels of the picture per pixel of the still at
+    frame 0; ``middle``: the point of the still that moves as the layer's middle; ``span``: larger side in
+    picture pixels; ``outline`` (2,BLOB_WAVES) cosine and sine parts of a blob's radius, None for regions.
+    """
+
+    still: int
+    region: Region
+    label: int
+    flip: bool
+    ratio: float
+    middle: tuple[float, float]
+    span: float
+    start: tuple[float, float]
+    turn: float
+    feather: float
+    outline: F64 | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The backdrop: which still, flipped or not, at which scale, and the point seen in the middle.
+
+    ``labels`` (256,): the label of each id of mask ``mask`` (own targets), or None; ``hole``: the region that
+    was lifted off and has to be filled.
+    """
+
+    still: int
+    flip: bool
+    ratio: float
+    middle: tuple[float, float]
+    mask: int = 0
+    labels: U8 | None = None
+    hole: Region | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ClipPlan:
+    """A whole clip: the backdrop, then cut-outs from the farthest to the nearest, and their warps.
+
+    ``grids`` (1+L,T,G,G,2) of ``local_grids``, the backdrop's first; ``smear`` (1+L,T,2): pixels moved while
+    a frame is exposed; ``targets``: the number of labels.
+    """
+
+    view: View
+    cutouts: tuple[Cutout, ...]
+    targets: int
+    grids: F32
+    smear: F64
+
+
+@dataclass
+class Odds:
+    """How often the sets of a pack serve as backdrop and as source of cut-outs; unknown sets count 0.7."""
+
+    pack: StillsPack
+    backdrops: dict[str, float] = field(
+        default_factory=lambda: {"bsds500": 5.0, "coco_small": 3.0, "ccp": 1.2, "carparts": 1.0}
+    )
+    cutouts: dict[str, float] = field(
+        default_factory=lambda: {"bsds500": 2.0, "ccp": 3.0, "coco_small": 2.5, "carparts": 1.2, "dogcat": 0.8}
+    )
+
+    def draw(self, rng: np.random.Generator, weights: dict[str, float]) -> int:
+        """The number of a still."""
+        sources = list(self.pack.by_source)
+        edges = np.cumsum([weights.get(source, 0.7) for source in sources])
+        source = sources[min(int(np.searchsorted(edges, rng.random() * edges[-1])), len(sources) - 1)]
+        numbers = self.pack.by_source[source]
+        return numbers[int(rng.integers(len(numbers)))]
+
+
+class Planner:
+    """Draws the plans of clips of one kind."""
+
+    def __init__(self, pack: StillsPack, config: ClipConfig) -> None:
+        self.pack, self.config, self.odds = pack, config, Odds(pack)
+
+    def draw(self, rng: np.random.Generator, easy: bool = False) -> ClipPlan | None:
+        """A plan, or None when the draw led to nothing usable; ``easy``: one pasted target and nothing else."""
+        config = self.config
+        speed = config.difficulty * float(np.clip(np.exp(rng.normal(-0.25, 0.6)), 0.1, 2.2)) + 0.02
+        full = rng.random() < config.full_share
+        wanted = min(config.max_objects, 1 + int(np.searchsorted([0.45, 0.75, 0.95], rng.random())))
+        wanted = 1 if easy else config.max_objects if full else wanted
+        number = self.odds.draw(rng, self.odds.backdrops)
+        cutouts: list[Cutout] = []
+        kind, targets = rng.random(), 0
+        view = self._view(rng, number, None)
+        if not easy and kind < config.own_share:
+            view, targets = self._own(rng, number, wanted)
+        elif not easy and kind < config.own_share + config.lifted_share:
+            view, cutouts = self._lifted(rng, number)
+            targets = len(cutouts)
+        if targets and not full and rng.random() < 0.5:
+            wanted = targets
+        extra = 0 if easy else min(4, int(rng.poisson(config.distractors * (0.25 + 0.75 * config.difficulty))))
+        for target in [True] * (wanted - targets) + [False] * extra:
+            cutout = self._pasted(rng, targets + 1 if target else 0)
+            if cutout is None:
+                return None
+            targets += int(target)
+            cutouts.insert(int(rng.integers(len(cutouts) + 1)), cutout)
+        if cutouts and not easy and rng.random() < config.twin_share * config.difficulty:
+            cutouts.insert(int(rng.integers(len(cutouts) + 1)), self._twin(rng, cutouts))
+        return self._moving(rng, view, cutouts, targets, speed) if targets else None
+
+    def _place(self, rng: np.random.Generator, spread: float) -> tuple[float, float]:
+        """Where a thing starts, in sides from the picture's middle."""
+        height, width = self.config.shape
+        x, y = np.clip(rng.normal(0.0, spread, 2), -0.6, 0.6)
+        return float(x) * width / self.config.side, float(y) * height / self.config.side
+
+    def _pasted(self, rng: np.random.Generator, label: int) -> Cutout | None:
+        """A thing of a random still at a random place and size."""
+        low, high = (0.16, 0.62) if label else (0.1, 0.45)
+        share = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        number = self.odds.draw(rng, self.odds.cutouts)
+        still = self.pack[number]
+        turn = float(rng.normal(0.0, 0.15)) if rng.random() < 0.8 else float(rng.uniform(-3.1, 3.1))
+        feather = float(rng.uniform(0.5, 1.2)) * max(self.config.side / 256, 0.6)
+        flip, start = rng.random() < 0.5, self._place(rng, 0.16 if label else 0.3)
+        side = share * self.config.side
+        if rng.random() < self.config.blob_share:
+            return self._blob(rng, number, label, flip, side, start, turn, feather)
+        region = choose_region(rng, still)
+        if region is None:
+            return None
+        ratio = side / float(np.sqrt(region.area))
+        left, top, right, bottom = region.box
+        span = ratio * max(right - left, bottom - top)
+        if span > 2.5 * self.config.side:  # a thin thing would be torn over the whole picture
+            return None
+        return Cutout(number, region, label, flip, ratio, region.middle, span, start, turn, feather)
+
+    def _blob(
+        self, rng: np.random.Generator, number: int, label: int, flip: bool, side: float,
+        start: tuple[float, float], turn: float, feather: float,
+    ) -> Cutout:  # fmt: skip
+        """A random smooth closed shape filled with a window of the still."""
+        height, width = self.pack[number].picture.shape[:2]
+        span = 1.5 * side
+        window = min(height, width) * float(rng.uniform(0.4, 0.9))
+        half = 0.5 * window
+        middle = float(rng.uniform(half, width - half)), float(rng.uniform(half, height - half))
+        waves = 1 + np.arange(BLOB_WAVES)
+        outline = rng.uniform(-0.35, 0.35, (2, BLOB_WAVES)) / waves
+        left, top = int(middle[0] - half), int(middle[1] - half)
+        box = (max(left, 0), max(top, 0), min(left + int(window) + 1, width), min(top + int(window) + 1, height))
+        region = Region(0, np.zeros(0, np.int64), int(window * window), box)
+        return Cutout(number, region, label, flip, span / window, region.middle, span, start, turn, feather, outline)
+
+    def _twin(self, rng: np.random.Generator, cutouts: list[Cutout]) -> Cutout:
+        """A distractor that looks like one of the cut-outs."""
+        model = cutouts[int(rng.integers(len(cutouts)))]
+        flip, start = rng.random() < 0.5, self._place(rng, 0.35)
+        return Cutout(
+            model.still, model.region, 0, flip, model.ratio, model.middle, model.span, start,
+            float(rng.normal(0.0, 0.2)), model.feather, model.outline,
+        )  # fmt: skip
+
+    def _view(self, rng: np.random.Generator, number: int, middle: tuple[float, float] | None) -> View:
+        """The still covering the picture with some to spare, its middle near ``middle`` where one is given."""
+        height, width = self.config.shape
+        tall, wide = self.pack[number].picture.shape[:2]
+        ratio = max(height / tall, width / wide) * float(rng.uniform(1.0, 1.6))
+        point = []
+        for view, whole, wish in zip((width, height), (wide, tall), middle or (None, None), strict=True):
+            half = min(0.5 * view / ratio, 0.5 * whole)
+            at = rng.uniform(half, whole - half) if wish is None else wish + rng.normal(0.0, 0.24) * half
+            point.append(float(np.clip(at, half, whole - half)))
+        return View(number, rng.random() < 0.5, ratio, (point[0], point[1]))
+
+    def _own(self, rng: np.random.Generator, number: int, wanted: int) -> tuple[View, int]:
+        """A backdrop with regions of its own as targets."""
+        still = self.pack[number]
+        mask = int(rng.integers(len(still.masks)))
+        labels, middle, count = np.zeros(256, np.uint8), None, 0
+        for _ in range(wanted):
+            region = choose_region(rng, still, small=0.02, mask=mask)
+            if region is not None and not labels[region.ids].any():
+                count += 1
+                labels[region.ids] = count
+                middle = middle or region.middle
+        view = self._view(rng, number, middle)
+        return View(view.still, view.flip, view.ratio, view.middle, mask, labels if count else None), count
+
+    def _lifted(self, rng: np.random.Generator, number: int) -> tuple[View, list[Cutout]]:
+        """A backdrop and one of its own regions as a target that moves apart from it."""
+        still, config = self.pack[number], self.config
+        region = choose_region(rng, still, small=0.02, large=0.35)
+        if region is None or region.area > 0.4 * still.picture.shape[0] * still.picture.shape[1]:
+            return self._view(rng, number, None), []
+        view = self._view(rng, number, region.middle)
+        sign = -1.0 if view.flip else 1.0
+        start = [view.ratio * (a - b) / config.side for a, b in zip(region.middle, view.middle, strict=True)]
+        left, top, right, bottom = region.box
+        span = view.ratio * max(right - left, bottom - top)
+        feather = float(rng.uniform(0.5, 1.2)) * max(config.side / 256, 0.6)
+        cutout = Cutout(number, region, 1, view.flip, view.ratio, region.middle, span,
+                        (sign * start[0], start[1]), 0.0, feather)  # fmt: skip
+        return View(view.still, view.flip, view.ratio, view.middle, hole=region), [cutout]
+
+    def _moving(
+        self, rng: np.random.Generator, view: View, cutouts: list[Cutout], targets: int, speed: float
+    ) -> ClipPlan:
+        config, count = self.config, 1 + len(cutouts)
+        # A camera that follows its object keeps it in place while the background passes.
+        follows = rng.random() < 0.35
+        pace = speed * float(rng.uniform(0.8, 2.2) if follows else rng.uniform(0.1, 1.2))
+        rows = [CAMERA_MOTION.row(pace)]
+        starts, turns = [(0.0, 0.0)], [float(rng.normal(0.0, 0.05))]
+        away = np.zeros((count, 2))
+        for number, cutout in enumerate(cutouts, 1):
+            calm = 0.4 if follows and cutout.label else 1.0
+            rows.append(OBJECT_MOTION.row(speed * float(rng.uniform(0.5, 1.2)), calm))
+            starts.append(cutout.start)
+            turns.append(cutout.turn)
+            if config.frames >= 5 and rng.random() < config.leave_share * config.difficulty:
+                direction = rng.uniform(0.0, 2.0 * np.pi)
+                away[number] = rng.uniform(0.6, 1.1) * np.asarray([np.cos(direction), np.sin(direction)])
+        free = np.asarray([True] + [cutout.label == 0 for cutout in cutouts])
+        motions = draw_motions(rng, config.frames, np.asarray(rows), np.asarray(starts), np.asarray(turns), away, free)
+        for number in range(1, count):  # some things stand on the ground and move with it
+            if not follows and rng.random() < 0.4:
+                motions.centre[number] += motions.centre[0]
+        spans = np.asarray([config.side] + [cutout.span for cutout in cutouts])
+        return ClipPlan(
+            view, tuple(cutouts), targets, local_grids(motions, *config.shape, spans), self._smear(rng, motions)
+        )
+
+    def _smear(self, rng: np.random.Generator, motions: Motions) -> F64:
+        """(L,T,2): pixels moved while a frame is exposed; 0 in most clips."""
+        if motions.centre.shape[1] < 2 or rng.random() > 0.3 * self.config.difficulty + 0.05:
+            return np.zeros_like(motions.centre)
+        return np.gradient(motions.centre, axis=1) * self.config.side * float(rng.uniform(0.1, 0.4))

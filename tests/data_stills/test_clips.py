@@ -1,0 +1,145 @@
+"""Clips made of stills."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointformer.data.clip_preview import contact_sheet, preview
+from jointformer.data.stills import Clip, ClipConfig, StillsClips, StillsPack
+from jointformer.errors import ConfigError, DataError
+
+CONFIG = ClipConfig(size=96, frames=5)
+
+
+def _same(a: Clip, b: Clip) -> bool:
+    return (
+        a.num_objects == b.num_objects
+        and np.array_equal(a.frames, b.frames)
+        and np.array_equal(a.label_maps, b.label_maps)
+    )
+
+
+def test_a_clip_depends_on_seed_and_index_only(pack: StillsPack) -> None:
+    first, second = StillsClips(pack, CONFIG, seed=3), StillsClips(pack, CONFIG, seed=3)
+    one = [first.sample(index) for index in range(6)]
+    two = {index: second.sample(index) for index in (5, 0, 3, 1)}
+    assert all(_same(one[index], clip) for index, clip in two.items())
+    assert not _same(one[0], one[1])
+    assert not _same(one[0], StillsClips(pack, CONFIG, seed=4).sample(0))
+
+
+def test_clips_from_threads_are_those_of_one_thread(pack: StillsPack) -> None:
+    clips = StillsClips(pack, CONFIG)
+    expected = [clips.sample(index) for index in range(8)]
+    with ThreadPoolExecutor(3) as pool:
+        assert all(map(_same, expected, pool.map(clips.sample, range(8))))
+
+
+@pytest.mark.parametrize(("size", "width"), [(96, None), (64, 112), (128, 80)])
+def test_every_target_is_in_the_first_frame(pack: StillsPack, size: int, width: int | None) -> None:
+    config = ClipConfig(size=size, width=width, frames=3, max_objects=3)
+    clips = StillsClips(pack, config)
+    counts = set()
+    for index in range(40):
+        clip = clips.sample(index)
+        assert clip.frames.shape == (3, *config.shape, 3)
+        assert clip.frames.dtype == clip.label_maps.dtype == np.uint8
+        assert clip.label_maps.shape == (3, *config.shape)
+        area = np.bincount(clip.label_maps[0].ravel(), minlength=clip.num_objects + 1)
+        assert len(area) == clip.num_objects + 1 <= 4
+        assert area[1:].min() >= config.smallest * clip.label_maps[0].size
+        assert clip.label_maps.max() <= clip.num_objects
+        counts.add(clip.num_objects)
+    assert counts == {1, 2, 3}
+
+
+def test_full_clips_have_all_the_targets_they_may(pack: StillsPack) -> None:
+    clips = StillsClips(pack, replace(CONFIG, full_share=1.0, max_objects=3))
+    assert {clips.sample(index).num_objects for index in range(25)} == {3}
+
+
+def test_clips_move_more_the_more_difficult_they_are(pack: StillsPack) -> None:
+    def change(difficulty: float) -> float:
+        clips = StillsClips(pack, replace(CONFIG, difficulty=difficulty))
+        maps = [clips.sample(index).label_maps for index in range(30)]
+        return float(np.mean([(m[1:] != m[:-1]).mean() for m in maps]))
+
+    still, middling, hard = change(0.0), change(0.5), change(1.0)
+    assert still < 0.02
+    assert still < middling < hard
+    assert hard > 0.06
+
+
+def test_targets_leave_and_come_back(pack: StillsPack) -> None:
+    clips = StillsClips(pack, ClipConfig(size=64, frames=9, max_objects=1, leave_share=1.0))
+    areas = np.asarray([(clips.sample(i).label_maps > 0).sum((1, 2)) for i in range(30)], float)
+    gone = areas[:, 4] < 0.2 * areas[:, 0]
+    back = areas[:, 8] > 0.4 * areas[:, 0]
+    assert (gone & back).sum() >= 5
+
+
+@pytest.mark.parametrize("kind", ["own_share", "lifted_share", "blob_share"])
+def test_each_kind_of_clip_can_be_had_alone(pack: StillsPack, kind: str) -> None:
+    zero = {"own_share": 0.0, "lifted_share": 0.0, "blob_share": 0.0}
+    clips = StillsClips(pack, replace(CONFIG, **{**zero, kind: 1.0}))
+    assert all(clips.sample(index).num_objects >= 1 for index in range(10))
+
+
+def test_a_single_frame_is_a_clip(pack: StillsPack) -> None:
+    assert StillsClips(pack, ClipConfig(size=32, frames=1)).sample(0).frames.shape == (1, 32, 32, 3)
+
+
+def test_stills_without_objects_of_a_fit_size_are_refused(stills_folder: Path) -> None:
+    for path in stills_folder.glob("*_mask.png"):
+        with Image.open(path) as image:
+            mask = np.zeros((image.height, image.width), np.uint8)
+        mask[:4, :4] = 1
+        Image.fromarray(mask).save(path)
+    config = ClipConfig(size=32, frames=1, blob_share=0.0)
+    with pytest.raises(DataError, match="no clip could be made"):
+        StillsClips(StillsPack(stills_folder), config).sample(0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("size", 100), ("size", 16), ("width", 50), ("frames", 0), ("max_objects", 0), ("max_objects", 9),
+     ("difficulty", 1.5), ("own_share", -0.1), ("smallest", 0.2), ("distractors", 9.0)],
+)  # fmt: skip
+def test_a_setting_out_of_range_is_named(field: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=field):
+        replace(CONFIG, **{field: value})
+
+
+def test_shares_of_clips_may_not_exceed_the_whole() -> None:
+    with pytest.raises(ConfigError, match="own_share"):
+        replace(CONFIG, own_share=0.6, lifted_share=0.6)
+
+
+def test_a_contact_sheet_shows_frames_over_masks(pack: StillsPack, tmp_path: Path) -> None:
+    clips = [StillsClips(pack, CONFIG).sample(index) for index in range(3)]
+    sheet = contact_sheet(clips, columns=2)
+    assert sheet.shape == (4 * 96, 2 * 5 * 96, 3)
+    preview(clips, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.size == (5 * 96, 6 * 96)
+
+
+@pytest.mark.realdata
+def test_real_stills_make_clips_of_sensible_objects(shared: Path, tmp_path: Path) -> None:
+    source = shared / "data" / "stills"
+    lines = (source / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    for name in {line.split(",")[0] for line in lines[1:]}:
+        (tmp_path / name).symlink_to(source / name)
+    (tmp_path / "manifest.csv").write_text("\n".join([lines[0], *lines[1::40]]), encoding="utf-8")
+    clips = StillsClips(StillsPack(tmp_path), ClipConfig(size=96, frames=2))
+    shares = []
+    for index in range(60):
+        clip = clips.sample(index)
+        shares += [float((clip.label_maps[0] == n).mean()) for n in range(1, clip.num_objects + 1)]
+    assert 0.03 < float(np.median(shares)) < 0.25

@@ -1,0 +1,123 @@
+"""Motion, warps and compositing of layers."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from jointformer.data.clip_appearance import draw_tones, motion_blur
+from jointformer.data.clip_cutouts import fill_hole, soft_alpha
+from jointformer.data.clip_motion import CELLS, Motions, draw_motions, local_grids, smooth_walks
+from jointformer.data.clip_render import Backdrop, Layer, Renderer, dense_map, touched_cells
+
+
+def _still_motion(centre: tuple[float, float], zoom: float = 1.0) -> Motions:
+    waves = 4
+    return Motions(
+        np.asarray([[centre]], float), zoom * np.eye(2)[None, None], np.zeros((1, 1, waves, 2)),
+        np.zeros((1, 2, waves)), np.zeros((1, 1, 1, waves)), np.zeros((1, 1, 2)),
+    )  # fmt: skip
+
+
+def test_walks_begin_at_zero_and_are_smooth() -> None:
+    walk = smooth_walks(np.random.default_rng(0), 200, 12, 3, memory=0.75, pull=0.0)
+    speed = np.diff(walk, axis=1)
+    assert not walk[:, 0].any()
+    assert speed.std() == pytest.approx(1.0, abs=0.1)
+    assert (np.diff(speed, axis=1) ** 2).mean() < 0.7 * (speed**2).mean()
+
+
+def test_a_dense_map_without_motion_shows_the_layer_as_it_is() -> None:
+    grid = local_grids(_still_motion((0.0, 0.0)), 64, 96, np.asarray([30.0]))[0, 0]
+    dense = dense_map(grid, (0, CELLS, 0, CELLS), (4, 6))
+    y, x = np.mgrid[:64, :96]
+    np.testing.assert_allclose(dense[..., 0], x - 47.5, atol=1e-3)
+    np.testing.assert_allclose(dense[..., 1], y - 31.5, atol=1e-3)
+
+
+def test_a_part_of_a_dense_map_is_that_part() -> None:
+    rng = np.random.default_rng(1)
+    grid = rng.standard_normal((CELLS + 2, CELLS + 2, 2)).astype(np.float32)
+    whole = dense_map(grid, (0, CELLS, 0, CELLS), (4, 4))
+    np.testing.assert_allclose(dense_map(grid, (3, 9, 5, 16), (4, 4)), whole[12:36, 20:64], atol=1e-6)
+
+
+def test_a_layer_is_drawn_where_its_motion_says() -> None:
+    size = 64
+    sprite = np.full((23, 23, 4), 200, np.uint8)
+    sprite[..., 3] = 255
+    sprite[:3, :, 3] = sprite[-3:, :, 3] = sprite[:, :3, 3] = sprite[:, -3:, 3] = 0
+    tones = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    ground = local_grids(_still_motion((0.0, 0.0)), size, size, np.asarray([64.0]))[0] + np.float32(31.5)
+    backdrop = Backdrop(np.full((64, 64, 3), 50, np.uint8), None, ground, np.zeros((1, 2)))
+    grids = local_grids(_still_motion((0.25, -0.125)), size, size, np.asarray([23.0]))[0] + np.float32(11.0)
+    frame, labels = Renderer(backdrop, [Layer(sprite, 2, grids, tones, np.zeros((1, 2)))], size, size).frame(0)
+    rows, columns = np.nonzero(labels == 2)
+    assert columns.mean() == pytest.approx(31.5 + 16, abs=0.6)
+    assert rows.mean() == pytest.approx(31.5 - 8, abs=0.6)
+    assert len(rows) == pytest.approx(17 * 17, rel=0.15)
+    assert set(np.unique(frame[labels == 0][:, 0])) <= set(range(50, 126))
+    assert frame[24, 48].tolist() == [200, 200, 200]
+
+
+def test_a_layer_out_of_the_picture_touches_nothing() -> None:
+    grids = local_grids(_still_motion((3.0, 0.0)), 64, 64, np.asarray([20.0]))[0]
+    assert touched_cells(grids, 20, 20) == [None]
+
+
+def test_degenerate_motion_gives_finite_maps() -> None:
+    motion = _still_motion((0.0, 0.0), zoom=0.0)
+    assert np.isfinite(local_grids(motion, 64, 64, np.asarray([20.0]))).all()
+    broken = _still_motion((float("nan"), 0.0))
+    assert np.isfinite(local_grids(broken, 64, 64, np.asarray([20.0]))).all()
+
+
+def test_layers_kept_in_view_stay_there_and_begin_where_they_should() -> None:
+    rng = np.random.default_rng(2)
+    start = rng.uniform(-0.4, 0.4, (50, 2))
+    row = np.tile([0.3, 0.0, 0.0, 0.0, 0.0, 0.0], (50, 1))
+    motions = draw_motions(rng, 30, row, start, np.zeros(50), np.zeros((50, 2)), np.zeros(50, bool))
+    np.testing.assert_allclose(motions.centre[:, 0], start, atol=1e-9)
+    assert np.abs(motions.centre).max() < 0.75
+
+
+def test_a_hole_is_filled_from_around_it() -> None:
+    picture = np.zeros((60, 80, 3), np.uint8)
+    picture[:, :40], picture[:, 40:] = 40, 200
+    hole = np.zeros((60, 80), np.uint8)
+    cv2.circle(hole, (20, 30), 10, 255, -1)
+    picture[hole > 0] = 255
+    filled = fill_hole(picture, hole)
+    assert abs(int(filled[30, 20, 0]) - 40) < 25
+    assert np.array_equal(filled[:, 60:], picture[:, 60:])
+    whole = np.full((60, 80), 255, np.uint8)
+    assert np.array_equal(fill_hole(picture, whole), picture)
+
+
+def test_soft_edges_lie_inside_the_hard_ones() -> None:
+    alpha = np.zeros((40, 40), np.uint8)
+    alpha[10:30, 10:30] = 255
+    soft = soft_alpha(alpha, 1.0)
+    assert soft[20, 20] == 255
+    assert 0.75 < (soft > 127).sum() / 400 < 1.0
+    assert len(np.unique(soft)) > 4
+
+
+def test_motion_blur_does_not_move_what_it_smears() -> None:
+    picture = np.zeros((41, 41, 3), np.uint8)
+    picture[18:23, 18:23] = 255
+    smeared = motion_blur(picture, (6.0, -3.0))[..., 0].astype(float)
+    rows, columns = np.mgrid[:41, :41]
+    assert (smeared * columns).sum() / smeared.sum() == pytest.approx(20, abs=0.3)
+    assert (smeared * rows).sum() / smeared.sum() == pytest.approx(20, abs=0.3)
+    assert motion_blur(picture, (0.5, 0.5)) is picture
+
+
+def test_tones_are_smooth_tables_that_drift() -> None:
+    tones = draw_tones(np.random.default_rng(0), 4, 6, fixed=0.1, drift=0.05)
+    assert tones.shape == (4, 6, 256, 3)
+    assert (np.diff(tones.astype(int), axis=2) >= 0).all()
+    assert not np.array_equal(tones[0, 0], tones[0, 5])
+    constant = draw_tones(np.random.default_rng(0), 1, 3, fixed=0.1, drift=0.0)
+    assert np.array_equal(constant[0, 0], constant[0, 2])

@@ -1,0 +1,111 @@
+"""Reading a folder of stills."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointformer.data.clip_pack import find_regions
+from jointformer.data.stills import StillsPack
+from jointformer.errors import DataError
+
+
+def test_every_still_is_read_with_its_regions(stills_folder: Path) -> None:
+    pack = StillsPack(stills_folder)
+    assert len(pack) == 8
+    assert pack.skipped == []
+    assert set(pack.by_source) == {"bsds500", "ccp", "coco_small", "carparts"}
+    still = pack[0]
+    assert still.picture.shape == (144, 96, 3)
+    assert still.half.shape == (72, 48, 3)
+    for row, number in enumerate(still.regions[0].ids):
+        rows, columns = np.nonzero(still.masks[0] == number)
+        left, top, right, bottom = still.regions[0].boxes[row]
+        assert still.regions[0].areas[row] == len(rows)
+        assert (left, top) <= (columns.min(), rows.min())
+        assert abs(right - 1 - columns.max()) <= 2
+        assert abs(bottom - 1 - rows.max()) <= 2
+
+
+def test_large_pictures_are_reduced_to_the_short_side(stills_folder: Path) -> None:
+    still = StillsPack(stills_folder, short_side=48)[0]
+    assert still.picture.shape == (72, 48, 3)
+    assert still.masks[0].shape == (72, 48)
+
+
+def _break_picture(folder: Path) -> str:
+    (folder / "1.png").write_bytes(b"no picture")
+    return "1.png"
+
+
+def _remove_picture(folder: Path) -> str:
+    (folder / "1.png").unlink()
+    return "1.png"
+
+
+def _cut_mask(folder: Path) -> str:
+    path = folder / "1_mask.png"
+    path.write_bytes(path.read_bytes()[:60])
+    return "1_mask.png"
+
+
+def _empty_mask(folder: Path) -> str:
+    image = Image.new("P", (144, 96))
+    image.putpalette([0, 0, 0])
+    image.save(folder / "1_mask.png")
+    return "1_mask.png"
+
+
+def _colour_mask(folder: Path) -> str:
+    Image.new("RGB", (144, 96)).save(folder / "1_mask.png")
+    return "1_mask.png"
+
+
+def _small_mask(folder: Path) -> str:
+    Image.new("L", (14, 9), 1).save(folder / "1_mask.png")
+    return "1_mask.png"
+
+
+@pytest.mark.parametrize("damage", [_break_picture, _remove_picture, _cut_mask, _empty_mask, _colour_mask, _small_mask])
+def test_a_broken_still_is_named_and_left_out_or_refused(
+    stills_folder: Path, damage, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = damage(stills_folder)
+    with caplog.at_level(logging.WARNING):
+        pack = StillsPack(stills_folder)
+    assert len(pack) == 7
+    assert pack.skipped == ["1.png"]
+    assert name in caplog.text
+    assert "1 of 8" in caplog.text
+    with pytest.raises(DataError, match=name):
+        StillsPack(stills_folder, strict=True)
+
+
+def test_a_folder_without_a_manifest_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"manifest\.csv") as caught:
+        StillsPack(tmp_path)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "manifest.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="set,image,mask"):
+        StillsPack(tmp_path)
+    (tmp_path / "manifest.csv").write_text("set,image,mask,width,height,objects\n")
+    with pytest.raises(DataError, match="no usable still"):
+        StillsPack(tmp_path)
+
+
+def test_a_region_between_the_sampled_pixels_is_not_taken_for_an_object() -> None:
+    mask = np.zeros((8, 8), np.uint8)
+    mask[3, 3] = 2
+    mask[4:, 4:] = 5
+    assert find_regions(mask).ids.tolist() == [5]
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_all_real_stills_load(shared: Path) -> None:
+    pack = StillsPack(shared / "data" / "stills", strict=True)
+    assert len(pack) == 2306
