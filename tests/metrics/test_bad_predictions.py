@@ -152,6 +152,16 @@ def test_predictions_of_other_videos_say_what_was_expected_and_found(tree: Path)
         score("davis17", tree / "gt", tree / "pred")
 
 
+def test_labels_that_the_truth_never_has_are_dropped_by_vos_benchmark_and_named(tree: Path, save_labels: Save) -> None:
+    for frame in (2, 3):
+        save_labels(tree / f"pred/bear/{frame:05d}.png", labels(frame, (1, 9)))
+    scores = score("generic", tree / "gt", tree / "pred")
+    assert set(scores.objects) == {"bear_1", "bear_2", "cow_1", "cow_2"}
+    assert scores.notes == [
+        "predictions with labels that are no object here, which are dropped: 1 (bear/00002.png (9))"
+    ]
+
+
 def test_vos_benchmark_leaves_out_videos_without_predictions_and_says_so(tree: Path) -> None:
     shutil.rmtree(tree / "pred/cow")
     scores = score("generic", tree / "gt", tree / "pred")

@@ -53,7 +53,7 @@ class ObjectScores:
         return max((len(values) for values in self.values.values()), default=0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class VideoScores:
     """All objects of one video, with the frames in which something was amiss."""
 

@@ -49,7 +49,8 @@ class VideoScorer:
         """Forget all frames; the objects of a list stay."""
         self._tracks = {plan.object_id: self._new_track(plan) for plan in self._listed}
         self._phantoms: frozenset[int] = frozenset()
-        self._scores = VideoScores(self.video)
+        self._extra_labels: dict[str, tuple[int, ...]] = {}
+        self._unscored_labels: dict[int, str] = {}
         if self.protocol.objects == "merged":
             self._tracks = {1: self._new_track(None)}
 
@@ -72,8 +73,7 @@ class VideoScorer:
                 got=_size(prediction),
             )
         size = truth.shape
-        # Small arrays are far cheaper to make than whole pictures, so all that follows sees the occupied part
-        # only.
+        # Small arrays are far cheaper to make than whole pictures: what follows sees the occupied part only.
         box = surroundings(prediction, truth) or (slice(1), slice(1))
         prediction, truth = prediction[box], truth[box]
         if self.protocol.objects == "merged":
@@ -93,14 +93,15 @@ class VideoScorer:
         self._note_other_labels(frame, prediction, covered, truth, covered_truth)
 
     def compute(self) -> VideoScores:
-        """All objects' values so far, in the order of their ids."""
-        scores = self._scores
-        scores.objects = [
-            self._object_scores(object_id, track)
-            for object_id, track in sorted(self._tracks.items())
-            if self.protocol.objects != "seen" or any(track.visible)
-        ]
-        return scores
+        """All objects' values so far, in the order of their ids, and the labels that are none."""
+        tracks = dict(sorted(self._tracks.items()))
+        extra = dict(self._extra_labels)
+        if self.protocol.objects == "seen":
+            for label in [label for label, track in tracks.items() if not any(track.visible)]:
+                first = tracks.pop(label).frames[0]
+                extra[first] = (*extra.get(first, ()), label)
+        objects = [self._object_scores(object_id, track) for object_id, track in tracks.items()]
+        return VideoScores(self.video, objects, extra, dict(self._unscored_labels))
 
     def _new_track(self, plan: ObjectPlan | None) -> _Track:
         return _Track(plan, self.protocol.measures)
@@ -125,11 +126,11 @@ class VideoScorer:
     ) -> None:
         if cv2.countNonZero(prediction) != covered:
             others = tuple(label for label in labels_in(prediction) if label not in self._tracks)
-            self._scores.extra_labels[frame] = others
+            self._extra_labels[frame] = others
         if cv2.countNonZero(truth) != covered_truth:
             for label in labels_in(truth):
                 if label not in self._tracks and not self._is_void(label):
-                    self._scores.unscored_labels.setdefault(label, frame)
+                    self._unscored_labels.setdefault(label, frame)
 
     def _object_scores(self, object_id: int, track: _Track) -> ObjectScores:
         zeros = (0.0,) * (track.plan.unfilled if track.plan else 0)
