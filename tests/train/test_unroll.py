@@ -26,7 +26,9 @@ def test_every_parameter_gets_a_gradient_in_one_clip() -> None:
     batch = batch_of(0, 1, frames=3, slots=2)
     total_loss(ClipUnroller(model, UnrollConfig())(batch, 0), batch).backward()
     without = [
-        name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all() or not p.grad.any()
+        name
+        for name, p in model.named_parameters()
+        if p.grad is None or not torch.isfinite(p.grad).all() or not p.grad.any()
     ]
     assert without == []
 

@@ -75,9 +75,7 @@ def small_run(**changes: Any) -> RunConfig:
 
 
 def small_trainer(folder: Path, processes: Processes = ALONE, batch: int = 2, **changes: Any) -> Trainer:
-    return Trainer(
-        small_network(), MovingSquares(), FixedPlanner(batch), small_run(**changes), processes, folder
-    )
+    return Trainer(small_network(), MovingSquares(), FixedPlanner(batch), small_run(**changes), processes, folder)
 
 
 def batch_of(*indices: int, frames: int = 3, slots: int = 1, size: int = 32) -> ClipBatch:

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+
+from jointformer.cli.train_published import STAGE_FLAGS, build_parser
+from jointformer.errors import ConfigError
+from jointformer.train.datasets import STILL_SETS, VIDEO_SETS
+from jointformer.train.plan import STILLS_CPU, STILLS_GPU, Curriculum, Phase, StepPlan
+from jointformer.train.stages import STAGES, overridden, own_stage, parse_stages
+
+
+def test_the_stages_are_the_published_ones() -> None:
+    rows = {
+        n: (s.batch, s.iterations, s.fine_tune, s.steps, s.frames, s.reference_frames, s.warm)
+        for n, s in STAGES.items()
+    }
+    assert rows == {
+        0: (24, 150_000, 0, (100_000,), 3, 2, (20_000, 70_000)),
+        1: (12, 300_000, 0, (200_000,), 4, 2, (20_000, 70_000)),
+        2: (12, 150_000, 10_000, (100_000,), 4, 2, (20_000, 70_000)),
+        3: (12, 50_000, 5_000, (35_000,), 4, 2, (7_000, 23_000)),
+        4: (12, 30_000, 10_000, (20_000,), 4, 2, (4_000, 13_000)),
+        5: (12, 150_000, 10_000, (100_000,), 4, 2, (20_000, 70_000)),
+        6: (12, 5_000, 5_000, (3_000,), 4, 2, (1_000, 2_500)),
+        7: (12, 150_000, 10_000, (100_000,), 4, 2, (20_000, 70_000)),
+        8: (8, 150_000, 10_000, (120_000,), 8, 3, (20_000, 70_000)),
+        9: (8, 200_000, 10_000, (160_000, 180_000), 8, 3, (30_000, 100_000)),
+    }
+    assert STAGES[0].objects == 1
+    assert {s.objects for n, s in STAGES.items() if n} == {3}
+    assert {s.size for s in STAGES.values()} == {384}
+    assert [n for n, s in STAGES.items() if s.void] == [4]
+
+
+def test_every_data_set_of_a_stage_is_known() -> None:
+    for stage in STAGES.values():
+        for key, times in stage.data:
+            assert key in VIDEO_SETS or key in STILL_SETS
+            assert times >= 1
+
+
+def test_frame_distances_grow_along_the_run_and_shrink_at_its_end() -> None:
+    stage = STAGES[2]
+    skips = [stage.max_skip(round(share * stage.iterations)) for share in (0, 0.05, 0.1, 0.29, 0.3, 0.89, 0.9, 1.0)]
+    assert skips == [5, 5, 10, 10, 15, 15, 5, 5]
+    assert STAGES[1].max_skip(round(0.85 * STAGES[1].iterations)) == 5
+
+
+def test_a_stages_plan_follows_the_warm_up_and_the_fine_tune_phase() -> None:
+    stage = STAGES[2]
+    assert stage.plan(0, 0.0, 0).hardest is None
+    assert stage.plan(45_000, 0.3, 0).hardest == pytest.approx(0.575)
+    last = stage.plan(155_000, 0.99, 10)
+    assert (last.hardest, last.fine_tune, last.first_clip, last.next_clip) == (0.15, True, 10, 22)
+
+
+def test_stages_are_named_by_their_digits() -> None:
+    assert [s.number for s in parse_stages("02")] == [0, 2]
+    assert [s.number for s in parse_stages("s012")] == [0, 1, 2]
+    with pytest.raises(ConfigError, match="stages"):
+        parse_stages("two")
+
+
+def test_a_field_out_of_range_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="stage 2: size"):
+        overridden(STAGES[2], {"size": 100})
+    with pytest.raises(ConfigError, match="stage 2: frames"):
+        overridden(STAGES[2], {"frames": 1})
+
+
+def test_the_published_flags_are_understood() -> None:
+    args = build_parser().parse_args(
+        ["--stages", "02", "--exp_id", "mine", "--load_network", "s0", "--s2_batch_size", "6", "--s2_steps", "10", "20"]
+    )
+    assert (args.stages, args.exp_id, args.load_network, args.s2_batch_size, args.s2_steps) == (
+        "02",
+        "mine",
+        "s0",
+        6,
+        [10, 20],
+    )
+    for digit in range(10):
+        for name in STAGE_FLAGS:
+            assert hasattr(args, f"s{digit}_{name}")
+
+
+def test_processes_share_a_batch_however_many_they_are() -> None:
+    plan = StepPlan(3, 0.1, 100, 12, 3, 1, 64)
+    for processes in (1, 2, 3, 4):
+        assert [i for rank in range(processes) for i in plan.share(rank, processes)] == list(range(100, 112))
+    with pytest.raises(ConfigError, match="batch"):
+        plan.share(0, 5)
+
+
+@pytest.mark.parametrize("curriculum", [STILLS_CPU, STILLS_GPU])
+def test_the_curriculum_gives_every_iteration_about_the_same_work(curriculum: Curriculum) -> None:
+    for fraction in (0.0, 0.2, 0.5, 0.9, 1.0):
+        plans = [curriculum.plan(i, fraction, 0) for i in range(200)]
+        assert plans == [curriculum.plan(i, fraction, 0) for i in range(200)]
+        work = [p.batch * p.frames * p.slots * p.shape[0] * p.shape[1] / 128**2 for p in plans]
+        assert max(work) < 6 * min(work)
+        assert all(p.batch % curriculum.multiple == 0 for p in plans)
+
+
+def test_difficulty_rises_through_the_curriculum() -> None:
+    values = [STILLS_CPU.plan(0, f / 100, 0).difficulty for f in range(55)]
+    assert values == sorted(values)
+    assert values[0] == 0
+
+
+def test_a_curriculum_that_ends_early_is_refused() -> None:
+    phase = Phase(0.5, ((64, 64),), (3,), (1,), 8, (0, 1))
+    with pytest.raises(ConfigError, match="until"):
+        Curriculum((phase,))
+    with pytest.raises(ConfigError, match="shapes"):
+        Phase(1.0, ((60, 64),), (3,), (1,), 8, (0, 1))
+
+
+def test_a_stage_for_own_videos_scales_with_its_length() -> None:
+    stage = own_stage(iterations=2000, batch=4, frames=4, objects=3, size=384, lr=1e-5, max_skip=10)
+    assert stage.steps == (1600,)
+    assert stage.warm == (400, 1200)
+    assert [stage.max_skip(i) for i in (0, 700)] == [5, 10]

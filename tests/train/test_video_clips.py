@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointformer.data import augment
+from jointformer.errors import DataError
+from jointformer.train.datasets import STILL_SETS, VIDEO_SETS, TrainVideo, VideoSet, open_stills, open_videos
+from jointformer.train.image_clips import ImageClips
+from jointformer.train.loader import ClipLoader
+from jointformer.train.own_data import OWN, check_videos
+from jointformer.train.plan import StepPlan
+from jointformer.train.video_clips import VideoClips, draw_frames, targets
+
+COLOURS = np.array([(20, 20, 20), (220, 40, 40), (40, 220, 40), (40, 40, 220), (220, 220, 40)], np.uint8)
+
+
+def plan(**changes: int | bool) -> StepPlan:
+    return StepPlan(0, 0.0, 0, 1, **{"frames": 3, "slots": 3, "size": 64, "max_skip": 2, **changes})  # type: ignore[arg-type]
+
+
+def write_video(
+    images: Path, masks: Path, length: int = 6, ids: tuple[int, ...] = (1, 2), size: tuple[int, int] = (60, 80)
+) -> None:
+    """Objects are vertical bands whose colour says their id."""
+    images.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    for t in range(length):
+        labels = np.zeros(size, np.uint8)
+        for n, i in enumerate(ids):
+            labels[10:50, 8 + 22 * n + t : 24 + 22 * n + t] = i
+        Image.fromarray(COLOURS[np.where(labels > 4, 4, labels)]).save(images / f"{t:05d}.png")
+        Image.fromarray(labels).save(masks / f"{t:05d}.png")
+
+
+@pytest.fixture
+def davis(tmp_path: Path) -> Path:
+    base = tmp_path / "DAVIS/2017/trainval"
+    for name in ("bear", "dog"):
+        write_video(base / "JPEGImages/480p" / name, base / "Annotations/480p" / name)
+    write_video(base / "JPEGImages/480p/short", base / "Annotations/480p/short", length=2)
+    (base / "ImageSets/2017").mkdir(parents=True)
+    (base / "ImageSets/2017/train.txt").write_text("bear\ndog\nshort\n")
+    return tmp_path
+
+
+def test_a_data_set_lists_its_videos_and_names_those_too_short(davis: Path, caplog: pytest.LogCaptureFixture) -> None:
+    videos = open_videos(VIDEO_SETS["davis"], davis, 3)
+    assert [(video.name, len(video.frames)) for video in videos] == [("bear", 6), ("dog", 6)]
+    assert "short" in caplog.text
+    with pytest.raises(DataError, match="MOSE train: no such folder"):
+        open_videos(VIDEO_SETS["mose"], davis, 3)
+
+
+def test_clips_depend_on_the_index_only_and_every_pass_takes_each_video_once(davis: Path) -> None:
+    videos = open_videos(VIDEO_SETS["davis"], davis, 3)
+    one, two = VideoClips(videos, 0), VideoClips(videos, 0)
+    assert np.array_equal(one.sample(5, plan()).frames, two.sample(5, plan()).frames)
+    assert not np.array_equal(one.sample(5, plan()).frames, one.sample(7, plan()).frames)
+    assert sorted(one._order(3)) == [0, 1]
+
+
+def test_masks_follow_their_pictures_through_every_augmentation(davis: Path) -> None:
+    clips = VideoClips(open_videos(VIDEO_SETS["davis"], davis, 3), 0)
+    for index in range(12):
+        clip = clips.sample(index, plan())
+        assert clip.frames.shape == (3, 64, 64, 3)
+        coloured = (
+            clip.frames.max(axis=3).astype(int) - clip.frames.min(axis=3) > 90
+        )  # bands are vivid, all else is grey
+        if not coloured.any():
+            continue  # a grey clip
+        away = coloured != (clip.label_maps > 0)
+        assert away.mean() < 0.05  # only along edges
+
+
+def test_frames_of_a_clip_are_near_each_other_and_sorted_either_way() -> None:
+    rng = np.random.default_rng(0)
+    both = set()
+    for _ in range(200):
+        drawn = draw_frames(rng, 40, 4, 5)
+        both.add(drawn == sorted(drawn))
+        steps = np.diff(sorted(drawn))
+        assert len(set(drawn)) == 4
+        assert steps.max() <= 5
+    assert both == {True, False}
+    assert sorted(draw_frames(rng, 3, 3, 1)) == [0, 1, 2]
+
+
+def video_of(row: VideoSet) -> TrainVideo:
+    return TrainVideo("v", row, ((Path("a"), Path("b")),))
+
+
+def test_at_most_three_objects_of_the_first_frame_are_targets_and_the_rest_is_background() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((2, 16, 16), np.uint8)
+    for n, i in enumerate((3, 7, 20, 250)):
+        labels[:, 4 * n : 4 * n + 4] = i
+    labels[1, 0, 0] = 99
+    clip = targets(rng, np.zeros((2, 16, 16, 3), np.uint8), labels, 3, video_of(VIDEO_SETS["davis"]))
+    assert clip is not None
+    assert clip.num_objects == 3
+    assert set(np.unique(clip.label_maps)) == {0, 1, 2, 3}
+    assert clip.label_maps[1, 0, 0] == 0
+
+
+def test_void_stays_void_and_too_much_of_it_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((2, 10, 10), np.uint8)
+    labels[:, :5] = 4
+    labels[:, 9] = 255
+    frames = np.zeros((2, 10, 10, 3), np.uint8)
+    clip = targets(rng, frames, labels, 3, video_of(VIDEO_SETS["vost"]))
+    assert clip is not None
+    assert (clip.num_objects, set(np.unique(clip.label_maps))) == (1, {0, 1, 255})
+    labels[:, 6:] = 255
+    assert targets(rng, frames, labels, 3, video_of(VIDEO_SETS["vost"])) is None
+
+
+def test_slivers_of_larger_objects_are_no_targets_in_bl30k() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((3, 64, 64), np.uint8)
+    labels[:, :40, :30] = 1  # large
+    labels[:, 45:57, :12] = 2  # 144 pixels, small throughout
+    labels[:, 60:, :4] = 3  # 16 pixels: too small
+    labels[0, 42:54, 30:42] = 4  # 144 pixels at first ...
+    labels[1:, 32:, 32:] = 4  # ... and 1024 later
+    clip = targets(rng, np.zeros((3, 64, 64, 3), np.uint8), labels, 8, video_of(VIDEO_SETS["bl30k"]))
+    assert clip is not None
+    assert clip.num_objects == 2
+
+
+def test_an_empty_mask_is_named_and_another_clip_taken_or_refused(
+    davis: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    masks = davis / "DAVIS/2017/trainval/Annotations/480p/bear"
+    for path in masks.iterdir():
+        Image.fromarray(np.zeros((60, 80), np.uint8)).save(path)
+    clips = VideoClips(open_videos(VIDEO_SETS["davis"], davis, 3), 0)
+    broken = next(i for i in range(2) if clips.videos[int(clips._order(0)[i])].name == "bear")
+    loader = ClipLoader(clips, 0, 1)
+    loader.ask(plan())
+    loader.ask(StepPlan(1, 0.0, broken, 1, 3, 3, 64))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            _, batch = loader.next()
+            assert batch.label_maps[:, 0].any()
+    loader.close()
+    assert loader.skipped > 0
+    assert str(masks) in caplog.text
+    strict = ClipLoader(clips, 0, 1, refuse_broken=True)
+    strict.ask(StepPlan(1, 0.0, broken, 1, 3, 3, 64))
+    with pytest.raises(DataError, match="no object in the first frame"):
+        strict.next()
+    strict.close()
+
+
+def test_a_broken_picture_is_named(davis: Path) -> None:
+    images = davis / "DAVIS/2017/trainval/JPEGImages/480p/dog"
+    for path in images.iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    clips = VideoClips([v for v in open_videos(VIDEO_SETS["davis"], davis, 3) if v.name == "dog"], 0)
+    with pytest.raises(DataError, match=r"dog/0000\d\.png"):
+        clips.sample(0, plan())
+
+
+def test_a_still_with_a_mask_becomes_a_clip_of_its_views(tmp_path: Path) -> None:
+    folder = tmp_path / "static/fss/apple"
+    folder.mkdir(parents=True)
+    mask = np.zeros((90, 120), np.uint8)
+    mask[20:70, 30:90] = 255
+    picture = np.where(mask[..., None] > 0, np.uint8([200, 30, 30]), np.uint8([90, 90, 90]))
+    Image.fromarray(picture).save(folder / "1.jpg", quality=95)
+    Image.fromarray(mask).save(folder / "1.png")
+    stills = open_stills(STILL_SETS["fss"], tmp_path)
+    clip = ImageClips(stills, 0).sample(3, plan(slots=1))
+    assert clip.frames.shape == (3, 64, 64, 3)
+    assert set(np.unique(clip.label_maps)) == {0, 1}
+    assert not np.array_equal(clip.label_maps[0], clip.label_maps[1])
+    with pytest.raises(DataError, match="DUTS-TR"):
+        open_stills(STILL_SETS["duts_tr"], tmp_path)
+
+
+def test_own_videos_are_checked_and_every_problem_is_named(tmp_path: Path) -> None:
+    images, masks = tmp_path / "JPEGImages", tmp_path / "Annotations"
+    for name in ("good", "late", "empty", "small", "once"):
+        write_video(images / name, masks / name)
+    write_video(images / "short", masks / "short", length=2)
+    (images / "lonely").mkdir()
+    blank = Image.fromarray(np.zeros((60, 80), np.uint8))
+    blank.save(masks / "late/00000.png")
+    for path in (masks / "empty").iterdir():
+        blank.save(path)
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save(masks / "small/00003.png")
+    extra = np.zeros((60, 80), np.uint8)
+    extra[:20, :20] = 9
+    Image.fromarray(extra).save(masks / "once/00002.png")
+    check = check_videos(tmp_path, 3)
+    assert [video.name for video in check.videos] == ["good", "late", "once"]
+    text = "\n".join(check.problems)
+    for words in ("late/00000.png: the first annotated frame is empty", "empty: all masks are empty",
+                  "small/00003.png: mask and frame differ in size", "short: too short", "lonely",
+                  "once: ids [9] are in one frame only"):  # fmt: skip
+        assert words in text, words
+    assert check.summary().startswith("3 videos, 18 annotated frames")
+
+
+def test_a_folder_of_another_layout_says_what_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="JPEGImages/VIDEO"):
+        check_videos(tmp_path, 3)
+    assert OWN.every == 1
+
+
+def test_colours_stay_when_nothing_is_changed_and_grey_is_grey() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
+    assert np.array_equal(augment.Colours().apply(picture), picture)
+    grey = augment.Colours(grey=True).apply(picture)
+    assert (grey[..., 0] == grey[..., 1]).all()
+    assert not np.array_equal(augment.Colours(hue=0.3).apply(picture), picture)
+
+
+def test_a_window_of_the_whole_picture_changes_nothing() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    same = augment.window(0, 0, 32, 32, 32, flip=False)
+    assert np.array_equal(augment.warp_picture(picture, same, 32), picture)
+    flipped = augment.window(0, 0, 32, 32, 32, flip=True)
+    assert np.array_equal(augment.warp_picture(picture, flipped, 32), picture[:, ::-1])
+    assert np.array_equal(augment.warp_labels(picture[..., 0].copy(), flipped, 32), picture[:, ::-1, 0])
+
+
+def test_a_thin_plate_warp_moves_pixels_a_little() -> None:
+    grid = augment.thin_plate_grid(np.random.default_rng(0), 64)
+    y, x = np.mgrid[:64, :64]
+    moved = np.hypot(grid[..., 0] - x, grid[..., 1] - y)
+    assert 0.1 < moved.mean() < 6
