@@ -103,6 +103,14 @@ def test_a_frame_and_label_map_of_different_sizes_are_refused(frame: UInt8Array)
         overlay(frame[..., 0], np.zeros((60, 80), np.uint8))
 
 
+def test_another_palette_colours_tint_outline_and_label(frame: UInt8Array, label_map: LabelMap) -> None:
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    grey_frame = np.full_like(frame, 90)
+    image = overlay(grey_frame, label_map, opacity=1.0, labels=True, palette=greys)
+    assert np.ptp(image.astype(int), axis=2).max() == 0
+    assert image[20, 20].tolist() == [1, 1, 1]
+
+
 def test_unknown_styles_and_opacities_are_refused(frame: UInt8Array, label_map: LabelMap) -> None:
     with pytest.raises(ConfigError, match=r"expected fill \| contour"):
         overlay(frame, label_map, style="glow")  # type: ignore[arg-type]

@@ -30,38 +30,41 @@ def overlay(
     style: OverlayStyle = "fill",
     opacity: float = 0.5,
     labels: bool = False,
+    palette: UInt8Array | None = None,
 ) -> UInt8Array:
     """(H, W, 3) uint8: ``frame`` with the objects of ``label_map`` shown on it.
 
     ``frame`` is (H, W, 3) uint8 RGB, ``label_map`` (H, W) integers of any dtype. ``opacity`` in [0, 1] is the
     tint's in ``fill``, and how much of the background is lost in ``spotlight``; ``labels`` writes each
-    object's id inside it. Raises DataError where the two differ in size and ConfigError for a style or
-    opacity that does not exist.
+    object's id inside it; ``palette`` (256, 3) holds other colours than the mask files'. Raises DataError
+    where the two differ in size and ConfigError for a style or opacity that does not exist.
     """
     _check_pair(frame, label_map)
     if not 0.0 <= opacity <= 1.0:
         raise ConfigError("the overlay's opacity is out of range", expected="0 to 1", got=opacity)
     match style:
         case "fill":
-            image = draw_contours(tint(frame, label_map, opacity), label_map)
+            image = draw_contours(tint(frame, label_map, opacity, palette), label_map, palette=palette)
         case "contour":
-            image = draw_contours(frame, label_map)
+            image = draw_contours(frame, label_map, palette=palette)
         case "spotlight":
-            image = draw_contours(spotlight(frame, label_map, opacity), label_map)
+            image = draw_contours(spotlight(frame, label_map, opacity), label_map, palette=palette)
         case "blur":
             image = blur_background(frame, label_map)
         case _:
             raise ConfigError("unknown overlay style", expected=" | ".join(OVERLAY_STYLES), got=repr(style))
-    return draw_labels(image, label_map) if labels else image
+    return draw_labels(image, label_map, palette=palette) if labels else image
 
 
-def tint(frame: UInt8Array, label_map: LabelMap, opacity: float = 0.5) -> UInt8Array:
+def tint(frame: UInt8Array, label_map: LabelMap, opacity: float = 0.5, palette: UInt8Array | None = None) -> UInt8Array:
     """(H, W, 3) uint8: ``frame`` with every object tinted, ``opacity`` of each pixel its colour."""
-    mixed = cv2.addWeighted(frame, 1.0 - opacity, colours_of(label_map), opacity, 0.0)
+    mixed = cv2.addWeighted(frame, 1.0 - opacity, colours_of(label_map, palette), opacity, 0.0)
     return _choose(label_map, mixed, frame)
 
 
-def draw_contours(frame: UInt8Array, label_map: LabelMap, width: int | None = None) -> UInt8Array:
+def draw_contours(
+    frame: UInt8Array, label_map: LabelMap, width: int | None = None, *, palette: UInt8Array | None = None
+) -> UInt8Array:
     """(H, W, 3) uint8: ``frame`` with every object's outline in its colour, ``width`` pixels wide.
 
     The width follows the frame's size where it is not given (2 at 480p). Outlines are brighter than the
@@ -72,7 +75,7 @@ def draw_contours(frame: UInt8Array, label_map: LabelMap, width: int | None = No
     for object_id in _object_ids(label_map):
         region = (label_map == object_id).astype(np.uint8)
         outlines, _ = cv2.findContours(region, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(image, outlines, -1, _brighter(colour_of(object_id)), line, cv2.LINE_AA)
+        cv2.drawContours(image, outlines, -1, _brighter(colour_of(object_id, palette)), line, cv2.LINE_AA)
     return image
 
 
@@ -98,7 +101,9 @@ def blur_background(frame: UInt8Array, label_map: LabelMap, sigma: float | None 
     return _choose(label_map, frame, blurred)
 
 
-def draw_labels(frame: UInt8Array, label_map: LabelMap, size: int | None = None) -> UInt8Array:
+def draw_labels(
+    frame: UInt8Array, label_map: LabelMap, size: int | None = None, *, palette: UInt8Array | None = None
+) -> UInt8Array:
     """(H, W, 3) uint8: ``frame`` with every object's id written at its point farthest from its edge.
 
     ``size`` is the height of the letters in pixels; by default a sixteenth of the frame's shorter side, at
@@ -119,7 +124,7 @@ def draw_labels(frame: UInt8Array, label_map: LabelMap, size: int | None = None)
             font=_font(letters),
             anchor="mm",
             stroke_width=max(1, letters // 8),
-            stroke_fill=colour_of(object_id),
+            stroke_fill=colour_of(object_id, palette),
         )
     return np.array(image)
 

@@ -24,16 +24,18 @@ def davis_palette() -> UInt8Array:
     return palette
 
 
-def colours_of(label_map: LabelMap) -> UInt8Array:
+def colours_of(label_map: LabelMap, palette: UInt8Array | None = None) -> UInt8Array:
     """(H, W, 3) uint8 RGB: each pixel in the colour of its object id, background black.
 
-    Ids above 255 take the colours of 1 to 255 again, so that no object is black.
+    ``palette`` is (256, 3), the DAVIS one where none is given. Ids above 255 take the colours of 1 to 255
+    again, so that no object is black.
     """
     ids = np.asarray(label_map)
-    return davis_palette()[np.where(ids > 0, (ids - 1) % 255 + 1, 0)]
+    table = davis_palette() if palette is None else palette
+    return table[np.where(ids > 0, (ids - 1) % 255 + 1, 0)]
 
 
-def colour_of(object_id: int) -> tuple[int, int, int]:
+def colour_of(object_id: int, palette: UInt8Array | None = None) -> tuple[int, int, int]:
     """(red, green, blue), each 0 to 255: the colour of one object id."""
-    red, green, blue = (int(value) for value in colours_of(np.array([[object_id]]))[0, 0])
+    red, green, blue = (int(value) for value in colours_of(np.array([[object_id]]), palette)[0, 0])
     return red, green, blue
