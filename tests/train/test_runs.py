@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_video_clips import write_video
+from train_helpers import batch_of, small_network
+
+from jointformer.cli.main import main as jointformer
+from jointformer.cli.train_published import main as published
+from jointformer.model.config import PRESETS
+from jointformer.model.network import JointFormer
+from jointformer.model.storage import save_weights
+from jointformer.model.weights import load_model
+from jointformer.train.board import preview
+from jointformer.train.runs import build_network
+
+SHORT = ["--device", "cpu", "--precision", "float32", "--log-every", "1"]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A file of very small weights: the network's shape comes from the file."""
+    return save_weights(small_network(), tmp_path / "start.safetensors")
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    for name in ("one", "two"):
+        write_video(tmp_path / "mine/JPEGImages" / name, tmp_path / "mine/Annotations" / name)
+    return tmp_path / "mine"
+
+
+def test_own_videos_train_from_given_weights_to_weights_that_load(
+    tmp_path: Path, videos: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    code = jointformer(
+        ["train", "--data", str(videos), "--init", str(weights), "--out", str(out), "--iterations", "3", "--batch", "2",
+         "--size", "32", "--frames", "3", "--tensorboard", "--validate", str(videos), "--validate-every", "2", *SHORT]
+    )  # fmt: skip
+    assert code == 0
+    assert "clips/s" in capsys.readouterr().err
+    assert json.loads((out / "finished.json").read_text())["iterations"] == 3
+    assert json.loads((out / "config.json").read_text())["stage"]["title"] == "own videos"
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert any(0 <= entry["validation"]["j"] <= 100 for entry in entries if "validation" in entry)
+    assert list((out / "board").glob("events.out.*"))
+    trained, start = load_model(str(out / "weights.safetensors"), "cpu", "float32"), small_network()
+    assert trained.config.widths == start.config.widths
+    assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), start.parameters(), strict=True))
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(
+    tmp_path: Path, videos: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"),
+               "--iterations", "1",
+               "--batch", "1", "--size", "32", "--frames", "2", *SHORT]  # fmt: skip
+    assert jointformer(command) == 0
+    assert jointformer(command) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert jointformer([*command, "--resume"]) == 0
+
+
+def test_published_stages_run_one_after_the_other_and_resume_skips_finished_ones(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "data/DAVIS/2017/trainval"
+    write_video(base / "JPEGImages/480p/bear", base / "Annotations/480p/bear")
+    (base / "ImageSets/2017").mkdir(parents=True)
+    (base / "ImageSets/2017/train.txt").write_text("bear\n")
+    youtube = tmp_path / "data/YouTubeVOS-2019/train_480p"
+    write_video(youtube / "JPEGImages/a", youtube / "Annotations/a")
+    lvos = tmp_path / "data/LVOS/train_480p"
+    write_video(lvos / "JPEGImages/b", lvos / "Annotations/b")
+    command = ["--stages", "26", "--exp_id", "t", "--load_network", str(weights), "--data_root", str(tmp_path / "data"),
+               "--out", str(tmp_path / "saves"), *SHORT]  # fmt: skip
+    for digit in "26":
+        command += [f"--s{digit}_batch_size", "1", f"--s{digit}_iterations", "2", f"--s{digit}_finetune", "1",
+                    f"--s{digit}_num_frames", "3", f"--s{digit}_crop_size", "32"]  # fmt: skip
+    assert published(command) == 0
+    folder = tmp_path / "saves/t_s26"
+    assert [json.loads((folder / f"stage_{d}/finished.json").read_text())["iterations"] for d in "26"] == [3, 3]
+    stamp = (folder / "stage_2/weights.safetensors").stat().st_mtime_ns
+    assert published([*command, "--resume"]) == 0
+    assert (folder / "stage_2/weights.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_missing_data_set_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        jointformer(
+            [
+                "train",
+                "--stages",
+                "5",
+                "--model",
+                "tiny",
+                "--data-root",
+                str(tmp_path),
+                "--out",
+                str(tmp_path / "o"),
+                *SHORT,
+            ]
+        )
+        == 2
+    )
+    error = capsys.readouterr().err.strip()
+    assert "MOSE train: no such folder" in error
+    assert "\n" not in error
+
+
+def test_a_fresh_network_matches_frames_with_memory_from_the_start() -> None:
+    model = build_network("tiny", None, 0)
+    assert model.config == PRESETS["tiny"]
+    frame = torch.randn(1, 3, 64, 64)
+    encoder = model.convmae
+    query = encoder.patch_embed1_query(frame)
+    memory = encoder.patch_embed1_memory(torch.cat([frame, torch.zeros(1, 2, 64, 64)], 1))
+    torch.testing.assert_close(query, memory, atol=1e-5, rtol=0)
+    again = build_network("tiny", None, 0)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_the_preview_shows_given_true_and_predicted_masks() -> None:
+    batch = batch_of(0, 1, slots=2)
+    logits = torch.randn(2, 3, 32, 32)
+    picture = preview(batch, logits)
+    assert picture.shape == (96, 64, 3)
+    assert picture.dtype == np.uint8
+    assert isinstance(JointFormer(PRESETS["tiny"]), JointFormer)
