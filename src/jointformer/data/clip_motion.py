@@ -36,7 +36,7 @@ class MotionScale:
         return tuple(pace * value for value in values)
 
 
-OBJECT_MOTION = MotionScale(shift=0.06, zoom=0.07, turn=0.10, stretch=0.05, bend=0.02)
+OBJECT_MOTION = MotionScale(shift=0.06, zoom=0.055, turn=0.08, stretch=0.05, bend=0.02)
 CAMERA_MOTION = MotionScale(shift=0.035, zoom=0.035, turn=0.03, stretch=0.012, bend=0.006, tilt=0.03)
 
 

@@ -109,7 +109,7 @@ class Planner:
     def draw(self, rng: np.random.Generator, easy: bool = False) -> ClipPlan | None:
         """A plan, or None when the draw led to nothing usable; ``easy``: one pasted target and nothing else."""
         config = self.config
-        speed = config.difficulty * float(np.clip(np.exp(rng.normal(-0.25, 0.6)), 0.1, 2.2)) + 0.02
+        speed = config.difficulty * float(np.clip(np.exp(rng.normal(-0.35, 0.65)), 0.1, 2.2)) + 0.02
         full = rng.random() < config.full_share
         wanted = min(config.max_objects, 1 + int(np.searchsorted([0.45, 0.75, 0.95], rng.random())))
         wanted = 1 if easy else config.max_objects if full else wanted
@@ -147,7 +147,7 @@ class Planner:
         share = float(np.exp(rng.uniform(np.log(low), np.log(high))))
         number = self.odds.draw(rng, self.odds.cutouts)
         still = self.pack[number]
-        turn = float(rng.normal(0.0, 0.15)) if rng.random() < 0.8 else float(rng.uniform(-3.1, 3.1))
+        turn = float(rng.normal(0.0, 0.15)) if rng.random() < 0.9 else float(rng.uniform(-3.1, 3.1))
         feather = float(rng.uniform(0.5, 1.2)) * max(self.config.side / 256, 0.6)
         flip, start = rng.random() < 0.5, self._place(rng, 0.16 if label else 0.3)
         side = share * self.config.side

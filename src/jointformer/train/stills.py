@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
 
 from jointformer.data.stills import Clip, ClipConfig, StillsClips, StillsPack
 from jointformer.train.loop import RunConfig
@@ -16,10 +13,8 @@ from jointformer.train.unroll import UnrollConfig
 
 STEP = 0.05
 """Difficulties are rounded to this, so that clip makers can be kept between iterations."""
-TRIES = 5
-"""Clips made for one place until one fills the slots and keeps its objects in the window."""
-APART = 1 << 32
-"""Distance in the sequence of clips between these."""
+FULL = 0.9
+"""Share of clips that fill all slots: empty slots cost as much as used ones."""
 
 
 class StillsSource:
@@ -32,42 +27,15 @@ class StillsSource:
 
     def sample(self, index: int, plan: StepPlan) -> Clip:
         """The clip with this index, made as the plan wants it."""
-        height, width = plan.shape
         difficulty = round(round(plan.difficulty / STEP) * STEP, 4)
-        maker = self._maker(max(height, width), plan.frames, plan.slots, difficulty)
-        rng = random.Random(f"{self.seed}:{index}")
-        for attempt in range(TRIES):
-            clip = _crop(maker.sample(index + attempt * APART), height, width, rng)
-            # Empty slots cost as much as used ones, so most clips of an iteration fill all of them.
-            if clip is not None and (clip.num_objects == plan.slots or rng.random() < 0.1):
-                return clip
-        return _crop(maker.sample(index), height, width, rng) or _middle(maker.sample(index), height, width)
+        return self._maker(plan.shape, plan.frames, plan.slots, difficulty).sample(index)
 
-    def _build(self, size: int, frames: int, slots: int, difficulty: float) -> StillsClips:
-        config = ClipConfig(size=size, frames=frames, max_objects=slots, difficulty=difficulty)
+    def _build(self, shape: tuple[int, int], frames: int, slots: int, difficulty: float) -> StillsClips:
+        height, width = shape
+        config = ClipConfig(
+            size=height, width=width, frames=frames, max_objects=slots, difficulty=difficulty, full_share=FULL
+        )
         return StillsClips(self.pack, config, self.seed)
-
-
-def _crop(clip: Clip, height: int, width: int, rng: random.Random) -> Clip | None:
-    """A window of a square clip in which every object keeps a third of its first mask; None if none was found."""
-    side = clip.frames.shape[1]
-    if side == height == width:
-        return clip
-    wanted = np.bincount(clip.label_maps[0].ravel(), minlength=clip.num_objects + 1) / 3
-    for _ in range(4):
-        top, left = rng.randint(0, side - height), rng.randint(0, side - width)
-        labels = clip.label_maps[:, top : top + height, left : left + width]
-        kept = np.bincount(labels[0].ravel(), minlength=clip.num_objects + 1)
-        if (kept[1:] >= wanted[1:]).all():
-            return Clip(clip.frames[:, top : top + height, left : left + width], labels, clip.num_objects)
-    return None
-
-
-def _middle(clip: Clip, height: int, width: int) -> Clip:
-    """The middle window of a square clip."""
-    top, left = ((clip.frames.shape[1] - side) // 2 for side in (height, width))
-    window = (slice(None), slice(top, top + height), slice(left, left + width))
-    return Clip(clip.frames[window], clip.label_maps[window], clip.num_objects)
 
 
 def stills_run(
