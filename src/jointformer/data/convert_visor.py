@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ MAPPING = "val_data_mapping.json"
 class _VideoJob:
     folder: Path
     names: Mapping[str, str]
+    frames: Collection[str] | None = None
 
 
 def read_mapping(path: Path) -> dict[str, dict[str, str]]:
@@ -72,29 +73,37 @@ def masks_to_visor(
 
 
 def visor_content(
-    masks: Path, names: Mapping[str, Mapping[str, str]], *, workers: int = 1, progress: bool = False
+    masks: Path,
+    names: Mapping[str, Mapping[str, str]],
+    *,
+    frames: Mapping[str, Collection[str]] | None = None,
+    workers: int = 1,
+    progress: bool = False,
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """VISOR's json for the video folders in ``masks``, and its counts of sequences, frames and masks."""
-    folders = list_subfolders(masks)
+    """VISOR's json for the video folders in ``masks``, and its counts of sequences, frames and masks.
+
+    ``frames`` says which frames of which videos are taken; all where it is None.
+    """
+    folders = [folder for folder in list_subfolders(masks) if frames is None or folder.name in frames]
     if not folders:
         raise DataError("no videos", where=masks, expected="a folder of masks per video")
     unknown = [folder.name for folder in folders if folder.name not in names]
     if unknown:
         raise DataError(f"{len(unknown)} videos are not in the mapping", where=masks, got=unknown[0])
-    jobs = [_VideoJob(folder, names[folder.name]) for folder in folders]
+    jobs = [_VideoJob(folder, names[folder.name], frames and frames[folder.name]) for folder in folders]
     files = sum(len(list_pictures(folder)) for folder in folders)
     results = parallel_map(_video, jobs, workers=workers, files=files)
-    frames: list[dict[str, Any]] = []
-    for entries in tqdm(results, total=len(jobs), unit="video", disable=not progress):
-        frames += entries
-    count = sum(len(entry["annotations"]) for entry in frames)
-    counts = {"sequences": len(jobs), "frames": len(frames), "masks": count}
-    return {"info": dict(INFO), "video_annotations": frames}, counts
+    entries: list[dict[str, Any]] = []
+    for of_video in tqdm(results, total=len(jobs), unit="video", disable=not progress):
+        entries += of_video
+    count = sum(len(entry["annotations"]) for entry in entries)
+    counts = {"sequences": len(jobs), "frames": len(entries), "masks": count}
+    return {"info": dict(INFO), "video_annotations": entries}, counts
 
 
 def _video(job: _VideoJob) -> list[dict[str, Any]]:
     paths = sorted(list_pictures(job.folder, frozenset({".png"})), key=lambda path: path.name)
-    return [_frame(job, path) for path in paths]
+    return [_frame(job, path) for path in paths if job.frames is None or path.stem in job.frames]
 
 
 def _frame(job: _VideoJob, path: Path) -> dict[str, Any]:

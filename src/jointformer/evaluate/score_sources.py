@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -58,7 +59,11 @@ class MaskTree:
 
     def read(self, video: str, frame: str) -> UInt8Array:
         """The (H, W) uint8 labels of a mask; DataError when missing, damaged or coloured."""
-        return read_index_png(self._read(video, frame, -1), self.where(video, frame))
+        return read_index_png(self.read_bytes(video, frame), self.where(video, frame))
+
+    def read_bytes(self, video: str, frame: str) -> bytes:
+        """A mask's file as it is; DataError when it cannot be read."""
+        return self._read(video, frame, -1)
 
     def _read(self, video: str, frame: str, size: int) -> bytes:
         try:
@@ -68,7 +73,7 @@ class MaskTree:
             changed = self.archive.stat().st_mtime_ns
             with _opened(self.archive, changed).open(self.members[video][frame]) as file:
                 return file.read(size)
-        except (OSError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        except (OSError, KeyError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"cannot read the mask ({reason})", where=self.where(video, frame)) from error
 

@@ -1,0 +1,69 @@
+"""Check results against a benchmark's submission rules, and pack the archive that its server takes.
+
+  jointformer submit check D17 output/D17_test --split test --data-root ..
+  jointformer submit pack LVOS output/LVOS_test --split test --output lvos_test.zip
+
+Checked are videos, frames, sizes, labels and palette of every mask. Packing adds empty masks for frames before the
+first given mask where they are missing, and leaves out what the server does not ask for; both are said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the two actions of ``jointformer submit``."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (("check", "Say what is wrong with results."), ("pack", "Check, then write the archive.")):
+        sub = actions.add_parser(name, help=text, description=text)
+        sub.add_argument("dataset", metavar="DATASET", help="D17 Y18 Y19 MOSE LVOS VISOR BURST")
+        sub.add_argument("results", type=Path, metavar="RESULTS", help="folder or zip of <video>/<frame>.png")
+        sub.add_argument("--split", default="val", help="val or test (default: val)")
+        sub.add_argument("--data-root", default="..", type=Path, help="the folder of DAVIS/, MOSE/, … (default: ..)")
+        sub.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
+        sub.add_argument("--json", action="store_true", help="print the findings as JSON on standard output")
+        sub.add_argument("--quiet", action="store_true", help="no progress bar")
+        if name == "pack":
+            sub.add_argument("--output", "-o", type=Path, metavar="ZIP", help="default: <dataset>_<split>.zip here")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return 0 where the results are in order (or packed), 2 where they are not."""
+    from jointformer.data.benchmarks import open_benchmark
+    from jointformer.data.convert_jobs import processors
+    from jointformer.evaluate.submit import check_submission, pack_submission
+
+    workers = processors() if args.workers is None else args.workers
+    dataset = open_benchmark(args.dataset, args.split, args.data_root)
+    found = check_submission(dataset, args.results, workers=workers, progress=not args.quiet)
+    for line in found.lines():
+        print(line, file=sys.stderr)
+    archive: Path | None = None
+    if args.action == "pack":
+        target = args.output or Path(f"{args.dataset}_{args.split}.zip")
+        archive = pack_submission(found, target, workers=workers)
+    good = archive is not None or found.uploadable
+    state = "in order" if good else "not in order"
+    print(
+        f"{archive or args.results}: {len(dataset.videos)} videos, {found.files} masks, {state}; for {found.server}",
+        file=sys.stderr,
+    )
+    if args.json:
+        report = {
+            "dataset": args.dataset,
+            "split": args.split,
+            "results": str(args.results),
+            "in_order": good,
+            "videos": len(dataset.videos),
+            "masks": found.files,
+            "server": found.server,
+            "problems": found.problems.files,
+            "mended_by_packing": found.mended.files,
+            "archive": None if archive is None else str(archive),
+        }
+        print(json.dumps(report, indent=2))
+    return 0 if good else 2

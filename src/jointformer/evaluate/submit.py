@@ -1,0 +1,211 @@
+"""A folder of results -> the archive a submission server takes, after everything in it was checked."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from jointformer.data.benchmarks import BENCHMARKS, Benchmark, Dataset
+from jointformer.data.convert_jobs import parallel_map
+from jointformer.data.convert_visor import MAPPING, read_mapping, visor_content
+from jointformer.data.frames import natural_key
+from jointformer.data.masks import encode_mask, object_ids
+from jointformer.data.published import find_published
+from jointformer.data.sources import VideoSource
+from jointformer.errors import ConfigError, DataError
+from jointformer.evaluate.score_check import Problems
+from jointformer.evaluate.score_sources import MaskTree, open_masks
+from jointformer.ops.files import atomic_write
+from jointformer.ops.png import GREY
+
+#: Every file of an archive has this date, so that the same masks give the same bytes.
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass
+class Submission:
+    """What a benchmark's rules say to results: ``problems`` nobody can mend but their maker, ``mended`` by packing.
+
+    ``files`` counts the masks that the server wants.
+    """
+
+    dataset: Dataset
+    masks: MaskTree
+    files: int
+    problems: Problems = field(default_factory=Problems)
+    mended: Problems = field(default_factory=Problems)
+
+    @property
+    def server(self) -> str:
+        """Where the archive goes."""
+        row = self.dataset.benchmark
+        published = find_published(row.key, row.split)
+        return published[0].scored_by if published else row.download
+
+    @property
+    def uploadable(self) -> bool:
+        """Whether it can be packed, or uploaded as it is where it is a zip already."""
+        return not self.problems.files and not (self.masks.archive and self.mended.files)
+
+    def lines(self) -> list[str]:
+        """The findings, one line each."""
+        packing = "packing mends" if self.masks.archive is None else "packing anew mends"
+        return [*self.problems.lines(), *(f"{packing} {line}" for line in self.mended.lines())]
+
+
+def submitted_benchmarks() -> list[tuple[str, str]]:
+    """The (key, split) of all benchmarks for which an archive is made."""
+    return [name for name, row in BENCHMARKS.items() if row.zip_holds or row.key == "VISOR"]
+
+
+def check_submission(
+    dataset: Dataset, predictions: str | Path, *, workers: int = 1, progress: bool = False
+) -> Submission:
+    """What is wrong with a folder or zip of results for the benchmark's server; every mask is read.
+
+    Asked for are all videos, every frame that the benchmark scores (also before an object's first mask), the
+    frames' size, labels that the given masks name, and palette PNGs. Raises ConfigError for benchmarks without
+    a server, DataError where no results are found at all.
+    """
+    row = dataset.benchmark
+    if (row.key, row.split) not in submitted_benchmarks():
+        raise ConfigError(
+            f"{row.name} has no submission server",
+            expected=", ".join(f"{key} {split}" for key, split in submitted_benchmarks()),
+            hint="its truth is public: `jointformer score`",
+        )
+    masks = open_masks(Path(predictions), [video.name for video in dataset.videos])
+    submission = Submission(dataset, masks, sum(len(video.frames_to_save) for video in dataset.videos))
+    there = set(masks.videos())
+    for video in dataset.videos:
+        if video.name not in there:
+            submission.problems.add("videos missing", video.name)
+    for name in sorted(there - {video.name for video in dataset.videos}, key=natural_key):
+        submission.mended.add("videos that are not asked for, left out", name)
+    if masks.archive and masks.folder != _inside(row):
+        wanted = f"{_inside(row)}/" if _inside(row) else "the root"
+        submission.mended.add(f"video folders that do not lie in {wanted}", f"{masks.folder or '.'}/")
+    jobs = [_VideoJob(video, masks.only(video.name)) for video in dataset.videos if video.name in there]
+    results = parallel_map(_check_video, jobs, workers=workers, files=submission.files)
+    for problems, mended in tqdm(results, total=len(jobs), unit="video", disable=not progress):
+        _extend(submission.problems, problems)
+        _extend(submission.mended, mended)
+    return submission
+
+
+def pack_submission(submission: Submission, target: str | Path, *, workers: int = 1) -> Path:
+    """Writes the archive of checked results and returns its path; the same masks give the same bytes.
+
+    Frames before the first given mask become empty masks where they are missing, grey masks get the palette;
+    what is not asked for is left out. Raises DataError where the check found problems, OutputError.
+    """
+    target = Path(target)
+    submission.problems.stop(str(submission.masks.archive or submission.masks.folder), "nothing was packed")
+    if submission.dataset.benchmark.key == "VISOR":
+        return _pack_visor(submission, target, workers)
+    prefix = _inside(submission.dataset.benchmark)
+    with atomic_write(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for video in sorted(submission.dataset.videos, key=lambda video: natural_key(video.name)):
+            for index in sorted(video.frames_to_save):
+                name = f"{video.name}/{video.frame_names[index]}.png"
+                content = _content(submission.masks, video, index)
+                archive.writestr(_entry(f"{prefix}/{name}" if prefix else name), content)
+    return target
+
+
+@dataclass(frozen=True)
+class _VideoJob:
+    video: VideoSource
+    masks: MaskTree
+
+
+def _check_video(job: _VideoJob) -> tuple[Problems, Problems]:
+    """(problems, what packing mends) of one video's masks."""
+    problems, mended = Problems(), Problems()
+    video, present = job.video, job.masks.frames(job.video.name)
+    allowed = {i for index in video.masks for i in object_ids(video.read_mask(index))}
+    wanted = [video.frame_names[index] for index in sorted(video.frames_to_save)]
+    for index in sorted(video.frames_to_save):
+        frame = video.frame_names[index]
+        if frame in present:
+            _check_mask(job, frame, allowed, problems, mended)
+        elif index < video.first_mask:
+            mended.add("missing frames before the first given mask, packed as empty masks", f"{video.name}/{frame}.png")
+        else:
+            problems.add("masks missing", f"{video.name}/{frame}.png")
+    for frame in sorted(present.difference(wanted), key=natural_key):
+        mended.add("frames that are not asked for, left out", f"{video.name}/{frame}.png")
+    return problems, mended
+
+
+def _check_mask(job: _VideoJob, frame: str, allowed: set[int], problems: Problems, mended: Problems) -> None:
+    video, file = job.video, f"{job.video.name}/{frame}.png"
+    try:
+        header = job.masks.header(video.name, frame)
+        if not header.is_index:
+            problems.add("masks in colour instead of labels", f"{file} ({header.kind})")
+            return
+        if (header.height, header.width) != video.output_size:
+            height, width = video.output_size
+            problems.add(
+                "masks of another size", f"{file} ({header.width}x{header.height}, the frame {width}x{height})"
+            )
+            return
+        foreign = set(object_ids(job.masks.read(video.name, frame))) - allowed
+    except DataError as error:
+        problems.add("masks that cannot be read", f"{file} ({error.what})")
+        return
+    if foreign:
+        labels = ", ".join(map(str, sorted(foreign)))
+        problems.add("masks with labels that no given mask names", f"{file} ({labels})")
+    if header.colour_type == GREY:
+        mended.add("grey masks, packed with the palette", file)
+
+
+def _content(masks: MaskTree, video: VideoSource, index: int) -> bytes:
+    """The bytes of one mask as the server gets it."""
+    frame = video.frame_names[index]
+    if frame not in masks.frames(video.name):
+        return encode_mask(np.zeros(video.output_size, np.uint8), video.palette)
+    if masks.header(video.name, frame).colour_type == GREY:
+        return encode_mask(masks.read(video.name, frame), video.palette)
+    return masks.read_bytes(video.name, frame)
+
+
+def _pack_visor(submission: Submission, target: Path, workers: int) -> Path:
+    """VISOR's server takes val.json alone."""
+    if submission.masks.archive is not None:
+        raise DataError(
+            "VISOR's polygons are made from a folder of masks", where=submission.masks.archive, hint="unpack it first"
+        )
+    names = read_mapping(submission.dataset.root / "VISOR" / MAPPING)
+    frames = {
+        video.name: {video.frame_names[index] for index in video.frames_to_save} for video in submission.dataset.videos
+    }
+    content, _ = visor_content(Path(submission.masks.folder), names, frames=frames, workers=workers)
+    with atomic_write(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        entry = _entry("val.json")
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        archive.writestr(entry, json.dumps(content))
+    return target
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _DATE)
+    entry.external_attr = 0o644 << 16
+    entry.create_system = 3
+    return entry
+
+
+def _inside(row: Benchmark) -> str:
+    return "Annotations" if row.zip_holds == "Annotations" else ""
+
+
+def _extend(all_of_them: Problems, more: Problems) -> None:
+    for kind, files in more.files.items():
+        all_of_them.files.setdefault(kind, []).extend(files)
