@@ -1,0 +1,97 @@
+"""What a newcomer relies on: quick help, one version, commands that exist, links that lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jointformer
+from jointformer.cli.main import COMMANDS, build_parser
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "numpy", "cv2", "scipy", "PIL", "av", "numba", "pycocotools", "httpx", "matplotlib")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+
+
+def modules_after(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after ``statement``."""
+    code = f"{statement}\nimport sys; print('\\n' + ' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+def test_help_loads_no_heavy_library() -> None:
+    loaded = modules_after("from jointformer.cli.main import main; main(['--help'])")
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_no_subcommands_parser_loads_a_heavy_library() -> None:
+    loaded = modules_after(
+        "from jointformer.cli.main import COMMANDS, build_parser\n"
+        "for name in COMMANDS: build_parser(name)[0].format_help()"
+    )
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_help_takes_less_than_half_a_second_of_the_processor() -> None:
+    # The processor's time, not the clock's: other work on the machine must not fail this.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "jointformer", "--help"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_scoring_needs_no_pytorch() -> None:
+    assert "torch" not in modules_after("import jointformer.metrics, jointformer.evaluate.score")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_subcommand_of_the_table_has_help(name: str) -> None:
+    parser, _ = build_parser(name)
+    assert parser.format_help().startswith(f"usage: jointformer {name}")
+    assert parser.description
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jointformer", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["jointformer", jointformer.__version__]
+    assert importlib.metadata.version("jointformer") == jointformer.__version__
+    assert re.search(rf"^## {re.escape(jointformer.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_every_public_name_can_be_imported() -> None:
+    for name in jointformer.__all__:
+        assert getattr(jointformer, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = jointformer.no_such_name  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_in_the_documents_lead_to_files_that_exist(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text()) + re.findall(r'src="([^"]+)"', document.read_text())
+    local = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+    assert [target for target in local if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_in_the_documents_exist(document: Path) -> None:
+    text = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", document.read_text(), re.DOTALL))
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {name for line in re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE) for name in line.split()}
+    assert set(re.findall(r"\bmake ([a-z][a-z-]*)", text)) <= targets
+    assert set(re.findall(r"^(?:\$ )?`?jointformer ([a-z]+)\b", text, re.MULTILINE)) <= set(COMMANDS)
+
+
+def test_ci_runs_every_check_that_contributors_are_told_of() -> None:
+    run = (ROOT / ".ci" / "run").read_text()
+    told = re.findall(r"^\| `make ([a-z-]+)` .*\| yes \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert len(told) >= 7
+    assert [name for name in told if f"make {name}" not in run and f" {name} " not in run] == []
