@@ -24,10 +24,12 @@ from ..track import Tracker, TrackerConfig
 from ..track.frames import MasksLike, read_masks
 from ..types import UInt8Array
 from .book import Book, Colour, ObjectInfo, Tracked
+from .exporting import export_session
 from .opening import OpenedVideo, describe, find_video, model_name, stored_config
 from .plan import JOINED, Direction, Plan, make_plan, neighbours
 from .propagation import Propagation, SessionTracker
 from .result import STATUSES, FrameResult, Status
+from .rle import SoftMaps
 from .source import FrameCache
 from .store import FILE, Kind, Store
 
@@ -159,6 +161,10 @@ class Session:
             return FrameResult(
                 frame, self.size, masks, sure, frozenset(drawn), self._status(frame, bool(drawn), tracked)
             )
+
+    def soft_maps(self, frame: int) -> SoftMaps | None:
+        """Return the 8-bit probabilities at network size kept of a tracked frame (with keep_soft); else None."""
+        return self._book.maps(Kind.SOFT, self._checked(frame))
 
     def confidence(self, frame: int) -> dict[int, float]:
         """Return {object id: confidence in [0, 1]} in a frame: the J that its probabilities expect."""
@@ -363,9 +369,10 @@ class Session:
         return Path(path)
 
     def export(self, format: str, path: str | Path, **options: Any) -> Path:
-        """Write the masks in a format of `jointformer.data.exports.FORMATS` and return where. Raises ConfigError, …"""
-        from .exporting import export_session
+        """Write the masks in a format of `jointformer.data.export_formats.FORMATS` and return where.
 
+        options: `ExportOptions`' fields that the format heeds. Raises ConfigError, DataError, OutputError.
+        """
         return export_session(self, format, Path(path), **options)
 
     def close(self) -> None:

@@ -1,0 +1,94 @@
+"""The table of export formats, and the one function that writes any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jointformer.data.export_images import write_binary, write_cutouts, write_palette, write_sheet, write_soft
+from jointformer.data.export_json import write_burst, write_coco, write_youtube_vis
+from jointformer.data.export_source import ExportOptions, MaskSource, Selection
+from jointformer.data.export_video import write_overlay, write_prores, write_webm
+from jointformer.errors import ConfigError, OutputError
+from jointformer.ops.files import replace_dir
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row. suffix: of the file, empty for a folder. options: those it heeds besides start, end and objects."""
+
+    name: str
+    text: str
+    suffix: str
+    write: Callable[[Selection, Path], None]
+    options: frozenset[str] = frozenset()
+
+
+_LOOKS = frozenset({"style", "opacity", "labels"})
+
+FORMATS: dict[str, Format] = {
+    row.name: row
+    for row in (
+        Format("palette", "palette PNGs of object ids, one per frame (DAVIS, YouTube-VOS)", "", write_palette),
+        Format("binary", "black and white PNGs, a folder per object", "", write_binary),
+        Format("soft", "16-bit PNGs of probabilities, a folder per object", "", write_soft),
+        Format("coco", "COCO json with run lengths, videos and track ids", ".json", write_coco),
+        Format("youtube-vis", "YouTube-VIS json", ".json", write_youtube_vis),
+        Format("burst", "BURST json", ".json", write_burst),
+        Format("rgba", "transparent PNGs of the cut-out objects", "", write_cutouts, frozenset({"soft"})),
+        Format("prores", "ProRes 4444 with alpha, for editing", ".mov", write_prores, frozenset({"soft"})),
+        Format("webm", "VP9 with alpha, for browsers", ".webm", write_webm, frozenset({"soft", "quality"})),
+        Format("overlay", "mp4 with the objects drawn in", ".mp4", write_overlay, _LOOKS | {"sound", "quality"}),
+        Format(
+            "sheet", "one picture with frames of the whole video", ".png", write_sheet, _LOOKS | {"pictures", "columns"}
+        ),
+    )
+}
+_COMMON = frozenset({"start", "end", "objects"})
+
+
+def export(source: MaskSource, format: str, path: str | Path, **options: Any) -> Path:
+    """Return the file or folder written: a source's masks in a format of the table, whole or not at all.
+
+    options: `ExportOptions`' fields that the format heeds. A file's suffix is added where it lacks one. Raises
+    ConfigError for a format or option that is none, OutputError for a folder that holds something already, a file that
+    is the video itself, or whatever cannot be written, DataError for masks that are missing.
+    """
+    if format not in FORMATS:
+        raise ConfigError("export format", expected=" | ".join(FORMATS), got=repr(format))
+    row = FORMATS[format]
+    allowed = row.options | _COMMON
+    for name in options:
+        if name not in allowed:
+            what = "export option" if name not in ExportOptions.names() else f"option of the format {format}"
+            raise ConfigError(what, expected=" | ".join(sorted(allowed)), got=name)
+    if options.get("objects") is not None:
+        options["objects"] = tuple(options["objects"])
+    selection = Selection(source, ExportOptions(**options))
+    target = _target(Path(path), row, source)
+    if row.suffix:
+        row.write(selection, target)
+    else:
+        with replace_dir(target) as folder:
+            row.write(selection, folder)
+    selection.report()
+    return target
+
+
+def _target(path: Path, row: Format, source: MaskSource) -> Path:
+    if not row.suffix:
+        # Exports never delete what they have not made.
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise OutputError("there is something already", where=path, hint="choose a new or an empty folder")
+        return path
+    if path.suffix.lower() != row.suffix:
+        if path.suffix.lower() in {other.suffix for other in FORMATS.values() if other.suffix}:
+            raise ConfigError(f"a file of the format {row.name}", where=path, expected=row.suffix, got=path.suffix)
+        path = path.with_name(path.name + row.suffix)
+    video = getattr(source.video, "path", None)
+    if path.is_dir() or (video is not None and path.resolve() == Path(video).resolve()):
+        what = "a folder of that name is there" if path.is_dir() else "that is the video itself"
+        raise OutputError(what, where=path, hint="choose another name")
+    return path

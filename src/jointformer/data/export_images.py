@@ -1,0 +1,87 @@
+"""Masks as pictures: palette, binary, soft and cut-out PNGs, and a contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from jointformer.data.export_source import ExportObject, Selection
+from jointformer.data.masks import encode_mask
+from jointformer.errors import DataError
+from jointformer.ops.drawing import contact_sheet, overlay
+from jointformer.ops.files import atomic_write, make_dir
+from jointformer.types import UInt8Array
+
+
+def write_palette(selection: Selection, folder: Path) -> None:
+    """Writes an 8-bit palette PNG of object ids per frame, in the objects' colours. Raises OutputError."""
+    for frame in selection.frames:
+        data = encode_mask(selection.label_map(frame), selection.palette)
+        _write(folder / f"{selection.video.name(frame)}.png", data)
+
+
+def write_binary(selection: Selection, folder: Path) -> None:
+    """Writes, in a folder per object, an 8-bit grey PNG per frame: 255 is the object."""
+    for frame in selection.frames:
+        labels = selection.label_map(frame)
+        for one in selection.objects:
+            mask = np.where(labels == one.id, np.uint8(255), np.uint8(0))
+            _write(_object_folder(folder, one) / f"{selection.video.name(frame)}.png", _png(mask))
+
+
+def write_soft(selection: Selection, folder: Path) -> None:
+    """Writes, in a folder per object, a 16-bit grey PNG per frame: 65535 is certainly the object. Raises DataError."""
+    for frame in selection.frames:
+        prob = selection.source.prob(frame)
+        for one in selection.objects:
+            values = prob.get(one.id, np.zeros(selection.video.size, np.float32))
+            stored = np.rint(np.clip(values, 0, 1) * 65535).astype(np.uint16)
+            _write(_object_folder(folder, one) / f"{selection.video.name(frame)}.png", _png(stored))
+
+
+def write_cutouts(selection: Selection, folder: Path) -> None:
+    """Writes an RGBA PNG per frame: the objects, the rest transparent (and black); alpha is not premultiplied."""
+    for frame, picture in selection.pictures():
+        alpha = selection.alpha(frame)
+        rgba = np.dstack([picture, alpha])
+        rgba[alpha == 0] = 0
+        _write(folder / f"{selection.video.name(frame)}.png", _png(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)))
+
+
+def write_sheet(selection: Selection, path: Path) -> None:
+    """Writes one PNG with overlays of frames spread evenly over the selection, each with its number below."""
+    options = selection.options
+    chosen = np.unique(np.linspace(selection.frames.start, selection.frames.stop - 1, options.pictures).round())
+    frames = [int(frame) for frame in chosen]
+    shown = [
+        overlay(
+            selection.video.frame(frame),
+            selection.label_map(frame),
+            style=options.style,
+            opacity=options.opacity,
+            labels=options.labels,
+            palette=selection.palette,
+        )
+        for frame in frames
+    ]
+    width = min(480, selection.video.size[1])
+    sheet = contact_sheet(shown, options.columns, [f"frame {frame}" for frame in frames], cell_width=width)
+    _write(path, _png(cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)))
+
+
+def _object_folder(folder: Path, one: ExportObject) -> Path:
+    return make_dir(folder / f"object-{one.id}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def _png(image: UInt8Array | np.ndarray) -> bytes:
+    done, data = cv2.imencode(".png", image)
+    if not done:
+        raise DataError("a picture that PNG cannot hold", got=f"{image.dtype} {image.shape}")
+    return data.tobytes()

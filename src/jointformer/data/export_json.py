@@ -1,0 +1,179 @@
+"""Masks as JSON with COCO run lengths: COCO with video fields, YouTube-VIS, BURST."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from pycocotools import mask as coco
+
+from jointformer.data.export_source import Selection, picture_name
+from jointformer.ops.files import atomic_write
+from jointformer.types import Mask
+
+_INFO = {"description": "masks tracked with JointFormer", "version": "1"}
+
+
+def write_coco(selection: Selection, path: Path) -> None:
+    """Writes COCO's instances format: an image per frame, an annotation per object and frame where it is seen.
+
+    Beside COCO's own fields: `videos`; `video_id`, `frame_id` of an image; `track_id` (the object id) of an annotation.
+    """
+    names = _names(selection)
+    images = [
+        {"id": k + 1, "file_name": name, **_size(selection), "video_id": 1, "frame_id": frame}
+        for k, (frame, name) in enumerate(zip(selection.frames, names))
+    ]
+    head = {
+        "info": _INFO,
+        "licenses": [],
+        "videos": [_video(selection)],
+        "categories": _categories(selection),
+        "images": images,
+    }
+    with atomic_write(path) as file:
+        _write_streaming(file, head, "annotations", _coco_annotations(selection))
+
+
+def write_youtube_vis(selection: Selection, path: Path) -> None:
+    """Writes YouTube-VIS's format: an annotation per object, with a mask (or null) for every frame."""
+    video = {**_video(selection), "file_names": _names(selection)}
+    rows: dict[int, dict[str, list[Any]]] = {
+        one.id: {"segmentations": [], "areas": [], "bboxes": []} for one in selection.objects
+    }
+    for frame in selection.frames:
+        labels = selection.label_map(frame)
+        for number, row in rows.items():
+            encoded = encode(labels == number)
+            row["segmentations"].append(encoded)
+            row["areas"].append(None if encoded is None else _area(encoded))
+            row["bboxes"].append(None if encoded is None else _box(encoded))
+    annotations = [
+        {
+            "id": k,
+            "video_id": 1,
+            "category_id": k,
+            "track_id": number,
+            "iscrowd": 0,
+            "length": len(selection.frames),
+            **_size(selection),
+            **row,
+        }
+        for k, (number, row) in enumerate(rows.items(), 1)
+    ]
+    value = {"info": _INFO, "videos": [video], "categories": _categories(selection), "annotations": annotations}
+    _write_json(path, value)
+
+
+def write_burst(selection: Selection, path: Path) -> None:
+    """Writes BURST's format (ANNOTATION_FORMAT.md of its repository): per frame {track id: run lengths}."""
+    segmentations = []
+    for frame in selection.frames:
+        labels = selection.label_map(frame)
+        row = {}
+        for one in selection.objects:
+            encoded = encode(labels == one.id)
+            if encoded is not None:
+                drawn = selection.source.is_drawn(frame, one.id)
+                row[str(one.id)] = {"rle": encoded["counts"], "is_gt": drawn, "score": 1.0}
+        segmentations.append(row)
+    names = _names(selection)
+    sequence = {
+        "id": 1,
+        "dataset": "JointFormer",
+        "seq_name": selection.source.title,
+        **_size(selection),
+        "fps": _rate(selection),
+        "all_image_paths": names,
+        "annotated_image_paths": names,
+        "neg_category_ids": [],
+        "not_exhaustive_category_ids": [],
+        "track_category_ids": {str(one.id): k for k, one in enumerate(selection.objects, 1)},
+        "segmentations": segmentations,
+    }
+    _write_json(path, {"sequences": [sequence], "categories": _categories(selection), "split": "custom"})
+
+
+def encode(mask: Mask) -> dict[str, Any] | None:
+    """Return COCO's RLE {"size": [H, W], "counts": text} of a mask; None for an empty one."""
+    if not mask.any():
+        return None
+    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(v) for v in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+
+
+def _coco_annotations(selection: Selection) -> Iterator[dict[str, Any]]:
+    number = 0
+    for image, frame in enumerate(selection.frames, 1):
+        labels = selection.label_map(frame)
+        for k, one in enumerate(selection.objects, 1):
+            encoded = encode(labels == one.id)
+            if encoded is None:
+                continue
+            number += 1
+            yield {
+                "id": number,
+                "image_id": image,
+                "video_id": 1,
+                "category_id": k,
+                "track_id": one.id,
+                "segmentation": encoded,
+                "area": _area(encoded),
+                "bbox": _box(encoded),
+                "iscrowd": 0,
+            }
+
+
+def _names(selection: Selection) -> list[str]:
+    return [f"{selection.source.title}/{picture_name(selection.video, frame)}" for frame in selection.frames]
+
+
+def _size(selection: Selection) -> dict[str, int]:
+    height, width = selection.video.size
+    return {"width": width, "height": height}
+
+
+def _rate(selection: Selection) -> int | float:
+    fps = selection.video.fps
+    return int(fps) if fps.denominator == 1 else float(fps)
+
+
+def _video(selection: Selection) -> dict[str, Any]:
+    frames = {"length": len(selection.frames), "start_frame": selection.frames.start, "fps": _rate(selection)}
+    return {"id": 1, "name": selection.source.title, **_size(selection), **frames}
+
+
+def _categories(selection: Selection) -> list[dict[str, Any]]:
+    """A category per object: what kind of thing an object is, nobody has said."""
+    return [
+        {"id": k, "name": one.name, "supercategory": "object", "color": list(one.colour)}
+        for k, one in enumerate(selection.objects, 1)
+    ]
+
+
+def _area(encoded: dict[str, Any]) -> int:
+    return int(coco.area(encoded))
+
+
+def _box(encoded: dict[str, Any]) -> list[int]:
+    return [int(v) for v in coco.toBbox(encoded)]
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with atomic_write(path) as file:
+        file.write(_dump(value))
+
+
+def _write_streaming(file: BinaryIO, head: dict[str, Any], key: str, rows: Iterator[dict[str, Any]]) -> None:
+    """One object whose last list is written row by row: an hour of masks does not fit twice into memory."""
+    file.write(_dump(head)[:-1] + b", " + _dump(key) + b": [")
+    for number, row in enumerate(rows):
+        file.write((b",\n" if number else b"\n") + _dump(row))
+    file.write(b"\n]}")
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()

@@ -1,0 +1,234 @@
+"""What can be exported: a video with label maps, whoever holds them, and the part of it that is asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Protocol, get_args
+
+import numpy as np
+
+from jointformer.data.frames import list_pictures
+from jointformer.data.masks import (
+    MASK_SUFFIXES,
+    ColourTable,
+    is_colour_mask,
+    object_ids,
+    read_mask_file,
+    resolve_void,
+)
+from jointformer.data.video import FolderVideo, VideoReader
+from jointformer.errors import ConfigError, DataError
+from jointformer.ops.drawing import OverlayStyle
+from jointformer.ops.palette import colour_of, davis_palette
+from jointformer.types import FloatArray, LabelMap, UInt8Array
+
+logger = logging.getLogger(__name__)
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ExportObject:
+    """One object as other tools see it."""
+
+    id: int
+    name: str
+    colour: Colour
+
+
+class MaskSource(Protocol):
+    """A video's masks: a session's or a folder's."""
+
+    @property
+    def video(self) -> VideoReader:
+        """The frames."""
+
+    @property
+    def title(self) -> str:
+        """The video's name in files that need one."""
+
+    @property
+    def objects(self) -> Sequence[ExportObject]:
+        """Every object, by id."""
+
+    def label_map(self, frame: int) -> LabelMap | None:
+        """The (H, W) object ids of a frame; None where no masks are known."""
+
+    def prob(self, frame: int) -> dict[int, FloatArray]:
+        """{object id: (H, W) probability in [0, 1]}; DataError where only masks were kept."""
+
+    def is_drawn(self, frame: int, object_id: int) -> bool:
+        """Whether a mask was given by the user rather than tracked."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What an export may be told; which format heeds what is in its table.
+
+    start, end: frames, both included (None: the video's ends). objects: ids (None: all). style, opacity, labels: the
+    overlay's. sound: keep the video's. quality: the codec's constant rate factor, lower is better. soft: the edge of a
+    cut-out follows the probabilities. pictures, columns: of the contact sheet. Raises ConfigError.
+    """
+
+    start: int | None = None
+    end: int | None = None
+    objects: tuple[int, ...] | None = None
+    style: OverlayStyle = "fill"
+    opacity: float = 0.5
+    labels: bool = False
+    sound: bool = True
+    quality: int = 20
+    soft: bool = False
+    pictures: int = 12
+    columns: int = 4
+
+    def __post_init__(self) -> None:
+        if self.style not in get_args(OverlayStyle):
+            raise ConfigError("style", expected=" | ".join(get_args(OverlayStyle)), got=repr(self.style))
+        if isinstance(self.opacity, bool) or not isinstance(self.opacity, int | float) or not 0 <= self.opacity <= 1:
+            raise ConfigError("opacity", expected="0 to 1", got=self.opacity)
+        for field, least, most in (("quality", 0, 51), ("pictures", 1, 400), ("columns", 1, 40)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ConfigError(field, expected=f"{least} to {most}", got=value)
+
+    @staticmethod
+    def names() -> frozenset[str]:
+        """The names of all options."""
+        return frozenset(field.name for field in fields(ExportOptions))
+
+
+class Selection:
+    """The frames and objects of a source that an export writes."""
+
+    def __init__(self, source: MaskSource, options: ExportOptions) -> None:
+        self.source = source
+        self.video = source.video
+        self.options = options
+        self.frames = _frame_range(len(source.video), options.start, options.end)
+        known = {o.id: o for o in source.objects}
+        if not known:
+            raise DataError("no objects to export", where=source.title, hint="add masks first")
+        wanted = tuple(known) if options.objects is None else options.objects
+        if not wanted or not set(wanted) <= set(known):
+            raise ConfigError("objects to export", expected=f"ids out of {list(known)}", got=list(wanted))
+        self.objects = [known[i] for i in sorted(set(wanted))]
+        self.missing = 0
+
+    @property
+    def palette(self) -> UInt8Array:
+        """(256, 3) uint8: every object's colour in its row (ids above 255 start again at 1)."""
+        palette = davis_palette().copy()
+        for one in self.objects:
+            palette[(one.id - 1) % 255 + 1] = one.colour
+        return palette
+
+    def label_map(self, frame: int) -> LabelMap:
+        """Return a frame's (H, W) ids of the chosen objects; empty (and counted as missing) where none are known."""
+        labels = self.source.label_map(frame)
+        if labels is None:
+            self.missing += 1
+            return np.zeros(self.video.size, np.uint8)
+        if len(self.objects) == len(self.source.objects):
+            return labels
+        chosen = np.isin(labels, [o.id for o in self.objects])
+        return np.where(chosen, labels, np.zeros((), labels.dtype))
+
+    def alpha(self, frame: int) -> UInt8Array:
+        """Return a frame's (H, W) opacity, 0 to 255: the chosen objects' masks, or their probabilities."""
+        if not self.options.soft:
+            return np.where(self.label_map(frame) > 0, np.uint8(255), np.uint8(0))
+        prob = self.source.prob(frame)
+        total = sum((prob[o.id] for o in self.objects if o.id in prob), np.zeros(self.video.size, np.float32))
+        return np.rint(np.clip(total, 0, 1) * 255).astype(np.uint8)
+
+    def pictures(self) -> Iterator[tuple[int, UInt8Array]]:
+        """(index, (H, W, 3) frame) of the chosen frames in order."""
+        yield from zip(self.frames, self.video.iter_frames(self.frames.start, self.frames.stop))
+
+    def report(self) -> None:
+        """Say in the log how many of the frames written had no masks."""
+        if self.missing:
+            logger.warning("%d of %d frames have no masks: they were written empty", self.missing, len(self.frames))
+
+
+class FolderSource:
+    """Mask files beside a video: a file per frame with the frame's name, or as many files as frames, in order."""
+
+    def __init__(self, folder: str | Path, video: VideoReader) -> None:
+        self.folder = Path(folder)
+        self.video = video
+        self.title = _title(video)
+        files = list_pictures(self.folder, MASK_SUFFIXES)
+        if not files:
+            raise DataError("no masks", where=self.folder, expected="PNGs of object ids")
+        names = {video.name(index): index for index in range(len(video))}
+        if all(path.stem in names for path in files):
+            self._files = {names[path.stem]: path for path in files}
+        elif len(files) == len(video):
+            self._files = dict(enumerate(files))
+        else:
+            stray = next(path for path in files if path.stem not in names)
+            expected = f"names {video.name(0)} to {video.name(len(video) - 1)}, or {len(video)} files"
+            raise DataError("the mask belongs to no frame", where=stray, expected=expected, got=f"{len(files)} files")
+        coloured = any(map(is_colour_mask, files))
+        self._colours = ColourTable.from_files(files) if coloured else None
+        self.objects = self._find_objects()
+
+    def label_map(self, frame: int) -> LabelMap | None:
+        """The (H, W) object ids of a frame; None without a file. Raises DataError."""
+        if frame not in self._files:
+            return None
+        path = self._files[frame]
+        ids = resolve_void(read_mask_file(path, self._colours).ids)
+        if ids.shape != self.video.size:
+            expected, got = ("{1}x{0}".format(*size) for size in (self.video.size, ids.shape))
+            raise DataError("the mask has another size than its frame", where=path, expected=expected, got=got)
+        return ids
+
+    def prob(self, frame: int) -> dict[int, FloatArray]:
+        """Raises DataError: mask files hold no probabilities."""
+        raise DataError("mask files hold no probabilities", where=self.folder, hint="export them from a session")
+
+    def is_drawn(self, frame: int, object_id: int) -> bool:
+        """False: nobody can tell."""
+        return False
+
+    def _find_objects(self) -> tuple[ExportObject, ...]:
+        ids: set[int] = set()
+        palette = None
+        for frame, path in self._files.items():
+            stored = read_mask_file(path, self._colours)
+            palette = stored.palette if palette is None else palette
+            ids.update(object_ids(resolve_void(stored.ids)))
+            if stored.ids.shape != self.video.size:
+                self.label_map(frame)  # raises with both sizes
+        if not ids:
+            raise DataError("none of the masks names an object", where=self.folder)
+        colours = {i: colour_of(i) if palette is None else _colour(palette[i]) for i in sorted(ids)}
+        return tuple(ExportObject(i, f"object {i}", colour) for i, colour in colours.items())
+
+
+def picture_name(video: VideoReader, frame: int) -> str:
+    """Return the file name that other formats call a frame by: the picture's own, else its number as a JPEG."""
+    return video.files[frame].name if isinstance(video, FolderVideo) else f"{video.name(frame)}.jpg"
+
+
+def _title(video: VideoReader) -> str:
+    path = getattr(video, "path", None)
+    return Path(path).stem if path is not None else "video"
+
+
+def _frame_range(length: int, start: int | None, end: int | None) -> range:
+    low, high = 0 if start is None else start, length - 1 if end is None else end
+    if not 0 <= low <= high < length:
+        raise ConfigError("frames to export", expected=f"start <= end within 0 to {length - 1}", got=f"{low} to {high}")
+    return range(low, high + 1)
+
+
+def _colour(row: UInt8Array) -> Colour:
+    red, green, blue = (int(v) for v in row)
+    return red, green, blue

@@ -1,0 +1,75 @@
+"""A session as the exports see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..data.export_formats import export
+from ..data.export_source import ExportObject
+from ..data.video import VideoReader
+from ..errors import DataError
+from ..ops.resize import resize_bilinear
+from ..types import FloatArray, LabelMap
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+def export_session(session: Session, format: str, path: Path, **options: Any) -> Path:
+    """Return what was written: a session's masks in a format of the table (see `data.export_formats.export`)."""
+    return export(SessionSource(session), format, path, **options)
+
+
+class SessionSource:
+    """A session's masks and probabilities."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @property
+    def video(self) -> VideoReader:
+        """The frames."""
+        return self._session.video
+
+    @property
+    def title(self) -> str:
+        """The video's file name without suffix."""
+        path = getattr(self.video, "path", None)
+        return "video" if path is None else Path(path).stem
+
+    @property
+    def objects(self) -> tuple[ExportObject, ...]:
+        """Every object, by id."""
+        return tuple(ExportObject(o.id, o.name, o.colour) for o in self._session.objects)
+
+    def label_map(self, frame: int) -> LabelMap | None:
+        """The (H, W) object ids of a frame; None where nothing is drawn or tracked."""
+        result = self._session.result(frame)
+        return None if result.status == "none" else result.label_map
+
+    def prob(self, frame: int) -> dict[int, FloatArray]:
+        """{object id: (H, W) probability}, 0 or 1 for the user's masks; DataError where none were kept."""
+        result = self._session.result(frame)
+        maps = self._session.soft_maps(frame)
+        found: dict[int, FloatArray] = {}
+        if maps is not None and maps.ids:
+            resized = resize_bilinear(torch.from_numpy(maps.maps.copy()).float()[None] / 255, *self._session.size)
+            found = {i: np.asarray(row, np.float32) for i, row in zip(maps.ids, resized[0].numpy())}
+        prob = {}
+        for i in result.ids:
+            if i in result.drawn:
+                prob[i] = result.masks[i].astype(np.float32)
+            elif i in found:
+                prob[i] = found[i]
+            else:
+                hint = "track it again in a session with keep_soft=True"
+                raise DataError(f"no probabilities were kept of object {i} in frame {frame}", hint=hint)
+        return prob
+
+    def is_drawn(self, frame: int, object_id: int) -> bool:
+        """Whether the user gave an object's mask in a frame."""
+        return object_id in self._session.result(frame).drawn

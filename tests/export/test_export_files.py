@@ -1,0 +1,184 @@
+"""Every picture and json format, read back and compared with the masks."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+from pycocotools.coco import COCO
+
+from export.clips import BLUE, FRAMES, RED, H, Masks, W, labels, pictures
+from jointformer.data.export_formats import FORMATS, export
+from jointformer.data.export_source import FolderSource
+from jointformer.data.metas import burst_frames
+from jointformer.errors import ConfigError, DataError, OutputError
+from jointformer.session.source import ArrayVideo
+
+#: pycocotools' own decoder returns arrays in a way that NumPy 2 warns about.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
+
+
+@pytest.fixture
+def masks() -> Masks:
+    return Masks(ArrayVideo(pictures()))
+
+
+def test_palette_pngs_hold_ids_and_the_objects_colours(masks, tmp_path):
+    folder = export(masks, "palette", tmp_path / "out")
+    files = sorted(folder.iterdir())
+    assert [f.name for f in files] == [f"{t:05d}.png" for t in range(FRAMES)]
+    for t, path in enumerate(files):
+        image = Image.open(path)
+        assert image.mode == "P"
+        assert np.array_equal(np.array(image), labels(t))
+    rgb = np.array(Image.open(files[3]).convert("RGB"))
+    assert tuple(rgb[labels(3) == 1][0]) == RED
+    assert tuple(rgb[labels(3) == 7][0]) == BLUE
+
+
+def test_binary_pngs_hold_one_object_each(masks, tmp_path):
+    folder = export(masks, "binary", tmp_path / "out", start=1, end=4)
+    assert sorted(f.name for f in folder.iterdir()) == ["object-1", "object-7"]
+    for number in (1, 7):
+        files = sorted((folder / f"object-{number}").iterdir())
+        assert len(files) == 4
+        for t, path in enumerate(files, 1):
+            image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            assert image.dtype == np.uint8
+            assert np.array_equal(image, (labels(t) == number) * 255)
+
+
+def test_soft_pngs_have_sixteen_bits(masks, tmp_path):
+    folder = export(masks, "soft", tmp_path / "out")
+    image = cv2.imread(str(folder / "object-1" / "00000.png"), cv2.IMREAD_UNCHANGED)
+    assert image.dtype == np.uint16
+    assert np.array_equal(image, (labels(0) == 1) * round(0.75 * 65535))
+
+
+def test_coco_json_loads_in_pycocotools_with_the_same_masks(masks, tmp_path, capsys):
+    path = export(masks, "coco", tmp_path / "out")
+    assert path.suffix == ".json"
+    loaded = COCO(str(path))
+    capsys.readouterr()
+    assert loaded.dataset["videos"][0]["length"] == FRAMES
+    for t in range(FRAMES):
+        image = loaded.dataset["images"][t]
+        assert (image["height"], image["width"], image["frame_id"]) == (H, W, t)
+        seen = loaded.loadAnns(loaded.getAnnIds(imgIds=image["id"]))
+        assert {a["track_id"] for a in seen} == set(np.unique(labels(t))) - {0}
+        for annotation in seen:
+            mask = labels(t) == annotation["track_id"]
+            assert np.array_equal(loaded.annToMask(annotation), mask)
+            assert annotation["area"] == mask.sum()
+            y, x = np.nonzero(mask)
+            assert annotation["bbox"] == [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
+
+
+def test_youtube_vis_json_has_a_mask_or_null_per_frame(masks, tmp_path):
+    value = json.loads(export(masks, "youtube-vis", tmp_path / "out.json").read_text())
+    assert value["videos"][0]["file_names"] == [f"clip/{t:05d}.jpg" for t in range(FRAMES)]
+    assert [c["name"] for c in value["categories"]] == ["cat", "dög"]
+    for annotation in value["annotations"]:
+        for t, encoded in enumerate(annotation["segmentations"]):
+            mask = labels(t) == annotation["track_id"]
+            if not mask.any():
+                assert encoded is annotation["bboxes"][t] is annotation["areas"][t] is None
+            else:
+                assert np.array_equal(coco.decode(encoded), mask)
+
+
+def test_burst_json_is_read_by_this_projects_own_reader(masks, tmp_path):
+    path = export(masks, "burst", tmp_path / "out.json")
+    assert burst_frames(path) == {"JointFormer_-_clip": [f"{t:05d}" for t in range(FRAMES)]}
+    (sequence,) = json.loads(path.read_text())["sequences"]
+    for t, row in enumerate(sequence["segmentations"]):
+        assert set(row) == {str(i) for i in np.unique(labels(t)) if i}
+        for number, one in row.items():
+            encoded = {"size": [sequence["height"], sequence["width"]], "counts": one["rle"]}
+            assert np.array_equal(coco.decode(encoded), labels(t) == int(number))
+            assert one["is_gt"] is (t == 0)
+
+
+def test_cutouts_keep_the_objects_pixels_and_nothing_else(masks, tmp_path):
+    folder = export(masks, "rgba", tmp_path / "out", objects=[1])
+    for t in range(FRAMES):
+        image = np.array(Image.open(folder / f"{t:05d}.png"))
+        mask = labels(t) == 1
+        assert image.shape == (H, W, 4)
+        assert np.array_equal(image[..., 3], mask * 255)
+        assert np.array_equal(image[mask][:, :3], pictures()[t][mask])
+        assert not image[~mask].any()
+    soft = export(masks, "rgba", tmp_path / "soft", objects=[1], soft=True)
+    assert set(np.unique(np.array(Image.open(soft / "00000.png"))[..., 3])) == {0, round(0.75 * 255)}
+
+
+def test_the_contact_sheet_shows_as_many_frames_as_asked_for(masks, tmp_path):
+    path = export(masks, "sheet", tmp_path / "sheet.png", pictures=4, columns=2)
+    with Image.open(path) as image:
+        width, height = image.size
+    assert width >= 2 * W
+    assert height >= 2 * H
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "options", "kind", "message"),
+    [
+        ("gif", "x", {}, ConfigError, "export format, expected palette"),
+        ("palette", "x", {"style": "fill"}, ConfigError, "option of the format palette"),
+        ("overlay", "x", {"colour": 1}, ConfigError, "export option"),
+        ("overlay", "x", {"style": "neon"}, ConfigError, "style, expected fill"),
+        ("overlay", "x", {"opacity": 2}, ConfigError, "opacity"),
+        ("overlay", "x.mov", {}, ConfigError, r"expected \.mp4, got \.mov"),
+        ("palette", "x", {"objects": [3]}, ConfigError, r"expected ids out of \[1, 7\]"),
+        ("palette", "x", {"start": 4, "end": 2}, ConfigError, "frames to export"),
+        ("palette", "full", {}, OutputError, "something already"),
+        ("coco", "full.json", {}, OutputError, "a folder of that name"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_write_nothing(masks, tmp_path, format, name, options, kind, message):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious.txt").write_text("mine")
+    (tmp_path / "full.json").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(kind, match=message) as error:
+        export(masks, format, tmp_path / name, **options)
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_frames_without_masks_are_written_empty_and_said_so(tmp_path, caplog):
+    folder = export(Masks(ArrayVideo(pictures()), known=2), "palette", tmp_path / "out")
+    assert len(list(folder.iterdir())) == FRAMES
+    assert "4 of 6 frames have no masks" in caplog.text
+
+
+def test_a_failed_export_leaves_nothing(tmp_path):
+    with pytest.raises(DataError, match="no probabilities"):
+        export(Masks(ArrayVideo(pictures()), known=2), "soft", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_masks_is_a_source_too(masks, tmp_path):
+    folder = export(masks, "palette", tmp_path / "masks")
+    source = FolderSource(folder, ArrayVideo(pictures()))
+    assert [(o.id, o.colour) for o in source.objects] == [(1, RED), (7, BLUE)]
+    again = export(source, "palette", tmp_path / "again")
+    for path in folder.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes()
+
+
+def test_a_folder_of_masks_that_fits_no_video_is_refused(masks, tmp_path):
+    folder = export(masks, "palette", tmp_path / "masks")
+    with pytest.raises(DataError, match="expected names 00000 to 00003, or 4 files, got 6 files"):
+        FolderSource(folder, ArrayVideo(pictures()[:4]))
+    with pytest.raises(DataError, match="another size than its frame, expected 60x49, got 65x49"):
+        FolderSource(folder, ArrayVideo(np.ascontiguousarray(pictures()[:, :, :60])))
+
+
+def test_every_format_has_a_test():
+    tests = {"palette", "binary", "soft", "coco", "youtube-vis", "burst", "rgba", "sheet"}
+    assert set(FORMATS) == tests | {"overlay", "prores", "webm"}

@@ -1,0 +1,121 @@
+"""Overlays and cut-out videos, read back: codec, pixel format, count, rate, size, sound, pixels."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from export.clips import FRAMES, RED, H, Masks, W, labels, pictures, read_streams, write_video
+from jointformer.data.export_formats import export
+from jointformer.data.video import VideoFile
+from jointformer.errors import OutputError
+from jointformer.session.source import ArrayVideo
+
+NTSC = Fraction(30000, 1001)
+
+
+class Padded(Masks):
+    """The masks at a written video's even size, turned like its frames."""
+
+    def label_map(self, frame: int):
+        upright = np.pad(labels(frame), ((0, 1), (0, 1)))
+        return np.rot90(upright, 1 if self.video.size[0] > self.video.size[1] else 0)
+
+
+@pytest.mark.parametrize("style", ["fill", "contour", "spotlight", "blur"])
+def test_overlays_keep_rate_count_and_odd_size(tmp_path, style):
+    masks = Masks(ArrayVideo(pictures(), fps=NTSC))
+    facts = read_streams(export(masks, "overlay", tmp_path / style, style=style, quality=10))
+    assert (facts["codec"], facts["pix_fmt"], facts["rate"]) == ("h264", "yuv420p", NTSC)
+    assert facts["size"] == (H + 1, W + 1)
+    assert len(facts["frames"]) == FRAMES
+    inside = facts["frames"][0][12:24, 8:22].reshape(-1, 3).mean(0)
+    original = pictures()[0][12:24, 8:22].reshape(-1, 3).mean(0)
+    expected = (original + RED) / 2 if style == "fill" else original
+    assert np.abs(inside - expected).max() < 8
+    outside = facts["frames"][0][44:, :20].astype(float)
+    plain = pictures()[0][44:, :20]
+    same = bool(np.abs(outside[: len(plain)] - plain).mean() < 8)
+    assert same is (style in ("fill", "contour"))
+
+
+def test_an_overlay_has_the_videos_sound_and_stands_upright(tmp_path):
+    video = VideoFile(write_video(tmp_path / "phone.mp4", rotation=90))
+    assert video.size == (W + 1, H + 1)
+    facts = read_streams(export(Padded(video), "overlay", tmp_path / "out.mp4", quality=10))
+    assert facts["size"] == video.size
+    assert facts["rate"] == NTSC
+    assert len(facts["frames"]) == FRAMES
+    assert facts["audio"] == ["aac"]
+    # The last frame has no masks: the overlay shows the video as it is, the right way up.
+    assert np.abs(facts["frames"][5].astype(float) - video.frame(5)).mean() < 6
+    silent = export(Padded(video), "overlay", tmp_path / "silent.mp4", sound=False)
+    assert read_streams(silent)["audio"] == []
+
+
+def test_an_overlay_of_a_range_begins_with_its_sound(tmp_path):
+    video = VideoFile(write_video(tmp_path / "long.mp4", Fraction(25), frames=25))
+    path = export(Padded(video), "overlay", tmp_path / "part.mp4", start=10, end=19)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 10
+        sound = container.streams.audio[0]
+        assert float(sound.duration * sound.time_base) == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_variable_rate_keeps_every_frames_time(tmp_path):
+    video = ArrayVideo(pictures())
+    times = [Fraction(n, 100) for n in (0, 4, 20, 24, 50, 54)]
+    video.time = lambda index: times[index]
+    for format in ("overlay", "prores", "webm"):
+        facts = read_streams(export(Masks(video), format, tmp_path / "out"))
+        assert [round(float(t), 3) for t in facts["times"]] == [float(t) for t in times]
+
+
+def test_prores_has_alpha_in_ten_bits(tmp_path):
+    masks = Masks(ArrayVideo(pictures(), fps=NTSC))
+    facts = read_streams(export(masks, "prores", tmp_path / "out"))
+    assert (facts["codec"], facts["tag"], facts["rate"]) == ("prores", "ap4h", NTSC)
+    assert facts["pix_fmt"] in ("yuva444p10le", "yuva444p12le")  # newer FFmpeg decodes 4444 into 12 bits
+    assert facts["size"] == (H, W)
+    check_cutout(facts["frames"], colour=6, alpha=1)
+
+
+def test_webm_has_alpha(tmp_path):
+    masks = Masks(ArrayVideo(pictures(), fps=Fraction(25)))
+    facts = read_streams(export(masks, "webm", tmp_path / "out", quality=8))
+    assert (facts["codec"], facts["decoded_format"], facts["rate"]) == ("vp9", "yuva420p", 25)
+    assert facts["metadata"].get("alpha_mode") == "1"
+    assert facts["size"] == (H, W)
+    check_cutout(facts["frames"], colour=12, alpha=40)
+
+
+def check_cutout(frames: np.ndarray, *, colour: float, alpha: float) -> None:
+    assert len(frames) == FRAMES
+    for t, frame in enumerate(frames):
+        mask = labels(t) > 0
+        assert np.abs(frame[..., 3].astype(float) - mask * 255).mean() < alpha
+        assert (frame[..., 3] > 127).sum() == pytest.approx(mask.sum(), rel=0.03)
+        if mask.any():
+            assert np.abs(frame[..., :3].astype(float) - pictures()[t])[mask].mean() < colour
+
+
+def test_a_missing_encoder_is_told_in_one_line(tmp_path, monkeypatch):
+    def missing(name, mode):
+        raise av.codec.codec.UnknownCodecError(name)
+
+    monkeypatch.setattr(av, "Codec", missing)
+    for format in ("overlay", "prores", "webm"):
+        with pytest.raises(OutputError, match="has no encoder"):
+            export(Masks(ArrayVideo(pictures())), format, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_video_itself_is_never_overwritten(tmp_path):
+    path = write_video(tmp_path / "mine.mp4", sound=False)
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="that is the video itself"):
+        export(Padded(VideoFile(path)), "overlay", path)
+    assert path.read_bytes() == before
