@@ -1,10 +1,10 @@
 """Sessions: a video being annotated, tracked and corrected."""
 
-from .book import ObjectInfo
-from .opening import stored_video
-from .plan import DIRECTIONS, Direction, Plan
-from .result import STATUSES, FrameResult, Status
-from .session import Session
+from jointformer.session.book import ObjectInfo
+from jointformer.session.opening import stored_video
+from jointformer.session.plan import DIRECTIONS, Direction, Plan
+from jointformer.session.result import STATUSES, FrameResult, Status
+from jointformer.session.session import Session
 
 __all__ = [
     "DIRECTIONS",

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
-from ..ops.palette import colour_of
-from ..types import Mask
-from .plan import FORWARD, JOINED, Known, Sides
-from .rle import SoftMaps, area, decode_mask, encode_mask
-from .store import Cell, Kind, Store
+from jointformer.errors import ConfigError, DataError
+from jointformer.ops.palette import colour_of
+from jointformer.session.plan import FORWARD, JOINED, Known, Sides
+from jointformer.session.rle import SoftMaps, area, decode_mask, encode_mask
+from jointformer.session.store import Cell, Kind, Store
+from jointformer.types import Mask
 
 Colour = tuple[int, int, int]
 _LONGEST_NAME = 200

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..data.export_formats import export
-from ..data.export_source import ExportObject
-from ..data.video import VideoReader
-from ..errors import DataError
-from ..ops.resize import resize_bilinear
-from ..types import FloatArray, LabelMap
+from jointformer.data.export_formats import export
+from jointformer.data.export_source import ExportObject
+from jointformer.data.video import VideoReader
+from jointformer.errors import DataError
+from jointformer.ops.resize import resize_bilinear
+from jointformer.types import FloatArray, LabelMap
 
 if TYPE_CHECKING:
-    from .session import Session
+    from jointformer.session.session import Session
 
 
 def export_session(session: Session, format: str, path: Path, **options: Any) -> Path:

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..data.video import VideoReader
-from ..errors import DataError
-from ..model.network import JointFormer
-from ..track import TrackerConfig
-from ..types import UInt8Array
-from .source import as_video
-from .store import FILE, Store
+from jointformer.data.video import VideoReader
+from jointformer.errors import DataError
+from jointformer.model.network import JointFormer
+from jointformer.session.source import as_video
+from jointformer.session.store import FILE, Store
+from jointformer.track import TrackerConfig
+from jointformer.types import UInt8Array
 
 VideoLike = str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array
 

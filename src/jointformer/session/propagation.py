@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..track.frames import FrameLike, MasksLike
-from ..track.loop import Steps, iter_segmentations
-from ..track.segmentation import Segmentation
-from ..types import Mask
-from .book import Book, Tracked, half_kind
-from .confidence import soft_jaccard, steadiness
-from .plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight, neighbours
-from .rle import SoftMaps
-from .source import FrameCache
-from .store import Kind
+from jointformer.session.book import Book, Tracked, half_kind
+from jointformer.session.confidence import soft_jaccard, steadiness
+from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight, neighbours
+from jointformer.session.rle import SoftMaps
+from jointformer.session.source import FrameCache
+from jointformer.session.store import Kind
+from jointformer.track.frames import FrameLike, MasksLike
+from jointformer.track.loop import Steps, iter_segmentations
+from jointformer.track.segmentation import Segmentation
+from jointformer.types import Mask
 
 
 class SessionTracker(Steps, Protocol):

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..ops.label_maps import slots_to_label_map
-from ..types import LabelMap, Mask
+from jointformer.ops.label_maps import slots_to_label_map
+from jointformer.types import LabelMap, Mask
 
 #: none: nothing known; annotated: the user gave a mask; tracked: up to date; half: seen from one of two sides so far;
 #: stale: an edit since then would change it.

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
-from ..errors import DataError
-from ..types import Mask, UInt8Array
+from jointformer.errors import DataError
+from jointformer.types import Mask, UInt8Array
 
 _HEADER = struct.Struct("<HHI")
 _MOST_SIDE = 16_384

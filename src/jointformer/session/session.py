@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ..data.video import VideoReader
-from ..errors import ConfigError, DataError
-from ..model.network import JointFormer
-from ..model.weights import load_model
-from ..ops.files import make_dir
-from ..track import Tracker, TrackerConfig
-from ..track.frames import MasksLike, read_masks
-from ..types import UInt8Array
-from .book import Book, Colour, ObjectInfo, Tracked
-from .exporting import export_session
-from .opening import OpenedVideo, describe, find_video, model_name, stored_config
-from .plan import JOINED, Direction, Plan, make_plan, neighbours
-from .propagation import Propagation, SessionTracker
-from .result import STATUSES, FrameResult, Status
-from .rle import SoftMaps
-from .source import FrameCache
-from .store import FILE, Kind, Store
+from jointformer.data.video import VideoReader
+from jointformer.errors import ConfigError, DataError
+from jointformer.model.network import JointFormer
+from jointformer.model.weights import load_model
+from jointformer.ops.files import make_dir
+from jointformer.session.book import Book, Colour, ObjectInfo, Tracked
+from jointformer.session.exporting import export_session
+from jointformer.session.opening import OpenedVideo, describe, find_video, model_name, stored_config
+from jointformer.session.plan import JOINED, Direction, Plan, make_plan, neighbours
+from jointformer.session.propagation import Propagation, SessionTracker
+from jointformer.session.result import STATUSES, FrameResult, Status
+from jointformer.session.rle import SoftMaps
+from jointformer.session.source import FrameCache
+from jointformer.session.store import FILE, Kind, Store
+from jointformer.track import Tracker, TrackerConfig
+from jointformer.track.frames import MasksLike, read_masks
+from jointformer.types import UInt8Array
 
 
 class Session:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.video import DEFAULT_FPS, VideoReader, open_video
-from ..errors import DataError
-from ..types import UInt8Array
+from jointformer.data.video import DEFAULT_FPS, VideoReader, open_video
+from jointformer.errors import DataError
+from jointformer.types import UInt8Array
 
 
 class ArrayVideo:

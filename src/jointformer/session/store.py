@@ -15,8 +15,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, OutputError
-from ..ops.files import atomic_path
+from jointformer.errors import DataError, OutputError
+from jointformer.ops.files import atomic_path
 
 FILE = "session.db"
 _APPLICATION = 0x4A46_5331  # "JFS1"
