@@ -22,11 +22,11 @@ _PUBLIC = {
 __all__ = ["BENCHMARKS", "Segmentation", "Session", "Tracker", "TrackerConfig", "__version__", "evaluate", "load_model"]
 
 if TYPE_CHECKING:
-    from .data.benchmarks import BENCHMARKS
-    from .evaluate.runner import evaluate
-    from .model.weights import load_model
-    from .session import Session
-    from .track import Segmentation, Tracker, TrackerConfig
+    from jointformer.data.benchmarks import BENCHMARKS
+    from jointformer.evaluate.runner import evaluate
+    from jointformer.model.weights import load_model
+    from jointformer.session import Session
+    from jointformer.track import Segmentation, Tracker, TrackerConfig
 
 
 def __getattr__(name: str) -> Any:

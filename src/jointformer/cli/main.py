@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ..errors import UserError
+from jointformer.errors import UserError
 
 #: name: one line of help. The module is cli/<name>.py with `add_arguments(parser)` and `run(args) -> exit code`.
 COMMANDS = {
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        from .. import __version__
+        from jointformer import __version__
 
         print(f"jointformer {__version__}")
         return 0

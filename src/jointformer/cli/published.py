@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .evaluate import add_running_arguments, evaluate_command, parse_sizes
-from .main import run_safely
+from jointformer.cli.evaluate import add_running_arguments, evaluate_command, parse_sizes
+from jointformer.cli.main import run_safely
 
 
 def _boolean(text: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ConfigError
+from jointformer.errors import ConfigError
 
 RANGES = ("all_frames", "every_frame")
 BLOCKS = ("all_blocks", "half", "last_block", "None")

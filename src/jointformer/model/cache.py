@@ -10,8 +10,8 @@ from pathlib import Path
 
 import platformdirs
 
-from ..errors import OutputError, WeightsError
-from ..ops.files import write_json
+from jointformer.errors import OutputError, WeightsError
+from jointformer.ops.files import write_json
 
 logger = logging.getLogger(__name__)
 

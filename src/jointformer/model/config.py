@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import ConfigError
+from jointformer.errors import ConfigError
 
 
 @dataclass(frozen=True)

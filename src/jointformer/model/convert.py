@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, WeightsError
-from .config import PRESETS, ModelConfig
-from .network import JointFormer
+from jointformer.errors import ConfigError, WeightsError
+from jointformer.model.config import PRESETS, ModelConfig
+from jointformer.model.network import JointFormer
 
 State = dict[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]

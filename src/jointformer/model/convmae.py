@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import WeightsError
-from .config import ModelConfig
-from .convert import MEMORY_PROJECTION, State, check_finite, check_tensors, count_blocks
-from .network import JointFormer
+from jointformer.errors import WeightsError
+from jointformer.model.config import ModelConfig
+from jointformer.model.convert import MEMORY_PROJECTION, State, check_finite, check_tensors, count_blocks
+from jointformer.model.network import JointFormer
 
 #: What the pre-training file has nothing for: the fixed position table (its own differs), the memory token.
 _FRESH = ("convmae.pos_embed", "convmae.cls_token")

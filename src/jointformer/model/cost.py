@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import ConfigError
-from .config import ModelConfig
+from jointformer.errors import ConfigError
+from jointformer.model.config import ModelConfig
 
 
 @dataclass(frozen=True)

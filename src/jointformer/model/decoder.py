@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import ModelConfig
+from jointformer.model.config import ModelConfig
 
 
 def _conv3(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -16,10 +16,17 @@ import httpx
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ..errors import OutputError, UserError, WeightsError
-from ..ops.files import make_dir, write_json, writing
-from .cache import file_sha256, not_weights, record_path, recorded_sha256, verify_recorded, write_record
-from .transport import TIMEOUT, BrokenAttemptError, open_answer, reason, start_and_total, validator
+from jointformer.errors import OutputError, UserError, WeightsError
+from jointformer.model.cache import (
+    file_sha256,
+    not_weights,
+    record_path,
+    recorded_sha256,
+    verify_recorded,
+    write_record,
+)
+from jointformer.model.transport import TIMEOUT, BrokenAttemptError, open_answer, reason, start_and_total, validator
+from jointformer.ops.files import make_dir, write_json, writing
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops.attention import joint_attention
-from .attention import Attention
+from jointformer.model.attention import Attention
+from jointformer.ops.attention import joint_attention
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops.aggregation import soft_aggregate
-from .attention import DENSE, AttentionConfig
-from .config import ModelConfig
-from .decoder import Decoder
-from .transformer import FrameFeatures, JointTransformer, MemoryFrame, MemoryView
+from jointformer.model.attention import DENSE, AttentionConfig
+from jointformer.model.config import ModelConfig
+from jointformer.model.decoder import Decoder
+from jointformer.model.transformer import FrameFeatures, JointTransformer, MemoryFrame, MemoryView
+from jointformer.ops.aggregation import soft_aggregate
 
 
 @dataclass(frozen=True)

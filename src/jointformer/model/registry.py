@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ..errors import WeightsError
+from jointformer.errors import WeightsError
 
 #: Where the published checkpoints lie; `JOINTFORMER_RELEASE_URL` names a mirror.
 RELEASE_URL = "https://github.com/MCG-NJU/JointFormer/releases/download/v0.1"

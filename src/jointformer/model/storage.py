@@ -11,13 +11,21 @@ import safetensors
 import safetensors.torch
 import torch
 
-from ..errors import ConfigError, WeightsError
-from ..ops.files import atomic_path, writing
-from .cache import not_weights
-from .config import ModelConfig
-from .convert import State, check_finite, check_tensors, fitting_network, infer_config, pad_single_object, unwrap
-from .convmae import is_convmae
-from .network import JointFormer
+from jointformer.errors import ConfigError, WeightsError
+from jointformer.model.cache import not_weights
+from jointformer.model.config import ModelConfig
+from jointformer.model.convert import (
+    State,
+    check_finite,
+    check_tensors,
+    fitting_network,
+    infer_config,
+    pad_single_object,
+    unwrap,
+)
+from jointformer.model.convmae import is_convmae
+from jointformer.model.network import JointFormer
+from jointformer.ops.files import atomic_path, writing
 
 FORMAT_VERSION = "1"
 SUFFIXES = (".safetensors", ".pth", ".pt")

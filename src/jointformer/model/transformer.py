@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .attention import AttentionConfig
-from .config import ModelConfig
-from .convolution import ConvBlock, PatchEmbed
-from .joint_block import JointBlock, LayerMemory
-from .position import resize_table, sincos_table
+from jointformer.model.attention import AttentionConfig
+from jointformer.model.config import ModelConfig
+from jointformer.model.convolution import ConvBlock, PatchEmbed
+from jointformer.model.joint_block import JointBlock, LayerMemory
+from jointformer.model.position import resize_table, sincos_table
 
 
 @dataclass(frozen=True)

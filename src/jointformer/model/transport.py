@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from ..errors import WeightsError
+from jointformer.errors import WeightsError
 
 TIMEOUT = httpx.Timeout(30.0, connect=15.0)
 MAX_REDIRECTS = 10

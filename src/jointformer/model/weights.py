@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from ..errors import WeightsError
-from .cache import verify_recorded, weights_dir
-from .device import DTYPES, choose_device, choose_precision
-from .download import fetch
-from .network import JointFormer
-from .registry import EMBEDDED, PublishedWeights, find_published, unknown_name
-from .storage import SUFFIXES, StoredWeights, read_weights
+from jointformer.errors import WeightsError
+from jointformer.model.cache import verify_recorded, weights_dir
+from jointformer.model.device import DTYPES, choose_device, choose_precision
+from jointformer.model.download import fetch
+from jointformer.model.network import JointFormer
+from jointformer.model.registry import EMBEDDED, PublishedWeights, find_published, unknown_name
+from jointformer.model.storage import SUFFIXES, StoredWeights, read_weights
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..errors import DataError
-from ..types import FloatArray, LabelMap
+from jointformer.errors import DataError
+from jointformer.types import FloatArray, LabelMap
 
 
 def object_ids(label_map: LabelMap) -> list[int]:

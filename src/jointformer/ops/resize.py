@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..types import LabelMap
+from jointformer.types import LabelMap
 
 
 def network_size(height: int, width: int, size: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Streaming inference: the tracker and its settings."""
 
-from .config import TrackerConfig
-from .segmentation import Segmentation
-from .tracker import Tracker
+from jointformer.track.config import TrackerConfig
+from jointformer.track.segmentation import Segmentation
+from jointformer.track.tracker import Tracker
 
 __all__ = ["Segmentation", "Tracker", "TrackerConfig"]

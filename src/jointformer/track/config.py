@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import ConfigError
-from ..model.attention import AttentionConfig
+from jointformer.errors import ConfigError
+from jointformer.model.attention import AttentionConfig
 
 
 @dataclass(frozen=True)

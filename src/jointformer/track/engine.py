@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..model.network import JointFormer, sum_of_others
-from ..model.transformer import MemoryFrame
-from ..ops.aggregation import soft_aggregate
-from ..ops.padding import pad, padding_to_multiple, unpad
-from .config import TrackerConfig
-from .memory_bank import MemoryBank
+from jointformer.model.network import JointFormer, sum_of_others
+from jointformer.model.transformer import MemoryFrame
+from jointformer.ops.aggregation import soft_aggregate
+from jointformer.ops.padding import pad, padding_to_multiple, unpad
+from jointformer.track.config import TrackerConfig
+from jointformer.track.memory_bank import MemoryBank
 
 
 class Engine:

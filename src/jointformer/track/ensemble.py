@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ..errors import ConfigError
-from ..model.network import JointFormer
-from ..ops.resize import resize_bilinear
-from .config import TrackerConfig
-from .frames import FrameLike, MasksLike
-from .segmentation import Segmentation
-from .tracker import Tracker
+from jointformer.errors import ConfigError
+from jointformer.model.network import JointFormer
+from jointformer.ops.resize import resize_bilinear
+from jointformer.track.config import TrackerConfig
+from jointformer.track.frames import FrameLike, MasksLike
+from jointformer.track.segmentation import Segmentation
+from jointformer.track.tracker import Tracker
 
 
 @dataclass(frozen=True)

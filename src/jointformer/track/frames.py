@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import DataError
-from ..ops.label_maps import check_label_map, object_ids
-from ..ops.resize import network_size, resize_bilinear, resize_label_map
-from ..types import Mask
+from jointformer.errors import DataError
+from jointformer.ops.label_maps import check_label_map, object_ids
+from jointformer.ops.resize import network_size, resize_bilinear, resize_label_map
+from jointformer.types import Mask
 
 #: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) of RGB in [0, 1].
 FrameLike: TypeAlias = np.ndarray[Any, Any] | Image.Image | Tensor

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import torch
 
-from .frames import FrameLike, MasksLike
-from .segmentation import Segmentation
+from jointformer.track.frames import FrameLike, MasksLike
+from jointformer.track.segmentation import Segmentation
 
 #: (frame index, ids tracked so far) -> masks given at that frame, or None.
 MaskSource = Callable[[int, tuple[int, ...]], MasksLike | None]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..model.config import ModelConfig
-from ..model.joint_block import LayerMemory
-from ..model.transformer import MemoryFrame, MemoryView
+from jointformer.model.config import ModelConfig
+from jointformer.model.joint_block import LayerMemory
+from jointformer.model.transformer import MemoryFrame, MemoryView
 
 
 @dataclass

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..ops.label_maps import slots_to_label_map
-from ..ops.resize import resize_bilinear
-from ..types import FloatArray, LabelMap, Mask
+from jointformer.ops.label_maps import slots_to_label_map
+from jointformer.ops.resize import resize_bilinear
+from jointformer.types import FloatArray, LabelMap, Mask
 
 #: Probability maps resized together while the label map is made; bounds the memory of videos with many objects.
 _CHUNK = 16

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from ..errors import DataError
-from ..model.network import JointFormer
-from ..ops.resize import network_size
-from ..types import Mask
-from .config import TrackerConfig
-from .engine import Engine
-from .frames import FrameLike, MasksLike, frame_size, prepare_frame, prepare_masks, read_masks
-from .segmentation import Segmentation
+from jointformer.errors import DataError
+from jointformer.model.network import JointFormer
+from jointformer.ops.resize import network_size
+from jointformer.track.config import TrackerConfig
+from jointformer.track.engine import Engine
+from jointformer.track.frames import FrameLike, MasksLike, frame_size, prepare_frame, prepare_masks, read_masks
+from jointformer.track.segmentation import Segmentation
+from jointformer.types import Mask
 
 
 class Tracker:
