@@ -34,6 +34,7 @@ from jointformer.train.image_clips import ImageClips
 from jointformer.train.initialise import initialise
 from jointformer.train.loader import ClipSource
 from jointformer.train.loop import Planner, RunConfig, Trainer
+from jointformer.train.memory import keep_freed_memory
 from jointformer.train.optimiser import MultiStep, OptimiserConfig, WarmupCosine
 from jointformer.train.own_data import check_videos
 from jointformer.train.plan import STILLS_CPU, STILLS_GPU
@@ -214,6 +215,8 @@ def _run(
 ) -> bool:  # fmt: skip
     """Build the Trainer, resume where asked, train, export."""
     make_dir(folder)
+    if processes.device.type == "cpu":
+        keep_freed_memory()
     config = settings.apply(config)
     watcher = _Watcher(settings, folder) if processes.first else None
     trainer = Trainer(
