@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"{'object':<12}{'J&F':>7}{'J':>7}{'F':>7}")
     for row in figures:
-        print(f"{row['name']:<12}{row['J&F']:>7.1%}{row['J']:>7.1%}{row['F']:>7.1%}".replace("%", " "))
+        print(f"{row['name']:<12}" + "".join(f"{100 * row[measure]:>7.1f}" for measure in ("J&F", "J", "F")))
     print(f"{watch.frames} frames, {watch.fps:.1f} frames/s on {model.device.type}")
     print(f"{args.output / OVERLAY}\n{args.output / SHEET}")
     return 0
@@ -80,7 +80,7 @@ def _figures(clip: DemoClip, score: JF) -> list[dict[str, Any]]:
 
 
 def _write_pictures(output: Path, clip: DemoClip, predictions: list[UInt8Array]) -> None:
-    """Write the overlay video and a sheet of twelve frames spread over the clip."""
+    """Write the overlay video and a sheet of eight frames spread over the clip."""
     from fractions import Fraction
 
     from PIL import Image
@@ -93,7 +93,7 @@ def _write_pictures(output: Path, clip: DemoClip, predictions: list[UInt8Array])
     with VideoWriter(output / OVERLAY, Fraction(12), clip.frames.shape[1:3]) as writer:
         for image in images:
             writer.write(image)
-    chosen = [round(i * (len(images) - 1) / 11) for i in range(12)]
+    chosen = [round(i * (len(images) - 1) / 7) for i in range(8)]
     captions = ["frame 0: mask given", *(f"frame {i}" for i in chosen[1:])]
     sheet = contact_sheet([images[i] for i in chosen], 4, captions, cell_width=320)
     with atomic_path(output / SHEET, suffix=".png") as path:
