@@ -1,0 +1,60 @@
+"""Long videos cost per frame what short ones do: in memory and in time."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pytest
+from seeded import seeded_model
+
+from jointformer.model.config import ModelConfig
+from jointformer.track import Tracker, TrackerConfig
+
+NANO = ModelConfig("nano", (8, 12, 24), (1, 1, 2), heads=1)
+H, W = 32, 48
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads the resident size from /proc"),
+]
+
+
+def resident_bytes() -> int:
+    """Return this process's resident size."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def box(y: int, x: int) -> np.ndarray:
+    mask = np.zeros((H, W), bool)
+    mask[y : y + 10, x : x + 10] = True
+    return mask
+
+
+@pytest.mark.timeout(900)
+def test_twenty_thousand_steps_with_objects_that_come_and_go_grow_neither_memory_nor_time():
+    tracker = Tracker(seeded_model(NANO), TrackerConfig(max_memory_frames=3, topk=8, size=-1))
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 255, (H, W, 3), dtype=np.uint8) for _ in range(7)]
+    settled, times = 0, []
+    for t in range(20_000):
+        given = {1: box(2, 2)} if t == 0 else None
+        if t % 50 == 10:
+            given = {2 + (t // 50) % 5: box(12, 20)}
+        elif t % 50 == 40:
+            tracker.remove_object(2 + (t // 50) % 5)
+        elif t % 500 == 333:
+            given = {1: box(4, 30)}  # a correction
+        start = perf_counter()
+        tracker.step(frames[t % 7], given)
+        times.append(perf_counter() - start)
+        if t == 500:
+            settled = resident_bytes()
+    growth = resident_bytes() / settled - 1
+    assert growth < 0.01, f"resident size grew by {growth:.2%} after the first 500 steps"
+    early, late = np.median(times[500:2500]), np.median(times[-2000:])
+    assert late < 1.3 * early, f"a step took {early * 1e3:.2f} ms early and {late * 1e3:.2f} ms late"
