@@ -10,11 +10,9 @@ import numpy.typing as npt
 from jointformer.data.clip_config import ClipConfig
 from jointformer.data.clip_motion import (
     CAMERA_MOTION,
-    F32,
     OBJECT_MOTION,
     Motions,
     draw_motions,
-    local_grids,
 )
 from jointformer.data.clip_pack import StillsPack
 from jointformer.data.clip_regions import Region, choose_region
@@ -68,14 +66,15 @@ class View:
 class ClipPlan:
     """A whole clip: the backdrop, then cut-outs from the farthest to the nearest, and their warps.
 
-    ``grids`` (1+L,T,G,G,2) of ``local_grids``, the backdrop's first; ``smear`` (1+L,T,2): pixels moved while
-    a frame is exposed; ``targets``: the number of labels.
+    ``motions`` and ``spans`` (1+L,) are what ``local_grids`` takes, the backdrop's first; ``smear`` (1+L,T,2):
+    pixels moved while a frame is exposed; ``targets``: the number of labels.
     """
 
     view: View
     cutouts: tuple[Cutout, ...]
     targets: int
-    grids: F32
+    motions: Motions
+    spans: F64
     smear: F64
 
 
@@ -255,9 +254,7 @@ class Planner:
             if not follows and rng.random() < 0.4:
                 motions.centre[number] += motions.centre[0]
         spans = np.asarray([config.side] + [cutout.span for cutout in cutouts])
-        return ClipPlan(
-            view, tuple(cutouts), targets, local_grids(motions, *config.shape, spans), self._smear(rng, motions)
-        )
+        return ClipPlan(view, tuple(cutouts), targets, motions, spans, self._smear(rng, motions))
 
     def _smear(self, rng: np.random.Generator, motions: Motions) -> F64:
         """(L,T,2): pixels moved while a frame is exposed; 0 in most clips."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from jointformer.data.clip_appearance import NoiseBank, apply_appearance, draw_appearance, draw_tones
 from jointformer.data.clip_config import ClipConfig
 from jointformer.data.clip_cutouts import make_backdrop, make_sprite
+from jointformer.data.clip_motion import local_grids
 from jointformer.data.clip_pack import StillsPack
 from jointformer.data.clip_plan import ClipPlan, Planner
 from jointformer.data.clip_render import Backdrop, Layer, Renderer
@@ -73,8 +74,9 @@ class StillsClips:
 
     def _renderer(self, rng: np.random.Generator, plan: ClipPlan) -> Renderer | None:
         config = self.config
+        grids = local_grids(plan.motions, *config.shape, plan.spans)
         picture, labels, middle = make_backdrop(self.pack[plan.view.still], plan.view)
-        backdrop = Backdrop(picture, labels, plan.grids[0] + np.asarray(middle, np.float32), plan.smear[0])
+        backdrop = Backdrop(picture, labels, grids[0] + np.asarray(middle, np.float32), plan.smear[0])
         count = len(plan.cutouts)
         tones = draw_tones(rng, count, config.frames, fixed=0.1, drift=0.03 * config.difficulty)
         layers = []
@@ -83,6 +85,6 @@ class StillsClips:
             if made is None:
                 return None
             sprite, centre = made
-            grids = plan.grids[1 + number] + np.asarray(centre, np.float32)
-            layers.append(Layer(sprite, cutout.label, grids, tones[number], plan.smear[1 + number]))
+            place = grids[1 + number] + np.asarray(centre, np.float32)
+            layers.append(Layer(sprite, cutout.label, place, tones[number], plan.smear[1 + number]))
         return Renderer(backdrop, layers, *config.shape)

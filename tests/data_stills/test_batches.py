@@ -1,0 +1,131 @@
+"""Clips made in batches by tensor operations: the same clips as one at a time on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from jointformer.data.clip_appearance import motion_blur
+from jointformer.data.clip_batches import StillsBatches
+from jointformer.data.clip_config import ClipConfig
+from jointformer.data.clip_cutouts import fill_hole
+from jointformer.data.clip_device import DevicePack, dense_grids, device_grids, level_of
+from jointformer.data.clip_device_look import apply_tones, compress, fill_holes, gaussian_blur, smear
+from jointformer.data.clip_motion import CELLS, draw_motions, local_grids
+from jointformer.data.clip_render import dense_map
+from jointformer.data.stills import StillsClips, StillsPack
+
+CPU = torch.device("cpu")
+CONFIG = ClipConfig(size=64, width=96, frames=5)
+
+
+@pytest.fixture(scope="module")
+def device_pack(pack: StillsPack) -> DevicePack:
+    return DevicePack(pack, CPU)
+
+
+def _picture(height: int = 48, width: int = 64) -> np.ndarray:
+    coarse = np.random.default_rng(5).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _tensor(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(picture).float().permute(2, 0, 1)[None]
+
+
+def test_batches_are_the_clips_of_the_cpu(pack: StillsPack, device_pack: DevicePack) -> None:
+    config = replace(CONFIG, smallest=0.0)
+    single = StillsClips(pack, config, seed=2)
+    batch = StillsBatches(device_pack, config, seed=2).sample(range(24))
+    overlap, colour = [], []
+    for index in range(24):
+        clip = single.sample(index)
+        ours = batch.label_maps[index].numpy()
+        overlap.append((ours == clip.label_maps).mean())
+        colour.append(np.abs(batch.frames[index].numpy().astype(int) - clip.frames).mean())
+    # Rejected clips are drawn again on the CPU only, so some differ altogether.
+    assert np.median(overlap) > 0.985
+    assert np.median(colour) < 4.0
+
+
+def test_a_clip_does_not_depend_on_its_batch(device_pack: DevicePack) -> None:
+    clips = StillsBatches(device_pack, CONFIG, seed=1)
+    whole, part = clips.sample(range(8)), clips.sample([5, 2])
+    for row, index in enumerate((5, 2)):
+        assert torch.equal(whole.label_maps[index], part.label_maps[row])
+        assert (whole.frames[index].int() - part.frames[row].int()).abs().max() <= 1
+
+
+def test_every_target_of_a_batch_is_in_the_first_frame(device_pack: DevicePack) -> None:
+    clips = StillsBatches(device_pack, replace(CONFIG, difficulty=1.0), seed=3).sample(range(32))
+    assert clips.frames.shape == (32, 5, 64, 96, 3)
+    assert clips.frames.dtype == clips.label_maps.dtype == torch.uint8
+    for labels, count in zip(clips.label_maps, clips.num_objects.tolist(), strict=True):
+        area = torch.bincount(labels[0].flatten().long(), minlength=count + 1)
+        assert 1 <= count <= 3
+        assert len(area) == count + 1
+        assert int(area[1:].min()) >= CONFIG.smallest * labels[0].numel()
+        assert int(labels.max()) <= count
+
+
+def test_grids_on_a_device_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(0)
+    row = np.tile([0.06, 0.07, 0.1, 0.05, 0.02, 0.03], (3, 1))
+    motions = draw_motions(rng, 6, row, np.zeros((3, 2)), np.zeros(3), np.zeros((3, 2)), np.ones(3, bool))
+    spans = np.asarray([64.0, 20.0, 150.0])
+    expected = local_grids(motions, 64, 96, spans)
+    found = device_grids([motions], torch.from_numpy(spans).float(), 64, 96, CPU)
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-2)
+    dense = dense_grids(found, 64, 96)[1, 3].numpy()
+    np.testing.assert_allclose(dense, dense_map(expected[1, 3], (0, CELLS, 0, CELLS), (4, 6)), atol=2e-2)
+
+
+def test_small_layers_are_sampled_from_small_stills() -> None:
+    assert [level_of(ratio) for ratio in (3.0, 1.0, 0.7, 0.5, 0.25, 0.01)] == [0, 0, 0, 1, 2, 2]
+
+
+def test_blurs_are_those_of_opencv() -> None:
+    picture = _picture()
+    ours = gaussian_blur(_tensor(picture).repeat(2, 1, 1, 1), torch.tensor([1.5, 0.6]), radius=6)
+    for row, sigma in enumerate((1.5, 0.6)):
+        expected = cv2.GaussianBlur(picture, (0, 0), sigma).astype(float)
+        assert np.abs(ours[row].permute(1, 2, 0).numpy() - expected)[8:-8, 8:-8].mean() < 1.0
+    moved = smear(_tensor(picture), torch.tensor([[5.0, 2.0]]))[0].permute(1, 2, 0).numpy()
+    assert np.abs(moved - motion_blur(picture, (5.0, 2.0)))[8:-8, 8:-8].mean() < 3.0
+
+
+@pytest.mark.parametrize("quality", [25, 60, 90])
+def test_compression_is_like_jpeg(quality: int) -> None:
+    rng = np.random.default_rng(1)
+    noisy = _picture().astype(float) + rng.normal(0, 12, (48, 64, 1))
+    picture = np.clip(noisy, 0, 255).astype(np.uint8)
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
+    expected = cv2.imdecode(cv2.imencode(".jpg", picture[..., ::-1], flags)[1], cv2.IMREAD_COLOR)[..., ::-1]
+    ours = compress(_tensor(picture), torch.tensor([float(quality)]))[0].permute(1, 2, 0)
+    changed = np.abs(expected.astype(float) - picture).mean()
+    assert np.abs(ours.clamp(0, 255).numpy() - expected).mean() < 0.25 * changed + 0.6
+
+
+def test_tones_are_looked_up_per_image() -> None:
+    tones = torch.arange(256, dtype=torch.uint8)[None, :, None].repeat(2, 1, 3)
+    tones[1] = 255 - tones[1]
+    picture = _tensor(_picture()).repeat(2, 1, 1, 1)
+    found = apply_tones(picture, tones)
+    assert torch.equal(found[0], picture[0])
+    assert torch.equal(found[1], 255 - picture[1])
+
+
+def test_holes_are_filled_like_on_the_cpu() -> None:
+    picture = _picture()
+    hole = np.zeros((48, 64), np.uint8)
+    cv2.circle(hole, (30, 20), 9, 255, -1)
+    ours = fill_holes(_tensor(picture), torch.from_numpy(hole).float()[None] / 255)[0].permute(1, 2, 0).numpy()
+    expected = fill_hole(picture, hole)
+    outside = cv2.dilate(hole, np.ones((5, 5), np.uint8)) == 0
+    assert np.array_equal(ours[outside], picture[outside])
+    assert np.array_equal(expected[outside], picture[outside])
+    assert np.abs(ours - expected)[hole > 0].mean() < 12
