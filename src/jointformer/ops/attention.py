@@ -9,8 +9,9 @@ is fixed here, and every path keeps to it:
 - `topk` of the number of keys or more keeps them all;
 - a NaN among a row's scores makes that row of the result NaN, as a dense softmax does, and no other row.
 
-`plain_attention` states the rule in tensor operations and serves gradients, accelerators and small sizes. Large
-sizes on the CPU take compiled kernels (topk_cpu), which are tested against it.
+`plain_attention` states the rule in tensor operations and serves gradients, small sizes and accelerators (by
+operations that never wait for the device; not yet measured on one). Large sizes on the CPU take compiled kernels
+(topk_cpu), which are tested against it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # From this many scores on, compiled kernels are worth their start.
-FAST_FROM = 1 << 20
+FAST_FROM = 1 << 18
 # Below this many query rows a score matrix is smaller than a joined copy of the keys would be.
 FEW_ROWS = 16
 # Without gradients the plain path takes as many heads at a time as keep the scores within this many bytes.
@@ -92,18 +93,18 @@ Way = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, "int | None", int, Tenso
 def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -> Way | None:
     """How to compute a result without gradients; None for PyTorch's own dense attention."""
     rows, memory = q.shape[2], memory_k.shape[2]
-    if topk is None and memory > 0 and rows > FEW_ROWS:
-        return None
+    if topk is None:
+        return _plain_in_parts if memory > 0 and rows <= FEW_ROWS else None
     objects = max(q.shape[0], k.shape[0], memory_k.shape[0])
     large = objects * q.shape[1] * rows * (k.shape[2] + memory) >= FAST_FROM
     kernels = _kernels() if large and q.device.type == "cpu" and not torch.compiler.is_compiling() else None
-    if kernels is not None and (topk is not None or memory == 0) and kernels.fits_tiles(q, group):
+    if kernels is not None and kernels.fits_tiles(q, group):
         tiles: Way = kernels.attend_tiles
         return tiles
-    if kernels is not None and topk is not None and kernels.fits_rows(q, group):
+    if kernels is not None and kernels.fits_rows(q, group):
         row_by_row: Way = kernels.attend_rows
         return row_by_row
-    return _plain_in_parts if memory > 0 else None
+    return _plain_in_parts
 
 
 @functools.cache
@@ -160,6 +161,9 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor) 
     q, k, v, memory_k, memory_v = (t.expand(objects, -1, -1, -1) for t in (q, k, v, memory_k, memory_v))
     if memory_k.shape[2] > 0:
         k, v = torch.cat((k, memory_k), dim=2), torch.cat((v, memory_v), dim=2)
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled() and q.requires_grad:
+        # Training on a CPU: the fused kernel's backward takes several times as long as plain products.
+        return ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v)
 
 
