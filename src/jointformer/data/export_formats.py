@@ -9,7 +9,7 @@ from typing import Any
 
 from jointformer.data.export_images import write_binary, write_cutouts, write_palette, write_sheet, write_soft
 from jointformer.data.export_json import write_burst, write_coco, write_youtube_vis
-from jointformer.data.export_source import ExportOptions, MaskSource, Selection
+from jointformer.data.export_source import ExportOptions, MaskSource, Progress, Selection
 from jointformer.data.export_video import write_overlay, write_prores, write_webm
 from jointformer.errors import ConfigError, OutputError
 from jointformer.ops.files import replace_dir
@@ -49,10 +49,13 @@ FORMATS: dict[str, Format] = {
 _COMMON = frozenset({"start", "end", "objects"})
 
 
-def export(source: MaskSource, format: str, path: str | Path, **options: Any) -> Path:
+def export(
+    source: MaskSource, format: str, path: str | Path, *, progress: Progress | None = None, **options: Any
+) -> Path:
     """Return the file or folder written: a source's masks in a format of the table, whole or not at all.
 
-    options: `ExportOptions`' fields that the format heeds. A file's suffix is added where it lacks one. Raises
+    options: `ExportOptions`' fields that the format heeds. A file's suffix is added where it lacks one. progress:
+    called with (frames done, frames in all). Raises
     ConfigError for a format or option that is none, OutputError for a folder that holds something already, a file that
     is the video itself, or whatever cannot be written, DataError for masks that are missing.
     """
@@ -66,7 +69,7 @@ def export(source: MaskSource, format: str, path: str | Path, **options: Any) ->
             raise ConfigError(what, expected=" | ".join(sorted(allowed)), got=name)
     if options.get("objects") is not None:
         options["objects"] = tuple(options["objects"])
-    selection = Selection(source, ExportOptions(**options))
+    selection = Selection(source, ExportOptions(**options), progress)
     target = _target(Path(path), row, source)
     if row.suffix:
         row.write(selection, target)

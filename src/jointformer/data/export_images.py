@@ -17,14 +17,14 @@ from jointformer.types import UInt8Array
 
 def write_palette(selection: Selection, folder: Path) -> None:
     """Writes an 8-bit palette PNG of object ids per frame, in the objects' colours. Raises OutputError."""
-    for frame in selection.frames:
+    for frame in selection.each():
         data = encode_mask(selection.label_map(frame), selection.palette)
         _write(folder / f"{selection.video.name(frame)}.png", data)
 
 
 def write_binary(selection: Selection, folder: Path) -> None:
     """Writes, in a folder per object, an 8-bit grey PNG per frame: 255 is the object."""
-    for frame in selection.frames:
+    for frame in selection.each():
         labels = selection.label_map(frame)
         for one in selection.objects:
             mask = np.where(labels == one.id, np.uint8(255), np.uint8(0))
@@ -33,7 +33,7 @@ def write_binary(selection: Selection, folder: Path) -> None:
 
 def write_soft(selection: Selection, folder: Path) -> None:
     """Writes, in a folder per object, a 16-bit grey PNG per frame: 65535 is certainly the object. Raises DataError."""
-    for frame in selection.frames:
+    for frame in selection.each():
         prob = selection.source.prob(frame)
         for one in selection.objects:
             values = prob.get(one.id, np.zeros(selection.video.size, np.float32))

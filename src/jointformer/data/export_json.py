@@ -44,7 +44,7 @@ def write_youtube_vis(selection: Selection, path: Path) -> None:
     rows: dict[int, dict[str, list[Any]]] = {
         one.id: {"segmentations": [], "areas": [], "bboxes": []} for one in selection.objects
     }
-    for frame in selection.frames:
+    for frame in selection.each():
         labels = selection.label_map(frame)
         for number, row in rows.items():
             encoded = encode(labels == number)
@@ -71,7 +71,7 @@ def write_youtube_vis(selection: Selection, path: Path) -> None:
 def write_burst(selection: Selection, path: Path) -> None:
     """Writes BURST's format (ANNOTATION_FORMAT.md of its repository): per frame {track id: run lengths}."""
     segmentations = []
-    for frame in selection.frames:
+    for frame in selection.each():
         labels = selection.label_map(frame)
         row = {}
         for one in selection.objects:
@@ -107,7 +107,7 @@ def encode(mask: Mask) -> dict[str, Any] | None:
 
 def _coco_annotations(selection: Selection) -> Iterator[dict[str, Any]]:
     number = 0
-    for image, frame in enumerate(selection.frames, 1):
+    for image, frame in enumerate(selection.each(), 1):
         labels = selection.label_map(frame)
         for k, one in enumerate(selection.objects, 1):
             encoded = encode(labels == one.id)

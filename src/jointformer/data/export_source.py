@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol, get_args
@@ -28,6 +28,8 @@ from jointformer.types import FloatArray, LabelMap, UInt8Array
 logger = logging.getLogger(__name__)
 
 Colour = tuple[int, int, int]
+#: Called with (frames done, frames in all).
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,9 @@ class ExportOptions:
 class Selection:
     """The frames and objects of a source that an export writes."""
 
-    def __init__(self, source: MaskSource, options: ExportOptions) -> None:
+    def __init__(self, source: MaskSource, options: ExportOptions, progress: Progress | None = None) -> None:
         self.source = source
+        self._progress = progress
         self.video = source.video
         self.options = options
         self.frames = _frame_range(len(source.video), options.start, options.end)
@@ -145,9 +148,16 @@ class Selection:
         total = sum((prob[o.id] for o in self.objects if o.id in prob), np.zeros(self.video.size, np.float32))
         return np.rint(np.clip(total, 0, 1) * 255).astype(np.uint8)
 
+    def each(self) -> Iterator[int]:
+        """The chosen frames in order; each is reported as done when the next is asked for."""
+        for count, frame in enumerate(self.frames, 1):
+            yield frame
+            if self._progress is not None:
+                self._progress(count, len(self.frames))
+
     def pictures(self) -> Iterator[tuple[int, UInt8Array]]:
         """(index, (H, W, 3) frame) of the chosen frames in order."""
-        yield from zip(self.frames, self.video.iter_frames(self.frames.start, self.frames.stop))
+        yield from zip(self.each(), self.video.iter_frames(self.frames.start, self.frames.stop))
 
     def report(self) -> None:
         """Say in the log how many of the frames written had no masks."""

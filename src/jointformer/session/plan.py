@@ -148,9 +148,9 @@ def _needed_sides(known: Known, length: int, low: int, high: int, direction: Dir
         need[right & ~left] = BACKWARD
     need[drawn] = 0
     # A result that stands in for a mask at the range's edge stays as it is.
-    if 0 <= before[low] < low:
+    if known.done[low] and 0 <= before[low] < low:
         need[low] = 0
-    if high < after[high] < length:
+    if known.done[high] and high < after[high] < length:
         need[high] = 0
     need[:low] = need[high + 1 :] = 0
     return need

@@ -94,7 +94,10 @@ class SoftMaps:
             ids = np.frombuffer(data, "<i8", count, _HEADER.size)
             length = count * height * width
             # One byte more than due would show a stream that is longer than it says.
-            raw = zlib.decompressobj().decompress(data[body:], length + 1)
+            stream = zlib.decompressobj()
+            raw = stream.decompress(data[body:], length + 1)
+            if not stream.eof:
+                raise ValueError("no whole stream")
             maps = np.frombuffer(raw, np.uint8).reshape(count, height, width)
         except (struct.error, zlib.error, ValueError) as error:
             raise DataError("damaged probabilities in a session", got=str(error)) from error

@@ -19,7 +19,7 @@ from jointformer.data.video import VideoReader
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
-from jointformer.ops.files import make_dir
+from jointformer.ops.files import make_dir, output_error
 from jointformer.session.book import Book, Colour, ObjectInfo, Tracked
 from jointformer.session.exporting import export_session
 from jointformer.session.opening import OpenedVideo, describe, find_video, model_name, stored_config
@@ -74,7 +74,8 @@ class Session:
             raise DataError(
                 "holds a session already", where=home, hint="open it with Session.load, or choose another folder"
             )
-        self._begin(opened, home, temporary=folder is None, create=True)
+        self._take(home, temporary=folder is None, create=True)
+        self._show(opened)
         with self._book.lock, self._store.transaction():
             for key, value in describe(opened, model_name(model), config or TrackerConfig(), keep_soft).items():
                 self._store.set_meta(key, value)
@@ -95,16 +96,14 @@ class Session:
         video: where the video is now (default: where it was). model: default the one it had, if that has a name.
         Raises DataError for folders that hold no session, a damaged one, or one of another video.
         """
-        session = cls.__new__(cls)
         home = Path(path)
-        store = Store(home / FILE, create=False)
+        if not (home / FILE).is_file():
+            raise DataError("no session here", where=home, expected=f"a folder with {FILE}")
+        session = cls.__new__(cls)
+        session._take(home, temporary=False, create=False)
         try:
-            opened = find_video(store, video)
-            config, keep_soft, name = stored_config(store)
-        finally:
-            store.close()
-        session._begin(opened, home, temporary=False, create=False)
-        try:
+            session._show(find_video(session._store, video))
+            config, keep_soft, name = stored_config(session._store)
             session._check()
         except BaseException:
             session.close()
@@ -389,19 +388,24 @@ class Session:
 
     # -- inside
 
-    def _begin(self, opened: OpenedVideo, home: Path, *, temporary: bool, create: bool) -> None:
+    def _take(self, home: Path, *, temporary: bool, create: bool) -> None:
+        """Open a folder's store, for this process alone."""
         self._home, self._temporary = home, temporary
         lock = FileLock(home / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise DataError("the session is open in another program", where=home, hint="close it there first") from None
+            raise DataError("the session is open already", where=home, hint="close it there first") from None
+        except OSError as error:
+            raise output_error(error, home) from error
         try:
             self._store = Store(home / FILE, create=create)
         except BaseException:
             lock.release()
             raise
         self._finalizer = weakref.finalize(self, _close, self._store, lock, home if temporary else None)
+
+    def _show(self, opened: OpenedVideo) -> None:
         self._video = opened.reader
         self._book = Book(self._store, len(opened.reader), opened.reader.size)
         self._frames = FrameCache(opened.reader)

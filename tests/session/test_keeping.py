@@ -1,0 +1,177 @@
+"""Sessions on disk: saved, found again, killed in the middle, handed over by strangers."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jointformer.errors import ConfigError, DataError, OutputError
+from jointformer.session import stored_video
+from jointformer.track import TrackerConfig
+from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
+
+
+@pytest.fixture
+def kept(tmp_path) -> Path:
+    """The folder of a closed session with tracked results and a name."""
+    SquareTracker.lost = set()
+    config = TrackerConfig(max_memory_frames=7)
+    with ScriptedSession(video(), folder=tmp_path / "kept", model="tiny", config=config) as session:
+        session.add_masks(0, {1: square(0)})
+        list(session.propagate(end=20))
+        session.set_object(1, name="cat")
+    return tmp_path / "kept"
+
+
+def labels_of(session) -> list[np.ndarray]:
+    return [session.result(t).label_map for t in range(30)]
+
+
+def test_a_session_is_found_again_as_it_was(kept):
+    with ScriptedSession.load(kept, video=video()) as session:
+        assert session.objects[0].name == "cat"
+        assert session.annotated_frames == (0,)
+        assert session.config.max_memory_frames == 7
+        assert [session.status(t) for t in (0, 20, 21)] == ["annotated", "tracked", "none"]
+        assert [frame for frame, _ in session.propagate()] == list(range(21, 30))
+        assert session.undo() == "track"
+
+
+def test_save_writes_a_copy_that_opens(session, tmp_path):
+    session.add_masks(0, {1: square(0)})
+    list(session.propagate())
+    with pytest.raises(ConfigError, match="give save a path"):
+        session.save()
+    folder = session.save(tmp_path / "copy")
+    session.add_masks(5, {2: square(5, 14)})
+    with ScriptedSession.load(folder, video=session.video) as copy:
+        assert [o.id for o in copy.objects] == [1]
+        for a, b in zip(labels_of(copy)[:5], labels_of(session)[:5]):
+            assert np.array_equal(a, b)
+
+
+def test_a_folder_holds_one_session_open_in_one_place(kept):
+    with pytest.raises(DataError, match="holds a session already"):
+        ScriptedSession(video(), folder=kept)
+    with ScriptedSession.load(kept, video=video()), pytest.raises(DataError, match="open already"):
+        ScriptedSession.load(kept, video=video())
+    ScriptedSession.load(kept, video=video()).close()
+
+
+def test_a_session_of_another_video_is_refused(kept):
+    with pytest.raises(DataError, match="a session of another video"):
+        ScriptedSession.load(kept, video=video(29))
+    with pytest.raises(DataError, match=r"video is not there.*give video="):
+        ScriptedSession.load(kept)
+
+
+def test_the_video_is_found_where_it_was(tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for t, frame in enumerate(video(4)):
+        Image.fromarray(frame).save(folder / f"{t}.png")
+    ScriptedSession(folder, folder=tmp_path / "kept").close()
+    assert stored_video(tmp_path / "kept") == folder.resolve()
+    with ScriptedSession.load(tmp_path / "kept") as session:
+        assert len(session) == 4
+    with pytest.raises(DataError, match="no session here"):
+        ScriptedSession.load(folder)
+    assert not (folder / ".lock").exists()
+
+
+def _track_and_die(folder: Path) -> None:
+    with ScriptedSession.load(folder, video=video()) as session:
+        for frame, _ in session.propagate():
+            if frame == 25:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_propagation_loses_nothing_finished(kept):
+    process = multiprocessing.get_context("fork").Process(target=_track_and_die, args=(kept,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    with ScriptedSession.load(kept, video=video()) as session:
+        assert [session.status(t) for t in (25, 26)] == ["tracked", "none"]
+        assert [frame for frame, _ in session.propagate()] == list(range(26, 30))
+
+
+def use_everything(folder: Path) -> None:
+    with ScriptedSession.load(folder, video=video()) as session:
+        session.timeline()
+        labels_of(session)
+        list(session.propagate())
+
+
+def damage(kept: Path, statement: str, *values: object) -> None:
+    with sqlite3.connect(kept / "session.db") as db:
+        db.execute(statement, values)
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        ("CREATE TRIGGER t AFTER INSERT ON cells BEGIN DELETE FROM cells; END", ()),
+        ("CREATE VIEW v AS SELECT * FROM cells", ()),
+        ("CREATE TABLE more (x)", ()),
+        ("PRAGMA application_id = 7", ()),
+        ("UPDATE meta SET value = '[' WHERE key = 'config'", ()),
+        ("UPDATE meta SET value = '{\"size\": 1}' WHERE key = 'config'", ()),
+        ("UPDATE meta SET value = ? WHERE key = 'model'", ('"../../evil.pth"',)),
+        ("UPDATE meta SET value = '\"x\"' WHERE key = 'position'", ()),
+        ("UPDATE meta SET value = 'null' WHERE key = 'facts'", ()),
+        ("UPDATE cells SET frame = 4000 WHERE kind = 3 AND frame = 9", ()),
+        ("UPDATE cells SET frame = -1 WHERE kind = 2", ()),
+        ("UPDATE cells SET frame = 'x' WHERE kind = 2", ()),
+        ("UPDATE cells SET object = 'x' WHERE kind = 1", ()),
+        ("UPDATE cells SET value = '{}' WHERE kind = 1", ()),
+        ("UPDATE cells SET value = ? WHERE kind = 1", (b'{"name": "a\\u0000b", "colour": [1, 2, 3]}',)),
+        ("UPDATE cells SET value = ? WHERE kind = 1", (b"[" * 100_000,)),
+        ("UPDATE cells SET value = ? WHERE kind = 2", (b"PPPPPPPPPPPPPPPPP",)),
+        ("UPDATE cells SET value = ? WHERE kind = 2", (b"\xff\x00",)),
+        ("UPDATE cells SET value = NULL WHERE kind = 3", ()),
+        ("UPDATE cells SET score = 'x' WHERE kind = 3", ()),
+        ("UPDATE cells SET edit = 1e300 WHERE kind = 3", ()),
+    ],
+)
+def test_a_strangers_session_is_refused_in_one_line(kept, statement, values):
+    damage(kept, statement, *values)
+    with pytest.raises((DataError, ConfigError)) as error:
+        use_everything(kept)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("cut", [0, 100, 5000, 20000])
+def test_a_damaged_file_is_refused_in_one_line(kept, cut):
+    data = (kept / "session.db").read_bytes()
+    (kept / "session.db").write_bytes(data[:cut] + b"\xaa" * 3000 + data[cut + 3000 :] if cut else b"")
+    with pytest.raises((DataError, OutputError)) as error:
+        use_everything(kept)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot be written"):
+        ScriptedSession(video(), folder=tmp_path / "file" / "in")
+
+
+def test_nothing_but_masks_settings_and_names_is_kept(kept):
+    """No frames, no weights, no pickles: what is kept can be given away."""
+    with sqlite3.connect(kept / "session.db") as db:
+        meta = dict(db.execute("SELECT key, value FROM meta"))
+        kinds = {row[0] for row in db.execute("SELECT DISTINCT kind FROM cells")}
+    db.close()
+    assert set(meta) == {"video", "facts", "model", "config", "keep_soft", "position"}
+    assert json.loads(meta["facts"]) == {"frames": 30, "height": H, "width": W, "fps": "25"}
+    assert kinds == {1, 2, 3}

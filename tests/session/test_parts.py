@@ -1,0 +1,178 @@
+"""The parts of a session by themselves: run lengths, plans, the frame cache, confidence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco
+
+from jointformer.errors import DataError
+from jointformer.session.confidence import soft_jaccard, steadiness
+from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Known, distance_weight, make_plan
+from jointformer.session.rle import SoftMaps, area, decode_mask, encode_mask
+from jointformer.session.source import ArrayVideo, FrameCache
+
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_masks_survive_run_lengths(size, share, seed):
+    mask = np.random.default_rng(seed).random(size) < share
+    counts = encode_mask(mask)
+    assert np.array_equal(decode_mask(counts, size), mask)
+    assert area(counts) == mask.sum()
+
+
+def test_large_masks_survive_run_lengths():
+    y, x = np.mgrid[:2160, :3840]
+    mask = (x - 1900) ** 2 + (y - 1000) ** 2 < 900**2
+    assert np.array_equal(decode_mask(encode_mask(mask), mask.shape), mask)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60), SIZES)
+def test_strange_bytes_are_a_mask_or_one_line(data, size):
+    try:
+        mask = decode_mask(data, size)
+    except DataError:
+        return
+    assert mask.shape == size
+
+
+def test_run_lengths_are_cocos():
+    mask = np.zeros((20, 30), bool)
+    mask[3:9, 5:17] = True
+    assert encode_mask(mask) == coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
+
+
+def test_soft_maps_survive_packing_and_nothing_else_does():
+    maps = SoftMaps((3, 900), np.random.default_rng(0).integers(0, 255, (2, 7, 5), np.uint8))
+    packed = maps.pack()
+    again = SoftMaps.unpack(packed, 10)
+    assert again.ids == maps.ids
+    assert np.array_equal(again.maps, maps.maps)
+    bomb = SoftMaps((1,), np.zeros((1, 16000, 16000), np.uint8)).pack()
+    for data in (
+        b"",
+        packed[:9],
+        packed[:-3],
+        b"\xff" * 30,
+        bomb[:8] + packed[8:],
+        packed[:2] + b"\x01\x00" + packed[4:],
+    ):
+        with pytest.raises(DataError, match="damaged probabilities"):
+            SoftMaps.unpack(data, 10)
+    with pytest.raises(DataError, match="damaged probabilities"):
+        SoftMaps.unpack(packed, 1)
+
+
+def known(*drawn: int, done: dict[int, int] | None = None, length: int = 20) -> Known:
+    sides = np.zeros(length, np.uint8)
+    for frame, bits in (done or {}).items():
+        sides[frame] = bits
+    return Known(tuple(drawn), sides)
+
+
+def test_open_ends_follow_the_direction_and_gaps_are_joined():
+    plan = make_plan({1: known(5, 10)}, 20, None, None, "forward", again=False)
+    assert plan.needs[1].tolist() == [0] * 6 + [JOINED] * 4 + [0] + [FORWARD] * 9
+    plan = make_plan({1: known(5, 10)}, 20, None, None, "backward", again=False)
+    assert plan.needs[1].tolist() == [BACKWARD] * 5 + [0] + [JOINED] * 4 + [0] * 10
+
+
+def test_only_what_is_missing_is_planned():
+    done = dict.fromkeys(range(6, 10), JOINED) | dict.fromkeys(range(11, 15), FORWARD)
+    plan = make_plan({1: known(5, 10, done=done)}, 20, None, None, "forward", again=False)
+    assert plan.blocks == ((15, 19),)
+    assert plan.steps() == 5
+
+
+def test_one_sided_results_between_two_masks_are_joined_later():
+    done = dict.fromkeys(range(6, 10), FORWARD)
+    plan = make_plan({1: known(5, 10, done=done)}, 20, 5, 10, "forward", again=False)
+    assert plan.blocks == ((6, 9),)
+    assert plan.steps() == 8
+
+
+def test_a_range_is_a_video_of_its_own():
+    """A mask behind the range's end is not waited for: the frames before it are tracked from one side."""
+    plan = make_plan({1: known(0, 15)}, 20, 0, 6, "forward", again=False)
+    assert plan.needs[1].tolist() == [0] + [FORWARD] * 6 + [0] * 13
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 19), min_size=1, max_size=4, unique=True),
+    st.lists(st.integers(0, 19), max_size=3, unique=True),
+    st.sampled_from(["forward", "backward", "both"]),
+)
+def test_every_piece_begins_beside_a_frame_whose_masks_are_known(first, second, direction):
+    objects = {1: known(*sorted(first)), 2: known(*sorted(second))}
+    plan = make_plan(objects, 20, None, None, direction, again=False)
+    drawn = set(first) | set(second)
+    for block in plan.blocks:
+        for bit, step in ((FORWARD, -1), (BACKWARD, 1)):
+            for piece in plan.pieces(block, bit):
+                edge = (piece[0] if bit == FORWARD else piece[-1]) + step
+                assert edge in drawn
+    for i, k in objects.items():
+        assert all(plan.needs[i][f] == 0 for f in k.drawn)
+
+
+def test_weights_fall_with_the_distance():
+    assert [distance_weight((0, 10), t) for t in (1, 5, 9)] == [0.9, 0.5, 0.1]
+    assert distance_weight((0,), 5) == 0.5
+
+
+class Counting(ArrayVideo):
+    decoded = 0
+
+    def iter_frames(self, start=0, end=None):
+        for frame in super().iter_frames(start, end):
+            self.decoded += 1
+            yield frame
+
+
+def test_going_backwards_decodes_every_frame_once_within_the_budget():
+    clip = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    video = Counting(clip)
+    cache = FrameCache(video, budget=4 * 4 * 3 * 10)
+    seen = [(t, int(frame[0, 0, 0])) for t, frame in cache.iter(range(30, 2, -1))]
+    assert seen == [(t, t) for t in range(30, 2, -1)]
+    assert video.decoded == 28
+    assert [int(frame[0, 0, 0]) for _, frame in cache.iter(range(3, 6))] == [3, 4, 5]
+    for t in range(40):
+        assert cache[t][0, 0, 0] == t
+    assert len(cache._kept) <= 10
+    with pytest.raises(ValueError, match="read-only"):
+        cache[3][0] = 1
+    clip[0] = 1  # the caller's own frames stay writable
+
+
+def test_confidence_is_the_expected_jaccard():
+    prob = torch.zeros(3, 8, 8)
+    prob[1, :4], prob[2, 4:, :2] = 0.9, 0.6
+    prob[0] = 1 - prob[1:].sum(0)
+    confidence, shares = soft_jaccard(prob)
+    assert confidence == pytest.approx([0.9, 0.6])
+    assert shares == pytest.approx([0.5, 0.125])
+    doubtful = prob.clone()
+    doubtful[1, 6:, 4:] = 0.3
+    assert soft_jaccard(doubtful)[0][0] < 0.9
+
+
+def test_an_absent_object_is_never_sure():
+    prob = torch.zeros(2, 4, 4)
+    prob[0], prob[1] = 0.98, 0.02
+    assert soft_jaccard(prob)[0] == pytest.approx([0.49])
+    assert soft_jaccard(prob[:1]) == ([], [])
+
+
+def test_sudden_changes_of_area_lower_the_confidence():
+    assert steadiness(0.1, None) == steadiness(0.1, 0.1) == 1
+    assert steadiness(0.1, 0.4) == steadiness(0.4, 0.1) == pytest.approx(0.5)
+    assert steadiness(0.0, 0.4) == 0

@@ -1,0 +1,100 @@
+"""Sessions with a real (tiny, random) network: everything goes through the one frame loop."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from jointformer import Session, Tracker, TrackerConfig
+from jointformer.errors import DataError
+from jointformer.model.config import ModelConfig
+from jointformer.session.plan import distance_weight
+from seeded import seeded_model
+
+MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
+CONFIG = TrackerConfig(max_memory_frames=5, memory_every=2, topk=6, size=-1)
+H, W = 40, 56
+
+
+@pytest.fixture(scope="module")
+def model():
+    return seeded_model(MINI)
+
+
+def clip(frames: int = 10) -> np.ndarray:
+    base = np.random.default_rng(0).integers(0, 255, (H + 60, W + 60, 3), dtype=np.uint8)
+    return np.stack([base[2 * t : 2 * t + H, t : t + W] for t in range(frames)])
+
+
+def box(y: int, x: int) -> np.ndarray:
+    mask = np.zeros((H, W), bool)
+    mask[y : y + 12, x : x + 12] = True
+    return mask
+
+
+def test_one_annotated_frame_gives_what_the_tracker_gives(model):
+    frames = clip()
+    tracker = Tracker(model, CONFIG)
+    expected = [tracker.step(f, {1: box(4, 4), 2: box(20, 30)} if t == 0 else None) for t, f in enumerate(frames)]
+    with Session(frames, model=model, config=CONFIG) as session:
+        session.add_masks(0, {1: box(4, 4), 2: box(20, 30)})
+        for frame, result in session.propagate():
+            assert np.array_equal(result.label_map, expected[frame].label_map)
+            assert all(0 <= c <= 1 for c in result.confidence.values())
+
+
+def test_joining_corrections_and_exports_work_with_the_network(model, tmp_path):
+    with Session(clip(), model=model, config=CONFIG, keep_soft=True) as session:
+        session.add_masks(0, {1: box(4, 4), 2: box(20, 30)})
+        session.add_masks(7, {1: box(10, 8)})
+        assert session.plan(direction="both").steps() == 6 + 9
+        seen = [frame for frame, _ in session.propagate(direction="both")]
+        assert seen == [6, 5, 4, 3, 2, 1, *range(1, 10)]
+        assert np.array_equal(session.result(7).masks[1], box(10, 8))
+        folder = session.export("soft", tmp_path / "soft")
+        assert len(list(folder.rglob("*.png"))) == 20
+        assert session.export("overlay", tmp_path / "out").stat().st_size > 1000
+
+
+def test_probabilities_not_kept_are_missed_in_one_line(model, tmp_path):
+    with Session(clip(), model=model, config=CONFIG) as session:
+        session.add_masks(0, {1: box(4, 4)})
+        list(session.propagate())
+        with pytest.raises(DataError, match=r"no probabilities were kept of object 1 in frame 1.*keep_soft=True"):
+            session.export("soft", tmp_path / "soft")
+
+
+def test_a_session_may_be_read_while_another_thread_tracks(model):
+    with Session(clip(30), model=model, config=CONFIG) as session:
+        session.add_masks(0, {1: box(4, 4)})
+        errors: list[BaseException] = []
+
+        def read() -> None:
+            try:
+                while not done.is_set():
+                    session.timeline()
+                    session.result(12)
+                    session.frame(25)
+            except BaseException as error:
+                errors.append(error)
+
+        done = threading.Event()
+        reader = threading.Thread(target=read)
+        reader.start()
+        seen = [frame for frame, _ in session.propagate()]
+        done.set()
+        reader.join()
+        assert not errors
+        assert seen == list(range(1, 30))
+
+
+def test_the_settings_bound_what_is_pinned(model):
+    """With three memory frames there is no room for a pinned one; nothing breaks."""
+    config = TrackerConfig(max_memory_frames=3, memory_every=2, topk=6, size=-1)
+    with Session(clip(), model=model, config=config) as session:
+        session.add_masks(0, {1: box(4, 4)})
+        session.add_masks(9, {1: box(10, 8)})
+        assert len(list(session.propagate())) == 16
+    assert distance_weight((0, 9), 3) == pytest.approx(2 / 3)
