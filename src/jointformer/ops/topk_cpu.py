@@ -43,7 +43,8 @@ class Sizes:
 
     @property
     def groups(self) -> int:
-        return self.memory // self.group if self.memory else 0
+        """Parts of the memory that select their keys on their own."""
+        return self.memory // self.group
 
 
 @functools.cache
@@ -70,13 +71,13 @@ def fits_rows(q: Tensor, group: int) -> bool:
 
 
 def attend_tiles(
-    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor,
-    topk: int | None, group: int, out: Tensor,
-) -> None:  # fmt: skip
-    """Fills `out`; shapes as in plain_attention, any strides between rows, S may be 0. See fits_tiles."""
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
+) -> None:
+    """Fills `out`; shapes as in plain_attention, any strides. See fits_tiles."""
+    assert tiles_allowed(), "the system has not been asked for AMX"  # its instructions would end the process
     tensors = [_rows_whole(tensor) for tensor in (q, k, v, memory_k, memory_v)]
     result = out if out.stride(3) == 1 else torch.empty_like(out, memory_format=torch.contiguous_format)
-    sizes = Sizes(q.dtype, k.shape[2], memory_k.shape[2], q.shape[3], group, topk or 1)
+    sizes = Sizes(q.dtype, k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
     scale = np.float32(q.shape[3] ** -0.5 * _LOG2_E)
 
     def work(n: int, a: int, first: int, last: int) -> None:
@@ -91,11 +92,10 @@ def attend_tiles(
 
 
 def attend_rows(
-    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor,
-    topk: int | None, group: int, out: Tensor,
-) -> None:  # fmt: skip
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
+) -> None:
     """Fills `out`; shapes as in plain_attention. See fits_rows."""
-    sizes = Sizes(q.dtype, k.shape[2], memory_k.shape[2], q.shape[3], group, topk or 1)
+    sizes = Sizes(q.dtype, k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
     scale = np.float32(q.shape[3] ** -0.5 * _LOG2_E)
     threads = torch.get_num_threads()
 
@@ -206,16 +206,22 @@ class _TileScratch:
         width = sizes.groups * (2 * sizes.topk + PAD)
         self.packed = tuple(np.empty(n * HEAD_WIDTH, np.int16) for n in (own, own, memory))
         self.buffers = (
-            np.empty((rows, max(own, 2 * HEAD_WIDTH)), np.float32),  # also takes the rows' 64 results
-            np.empty((rows, own), np.int16),
+            np.empty((rows, HEAD_WIDTH), np.int16),
             np.empty((rows, memory + PAD), np.int16),
             np.empty((rows, width + PAD), np.int16),
             (np.empty(group + PAD, np.int16), np.empty(group + PAD, np.uint16)),
             np.empty(memory + PAD, np.int32),
             np.empty(memory + PAD, np.float32),
-            np.empty((rows, HEAD_WIDTH), np.float32),
+            np.empty(HEAD_WIDTH, np.float32),
             np.empty((2, rows, topk_fused.WIDE), np.float32),
-            np.empty(rows, np.float32),
+            (
+                np.empty(rows, np.float32),
+                np.empty(rows, np.float32),
+                np.empty((rows, 16), np.float32),
+                np.empty((rows, HEAD_WIDTH), np.float32),
+                np.empty((rows, topk_fused.CHUNK), np.float32),
+                np.empty((rows, HEAD_WIDTH), np.float32),
+            ),
         )
         configuration = np.zeros(64, np.uint8)
         configuration[0] = 1  # the only palette

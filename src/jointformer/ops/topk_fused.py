@@ -7,8 +7,9 @@ import numpy as np
 from numba import njit
 
 from jointformer.ops.topk_compile import SOURCES, compiled
-from jointformer.ops.topk_rows import candidates, groups_for
+from jointformer.ops.topk_rows import candidates, groups_for, power_of_two
 from jointformer.ops.topk_tiles import (
+    copy_row,
     finish_row,
     keys_to_weights,
     largest_key,
@@ -19,12 +20,14 @@ from jointformer.ops.topk_tiles import (
     pack_values,
     scores_to_weights,
     set_tiles,
+    take_in,
     weigh_values,
 )
 from jointformer.ops.topk_vectors import key_to_float
 
 ROWS = 32  # query rows at a time: two tiles
 WIDE = 32  # keys at a time
+CHUNK = 832  # own keys whose scores are looked at together
 TILE = 1024  # bytes
 LOWEST = -(1 << 15)
 INFINITE_16 = 0x7F80 - 0x7F  # key of infinity; NaN is above
@@ -58,13 +61,40 @@ def padded(n):
 
 
 @njit(nogil=True)
-def own_scores(q, q_step, packed, own, scores):
-    """Scores (32, padded(own)) of 32 query rows against their own keys; the padding's are -inf."""
-    for i in range(0, padded(own), WIDE):
-        first = packed + i * 128
-        target = scores.ctypes.data + i * 4
-        multiply_tiles(q, q_step, first, first + 2 * TILE, TILE, target, scores.strides[0], 2)
-    scores[:, own : padded(own)] = -np.inf
+def attend_own(q, q_step, packed_keys, packed_values, own, scale, state):
+    """Own keys, a chunk at a time so that its scores stay in the L1 cache: weights and weighted values are summed.
+
+    state: `peaks` (32,) scores seen so far, NaN where a row is spoilt; `totals` (32, 16) partial sums of weights and `sums`
+    (32, 64) of weighted values, both relative to the peak: they shrink when it rises.
+    """
+    peaks, factors, totals, sums, scores, product = state
+    chunk = scores.shape[1]
+    for start in range(0, padded(own), chunk):
+        size = min(chunk, padded(own) - start)
+        for i in range(0, size, WIDE):
+            first = packed_keys + (start + i) * 128
+            target = scores.ctypes.data + i * 4
+            multiply_tiles(q, q_step, first, first + 2 * TILE, TILE, target, scores.strides[0], 2)
+        if start + size > own:
+            scores[:, own - start : size] = -np.inf
+        for r in range(ROWS):
+            row = scores.ctypes.data + r * scores.strides[0]
+            key = largest_score_key(row, size // 16)
+            peak = np.float32(np.nan) if key >= INFINITE_32 else key_to_float(np.int32(key))
+            old = peaks[r]
+            peak = old if peak <= old or old != old else peak
+            peaks[r] = peak
+            factor = power_of_two((old - peak) * scale)
+            factors[r] = factor
+            scores_to_weights(row, size // WIDE, scale, peak * scale, factor, totals.ctypes.data + r * 64)
+        for half in range(2):
+            first = packed_values + start // WIDE * 4 * TILE + 2 * half * TILE
+            multiply_tiles(
+                scores.ctypes.data, scores.strides[0], first, first + TILE, 4 * TILE,
+                product.ctypes.data + 128 * half, 256, size // WIDE,
+            )  # fmt: skip
+        for r in range(ROWS):
+            take_in(sums.ctypes.data + r * 256, factors[r], product.ctypes.data + r * 256)
 
 
 @njit(nogil=True)
@@ -118,45 +148,32 @@ def weigh_memory(keys, maxima, topk, group, groups, width, scale, shift, scratch
 
 
 @njit(nogil=True)
-def weigh_row(scores, weights, own, keys, maxima, scale, memory, scratch, index, weight, mixed):
-    """1 / the sum of a row's weights: own weights to `weights`, the memory's values, weighted, to `mixed` (64,)."""
-    memory_v, memory_step, topk, group, groups, width = memory
-    own_best = largest_score_key(scores, padded(own) // 16)
-    best = largest_key(maxima.ctypes.data, groups * width // WIDE)
-    peak = max(key_to_float(np.int32(own_best)), key_to_float(np.int16(best)))
-    if own_best >= INFINITE_32 or best >= INFINITE_16 or peak == -np.inf:
-        mixed[:] = np.nan
-        return np.float32(np.nan)
-    shift = peak * scale
-    total = scores_to_weights(scores, padded(own) // WIDE, scale, shift, weights)
-    n, more = weigh_memory(keys, maxima, topk, group, groups, width, scale, shift, scratch, index, weight)
-    weigh_values(memory_v, memory_step, index.ctypes.data, weight.ctypes.data, n, mixed.ctypes.data)
-    return np.float32(1.0) / (total + more)
-
-
-@njit(nogil=True)
 def attend_block(q, q_step, own, memory, scale, packed, buffers, out, out_step):
     """Writes 32 rows of the result at `out`."""
-    _, _, _, group, groups, width = memory
+    memory_v, memory_step, topk, group, groups, width = memory
     packed_keys, packed_values, packed_memory = packed
-    scores, weights, keys, maxima, scratch, index, weight, mixed, tile, inverse = buffers
-    own_scores(q, q_step, packed_keys.ctypes.data, own, scores)
+    block, keys, maxima, scratch, index, weight, mixed, tile, state = buffers
+    peaks, _, totals, sums, _, _ = state
+    for r in range(ROWS):  # rows of a wide matrix would evict each other from the L1 cache
+        copy_row(q + r * q_step, block.ctypes.data + r * 128)
+    q, q_step = block.ctypes.data, 128
     memory_keys(q, q_step, packed_memory.ctypes.data, group, groups, width, keys, maxima, tile)
     for r in range(ROWS):
-        inverse[r] = weigh_row(
-            scores.ctypes.data + r * scores.strides[0], weights.ctypes.data + r * weights.strides[0],
-            own, keys[r], maxima[r], scale, memory, scratch, index, weight, mixed[r],
-        )  # fmt: skip
-    place = packed_values.ctypes.data
-    result = scores.ctypes.data  # the scores are used up: 32 x 64 float32 take their place
-    for half in range(2):
-        first = place + 2 * half * TILE
-        multiply_tiles(
-            weights.ctypes.data, weights.strides[0], first, first + TILE, 4 * TILE, result + 128 * half, 256,
-            padded(own) // WIDE,
-        )  # fmt: skip
+        best = largest_key(maxima.ctypes.data + r * maxima.strides[0], groups * width // WIDE)
+        peaks[r] = np.nan if best >= INFINITE_16 else key_to_float(np.int16(best))
+    totals[:] = 0.0
+    sums[:] = 0.0
+    attend_own(q, q_step, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, state)
     for r in range(ROWS):
-        finish_row(result + r * 256, mixed.ctypes.data + r * 256, inverse[r], out + r * out_step)
+        n, total = weigh_memory(
+            keys[r], maxima[r], topk, group, groups, width, scale, peaks[r] * scale, scratch, index, weight
+        )
+        weigh_values(memory_v, memory_step, index.ctypes.data, weight.ctypes.data, n, mixed.ctypes.data)
+        for lane in range(totals.shape[1]):
+            total += totals[r, lane]
+        # Of a row with NaN or +inf the peak is NaN; of one with nothing but -inf there is no softmax either.
+        factor = np.float32(1.0) / total if peaks[r] > -np.inf else np.float32(np.nan)
+        finish_row(sums.ctypes.data + r * 256, mixed.ctypes.data, factor, out + r * out_step)
 
 
 def _with_stamp(stamp):
@@ -166,7 +183,7 @@ def _with_stamp(stamp):
         """Writes rows first..last (32 at least) of one head's result.
 
         q ... out: (address, bytes from row to row) of one head's tensors, 64 bfloat16 a row. sizes: own keys,
-        keys that compete in a memory group, number of groups (0: no memory), topk, first, last. `scale` of
+        keys that compete in a memory group, number of such groups, topk, first, last. `scale` of
         base-2 exponents. The last block begins 32 rows before the end, so that no row needs padding.
         """
         if stamp < 0:

@@ -12,17 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from jointformer.ops.topk_vectors import _key_to_float, _to_key
+from jointformer.ops.topk_vectors import FEATURES, _key_to_float, _to_key
 
-_features = llvmlite.binding.get_host_cpu_features()
 #: Whether the processor has the instructions this file uses.
-CAN_TILE = all(_features.get(name) for name in ("amx-tile", "amx-bf16", "avx512bf16", "avx512vbmi2"))
+CAN_TILE = all(FEATURES.get(name) for name in ("amx-tile", "amx-bf16", "avx512bf16", "avx512vbmi2"))
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F32 = ir.FloatType()
@@ -207,6 +205,17 @@ def pack_values(typingctx: Any, values: Any, step: Any, last: Any, packed: Any) 
 
 
 @intrinsic
+def copy_row(typingctx: Any, source: Any, target: Any) -> Any:
+    """Copies 64 bfloat16."""
+
+    def codegen(builder: Any, args: Any) -> None:
+        for i in range(2):
+            _store(builder, _load(builder, _plus(builder, args[0], 64 * i), _HALVES), _plus(builder, args[1], 64 * i))
+
+    return types.none(types.intp, types.intp), _no_result(codegen)
+
+
+@intrinsic
 def note_scores(typingctx: Any, scores: Any, keys: Any, maxima: Any) -> Any:
     """32 float32 scores become 16-bit keys of their bfloat16 roundings at `keys`, and raise 32 maxima."""
 
@@ -272,26 +281,45 @@ def _power_of_two(builder: Any, x: Any) -> Any:
 
 
 @intrinsic
-def scores_to_weights(typingctx: Any, scores: Any, pairs: Any, scale: Any, shift: Any, weights: Any) -> Any:
-    """Sum of 2**(score * scale - shift) over 32 * `pairs` float32 scores; the terms go to `weights` as bfloat16."""
+def scores_to_weights(
+    typingctx: Any, scores: Any, pairs: Any, scale: Any, shift: Any, factor: Any, totals: Any
+) -> Any:
+    """32 * `pairs` float32 scores become bfloat16 weights 2**(score * scale - shift), from the same address on.
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        scores, pairs, scale, shift, weights = args
+    16 running sums at `totals` are multiplied by `factor` and take the weights in.
+    """
+
+    def codegen(builder: Any, args: Any) -> None:
+        scores, pairs, scale, shift, factor, totals = args
         scale, shift = _splat(builder, scale), builder.fneg(_splat(builder, shift))
-        totals = [cgutils.alloca_once_value(builder, _all(_FLOATS, 0.0)) for _ in range(2)]
+        sums = [cgutils.alloca_once_value(builder, _all(_FLOATS, 0.0)) for _ in range(2)]
         with cgutils.for_range(builder, pairs) as loop:
-            terms = []
-            for i, total in enumerate(totals):
-                place = builder.add(scores, builder.mul(loop.index, ir.Constant(_I64, 128)))
-                score = _load(builder, _plus(builder, place, 64 * i), _FLOATS)
-                terms.append(_power_of_two(builder, _multiply_add(builder, [score, scale, shift])))
-                builder.store(builder.fadd(builder.load(total), terms[-1]), total)
-            place = builder.add(weights, builder.mul(loop.index, ir.Constant(_I64, 64)))
+            place = builder.add(scores, builder.mul(loop.index, ir.Constant(_I64, 128)))
+            found = [_load(builder, _plus(builder, place, 64 * i), _FLOATS) for i in range(2)]
+            terms = [_power_of_two(builder, _multiply_add(builder, [score, scale, shift])) for score in found]
+            for total, term in zip(sums, terms, strict=True):
+                builder.store(builder.fadd(builder.load(total), term), total)
+            place = builder.add(scores, builder.mul(loop.index, ir.Constant(_I64, 64)))
             _store(builder, _rounded(builder, *terms), place)
-        total = builder.fadd(builder.load(totals[0]), builder.load(totals[1]))
-        return _sum_of_lanes(builder, total)
+        new = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
+        old = _load(builder, totals, _FLOATS)
+        _store(builder, _multiply_add(builder, [old, _splat(builder, factor), new]), totals)
 
-    return types.float32(types.intp, types.intp, types.float32, types.float32, types.intp), codegen
+    return types.none(types.intp, types.intp, *[types.float32] * 3, types.intp), _no_result(codegen)
+
+
+@intrinsic
+def take_in(typingctx: Any, sums: Any, factor: Any, more: Any) -> Any:
+    """64 float32 at `sums` are multiplied by `factor` and take in the 64 at `more`."""
+
+    def codegen(builder: Any, args: Any) -> None:
+        sums, factor, more = args
+        factor = _splat(builder, factor)
+        for i in range(4):
+            old, new = (_load(builder, _plus(builder, place, 64 * i), _FLOATS) for place in (sums, more))
+            _store(builder, _multiply_add(builder, [old, factor, new]), _plus(builder, sums, 64 * i))
+
+    return types.none(types.intp, types.float32, types.intp), _no_result(codegen)
 
 
 @intrinsic

@@ -13,12 +13,14 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.extending import intrinsic
 
 VECTOR_BYTES = 64
-#: Whether the processor packs chosen lanes of a vector together in one instruction (AVX-512 VBMI2).
-CAN_COMPRESS = bool(llvmlite.binding.get_host_cpu_features().get("avx512vbmi2"))
+#: What Numba compiles for: this processor's features, or none known where its settings name another processor.
+FEATURES: dict[str, bool] = {} if config.CPU_NAME else dict(llvmlite.binding.get_host_cpu_features())
+#: Whether the processor packs chosen lanes of a vector together in one instruction.
+CAN_COMPRESS = bool(FEATURES.get("avx512vbmi2"))
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
