@@ -42,7 +42,7 @@ FORMATS: dict[str, Format] = {
         Format("webm", "VP9 with alpha, for browsers", ".webm", write_webm, frozenset({"soft", "quality"})),
         Format("overlay", "mp4 with the objects drawn in", ".mp4", write_overlay, _LOOKS | {"sound", "quality"}),
         Format(
-            "sheet", "one picture with frames of the whole video", ".png", write_sheet, _LOOKS | {"pictures", "columns"}
+            "sheet", "one picture of many frames", ".png", write_sheet, _LOOKS | {"pictures", "columns"}
         ),
     )
 }

@@ -179,16 +179,14 @@ class Session:
         """Return (status as uint8 index into STATUSES, lowest confidence as float32 or NaN) of frames start to stop."""
         length = len(self)
         fresh, old, half = (np.zeros(length, bool) for _ in range(3))
-        lowest = np.full(length, np.nan, np.float32)
+        frames, lowest = np.arange(length), np.full(length, np.nan, np.float32)
         with self._book.lock:
-            known = self._book.known()
-            for i, k in known.items():
+            for i in self._book.objects():
                 done, out, confidence = self._book.timeline(i)
                 fresh |= done != 0
                 old |= out != 0
-                drawn = np.asarray(k.drawn, np.int64)
+                drawn = np.asarray(self._book.drawn_frames(i), np.int64)
                 confidence[drawn] = np.nan
-                frames = np.arange(length)
                 between = (frames > drawn.min(initial=length)) & (frames < drawn.max(initial=-1))
                 half |= between & (done != 0) & (done != JOINED)
                 lowest = np.fmin(lowest, confidence)
