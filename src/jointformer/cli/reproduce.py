@@ -1,0 +1,102 @@
+"""Run rows of the published tables again and set ours beside published.
+
+  jointformer reproduce --list
+  jointformer reproduce d17-val/s012 --data-root ..          one row: download, evaluate, score, compare
+  jointformer reproduce d17-val s02 'lvos-*'                 a benchmark, a checkpoint, a pattern
+  jointformer reproduce --dry-run                            what all rows need, and what is missing here
+  jointformer reproduce d17-val --published-masks            score the masks that were published: needs no GPU
+
+Where a benchmark's truth is with a server, the archive for it is checked and packed instead. A run that was cut off
+goes on with the unfinished videos. Exit code 0 where every row came to its end, 2 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jointformer.evaluate.reproduce import RowResult
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of ``jointformer reproduce``."""
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="d17-val/s012, d17-val, s012, a pattern (default: all)")
+    parser.add_argument("--list", action="store_true", help="list the rows with settings and published figures")
+    parser.add_argument("--dry-run", action="store_true", help="say what each row needs and what is missing")
+    parser.add_argument("--published-masks", action="store_true", help="score the published masks, run no network")
+    parser.add_argument("--data-root", default="..", type=Path, help="the folder of DAVIS/, VOST/, … (default: ..)")
+    parser.add_argument(
+        "--output", "-o", default="output/reproduce", type=Path, help="results (default: output/reproduce)"
+    )
+    report = parser.add_argument_group("report")
+    report.add_argument("--markdown", type=Path, metavar="FILE", help="write the comparison as Markdown")
+    report.add_argument("--json", metavar="FILE", help="write it as JSON, full digits; - for standard output")
+    running = parser.add_argument_group("running")
+    running.add_argument("--model", metavar="NAME", help="these weights with the rows' settings")
+    running.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    running.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
+    running.add_argument("--size", type=int, default=480, help="shorter side the network sees (published: 480)")
+    running.add_argument("--objects-per-pass", type=int, help="bound the working memory of videos with many objects")
+    running.add_argument("--overwrite", action="store_true", help="start anew where results are there already")
+    running.add_argument("--workers", type=int, metavar="N", help="processes that score (default: one per processor)")
+    running.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit code of ``jointformer reproduce``."""
+    if args.list:
+        return _list(args)
+    from jointformer.data.convert_jobs import processors
+    from jointformer.evaluate.reproduce import Options, reproduce
+    from jointformer.evaluate.reproduce_report import as_data, table
+    from jointformer.evaluate.reproduce_rows import select_rows
+
+    options = Options(
+        data_root=args.data_root,
+        output=args.output,
+        model=args.model,
+        device=args.device,
+        precision=args.precision,
+        size=args.size,
+        objects_per_pass=args.objects_per_pass,
+        workers=processors() if args.workers is None else args.workers,
+        overwrite=args.overwrite,
+        published_masks=args.published_masks,
+        progress=not args.quiet,
+    )
+    rows = select_rows(args.rows)
+    results = reproduce(rows, options, dry_run=args.dry_run, after_row=lambda so_far: _write(args, so_far))
+    # With JSON on standard output the table is for the eyes only.
+    print(table(results), file=sys.stderr if args.json == "-" else sys.stdout)
+    if args.json == "-":
+        print(json.dumps(as_data(results), indent=2))
+    return 0 if all(result.good for result in results) else 2
+
+
+def _write(args: argparse.Namespace, results: list[RowResult]) -> None:
+    """Write the report so far: a run over many rows may be cut off days later."""
+    from jointformer.evaluate.reproduce_report import as_data, markdown
+    from jointformer.ops.files import write_json, write_text
+
+    if args.markdown:
+        write_text(args.markdown, markdown(results))
+    if args.json and args.json != "-":
+        write_json(args.json, as_data(results))
+    last = results[-1]
+    print(f"{last.name}: {last.status} ({len(results)} rows so far)", file=sys.stderr)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from jointformer.evaluate.reproduce_report import list_table
+    from jointformer.evaluate.reproduce_rows import row_name, select_rows
+
+    rows = select_rows(args.rows)
+    if args.json == "-":
+        print(json.dumps([{"row": row_name(row), "published": dict(row.published)} for row in rows], indent=2))
+    else:
+        print(list_table(rows))
+    return 0

@@ -1,0 +1,69 @@
+"""The masks that were published with each row of the tables: fetched once, verified, read in place."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from jointformer.data.published import PublishedRow
+from jointformer.errors import DataError, UserError, WeightsError
+from jointformer.model.cache import verify_recorded, weights_dir
+from jointformer.model.download import fetch
+from jointformer.model.registry import RELEASE_VARIABLE
+
+PAGE = "https://github.com/MCG-NJU/JointFormer/releases/tag/v0.1"
+#: A mask that would unpack to more than this is none (a 4K label map has 8 MiB).
+_MOST_BYTES = 64 << 20
+
+
+def masks_url(row: PublishedRow) -> str:
+    """The address of a row's masks; below the mirror of ``JOINTFORMER_RELEASE_URL`` where that is set."""
+    mirror = os.environ.get(RELEASE_VARIABLE, "").rstrip("/")
+    return f"{mirror}/{quote(_filename(row))}" if mirror else row.masks_url
+
+
+def masks_path(row: PublishedRow) -> Path:
+    """Where a row's masks lie, or would lie: in ``masks`` beside the downloaded weights."""
+    return weights_dir().parent / "masks" / _filename(row)
+
+
+def fetch_masks(row: PublishedRow, *, progress: bool = True) -> Path:
+    """The zip of a row's published masks after making sure that it is there; a broken download is resumed.
+
+    Its SHA-256 is noted at first sight and enforced from then on. Raises DataError where it cannot be fetched or
+    is no zip of masks, OutputError where it cannot be written.
+    """
+    path = masks_path(row)
+    try:
+        if path.exists():
+            verify_recorded(path, note_if_new=True)
+        else:
+            fetch(masks_url(row), path, page=PAGE, progress=progress)
+    except WeightsError as error:
+        raise _about_masks(error) from None
+    _check_zip(path)
+    return path
+
+
+def _filename(row: PublishedRow) -> str:
+    return urlsplit(row.masks_url).path.rsplit("/", 1)[-1]
+
+
+def _about_masks(error: UserError) -> DataError:
+    """The downloader's error, whose words are made for weights."""
+    expected = "a zip of masks" if error.expected == "a weights file" else error.expected
+    what = error.what.replace("weights come", "masks come").replace("too large for weights", "too large for masks")
+    return DataError(what, where=error.where, expected=expected, got=error.got, hint=error.hint)
+
+
+def _check_zip(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            largest = max(archive.infolist(), key=lambda entry: entry.file_size, default=None)
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError("not a zip of masks", where=path, got=str(error), hint="delete it and try again") from None
+    if largest is None or largest.file_size > _MOST_BYTES:
+        got = "an empty zip" if largest is None else f"{largest.filename} of {largest.file_size:,} bytes"
+        raise DataError("not a zip of masks", where=path, got=got)

@@ -1,0 +1,241 @@
+"""Rows of the published tables, run again: evaluated, scored (or packed), ours beside published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from jointformer.data.benchmarks import Dataset, open_benchmark
+from jointformer.data.published import PublishedRow
+from jointformer.errors import ConfigError, DataError, UserError
+from jointformer.evaluate.published_masks import fetch_masks, masks_path, masks_url
+from jointformer.evaluate.reproduce_rows import (
+    Piece,
+    figure_key,
+    find_truth,
+    row_name,
+    truth_is_public,
+    truth_piece,
+    weights_piece,
+)
+from jointformer.evaluate.runner import evaluate
+from jointformer.evaluate.score import score
+from jointformer.evaluate.score_results import Scores
+from jointformer.evaluate.submit import check_submission, pack_submission
+from jointformer.model.network import JointFormer
+from jointformer.model.weights import load_model, locate
+from jointformer.track.config import TrackerConfig
+
+#: ``planned``: a dry run; ``checked``: published masks of a row whose truth is with a server.
+Status = Literal["scored", "packed", "checked", "planned", "missing", "failed"]
+
+#: What a reader of the difference has to know, by dataset.
+_ABOUT = {
+    "LVOS": ("scored by the rules since May 2024; which rules made the published figures is not known",),
+    "BURST": ("HOTA as BURST-benchmark ships it (box IoU), which made the published figures",),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How rows are run. ``model`` takes the place of the rows' own weights; ``size`` of the published 480."""
+
+    data_root: Path = Path("..")
+    output: Path = Path("output/reproduce")
+    model: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    size: int = 480
+    objects_per_pass: int | None = None
+    workers: int = 1
+    overwrite: bool = False
+    published_masks: bool = False
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError("too few processes", where="workers", expected="at least 1", got=self.workers)
+        if self.published_masks and self.model is not None:
+            raise ConfigError("published masks are not made by a model of yours", where="model")
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What came of one row. ``ours`` has the published figures' names; figures are in percent.
+
+    ``where`` is the folder or zip of the masks, ``archive`` what a server takes, ``fps`` frames per second in the
+    model (0 where nothing was run).
+    """
+
+    row: PublishedRow
+    status: Status
+    pieces: Sequence[Piece] = ()
+    ours: dict[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    where: Path | None = None
+    archive: Path | None = None
+    fps: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The row's name."""
+        return row_name(self.row)
+
+    @property
+    def good(self) -> bool:
+        """Whether the row came to an end, or could."""
+        return self.status not in ("missing", "failed")
+
+    def difference(self, figure: str) -> float:
+        """Ours minus published in points; NaN where there is no such figure of ours."""
+        return self.ours.get(figure, math.nan) - self.row.published[figure]
+
+
+class Reproduction:
+    """Runs rows one after the other; opened data and the last network are kept for the next row."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._datasets: dict[tuple[str, str], Dataset | DataError] = {}
+        self._model: tuple[str, JointFormer] | None = None
+
+    def pieces(self, row: PublishedRow) -> list[Piece]:
+        """Everything the row needs: here, to be fetched, or missing and why."""
+        found: list[Piece] = []
+        if self.options.published_masks:
+            path = masks_path(row)
+            here = path.exists()
+            found.append(
+                Piece("published masks", "here" if here else "to fetch", str(path if here else masks_url(row)))
+            )
+        else:
+            found.append(weights_piece(self.options.model or row.checkpoint))
+        if not self.options.published_masks or not truth_is_public(row):
+            found.append(self._data_piece(row))
+        if truth_is_public(row):
+            found.append(truth_piece(row, self.options.data_root))
+        return found
+
+    def plan(self, row: PublishedRow) -> RowResult:
+        """What running the row would do; nothing is fetched or written."""
+        pieces = self.pieces(row)
+        missing = any(piece.state == "missing" for piece in pieces)
+        return RowResult(row, "missing" if missing else "planned", pieces, where=self._output(row))
+
+    def run(self, row: PublishedRow) -> RowResult:
+        """The row's outcome. What a user can mend becomes ``missing`` or ``failed``, with the reason in notes."""
+        planned = self.plan(row)
+        if not planned.good:
+            return planned
+        try:
+            if self.options.published_masks:
+                return self._judge(row, planned.pieces, fetch_masks(row, progress=self.options.progress))
+            return self._evaluate(row, planned.pieces)
+        except UserError as error:
+            return RowResult(row, "failed", planned.pieces, notes=[str(error)], where=planned.where)
+
+    def _evaluate(self, row: PublishedRow, pieces: Sequence[Piece]) -> RowResult:
+        options = self.options
+        config = TrackerConfig(
+            max_memory_frames=row.max_memory_frames,
+            topk=row.topk_num,
+            size=options.size,
+            objects_per_pass=options.objects_per_pass,
+        )
+        output = self._output(row)
+        manifest = evaluate(
+            self._network(options.model or row.checkpoint),
+            self._dataset(row),
+            output,
+            config=config,
+            overwrite=options.overwrite,
+            progress=options.progress,
+        )
+        return self._judge(row, pieces, output, fps=manifest.fps)
+
+    def _judge(self, row: PublishedRow, pieces: Sequence[Piece], masks: Path, fps: float = 0.0) -> RowResult:
+        """Score masks where the truth is public; check them, and pack ours, where a server has it."""
+        options, notes = self.options, self._notes()
+        if truth_is_public(row):
+            truth = find_truth(row, options.data_root)
+            scores = score(row.dataset, truth, masks, workers=options.workers, progress=options.progress)
+            notes += [*_ABOUT.get(row.dataset, ()), *scores.notes]
+            return RowResult(row, "scored", pieces, _published_figures(row, scores), notes, masks, fps=fps)
+        found = check_submission(self._dataset(row), masks, workers=options.workers, progress=options.progress)
+        notes += found.lines()
+        if options.published_masks:
+            status: Status = "checked" if not found.problems.files else "failed"
+            notes.append(f"the truth is with {row.scored_by}: nothing to score here")
+            return RowResult(row, status, pieces, notes=notes, where=masks)
+        archive = pack_submission(found, masks / f"{row_name(row).replace('/', '_')}.zip", workers=options.workers)
+        notes.append(f"upload {archive} to {row.scored_by}, where the truth is")
+        return RowResult(row, "packed", pieces, notes=notes, where=masks, archive=archive, fps=fps)
+
+    def _notes(self) -> list[str]:
+        """What sets this run apart from the published one."""
+        options, notes = self.options, []
+        if options.model is not None:
+            notes.append(f"weights {options.model} instead of the row's own")
+        if options.size != 480:
+            notes.append(f"shorter side {options.size} instead of the published 480")
+        return notes
+
+    def _output(self, row: PublishedRow) -> Path:
+        if self.options.published_masks:
+            return masks_path(row)
+        own = "" if self.options.model is None else f"@{Path(self.options.model).stem}"
+        return self.options.output / f"{row_name(row)}{own}"
+
+    def _data_piece(self, row: PublishedRow) -> Piece:
+        try:
+            dataset = self._dataset(row)
+        except DataError as error:
+            return Piece("frames and masks", "missing", str(error))
+        return Piece("frames and masks", "here", f"{len(dataset.videos)} videos of {dataset.benchmark.name}")
+
+    def _dataset(self, row: PublishedRow) -> Dataset:
+        key = (row.dataset, row.split)
+        if key not in self._datasets:
+            try:
+                self._datasets[key] = open_benchmark(*key, self.options.data_root, size=self.options.size)
+            except DataError as error:
+                self._datasets[key] = error
+        found = self._datasets[key]
+        if isinstance(found, DataError):
+            raise found
+        return found
+
+    def _network(self, name: str) -> JointFormer:
+        if self._model is None or self._model[0] != name:
+            self._model = None  # the old one goes before the new one comes
+            locate(name, progress=self.options.progress)  # fetches it, with or without a progress bar
+            self._model = (name, load_model(name, self.options.device, self.options.precision))
+        return self._model[1]
+
+
+def reproduce(
+    rows: Sequence[PublishedRow],
+    options: Options,
+    *,
+    dry_run: bool = False,
+    after_row: Callable[[list[RowResult]], None] | None = None,
+) -> list[RowResult]:
+    """The results of all rows, each finished or with the reason why not; earlier finished videos are kept.
+
+    ``after_row`` is called with all results so far after every row.
+    """
+    reproduction = Reproduction(options)
+    results: list[RowResult] = []
+    for row in rows:
+        results.append(reproduction.plan(row) if dry_run else reproduction.run(row))
+        if after_row is not None:
+            after_row(results)
+    return results
+
+
+def _published_figures(row: PublishedRow, scores: Scores) -> dict[str, float]:
+    """Our figures in percent under the published names."""
+    return {name: 100 * scores.figures[figure_key(name)] for name in row.published}

@@ -1,0 +1,125 @@
+"""Published masks: fetched, resumed, verified, read in place and scored, without a network or a GPU."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from jointformer.cli.main import main
+from jointformer.data.benchmarks import BENCHMARKS
+from jointformer.evaluate.published_masks import masks_path
+from jointformer.evaluate.reproduce_rows import select_rows
+
+
+def run(tree, tmp_path: Path, row: str) -> tuple[int, dict]:
+    """(exit code, the row's report)."""
+    target = tmp_path / "report.json"
+    paths = ["--data-root", str(tree.root), "--output", str(tmp_path / "out"), "--json", str(target)]
+    code = main(["reproduce", row, "--published-masks", *paths, "--quiet"])
+    return code, json.loads(target.read_text())[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "row", "file"),
+    [
+        ("D17", "d17-val/s012", "s012-d17_val.zip"),
+        ("VOST", "vost-val/s24", "s24-vost_val.zip"),
+        ("VISOR", "visor-val/s7", "s7-visor_val.zip"),
+        ("LVOS", "lvos-val/s012", "s012-lvos_val.zip"),
+        ("BURST", "burst-val/s012", "s012-burst_val.zip"),
+    ],
+)
+def test_perfect_masks_score_perfectly_on_every_benchmark_with_public_truth(
+    key, row, file, whole_tree, masks_zip, release, tmp_path
+):
+    tree = whole_tree(key)
+    inside = "Annotations/" if BENCHMARKS[key, "val"].output_folder else ""
+    release.files[file] = masks_zip(tree, inside)
+    code, found = run(tree, tmp_path, row)
+    assert (code, found["status"]) == (0, "scored")
+    for figure, value in found["ours"].items():
+        best = {"V": 0.0, "Delta_tr": 0.0}.get(figure, 100.0)
+        # No unseen kitchen and no uncommon class is in the tiny trees.
+        assert value is None or value == pytest.approx(best), figure
+    assert found["ours"].keys() == found["published"].keys()
+    assert [path for path, _ in release.asked] == [f"/{file}"]
+    assert not (tmp_path / "out").exists(), "nothing is unpacked"
+
+
+def test_masks_are_fetched_once_and_a_broken_download_is_resumed(whole_tree, masks_zip, release, tmp_path, monkeypatch):
+    tree = whole_tree("D17")
+    release.files["s012-d17_val.zip"] = masks_zip(tree, shift=1)
+    monkeypatch.setattr("jointformer.model.download.ATTEMPTS", 1)
+    release.cut = [700, 0]
+    code, found = run(tree, tmp_path, "d17-val/s012")
+    assert (code, found["status"]) == (2, "failed")
+    assert "700 bytes have arrived and are kept" in found["notes"][0]
+    assert run(tree, tmp_path, "d17-val/s012")[0] == 0
+    assert release.asked[-1] == ("/s012-d17_val.zip", "bytes=700-")
+    asked = len(release.asked)
+    code, found = run(tree, tmp_path, "d17-val/s012")
+    assert code == 0
+    assert len(release.asked) == asked
+    assert 0 < found["ours"]["J"] < 100
+
+
+def test_a_zip_that_changed_since_it_was_fetched_is_refused(whole_tree, masks_zip, release, tmp_path):
+    tree = whole_tree("D17")
+    release.files["s012-d17_val.zip"] = masks_zip(tree)
+    assert run(tree, tmp_path, "d17-val/s012")[0] == 0
+    path = masks_path(select_rows(["d17-val/s012"])[0])
+    path.write_bytes(masks_zip(tree, shift=2))
+    code, found = run(tree, tmp_path, "d17-val/s012")
+    assert (code, found["status"]) == (2, "failed")
+    assert "the file has changed since its SHA-256 was noted" in found["notes"][0]
+
+
+def hostile_zip(name: str, size: int = 10) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, b"\0" * size)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (hostile_zip("../gap/00000.png"), "names leave it"),
+        (hostile_zip("/gap/00000.png"), "names leave it"),
+        (hostile_zip("gap/00000.png", 65 << 20), "not a zip of masks"),
+        (hostile_zip("other/00000.png"), "none of the benchmark's videos is here"),
+        (b"<!DOCTYPE html><html>login</html>", "expected a zip of masks, got an HTML page"),
+        (b"PK\x03\x04 but no zip", "not a zip of masks"),
+    ],
+)
+def test_what_is_no_zip_of_masks_is_refused_in_one_line(body, message, whole_tree, release, tmp_path):
+    tree = whole_tree("D17")
+    release.files["s012-d17_val.zip"] = body
+    code, found = run(tree, tmp_path, "d17-val/s012")
+    assert (code, found["status"]) == (2, "failed")
+    assert message in found["notes"][0]
+    assert not list(tmp_path.rglob("00000.png.part"))
+
+
+def test_masks_that_nobody_published_are_named(whole_tree, release, tmp_path):
+    code, found = run(whole_tree("D17"), tmp_path, "d17-val/s02")
+    assert code == 2
+    assert "s02-d17_val.zip: cannot be downloaded, got HTTP 404" in found["notes"][0]
+
+
+def test_published_masks_of_a_server_row_are_checked_against_its_rules(whole_tree, masks_zip, release, tmp_path):
+    tree = whole_tree("MOSE")
+    release.files["s5-mose_val.zip"] = masks_zip(tree)
+    code, found = run(tree, tmp_path, "mose-val/s5")
+    assert (code, found["status"]) == (0, "checked")
+    assert "the truth is with https://codalab" in found["notes"][-1]
+    assert found["ours"] == {}
+
+
+def test_published_masks_go_with_no_model_of_mine(capsys):
+    assert main(["reproduce", "d17-val", "--published-masks", "--model", "tiny"]) == 2
+    assert "published masks are not made by a model of yours" in capsys.readouterr().err

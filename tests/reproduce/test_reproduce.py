@@ -1,0 +1,243 @@
+"""Published rows from nothing to the compared table, cut off and continued, with every missing piece named."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import jointformer.evaluate.runner as runner
+from jointformer.cli.main import main
+from jointformer.data.published import published_rows
+from jointformer.errors import ConfigError
+from jointformer.evaluate.reproduce_rows import row_name, select_rows
+
+
+def command(tree, output, *more: str) -> list[str]:
+    """A command line over a tiny tree, at a size that takes no time."""
+    paths = ["--data-root", str(tree.root), "--output", str(output), "--json", str(output) + ".json", "--size", "24"]
+    return ["reproduce", *paths, "--precision", "float32", "--device", "cpu", "--quiet", *more]
+
+
+def report(output: Path) -> list[dict]:
+    return json.loads(output.with_name(output.name + ".json").read_text())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.png"))}
+
+
+def test_a_row_comes_from_nothing_to_the_compared_table(whole_tree, release, home, tmp_path, capsys):
+    tree = whole_tree("D17", full_resolution="Full-Resolution")
+    output = tmp_path / "out"
+    markdown = tmp_path / "report/table.md"
+    assert main(command(tree, output, "d17-val/s012", "--markdown", str(markdown))) == 0
+    assert [path for path, _ in release.asked] == ["/jointformer_s012.pth"]
+    assert (home / "jointformer_s012.pth").is_file()
+    (row,) = report(output)
+    assert row["status"] == "scored"
+    assert (row["max_memory_frames"], row["topk"]) == (1, 60)
+    assert row["published"] == {"J&F": 90.1, "J": 87.0, "F": 93.2}
+    settings = json.loads((output / "d17-val/s012/run.json").read_text())["settings"]
+    assert (settings["tracker"]["max_memory_frames"], settings["tracker"]["topk"]) == (1, 60)
+    for figure in ("J&F", "J", "F"):
+        assert 0 <= row["ours"][figure] <= 100
+        assert row["difference"][figure] == pytest.approx(row["ours"][figure] - row["published"][figure])
+    text = capsys.readouterr().out
+    assert [line.split()[:4] for line in text.splitlines()[1:2]] == [
+        ["d17-val/s012", "J&F", "90.1", f"{row['ours']['J&F']:.2f}"]
+    ]
+    assert row["notes"][0] == "shorter side 24 instead of the published 480"
+    line = f"| d17-val/s012 | F | 93.2 | {row['ours']['F']:.2f} | {row['difference']['F']:+.2f} |"
+    assert line in markdown.read_text()
+    # The figures are the scorer's own, on the masks that lie there.
+    scored = tmp_path / "scores.json"
+    truth = ["--annotations", str(tree.root / "DAVIS/2017/trainval"), "--json", str(scored)]
+    assert main(["score", "D17", *truth, "--predictions", str(output / "d17-val/s012")]) == 0
+    assert row["ours"]["J"] == 100 * json.loads(scored.read_text())["figures"]["J"]
+
+
+def test_a_run_that_was_cut_off_goes_on_and_ends_with_the_same_masks_and_figures(
+    whole_tree, release, tmp_path, monkeypatch, capsys
+):
+    tree = whole_tree("VOST")
+    assert main(command(tree, tmp_path / "whole", "vost-val/s24")) == 0
+    original, calls = runner.label_video, []
+
+    def interrupted(tracker, video, *args, **options):
+        calls.append(video.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(tracker, video, *args, **options)
+
+    monkeypatch.setattr(runner, "label_video", interrupted)
+    assert main(command(tree, tmp_path / "cut", "vost-val/s24")) == 130
+    assert main(command(tree, tmp_path / "cut", "vost-val/s24")) == 0
+    assert calls == [*tree.videos, "2_break_egg"], "the finished video is not run again"
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert report(tmp_path / "cut")[0]["ours"] == report(tmp_path / "whole")[0]["ours"]
+    assert [path for path, _ in release.asked] == ["/jointformer_s24.pth"], "weights are fetched once"
+    assert set(report(tmp_path / "cut")[0]["ours"]) == {"J", "J_tr", "Delta_tr"}
+
+
+@pytest.mark.slow
+def test_the_published_size_is_the_default_and_needs_no_note(whole_tree, release, tmp_path):
+    line = command(whole_tree("D17"), tmp_path / "out", "d17-val/s012")
+    at = line.index("--size")
+    assert main(line[:at] + line[at + 2 :]) == 0
+    settings = json.loads((tmp_path / "out/d17-val/s012/run.json").read_text())["settings"]
+    assert settings["views"] == [{"size": 480, "flipped": False}]
+    assert not any("instead of" in note for note in report(tmp_path / "out")[0]["notes"])
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_whole_videos_and_the_next_one_goes_on(whole_tree, release, home, tmp_path):
+    tree = whole_tree("VOST")
+    output = tmp_path / "out"
+    line = command(tree, output, "vost-val/s24")
+    line[line.index("--size") + 1] = "240"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-m", "jointformer", *line], env=environment)
+    deadline = time.monotonic() + 120
+    first = output / "vost-val/s24/1_cut_apple"
+    while not first.is_dir() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert first.is_dir()
+    assert not (output / "vost-val/s24/2_break_egg").exists()
+    before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
+    assert main(line) == 0
+    assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == before
+    assert report(output)[0]["status"] == "scored"
+    assert not list(output.rglob("*.part*"))
+
+
+def test_weights_whose_download_broke_off_are_resumed(whole_tree, release, home, tmp_path, monkeypatch):
+    tree = whole_tree("VOST")
+    monkeypatch.setattr("jointformer.model.download.ATTEMPTS", 1)
+    release.cut = [5000, 0]
+    assert main(command(tree, tmp_path / "out", "vost-val/s24")) == 2
+    (row,) = report(tmp_path / "out")
+    assert row["status"] == "failed"
+    assert "5,000 bytes have arrived and are kept" in row["notes"][0]
+    assert main(command(tree, tmp_path / "out", "vost-val/s24")) == 0
+    assert release.asked[-1] == ("/jointformer_s24.pth", "bytes=5000-")
+
+
+@pytest.mark.parametrize(("key", "split", "name"), [("MOSE", "val", "mose-val/s5"), ("LVOS", "test", "lvos-test/s012")])
+def test_where_the_truth_is_with_a_server_the_archive_is_checked_and_packed(
+    key, split, name, whole_tree, release, tmp_path, capsys
+):
+    tree = whole_tree(key, split)
+    if key == "LVOS":
+        # The object's range begins before its first mask: the runner starts later, the server wants a file.
+        (tree.masks / "0tCWPOrc/00000006.png").unlink()
+        for path in sorted((tree.masks / "0tCWPOrc").iterdir())[:1]:
+            path.unlink()
+    assert main(command(tree, tmp_path / "out", name)) == 0
+    (row,) = report(tmp_path / "out")
+    assert row["status"] == "packed"
+    assert row["ours"] == {}
+    with zipfile.ZipFile(row["archive"]) as archive:
+        names = archive.namelist()
+    inside = "Annotations/" if key == "LVOS" else ""
+    wanted = {f"{inside}{video}/{frame}.png" for video, content in tree.videos.items() for frame in content.saved}
+    assert set(names) == wanted
+    text = " ".join(row["notes"])
+    assert f"upload {row['archive']} to https://codalab" in text
+    assert ("packed as empty masks: 1 (0tCWPOrc/00000006.png)" in text) == (key == "LVOS")
+    assert "shorter side 24 instead of the published 480" in text
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(name))
+    assert line.split()[-2:] == ["-", "-"]
+
+
+def test_a_dry_run_names_every_missing_piece_and_does_nothing(tmp_path, release, home, capsys):
+    (tmp_path / "data").mkdir()
+    line = ["reproduce", "lvos-val/s012", "y19-val/s02", "--data-root", str(tmp_path / "data"), "--dry-run"]
+    assert main([*line, "--output", str(tmp_path / "out"), "--json", "-"]) == 2
+    rows = {row["row"]: row for row in json.loads(capsys.readouterr().out)}
+    lvos = {piece["what"]: (piece["state"], piece["text"]) for piece in rows["lvos-val/s012"]["pieces"]}
+    assert lvos["weights s012"] == ("to fetch", f"{release.base}/jointformer_s012.pth")
+    state, text = lvos["frames and masks"]
+    assert state == "missing"
+    assert "LVOS/valid/JPEGImages" in text
+    assert "https://lingyihongfd.github.io" in text
+    state, text = lvos["truth"]
+    assert state == "missing"
+    assert "LVOS/valid/Annotations" in text
+    assert "truth" not in {piece["what"] for piece in rows["y19-val/s02"]["pieces"]}, "it is with the server"
+    assert release.asked == []
+    assert not (tmp_path / "out").exists()
+    assert not home.exists()
+
+
+def test_a_dry_run_with_everything_there_says_so(whole_tree, release, tmp_path, capsys):
+    tree = whole_tree("VISOR")
+    assert main(command(tree, tmp_path / "out", "visor-val", "--dry-run")) == 0
+    text = capsys.readouterr().out
+    assert text.count("planned") == 2
+    assert "frames and masks: here, 2 videos of VISOR val" in text
+
+
+def test_rows_with_missing_pieces_do_not_stop_the_others(whole_tree, release, tmp_path):
+    tree = whole_tree("VOST")
+    assert main(command(tree, tmp_path / "out", "d17-val/s012", "vost-val")) == 2
+    found = {row["row"]: row["status"] for row in report(tmp_path / "out")}
+    assert found == {"d17-val/s012": "missing", "vost-val/s24": "scored", "vost-val/s024": "failed"}
+    notes = {row["row"]: row["notes"] for row in report(tmp_path / "out")}
+    assert "jointformer_s024.pth: cannot be downloaded, got HTTP 404" in notes["vost-val/s024"][0]
+
+
+def test_annotations_that_are_first_masks_only_are_noticed_before_anything_runs(whole_tree, release, tmp_path):
+    tree = whole_tree("VOST")
+    for folder in tree.masks.iterdir():
+        for path in sorted(folder.iterdir())[1:]:
+            path.unlink()
+    assert main(command(tree, tmp_path / "out", "vost-val/s24")) == 2
+    (row,) = report(tmp_path / "out")
+    assert row["status"] == "missing"
+    assert any("only first masks, nothing to score" in piece["text"] for piece in row["pieces"])
+    assert release.asked == []
+
+
+def test_other_weights_run_with_the_rows_settings_and_say_so(whole_tree, release, mini_bytes, tmp_path):
+    tree = whole_tree("VOST")
+    (tmp_path / "mine.pth").write_bytes(mini_bytes)
+    assert main(command(tree, tmp_path / "out", "vost-val/s24", "--model", str(tmp_path / "mine.pth"))) == 0
+    (row,) = report(tmp_path / "out")
+    assert row["masks"].endswith("vost-val/s24@mine")
+    assert any("instead of the row's own" in note for note in row["notes"])
+    assert release.asked == []
+    assert main(command(tree, tmp_path / "out", "vost-val/s24", "--model", str(tmp_path / "none.pth"))) == 2
+    assert report(tmp_path / "out")[0]["pieces"][0]["state"] == "missing"
+
+
+def test_the_list_has_every_published_row(capsys):
+    assert main(["reproduce", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert len(lines) == len(published_rows()) == 33
+    assert lines[2].split()[0] == "d17-val/s012"
+    assert lines[2].endswith("1     60  J&F 90.1, J 87.0, F 93.2")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [("d17-val/s012", 1), ("D17-val", 3), ("d17", 6), ("s24", 1), ("lvos-*/s02*", 4), ("*-test/*", 10), ("mose", 3)],
+)
+def test_rows_are_chosen_by_name_benchmark_checkpoint_or_pattern(pattern, count):
+    assert len(select_rows([pattern])) == count
+
+
+def test_every_row_has_a_name_of_its_own_and_a_wrong_one_a_hint():
+    assert len({row_name(row) for row in published_rows()}) == 33
+    assert len(select_rows()) == 33
+    with pytest.raises(ConfigError, match=r"did you mean d17-val/s012\?"):
+        select_rows(["d17-vla/s012"])
