@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -41,6 +41,15 @@ class ClipSource(Protocol):
 
     def sample(self, index: int, plan: StepPlan) -> Clip:
         """The clip; raises DataError where its pictures or masks are broken."""
+        ...
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+    """A source that makes whole batches at once, where they are used."""
+
+    def sample_batch(self, indices: range, plan: StepPlan) -> ClipBatch:
+        """The clips of these indices; raises DataError where pictures or masks are broken."""
         ...
 
 
@@ -88,6 +97,8 @@ class ClipLoader:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _batch(self, plan: StepPlan) -> ClipBatch:
+        if isinstance(self.source, BatchSource):
+            return self.source.sample_batch(plan.share(self.rank, self.processes), plan)
         run: Callable = map if self._clips is None else self._clips.map
         clips = list(run(lambda index: self._clip(index, plan), plan.share(self.rank, self.processes)))
         return ClipBatch(

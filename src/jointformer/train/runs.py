@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,12 @@ import torch
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import PRESETS
 from jointformer.model.convmae import init_from_convmae
-from jointformer.model.device import cpu_has_bfloat16
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import build_model, load_weights
 from jointformer.ops.files import make_dir, write_json
-from jointformer.track.config import TrackerConfig
 from jointformer.train import state as checkpoint
-from jointformer.train.board import Board
+from jointformer.train.config import Planner, RunConfig
 from jointformer.train.datasets import (
     STILL_SETS,
     TrainStill,
@@ -33,66 +31,22 @@ from jointformer.train.distributed import Processes
 from jointformer.train.image_clips import ImageClips
 from jointformer.train.initialise import initialise
 from jointformer.train.loader import ClipSource
-from jointformer.train.loop import Planner, RunConfig, Trainer
+from jointformer.train.loop import Trainer
 from jointformer.train.memory import keep_freed_memory
 from jointformer.train.optimiser import MultiStep, OptimiserConfig, WarmupCosine
 from jointformer.train.own_data import check_videos
 from jointformer.train.plan import STILLS_CPU, STILLS_GPU
+from jointformer.train.settings import Settings
 from jointformer.train.stages import Stage
-from jointformer.train.stills import StillsSource, stills_run
+from jointformer.train.stills import DeviceStillsSource, StillsSource, stills_run
 from jointformer.train.unroll import UnrollConfig
-from jointformer.train.validate import validate
 from jointformer.train.video_clips import VideoClips
+from jointformer.train.watch import Watcher
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 FINISHED = "finished.json"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What every kind of run shares: where results go, what it starts from, the machine, what a person sees."""
-
-    out: Path
-    model: str = "base"
-    init: str | None = None
-    checkpoint: Path | None = None
-    resume: bool = False
-    seed: int = 0
-    precision: str = "auto"
-    workers: int | None = None
-    checkpointing: bool = False
-    refuse_broken: bool = False
-    log_every: int = 20
-    save_every: int = 200
-    keep: int = 3
-    tensorboard: bool = False
-    preview_every: int = 500
-    validate_on: Path | None = None
-    validate_every: int = 1000
-    validate_size: int = 480
-
-    def precision_on(self, device: torch.device) -> str:
-        """The fastest precision that the device computes in hardware, unless one was asked for."""
-        if self.precision != "auto":
-            return self.precision
-        if device.type == "cuda":
-            return "autocast-bfloat16" if torch.cuda.is_bf16_supported() else "autocast-float16"
-        if device.type == "cpu" and cpu_has_bfloat16():
-            return "autocast-bfloat16" if self.checkpointing else "bfloat16"
-        return "float32"
-
-    def workers_on(self, device: torch.device) -> int:
-        """Threads that make clips: one beside a CPU that computes, more beside a GPU."""
-        return self.workers or (1 if device.type == "cpu" else 12)
-
-    def apply(self, config: RunConfig) -> RunConfig:
-        """A run's configuration with what these settings say about reporting and saving."""
-        return dataclasses.replace(
-            config, log_every=self.log_every, save_every=self.save_every, keep=self.keep,
-            refuse_broken=self.refuse_broken,
-        )  # fmt: skip
 
 
 def build_network(preset: str, init: str | None, seed: int) -> JointFormer:
@@ -133,7 +87,11 @@ def run_stills(
         workers=settings.workers_on(device),
         checkpointing=settings.checkpointing,
     )
-    source = StillsSource(folder, settings.seed, strict=settings.refuse_broken)
+    source: ClipSource = (
+        DeviceStillsSource(folder, settings.seed, device, strict=settings.refuse_broken)
+        if device.type == "cuda"
+        else StillsSource(folder, settings.seed, strict=settings.refuse_broken)
+    )
     model = build_network(settings.model, settings.init, settings.seed)
     return _run(settings, processes, settings.out, model, source, planner, config, {"stage": "stills"})
 
@@ -218,7 +176,7 @@ def _run(
     if processes.device.type == "cpu":
         keep_freed_memory()
     config = settings.apply(config)
-    watcher = _Watcher(settings, folder) if processes.first else None
+    watcher = Watcher(settings, folder) if processes.first else None
     trainer = Trainer(
         model, source, planner, config, processes, folder,
         on_save=lambda trainer: export(trainer, folder / WEIGHTS),
@@ -245,41 +203,3 @@ def _run(
         done = {"iterations": trainer.iteration, "clips": trainer.clips, "seconds": round(trainer.seconds, 1)}
         write_json(folder / FINISHED, done)
     return finished
-
-
-class _Watcher:
-    """What happens beside the progress line: TensorBoard, previews and validation at their intervals."""
-
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.settings = settings
-        self.board = Board(folder / "board") if settings.tensorboard else None
-        videos = check_videos(settings.validate_on, 3).videos if settings.validate_on else []
-        self.videos = videos
-        self._previewed = self._validated = 0
-
-    def __call__(self, trainer: Trainer, figures: dict[str, Any]) -> None:
-        """Called with every progress line."""
-        now = trainer.iteration
-        if self.board is not None:
-            self.board.figures(now, figures)
-            if now // self.settings.preview_every > self._previewed and trainer.preview is not None:
-                self._previewed = now // self.settings.preview_every
-                self.board.preview(now, *trainer.preview)
-        if self.videos and now // self.settings.validate_every > self._validated:
-            self._validated = now // self.settings.validate_every
-            self._validate(trainer)
-
-    def _validate(self, trainer: Trainer) -> None:
-        with trainer.exported_weights() as model:
-            result = validate(model, self.videos, TrackerConfig(size=self.settings.validate_size))
-        log.info(
-            "validation: J&F %.1f, J %.1f, F %.1f over %d videos", result.jf, result.j, result.f, len(result.per_video)
-        )
-        trainer.record({"iteration": trainer.iteration, "validation": asdict(result)})
-        if self.board is not None:
-            self.board.validation(trainer.iteration, result.j, result.f)
-
-    def close(self) -> None:
-        """Finish the event files."""
-        if self.board is not None:
-            self.board.close()

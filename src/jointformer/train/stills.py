@@ -5,11 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
+from jointformer.data.clip_batches import StillsBatches
+from jointformer.data.clip_device import DevicePack
 from jointformer.data.stills import Clip, ClipConfig, StillsClips, StillsPack
-from jointformer.train.loop import RunConfig
+from jointformer.train.config import RunConfig
 from jointformer.train.optimiser import OptimiserConfig, WarmupCosine
 from jointformer.train.plan import StepPlan
-from jointformer.train.unroll import UnrollConfig
+from jointformer.train.unroll import ClipBatch, UnrollConfig
 
 STEP = 0.05
 """Difficulties are rounded to this, so that clip makers can be kept between iterations."""
@@ -27,15 +31,42 @@ class StillsSource:
 
     def sample(self, index: int, plan: StepPlan) -> Clip:
         """The clip with this index, made as the plan wants it."""
-        difficulty = round(round(plan.difficulty / STEP) * STEP, 4)
-        return self._maker(plan.shape, plan.frames, plan.slots, difficulty).sample(index)
+        return self._maker(clip_config(plan)).sample(index)
 
-    def _build(self, shape: tuple[int, int], frames: int, slots: int, difficulty: float) -> StillsClips:
-        height, width = shape
-        config = ClipConfig(
-            size=height, width=width, frames=frames, max_objects=slots, difficulty=difficulty, full_share=FULL
-        )
+    def _build(self, config: ClipConfig) -> StillsClips:
         return StillsClips(self.pack, config, self.seed)
+
+
+class DeviceStillsSource:
+    """The same clips made in batches on a device, so that pictures never wait for the CPU."""
+
+    def __init__(self, folder: Path, seed: int, device: torch.device, *, strict: bool = False) -> None:
+        self.pack = DevicePack(StillsPack(folder, strict=strict), device)
+        self.seed = seed
+        self._maker = lru_cache(64)(self._build)
+
+    def sample(self, index: int, plan: StepPlan) -> Clip:
+        """The clip with this index, made as the plan wants it."""
+        clips = self._maker(clip_config(plan)).sample([index])
+        frames, labels = clips.frames[0].cpu().numpy(), clips.label_maps[0].cpu().numpy()
+        return Clip(frames, labels, int(clips.num_objects[0]))
+
+    def sample_batch(self, indices: range, plan: StepPlan) -> ClipBatch:
+        """The clips of these indices on the device."""
+        clips = self._maker(clip_config(plan)).sample(indices)
+        return ClipBatch(clips.frames, clips.label_maps, clips.num_objects, plan.slots)
+
+    def _build(self, config: ClipConfig) -> StillsBatches:
+        return StillsBatches(self.pack, config, self.seed)
+
+
+def clip_config(plan: StepPlan) -> ClipConfig:
+    """The settings of the clips that a plan wants."""
+    height, width = plan.shape
+    difficulty = round(round(plan.difficulty / STEP) * STEP, 4)
+    return ClipConfig(
+        size=height, width=width, frames=plan.frames, max_objects=plan.slots, difficulty=difficulty, full_share=FULL
+    )
 
 
 def stills_run(
