@@ -17,7 +17,8 @@ from train_helpers import ALONE, FixedPlanner, MovingSquares, losses_of_rank, sm
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.train import state as checkpoint
-from jointformer.train.loop import RunConfig, Trainer
+from jointformer.train.config import RunConfig
+from jointformer.train.loop import Trainer
 from jointformer.train.optimiser import OptimiserConfig
 
 

@@ -12,9 +12,10 @@ import torch
 from jointformer.data.stills import Clip
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
+from jointformer.train.config import RunConfig
 from jointformer.train.distributed import Processes, join_processes
 from jointformer.train.initialise import initialise
-from jointformer.train.loop import RunConfig, Trainer
+from jointformer.train.loop import Trainer
 from jointformer.train.optimiser import OptimiserConfig
 from jointformer.train.plan import StepPlan
 from jointformer.train.unroll import ClipBatch

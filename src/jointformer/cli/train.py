@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jointformer.train.runs import Settings
+    from jointformer.train.settings import Settings
     from jointformer.train.stages import Stage
 
 
@@ -64,7 +64,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def settings_from(args: argparse.Namespace) -> Settings:
     """The settings that the flags of `add_run_arguments` say."""
-    from jointformer.train.runs import Settings
+    from jointformer.train.settings import Settings
 
     return Settings(
         out=args.out, model=args.model, init=args.init, resume=args.resume, seed=args.seed,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .main import run_safely
-from .train import add_run_arguments, settings_from, start_logging
+from jointformer.cli.main import run_safely
+from jointformer.cli.train import add_run_arguments, settings_from, start_logging
 
 #: Per-stage flags `--s2_<name>` and the field of the stage's row that each replaces.
 STAGE_FLAGS: dict[str, tuple[str, type]] = {

@@ -8,30 +8,28 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from jointformer.errors import ConfigError, DataError
+from jointformer.errors import DataError
 from jointformer.ops.files import make_dir
 from jointformer.train import state as checkpoint
+from jointformer.train.config import Planner, RunConfig
 from jointformer.train.distributed import Processes
 from jointformer.train.loader import ClipLoader, ClipSource
-from jointformer.train.losses import frame_loss
+from jointformer.train.losses import frame_loss, mean_iou
 from jointformer.train.optimiser import (
     MovingAverage,
-    OptimiserConfig,
-    Schedule,
-    WarmupCosine,
     build_optimiser,
     set_learning_rate,
 )
 from jointformer.train.plan import StepPlan
 from jointformer.train.progress import Progress
-from jointformer.train.unroll import ClipBatch, ClipUnroller, UnrollConfig
+from jointformer.train.unroll import ClipBatch, ClipUnroller
 
 if TYPE_CHECKING:
     from jointformer.model.network import JointFormer
@@ -42,47 +40,6 @@ LOG = "log.jsonl"
 
 NOT_FINITE = 30
 """Iterations in a row whose gradient is not finite before the run gives up."""
-
-
-class Planner(Protocol):
-    """Decides every iteration's work from how far the run has come."""
-
-    def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan: ...
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """A run's settings besides data and network. Exactly one of `iterations` and `minutes` is the budget.
-
-    `average` is the decay of the weights' moving average that is exported (0: none); `mean_over_frames`
-    divides the loss by the number of predicted frames (the published runs sum); `keep` is the number of
-    checkpoints kept. `void`: label 255 is ignored in the loss.
-    """
-
-    iterations: int | None = None
-    minutes: float | None = None
-    seed: int = 0
-    precision: str = "float32"
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    schedule: Schedule = field(default_factory=WarmupCosine)
-    unroll: UnrollConfig = field(default_factory=UnrollConfig)
-    void: bool = False
-    mean_over_frames: bool = False
-    average: float = 0.0
-    log_every: int = 20
-    save_every: int = 200
-    keep: int = 3
-    ahead: int = 2
-    workers: int = 1
-    refuse_broken: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.iterations is None) == (self.minutes is None):
-            raise ConfigError("give exactly one budget", where="iterations, minutes")
-        for name in ("iterations", "minutes", "log_every", "save_every", "keep", "ahead", "workers"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError("must be positive", where=name, got=value)
 
 
 class Trainer:
@@ -306,16 +263,3 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-@torch.no_grad()
-def mean_iou(logits: Tensor, labels: Tensor, num_objects: Tensor) -> Tensor:
-    """The mean IoU (scalar) of all clips' objects that are in a frame: logits (B, N+1, H, W), labels (B, H, W)."""
-    slots = logits.shape[1] - 1
-    ids = torch.arange(1, slots + 1, device=logits.device).view(1, -1, 1, 1)
-    found = logits.argmax(1)[:, None] == ids
-    wanted = labels[:, None].long() == ids
-    present = wanted.flatten(2).any(-1) & (ids.view(1, -1) <= num_objects.view(-1, 1))
-    union = (found | wanted).flatten(2).sum(-1)
-    iou = (found & wanted).flatten(2).sum(-1) / union.clamp(min=1)
-    return (iou * present).sum() / present.sum().clamp(min=1)

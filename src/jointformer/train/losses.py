@@ -87,3 +87,16 @@ def _dice(logits: Tensor, labels: Tensor, void: bool) -> Tensor:
         masks, targets = masks.flatten(2), targets.flatten(2)
     overlap = (masks * targets).sum(-1)
     return (1 - (2 * overlap + 1) / (masks.sum(-1) + targets.sum(-1) + 1)).mean()
+
+
+@torch.no_grad()
+def mean_iou(logits: Tensor, labels: Tensor, num_objects: Tensor) -> Tensor:
+    """The mean IoU (scalar) of all clips' objects that are in a frame: logits (B, N+1, H, W), labels (B, H, W)."""
+    slots = logits.shape[1] - 1
+    ids = torch.arange(1, slots + 1, device=logits.device).view(1, -1, 1, 1)
+    found = logits.argmax(1)[:, None] == ids
+    wanted = labels[:, None].long() == ids
+    present = wanted.flatten(2).any(-1) & (ids.view(1, -1) <= num_objects.view(-1, 1))
+    union = (found | wanted).flatten(2).sum(-1)
+    iou = (found & wanted).flatten(2).sum(-1) / union.clamp(min=1)
+    return (iou * present).sum() / present.sum().clamp(min=1)

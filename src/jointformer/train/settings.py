@@ -1,0 +1,57 @@
+"""What every kind of run shares: where results go, what it starts from, the machine, what a person sees."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from jointformer.model.device import cpu_has_bfloat16
+from jointformer.train.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every kind of run shares: where results go, what it starts from, the machine, what a person sees."""
+
+    out: Path
+    model: str = "base"
+    init: str | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+    seed: int = 0
+    precision: str = "auto"
+    workers: int | None = None
+    checkpointing: bool = False
+    refuse_broken: bool = False
+    log_every: int = 20
+    save_every: int = 200
+    keep: int = 3
+    tensorboard: bool = False
+    preview_every: int = 500
+    validate_on: Path | None = None
+    validate_every: int = 1000
+    validate_size: int = 480
+
+    def precision_on(self, device: torch.device) -> str:
+        """The fastest precision that the device computes in hardware, unless one was asked for."""
+        if self.precision != "auto":
+            return self.precision
+        if device.type == "cuda":
+            return "autocast-bfloat16" if torch.cuda.is_bf16_supported() else "autocast-float16"
+        if device.type == "cpu" and cpu_has_bfloat16():
+            return "autocast-bfloat16" if self.checkpointing else "bfloat16"
+        return "float32"
+
+    def workers_on(self, device: torch.device) -> int:
+        """Threads that make clips: one beside a CPU that computes, more beside a GPU."""
+        return self.workers or (1 if device.type == "cpu" else 12)
+
+    def apply(self, config: RunConfig) -> RunConfig:
+        """A run's configuration with what these settings say about reporting and saving."""
+        return dataclasses.replace(
+            config, log_every=self.log_every, save_every=self.save_every, keep=self.keep,
+            refuse_broken=self.refuse_broken,
+        )  # fmt: skip

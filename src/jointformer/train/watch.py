@@ -1,0 +1,55 @@
+"""What happens beside the progress line: TensorBoard, previews and validation at their intervals."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jointformer.track.config import TrackerConfig
+from jointformer.train.board import Board
+from jointformer.train.loop import Trainer
+from jointformer.train.own_data import check_videos
+from jointformer.train.settings import Settings
+from jointformer.train.validate import validate
+
+log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """What happens beside the progress line: TensorBoard, previews and validation at their intervals."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.board = Board(folder / "board") if settings.tensorboard else None
+        videos = check_videos(settings.validate_on, 3).videos if settings.validate_on else []
+        self.videos = videos
+        self._previewed = self._validated = 0
+
+    def __call__(self, trainer: Trainer, figures: dict[str, Any]) -> None:
+        """Called with every progress line."""
+        now = trainer.iteration
+        if self.board is not None:
+            self.board.figures(now, figures)
+            if now // self.settings.preview_every > self._previewed and trainer.preview is not None:
+                self._previewed = now // self.settings.preview_every
+                self.board.preview(now, *trainer.preview)
+        if self.videos and now // self.settings.validate_every > self._validated:
+            self._validated = now // self.settings.validate_every
+            self._validate(trainer)
+
+    def _validate(self, trainer: Trainer) -> None:
+        with trainer.exported_weights() as model:
+            result = validate(model, self.videos, TrackerConfig(size=self.settings.validate_size))
+        log.info(
+            "validation: J&F %.1f, J %.1f, F %.1f over %d videos", result.jf, result.j, result.f, len(result.per_video)
+        )
+        trainer.record({"iteration": trainer.iteration, "validation": asdict(result)})
+        if self.board is not None:
+            self.board.validation(trainer.iteration, result.j, result.f)
+
+    def close(self) -> None:
+        """Finish the event files."""
+        if self.board is not None:
+            self.board.close()
