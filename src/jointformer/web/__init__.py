@@ -1,0 +1,1 @@
+"""The web tool: one page on localhost on top of sessions."""

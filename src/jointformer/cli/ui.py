@@ -1,0 +1,90 @@
+"""Open the web tool: draw masks, track, correct and export in a browser, on this computer.
+
+VIDEO is a file or a folder of pictures to begin with; without one the page shows the projects and lets you choose.
+Everything is saved as it happens in the projects folder. Ends with Ctrl+C; a run that goes on can be continued at the
+next start.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `jointformer ui`."""
+    parser.add_argument("video", type=Path, nargs="?", help="a video file or a folder of pictures to begin with")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        action="append",
+        default=[],
+        help="a folder whose videos the page may open (repeatable; default: VIDEO's folder, else this one)",
+    )
+    parser.add_argument("--projects", type=Path, help="where projects are saved (default: your user data folder)")
+    parser.add_argument("--model", default="tiny", help="tiny, a published name (s012, …) or a weights file")
+    parser.add_argument("--size", type=int, default=480, help="shorter side the network sees; -1: as it is")
+    parser.add_argument("--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound")
+    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than this need a token")
+    parser.add_argument("--port", type=int, help="port to listen on (default: 8765, or a free one)")
+    parser.add_argument("--token", help="what a browser must show, 16 characters or more; auto: a new one")
+    parser.add_argument("--max-upload", type=float, default=4096, metavar="MIB", help="largest upload (default: 4096)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit code of `jointformer ui`."""
+    import logging
+    import secrets
+    import sys
+    import webbrowser
+
+    from platformdirs import user_data_path
+
+    from jointformer.errors import ConfigError, DataError
+
+    try:
+        from jointformer.web.server import address, listen, serve
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise ConfigError("the web tool is not installed", hint="pip install 'jointformer[web]'") from None
+    from starlette.applications import Starlette
+
+    from jointformer.track import TrackerConfig
+    from jointformer.web.config import WebConfig
+
+    logging.basicConfig(format="jointformer ui: %(message)s")
+    if args.video is not None and not args.video.exists():
+        raise DataError("no such file or folder", where=args.video)
+    home = [] if args.video is None else [args.video.resolve().parent]
+    config = WebConfig(
+        projects=args.projects or user_data_path("jointformer") / "projects",
+        roots=tuple(args.folder + home) or (Path.cwd(),),
+        host=args.host,
+        port=8765 if args.port is None else args.port,
+        token=secrets.token_urlsafe(24) if args.token == "auto" else args.token,
+        model=args.model,
+        device=args.device,
+        precision=args.precision,
+        tracker=TrackerConfig(size=args.size, max_memory_frames=args.max_memory_frames, topk=args.topk or None),
+        max_upload=int(args.max_upload * 2**20),
+    )
+    bound, config = listen(config, any_port=args.port is None)
+
+    def ready(app: Starlette) -> None:
+        url = address(config)
+        if args.video is not None:
+            project = app.state.shelf.find_or_create(args.video.resolve())
+            url += f"#/project/{project.home.name}"
+        print(
+            f"JointFormer's web tool is at {url}\nprojects are saved in {config.projects}; Ctrl+C ends", file=sys.stderr
+        )
+        if not args.no_browser:
+            webbrowser.open(url)
+
+    serve(config, bound, ready)
+    return 0

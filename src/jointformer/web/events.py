@@ -1,0 +1,74 @@
+"""News from a project's threads to every open page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+_MOST_WAITING = 2000  # messages; a page that reads more slowly starts afresh
+_KEEP_ALIVE = 15.0  # seconds between comments, so that proxies keep quiet connections
+
+
+class Broadcaster:
+    """Hands every message to all listeners; `publish` may be called from any thread and never waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: dict[asyncio.Queue[str | None], asyncio.AbstractEventLoop] = {}
+
+    @property
+    def listeners(self) -> int:
+        """How many pages listen."""
+        return len(self._listeners)
+
+    def publish(self, kind: str, data: Any) -> None:
+        """Send a message to everyone."""
+        text = f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+        with self._lock:
+            listeners = list(self._listeners.items())
+        for queue, loop in listeners:
+            self._call(loop, queue, text)
+
+    def close(self) -> None:
+        """End every listener's stream."""
+        with self._lock:
+            listeners = list(self._listeners.items())
+        for queue, loop in listeners:
+            self._call(loop, queue, None)
+
+    async def listen(self, first: str) -> AsyncIterator[str]:
+        """Yield the stream of one page: `first`, then what is published from before `first` was made on."""
+        queue: asyncio.Queue[str | None] = asyncio.Queue(_MOST_WAITING)
+        with self._lock:
+            self._listeners[queue] = asyncio.get_running_loop()
+        try:
+            yield first
+            while True:
+                try:
+                    text = await asyncio.wait_for(queue.get(), _KEEP_ALIVE)
+                except asyncio.TimeoutError:
+                    yield ": still here\n\n"
+                    continue
+                if text is None:
+                    return
+                yield text
+        finally:
+            with self._lock:
+                del self._listeners[queue]
+
+    def _call(self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[str | None], text: str | None) -> None:
+        try:
+            loop.call_soon_threadsafe(_put, queue, text)
+        except RuntimeError:  # the loop has ended meanwhile, and its page with it
+            return
+
+
+def _put(queue: asyncio.Queue[str | None], text: str | None) -> None:
+    if queue.full():
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait("event: reload\ndata: {}\n\n")
+    queue.put_nowait(text)

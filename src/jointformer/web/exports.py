@@ -1,0 +1,117 @@
+"""A project's exports: written in the background, kept in its folder, downloaded from there."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jointformer.data.export_formats import FORMATS
+from jointformer.errors import ConfigError, DataError, UserError
+from jointformer.ops.files import atomic_path, make_dir, remove, temporary_name, writing
+from jointformer.session import Session
+from jointformer.web.record import slug
+
+logger = logging.getLogger(__name__)
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}")
+
+
+class Exports:
+    """The files in a folder, and the one that is being written. publish: called with (kind, data) for the pages."""
+
+    def __init__(self, folder: Path, session: Session, publish: Callable[[str, Any], None]) -> None:
+        self._folder, self._session, self._publish = folder, session, publish
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._running: str | None = None
+        self._failure: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a file is being written."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def status(self) -> dict[str, Any]:
+        """Return the finished files, newest first, the one being written, and why the last one failed."""
+        files = []
+        if self._folder.is_dir():
+            for path in self._folder.iterdir():
+                if path.is_file() and _NAME.fullmatch(path.name):
+                    stat = path.stat()
+                    files.append({"name": path.name, "bytes": stat.st_size, "created": stat.st_mtime})
+        files.sort(key=lambda row: (-float(str(row["created"])), str(row["name"])))
+        return {"files": files, "running": self._running, "failure": self._failure}
+
+    def path(self, name: str) -> Path:
+        """Return a finished file. Raises DataError for names that are none."""
+        path = self._folder / name
+        if not _NAME.fullmatch(name) or not path.is_file() or path.is_symlink():
+            raise DataError("no such export", got=name[:120])
+        return path
+
+    def remove(self, name: str) -> None:
+        """Delete a finished file. Raises DataError."""
+        remove(self.path(name))
+        self._publish("exports", self.status())
+
+    def start(self, title: str, format: str, options: dict[str, Any]) -> str:
+        """Begin to write a file and return its name. Raises DataError, ConfigError."""
+        if format not in FORMATS:
+            raise ConfigError("export format", expected=" | ".join(FORMATS), got=repr(format)[:80])
+        with self._lock:
+            if self.running:
+                raise DataError("an export is being written already", hint="wait until it is done")
+            name = self._free_name(f"{slug(title)}-{format}", FORMATS[format].suffix or ".zip")
+            self._running, self._failure = name, None
+            arguments = (format, name, options)
+            self._thread = threading.Thread(target=self._run, args=arguments, name="export", daemon=True)
+            self._thread.start()
+        self._publish("exports", self.status())
+        return name
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the file that is being written."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _run(self, format: str, name: str, options: dict[str, Any]) -> None:
+        failure = None
+        try:
+            make_dir(self._folder)
+            if FORMATS[format].suffix:
+                self._session.export(format, self._folder / name, **options)
+            else:
+                self._zip(format, name, options)
+        except UserError as error:
+            failure = str(error)
+        except Exception as error:  # the page must learn of it, whatever it is
+            logger.exception("export failed")
+            failure = f"the export failed: {type(error).__name__}: {error}"
+        self._running, self._failure = None, failure
+        self._publish("exports", self.status())
+
+    def _zip(self, format: str, name: str, options: dict[str, Any]) -> None:
+        """Formats that are folders become one file to download; PNGs are compressed already."""
+        work = temporary_name(self._folder / name)
+        try:
+            self._session.export(format, work, **options)
+            with atomic_path(self._folder / name) as path, writing(self._folder / name, path):
+                with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+                    for file in sorted(work.rglob("*")):
+                        if file.is_file():
+                            archive.write(file, Path(Path(name).stem) / file.relative_to(work))
+        finally:
+            remove(work)
+
+    def _free_name(self, stem: str, suffix: str) -> str:
+        stamp = time.strftime("%Y%m%d")
+        for count in range(1, 10_000):
+            name = f"{stem}-{stamp}{'' if count == 1 else f'-{count}'}{suffix}"
+            if not (self._folder / name).exists():
+                return name
+        raise DataError("too many exports of one day", where=self._folder, hint="delete some")

@@ -1,0 +1,226 @@
+"""One open project: its session, and everything a page may do with it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from jointformer.errors import DataError
+from jointformer.session import STATUSES, ObjectInfo
+from jointformer.types import Mask
+from jointformer.web.cutout import Stroke, cut_out, parse_box
+from jointformer.web.events import Broadcaster
+from jointformer.web.exports import Exports
+from jointformer.web.models import SharedSession
+from jointformer.web.record import Range, RecordFile, checked_name
+from jointformer.web.runs import decode_runs, encode_runs
+from jointformer.web.tracking import Desk, Tracking
+
+_JPEG_QUALITY = 90
+
+
+class Project:
+    """A session with its record, tracking, exports and listeners. Methods may be called from any thread."""
+
+    def __init__(self, home: Path, file: RecordFile, session: SharedSession, desk: Desk) -> None:
+        self.home, self.session = home, session
+        self.events = Broadcaster()
+        self._file = file
+        self._lock = threading.RLock()  # one edit at a time, so that versions tell the order
+        self._version = 0
+        self.used = time.monotonic()
+        self.interrupted: Range | None = file.record.tracking
+        self.tracking = Tracking(session, desk, self.events.publish, self._remember_run)
+        self.exports = Exports(home / "exports", session, self.events.publish)
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        return self._file.record.name
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody looks at it or something is going on."""
+        return bool(self.events.listeners) or self.tracking.running or self.exports.running
+
+    # -- what there is
+
+    def state(self) -> dict[str, Any]:
+        """Return what a page shows, but for pictures, masks and the timeline."""
+        session = self.session
+        with self._lock:
+            undo, redo = session.history
+            return {
+                "id": self.home.name,
+                "name": self.name,
+                "version": self._version,
+                "frames": len(session),
+                "height": session.size[0],
+                "width": session.size[1],
+                "fps": float(session.video.fps),
+                "objects": [{"id": o.id, "name": o.name, "colour": o.colour} for o in session.objects],
+                "undo": undo,
+                "redo": redo,
+                "annotated": session.annotated_frames,
+                "frame": min(self._file.record.frame, len(session) - 1),
+                "soft": session.keep_soft,
+                "size": session.config.size,
+                "tracking": self.tracking.status(),
+                "interrupted": None if self.interrupted is None else vars(self.interrupted),
+                "exports": self.exports.status(),
+            }
+
+    def timeline(self) -> bytes:
+        """Return two bytes per frame: all statuses (index into STATUSES), then all confidences (0 to 254, 255: none)."""
+        status, confidence = self.session.timeline()
+        known = np.nan_to_num(confidence * 254, nan=255.0).round().clip(0, 255).astype(np.uint8)
+        return status.tobytes() + known.tobytes()
+
+    def picture(self, frame: int, height: int | None) -> bytes:
+        """Return a frame as JPEG, no higher than `height` pixels."""
+        image = self.session.frame(frame)
+        if height is not None and 16 <= height < image.shape[0]:
+            width = max(1, round(image.shape[1] * height / image.shape[0]))
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        good, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        if not good:
+            raise DataError(f"frame {frame} cannot be shown as a picture")
+        return bytes(data)
+
+    def masks(self, frame: int) -> dict[str, Any]:
+        """Return a frame's masks as runs, which of them are the person's own, and how sure the others are."""
+        result = self.session.result(frame)
+        rows = {
+            str(i): {"runs": encode_runs(mask), "confidence": result.confidence[i], "drawn": i in result.drawn}
+            for i, mask in result.masks.items()
+        }
+        return {"frame": frame, "status": STATUSES.index(result.status), "masks": rows}
+
+    # -- edits
+
+    def put_mask(self, frame: int, object_id: int, value: dict[str, Any]) -> None:
+        """Keep a person's mask of an object; of a new one with its name and colour, if the page gives them."""
+        mask = decode_runs(value.get("runs"), self.session.size)
+        with self._edit():
+            new = all(o.id != object_id for o in self.session.objects)
+            if new:
+                ObjectInfo.default(object_id)  # an id that is none is refused before anything is written
+            self.session.add_masks(frame, {object_id: mask})
+            if new and ("name" in value or "colour" in value):
+                self._appearance(object_id, value)
+
+    def clear_masks(self, frame: int, object_id: int | None) -> None:
+        """Take a person's masks of a frame (of one object) back."""
+        with self._edit():
+            self.session.clear_masks(frame, object_id)
+
+    def set_object(self, object_id: int, value: dict[str, Any]) -> None:
+        """Give an object another name or colour."""
+        with self._edit():
+            self._appearance(object_id, value)
+
+    def remove_object(self, object_id: int) -> None:
+        """Forget an object."""
+        with self._edit():
+            self.session.remove_object(object_id)
+
+    def undo(self) -> str | None:
+        """Take the newest edit back. A new object's name and colour belong to the stroke that made it."""
+        with self._edit():
+            before = {o.id for o in self.session.objects}
+            label = self.session.undo()
+            if label == "object" and self.session.history[0] == "masks":
+                self.session.undo()
+                if {o.id for o in self.session.objects} == before:
+                    self.session.redo()  # that stroke made no object: a renaming was undone, and no more
+            return label
+
+    def redo(self) -> str | None:
+        """Do again what was undone last."""
+        with self._edit():
+            before = {o.id for o in self.session.objects}
+            label = self.session.redo()
+            if label == "masks" and self.session.history[1] == "object":
+                if {o.id for o in self.session.objects} != before:
+                    self.session.redo()
+            return label
+
+    def rename(self, name: object) -> None:
+        """Give the project another name."""
+        with self._edit():
+            self._file.update(name=checked_name(name))
+
+    def look_at(self, frame: object) -> None:
+        """Remember the frame that is shown, for the next time."""
+        if type(frame) is not int or not 0 <= frame < len(self.session):
+            raise DataError("no such frame", expected=f"0 to {len(self.session) - 1}", got=repr(frame)[:40])
+        self._file.update(frame=frame)
+
+    def cut_out(self, frame: int, object_id: int | None, value: dict[str, Any]) -> list[int]:
+        """Return the runs of what a box or scribbles mark; nothing is kept yet."""
+        box = None if value.get("box") is None else parse_box(value["box"], self.session.size)
+        given = value.get("strokes", [])
+        if not isinstance(given, list) or len(given) > 200:
+            raise DataError("scribbles", expected="a list of at most 200")
+        strokes = [Stroke.parse(stroke) for stroke in given]
+        masks = self.session.result(frame).masks
+        others: Mask = np.zeros(self.session.size, bool)
+        for i, mask in masks.items():
+            if i != object_id:
+                others |= mask
+        known = masks.get(object_id) if object_id is not None else None
+        picture = self.session.frame(frame)
+        return encode_runs(cut_out(picture, box=box, strokes=strokes, known=known, others=others))
+
+    # -- runs and the end
+
+    def track(self, wanted: Range) -> None:
+        """Begin to track."""
+        self.tracking.start(wanted)
+        self.interrupted = None
+        self._tell()
+
+    def dismiss_interrupted(self) -> None:
+        """Forget about the run that the program's end cut off."""
+        self.interrupted = None
+        if not self.tracking.running:
+            self._file.update(tracking=None)
+        self._tell()
+
+    def opened(self) -> None:
+        """Note that somebody opened it now."""
+        self._file.update(opened=time.time())
+
+    def close(self) -> None:
+        """Stop what goes on and close the files; nothing is lost."""
+        self.tracking.leave()
+        self.exports.wait(10.0)
+        self.events.close()
+        self.session.close()
+
+    def _appearance(self, object_id: int, value: dict[str, Any]) -> None:
+        name, colour = value.get("name"), value.get("colour")
+        if colour is not None and not isinstance(colour, list):
+            raise DataError("colour of an object", expected="[red, green, blue]")
+        self.session.set_object(object_id, name=name, colour=None if colour is None else tuple(colour))  # type: ignore[arg-type]
+
+    def _remember_run(self, wanted: Range | None) -> None:
+        self._file.update(tracking=wanted)
+
+    @contextmanager
+    def _edit(self) -> Iterator[None]:
+        """A block that changes the project; all pages learn of it."""
+        with self._lock:
+            yield
+            self._version += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        self.events.publish("state", self.state())

@@ -1,0 +1,100 @@
+"""What a project's folder says beside its session: name, dates, the run that was going on, the last frame seen."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jointformer.errors import DataError
+from jointformer.ops.files import write_json
+from jointformer.session import DIRECTIONS, Direction
+
+FILE = "project.json"
+_LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class Range:
+    """What is to be tracked: frames start to end, both included (None: the video's ends)."""
+
+    start: int | None = None
+    end: int | None = None
+    direction: Direction = "forward"
+    again: bool = False
+
+    @staticmethod
+    def parse(value: Any) -> Range:
+        """Return the range of a JSON value. Raises DataError."""
+        value = value if isinstance(value, dict) else {}
+        start, end = value.get("start"), value.get("end")
+        direction, again = value.get("direction", "forward"), value.get("again", False)
+        good = all(v is None or type(v) is int for v in (start, end)) and type(again) is bool
+        if not good or direction not in DIRECTIONS:
+            expected = f"start and end as frame numbers, direction as one of {', '.join(DIRECTIONS)}"
+            raise DataError("frames to track", expected=expected)
+        return Range(start, end, direction, again)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One project.json. tracking: the run that was neither finished nor stopped, by whatever end of the program."""
+
+    name: str
+    created: float
+    opened: float
+    tracking: Range | None = None
+    frame: int = 0
+
+
+class RecordFile:
+    """A project.json; changes are written at once, whole or not at all."""
+
+    def __init__(self, home: Path, record: Record) -> None:
+        self._path = home / FILE
+        self._lock = threading.Lock()
+        self.record = record
+
+    @staticmethod
+    def load(home: Path) -> RecordFile:
+        """Return a project's record. Raises DataError."""
+        path = home / FILE
+        try:
+            value = json.loads(path.read_text("utf-8"))
+            tracking = None if value["tracking"] is None else Range.parse(value["tracking"])
+            dates = float(value["created"]), float(value["opened"])
+            record = Record(checked_name(value["name"]), *dates, tracking, max(0, int(value["frame"])))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise DataError("not a project of the web tool", where=home, got=str(error)[:120]) from error
+        return RecordFile(home, record)
+
+    @staticmethod
+    def create(home: Path, name: str) -> RecordFile:
+        """Return the record of a new project. Raises DataError, OutputError."""
+        now = time.time()
+        file = RecordFile(home, Record(checked_name(name), now, now))
+        file.update()
+        return file
+
+    def update(self, **changes: Any) -> None:
+        """Change fields and write the file. Raises OutputError."""
+        with self._lock:
+            self.record = replace(self.record, **changes)
+            write_json(self._path, asdict(self.record))
+
+
+def checked_name(name: object) -> str:
+    """Return a project's name without surrounding blanks. Raises DataError for none, unprintable or long ones."""
+    text = name.strip() if isinstance(name, str) else ""
+    if not text or not text.isprintable() or len(text) > _LONGEST_NAME:
+        raise DataError("name of a project", expected=f"1 to {_LONGEST_NAME} printable characters")
+    return text
+
+
+def slug(name: str) -> str:
+    """Return a name as a part of a file name: small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "project"

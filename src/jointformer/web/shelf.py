@@ -1,0 +1,195 @@
+"""All projects of a folder: listed, created, opened when asked for, closed when nobody looks."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from jointformer.errors import DataError
+from jointformer.ops.files import make_dir, remove, replace_dir
+from jointformer.session import stored_video
+from jointformer.track import TrackerConfig
+from jointformer.web.access import Roots, is_inside, real
+from jointformer.web.config import WebConfig
+from jointformer.web.models import SharedModel, SharedSession
+from jointformer.web.pace import FILE as PACE_FILE
+from jointformer.web.pace import Pace
+from jointformer.web.project import Project
+from jointformer.web.record import FILE, RecordFile, checked_name, slug
+from jointformer.web.tracking import Desk
+
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
+_MOST_OPEN = 4
+MEDIA = "media"
+
+
+class NotThere(DataError):
+    """A project, or something of one, that does not exist."""
+
+
+class Shelf:
+    """The projects folder. session_type: what sessions are made of (tests track without a network)."""
+
+    def __init__(self, config: WebConfig, session_type: type[SharedSession] = SharedSession) -> None:
+        self.folder = make_dir(config.projects)
+        self.roots = Roots(config.roots)
+        self._config, self._type = config, session_type
+        model = SharedModel(config.model, config.device, config.precision)
+        self.desk = Desk(model, Pace(self.folder / PACE_FILE), threading.Lock())
+        self._open: dict[str, Project] = {}
+        self._lock = threading.RLock()
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return the projects, the one opened last first; folders that are none are left out."""
+        rows = []
+        for home in self.folder.iterdir():
+            if not _ID.fullmatch(home.name) or not (home / FILE).is_file():
+                continue
+            try:
+                record = RecordFile.load(home).record
+                video = stored_video(home)
+            except DataError as error:
+                rows.append({"id": home.name, "name": home.name, "opened": 0.0, "problem": str(error)})
+                continue
+            there = video is not None and video.exists()
+            problem = None if there else "its video is no longer there"
+            facts = {"video": None if video is None else str(video), "opened": record.opened, "created": record.created}
+            rows.append({"id": home.name, "name": record.name, "problem": problem, **facts})
+        return sorted(rows, key=lambda row: -row["opened"])
+
+    def get(self, project_id: str) -> Project:
+        """Return a project, opened if it is not. Raises DataError."""
+        with self._lock:
+            project = self._open.get(project_id)
+            if project is None:
+                project = self._open[project_id] = self._load(self._home(project_id))
+                self._close_idle()
+            project.used = time.monotonic()
+            return project
+
+    def create_from_path(self, text: str, name: str | None, options: dict[str, Any]) -> Project:
+        """Return a new project of a video or folder of pictures in the chosen folders. Raises DataError."""
+        video = self.roots.resolve_video(text)
+        return self._create(name or video.stem or "video", options, lambda home: video)
+
+    def find_or_create(self, video: Path) -> Project:
+        """Return the newest project of a video, or a new one. Raises DataError."""
+        for row in self.list():
+            if not row["problem"] and row["video"] == str(real(video)):
+                return self.get(row["id"])
+        return self.create_from_path(str(video), None, {})
+
+    def create_from_upload(self, upload: Path, name: str, options: dict[str, Any]) -> Project:
+        """Return a new project of uploaded files, which move into its folder: one video, or pictures."""
+
+        def move(home: Path) -> Path:
+            media = home / MEDIA
+            shutil.move(str(upload), media)
+            files = sorted(media.iterdir())
+            return files[0] if len(files) == 1 else media
+
+        return self._create(name, options, move)
+
+    def create_demo(self, options: dict[str, Any]) -> Project:
+        """Return a new project of the bundled clip."""
+
+        def write(home: Path) -> Path:
+            from jointformer.data.demo import demo_clip
+            from jointformer.data.video_writer import VideoWriter
+
+            clip = demo_clip()
+            path = make_dir(home / MEDIA) / "demo.mp4"
+            with VideoWriter(path, Fraction(12), clip.frames.shape[1:3], crf=12) as writer:
+                for frame in clip.frames:
+                    writer.write(frame)
+            return path
+
+        return self._create("Demo: fish and turtle", options, write)
+
+    def delete(self, project_id: str) -> None:
+        """Delete a project with its uploaded video and exports; a video opened by path stays. Raises DataError."""
+        with self._lock:
+            home = self._home(project_id)
+            project = self._open.pop(project_id, None)
+            if project is not None:
+                project.close()
+            with replace_dir(home):  # an instant's rename first: a half deleted project is never listed
+                pass
+            remove(home)
+
+    def close(self) -> None:
+        """Close everything; runs that go on count as interrupted."""
+        with self._lock:
+            for project in self._open.values():
+                project.close()
+            self._open.clear()
+
+    def end_streams(self) -> None:
+        """End the streams of all pages, so that the server can stop."""
+        for project in list(self._open.values()):
+            project.events.close()
+
+    # -- inside
+
+    def _home(self, project_id: str) -> Path:
+        home = self.folder / project_id
+        if not _ID.fullmatch(project_id) or not (home / FILE).is_file():
+            raise NotThere("no such project", got=project_id[:80])
+        return home
+
+    def _load(self, home: Path) -> Project:
+        file = RecordFile.load(home)
+        video = stored_video(home)
+        if video is None or not (self.roots.holds(real(video)) or is_inside(real(video), real(home / MEDIA))):
+            hint = "start jointformer ui with --folder to allow it"
+            raise DataError("the project's video lies outside the folders that may be opened", got=video, hint=hint)
+        session = self._type.load(home)
+        return self._begin(home, file, session)
+
+    def _create(self, name: str, options: dict[str, Any], fetch: Callable[[Path], Path]) -> Project:
+        name = checked_name(name[:120])
+        config = self._tracker_config(options)
+        home = self.folder / f"{slug(name)}-{secrets.token_hex(3)}"
+        home.mkdir()
+        try:
+            video = fetch(home)
+            keep_soft = options.get("soft") is True
+            session = self._type(video, model=self._config.model, config=config, folder=home, keep_soft=keep_soft)
+            file = RecordFile.create(home, name)
+        except BaseException:
+            remove(home)
+            raise
+        with self._lock:
+            project = self._open[home.name] = self._begin(home, file, session)
+            self._close_idle()
+        return project
+
+    def _begin(self, home: Path, file: RecordFile, session: Any) -> Project:
+        session.shared = self.desk.model
+        project = Project(home, file, session, self.desk)
+        project.opened()
+        return project
+
+    def _tracker_config(self, options: dict[str, Any]) -> TrackerConfig:
+        from dataclasses import replace
+
+        size = options.get("size")
+        if size is None:
+            return self._config.tracker
+        if type(size) is not int:
+            raise DataError("detail of a project", expected="pixels of the shorter side, or -1", got=repr(size)[:40])
+        return replace(self._config.tracker, size=size)
+
+    def _close_idle(self) -> None:
+        idle = sorted((p for p in self._open.values() if not p.busy), key=lambda p: p.used)
+        # The newest is the one just asked for: nobody listens to it yet.
+        for project in idle[: max(0, min(len(self._open) - _MOST_OPEN, len(idle) - 1))]:
+            del self._open[project.home.name]
+            project.close()

@@ -1,0 +1,173 @@
+"""One project's tracking: a thread that a page starts, watches and stops."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jointformer.errors import ConfigError, DataError, UserError
+from jointformer.session import STATUSES
+from jointformer.web.models import SharedModel, SharedSession
+from jointformer.web.pace import Pace
+from jointformer.web.record import Range
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the projects of one server share. turn: held by the project that tracks; two at once would crawl."""
+
+    model: SharedModel
+    pace: Pace
+    turn: threading.Lock
+
+
+class Tracking:
+    """Runs `Session.propagate` and tells how it goes.
+
+    publish: called with (kind, data) for the pages. remember: called with the range when a run begins and with None
+    when it has finished or was stopped by a person; a run that the program's end cut off is thereby known as such.
+    """
+
+    def __init__(
+        self,
+        session: SharedSession,
+        desk: Desk,
+        publish: Callable[[str, Any], None],
+        remember: Callable[[Range | None], None],
+    ) -> None:
+        self._session, self._desk = session, desk
+        self._publish, self._remember = publish, remember
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._leaving = False
+        self._status: dict[str, Any] = {"state": "idle", "outcome": None}
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is going on."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def status(self) -> dict[str, Any]:
+        """Return how the run goes, or how the last one ended."""
+        return dict(self._status)
+
+    def plan(self, wanted: Range) -> dict[str, Any]:
+        """Return how many steps a run would take and how many seconds (None: never measured here)."""
+        plan = self._session.plan(wanted.start, wanted.end, wanted.direction, again=wanted.again)
+        objects = sum(bool(need.any()) for need in plan.needs.values())
+        pace = self._desk.pace.seconds(self._setting(), max(1, objects))
+        steps = plan.steps()
+        return {"steps": steps, "objects": objects, "seconds": None if pace is None else steps * pace}
+
+    def start(self, wanted: Range) -> None:
+        """Begin a run. Raises DataError where there is nothing to track from, or another run goes on."""
+        with self._lock:
+            if self.running:
+                raise DataError("this project is being tracked already", hint="stop it first")
+            plan = self.plan(wanted)
+            if not plan["steps"]:
+                raise DataError("nothing to track", hint="every frame of the range is up to date")
+            if not self._desk.turn.acquire(blocking=False):
+                raise DataError("another project is being tracked", hint="stop it or wait until it is done")
+            try:
+                self._remember(wanted)
+                self._stop.clear()
+                self._status = {"state": "starting", **asdict(wanted), **plan, "done": 0, "outcome": None}
+                self._thread = threading.Thread(target=self._run, args=(wanted,), name="tracking", daemon=True)
+                self._thread.start()
+            except BaseException:
+                self._desk.turn.release()
+                raise
+        self._publish("tracking", self.status())
+
+    def stop(self) -> None:
+        """Ask the run to end after the frame it is at."""
+        if self.running:
+            self._stop.set()
+            self._status = {**self._status, "state": "stopping"}
+            self._publish("tracking", self.status())
+
+    def leave(self, wait: float = 10.0) -> None:
+        """End the run because the program ends; it counts as interrupted, not as stopped."""
+        self._leaving = True
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(wait)
+
+    # -- in the thread
+
+    def _run(self, wanted: Range) -> None:
+        began, outcome = time.monotonic(), {"kind": "failed", "text": "tracking ended unexpectedly"}
+        try:
+            outcome = self._track(wanted)
+        except UserError as error:
+            outcome = {"kind": "failed", "text": str(error)}
+        except Exception as error:  # the page must learn of it, whatever it is
+            logger.exception("tracking failed")
+            outcome = {"kind": "failed", "text": f"tracking failed: {type(error).__name__}: {error}"}
+        finally:
+            self._desk.turn.release()
+            self._desk.pace.save()
+            outcome["seconds"] = time.monotonic() - began
+            self._finish(outcome)
+
+    def _track(self, wanted: Range) -> dict[str, Any]:
+        self._desk.model.get()  # before the clock of the steps begins
+        status = self._status
+        setting, objects, steps = self._setting(), max(1, status["objects"]), status["steps"]
+        run = self._session.propagate(wanted.start, wanted.end, wanted.direction, again=wanted.again)
+        done, last, pace = 0, time.monotonic(), status["seconds"] and status["seconds"] / steps
+        recent: list[float] = []
+        for frame, result in run:
+            now = time.monotonic()
+            # The first step compiles kernels and reads the frames before; it says nothing about the rest.
+            if done:
+                recent = [*recent[-9:], now - last]
+                pace = sum(recent) / len(recent)
+                self._desk.pace.note(setting, objects, now - last)
+            last, done = now, done + 1
+            left = None if pace is None else max(0, steps - done) * pace
+            state = "stopping" if self._stop.is_set() else "running"
+            self._status = {**self._status, "state": state, "done": done, "frame": frame, "seconds": left, "pace": pace}
+            sure = {i: c for i, c in result.confidence.items() if i not in result.drawn}
+            news = {
+                "frame": frame,
+                "status": STATUSES.index(result.status),
+                "confidence": min(sure.values(), default=None),
+            }
+            self._publish("frame", {**news, "tracking": self.status()})
+            if self._stop.is_set():
+                run.close()  # type: ignore[attr-defined]
+                return {"kind": "stopped", "text": f"stopped after {done} of {steps} steps", "done": done}
+        return self._ending(wanted, done, steps)
+
+    def _ending(self, wanted: Range, done: int, steps: int) -> dict[str, Any]:
+        """A run ends early where somebody edits meanwhile: then there is still something to track, or nothing at all."""
+        try:
+            left = self._session.plan(wanted.start, wanted.end, wanted.direction).steps()
+        except (DataError, ConfigError):
+            left = steps
+        if left and done < steps:
+            return {"kind": "edited", "text": "tracking stopped because masks were changed", "done": done}
+        return {"kind": "finished", "text": f"tracked {done} steps", "done": done}
+
+    def _finish(self, outcome: dict[str, Any]) -> None:
+        self._status = {"state": "idle", "outcome": outcome}
+        if not self._leaving:
+            try:
+                self._remember(None)
+            except UserError as error:
+                logger.warning("%s", error)
+            self._publish("tracking", self.status())
+
+    def _setting(self) -> str:
+        height, width = self._session.size
+        model = self._desk.model
+        return f"{model.name}|{model.device}|{width}x{height}@{self._session.config.size}"
