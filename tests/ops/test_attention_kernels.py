@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from jointformer.ops import attention
 from jointformer.ops.attention import joint_attention, plain_attention
 
 topk_cpu = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
+topk_compile = pytest.importorskip("jointformer.ops.topk_compile", reason="needs numba")
 needs_tiles = pytest.mark.skipif(not topk_cpu.tiles_allowed(), reason="needs a processor with AMX for bfloat16")
 
 
@@ -219,6 +221,14 @@ def test_older_processors_select_the_same(tmp_path: Path) -> None:
         **os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"
     }  # fmt: skip
     subprocess.run([sys.executable, "-c", OLDER], env=environment, check=True, timeout=200)
+
+
+def test_a_function_that_cannot_be_cached_is_compiled_all_the_same() -> None:
+    names: dict[str, Callable[..., None]] = {}
+    exec("def fill(array): array[:] = 3", names)  # belongs to no file: Numba finds no folder for it
+    array = np.zeros(2)
+    topk_compile.compiled(names["fill"])(array)
+    assert array.tolist() == [3, 3]
 
 
 def test_without_numba_the_plain_path_serves_every_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,22 +7,18 @@ import numpy as np
 from numba import njit
 
 from jointformer.ops.topk_compile import SOURCES, compiled
-from jointformer.ops.topk_rows import candidates, groups_for, power_of_two
-from jointformer.ops.topk_tiles import (
-    copy_row,
+from jointformer.ops.topk_floats import (
     finish_row,
     keys_to_weights,
     largest_key,
     largest_score_key,
-    multiply_tiles,
     note_scores,
-    pack_keys,
-    pack_values,
     scores_to_weights,
-    set_tiles,
     take_in,
     weigh_values,
 )
+from jointformer.ops.topk_rows import candidates, groups_for, power_of_two
+from jointformer.ops.topk_tiles import copy_row, multiply_tiles, pack_keys, pack_values, set_tiles
 from jointformer.ops.topk_vectors import key_to_float
 
 ROWS = 32  # query rows at a time: two tiles
@@ -62,10 +58,10 @@ def padded(n):
 
 @njit(nogil=True)
 def attend_own(q, q_step, packed_keys, packed_values, own, scale, state):
-    """Own keys, a chunk at a time so that its scores stay in the L1 cache: weights and weighted values are summed.
+    """Own keys, a chunk at a time so that its scores stay in the cache: weights and weighted values are summed.
 
-    state: `peaks` (32,) scores seen so far, NaN where a row is spoilt; `totals` (32, 16) partial sums of weights and `sums`
-    (32, 64) of weighted values, both relative to the peak: they shrink when it rises.
+    state: `peaks` (32,) the largest scores so far, NaN where a row is spoilt; `totals` (32, 16) partial sums of
+    weights and `sums` (32, 64) of weighted values, both relative to the peak: they shrink when it rises.
     """
     peaks, factors, totals, sums, scores, product = state
     chunk = scores.shape[1]

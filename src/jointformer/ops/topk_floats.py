@@ -1,0 +1,229 @@
+"""Vectors of scores, weights and values for the fused bfloat16 attention, as Numba intrinsics.
+
+They take plain addresses (intp). Rounding to bfloat16 is the processor's: see topk_tiles.CAN_TILE.
+"""
+
+# mypy: disable-error-code="import-untyped,untyped-decorator"
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from jointformer.ops.topk_ir import (
+    F32,
+    FLOATS,
+    HALVES,
+    I16,
+    I32,
+    I64,
+    WORDS,
+    every,
+    float_of_key,
+    instruction,
+    key_of,
+    load,
+    no_result,
+    plus,
+    rounded,
+    shuffle,
+    splat,
+    store,
+)
+
+_multiply_add = instruction("llvm.fma.v16f32", FLOATS, FLOATS, FLOATS, FLOATS)
+_largest_half = instruction("llvm.vector.reduce.smax.v32i16", I16, HALVES)
+_largest_word = instruction("llvm.vector.reduce.smax.v16i32", I32, WORDS)
+
+
+@intrinsic
+def note_scores(typingctx: Any, scores: Any, keys: Any, maxima: Any) -> Any:
+    """32 float32 scores become 16-bit keys of their bfloat16 roundings at `keys`, and raise 32 maxima."""
+
+    def codegen(builder: Any, args: Any) -> None:
+        scores, keys, maxima = args
+        low, high = (load(builder, plus(builder, scores, 64 * i), FLOATS) for i in range(2))
+        found = key_of(builder, rounded(builder, low, high))
+        store(builder, found, keys)
+        best = load(builder, maxima, HALVES)
+        store(builder, builder.select(builder.icmp_signed(">", found, best), found, best), maxima)
+
+    return types.none(types.intp, types.intp, types.intp), no_result(codegen)
+
+
+@intrinsic
+def largest_score_key(typingctx: Any, scores: Any, vectors: Any) -> Any:
+    """The largest 32-bit key of 16 * `vectors` float32 scores."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        best = cgutils.alloca_once_value(builder, every(WORDS, -(1 << 31)))
+        with cgutils.for_range(builder, args[1]) as loop:
+            place = builder.add(args[0], builder.mul(loop.index, ir.Constant(I64, 64)))
+            key = key_of(builder, load(builder, place, WORDS))
+            so_far = builder.load(best)
+            builder.store(builder.select(builder.icmp_signed(">", key, so_far), key, so_far), best)
+        return builder.sext(_largest_word(builder, [builder.load(best)]), I64)
+
+    return types.intp(types.intp, types.intp), codegen
+
+
+@intrinsic
+def largest_key(typingctx: Any, keys: Any, vectors: Any) -> Any:
+    """The largest of 32 * `vectors` 16-bit keys."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        best = cgutils.alloca_once_value(builder, every(HALVES, -(1 << 15)))
+        with cgutils.for_range(builder, args[1]) as loop:
+            place = builder.add(args[0], builder.mul(loop.index, ir.Constant(I64, 64)))
+            key = load(builder, place, HALVES)
+            so_far = builder.load(best)
+            builder.store(builder.select(builder.icmp_signed(">", key, so_far), key, so_far), best)
+        return builder.sext(_largest_half(builder, [builder.load(best)]), I64)
+
+    return types.intp(types.intp, types.intp), codegen
+
+
+# 2**f on [-1/2, 1/2], relative error 8e-5: a fiftieth of bfloat16's rounding.
+_POWER = (0.05508868380751208, 0.2426040514594793, 0.6932762416819611, 0.9999289403695117)
+
+
+def _power_of_two(builder: Any, x: Any) -> Any:
+    """2**x of 16 float32 x <= 0; 2**-126 below that."""
+    least = every(FLOATS, -126.0)
+    x = builder.select(builder.fcmp_ordered(">", x, least), x, least)
+    magic = every(FLOATS, 12582912.0)  # adding it leaves the nearest integer in the lowest bits
+    shifted = builder.fadd(x, magic)
+    fraction = builder.fsub(x, builder.fsub(shifted, magic))
+    power = every(FLOATS, _POWER[0])
+    for coefficient in _POWER[1:]:
+        power = _multiply_add(builder, [power, fraction, every(FLOATS, coefficient)])
+    exponent = builder.shl(builder.bitcast(shifted, WORDS), every(WORDS, 23))
+    return builder.bitcast(builder.add(builder.bitcast(power, WORDS), exponent), FLOATS)
+
+
+@intrinsic
+def scores_to_weights(
+    typingctx: Any, scores: Any, pairs: Any, scale: Any, shift: Any, factor: Any, totals: Any
+) -> Any:
+    """32 * `pairs` float32 scores become bfloat16 weights 2**(score * scale - shift), from the same address on.
+
+    16 running sums at `totals` are multiplied by `factor` and take the weights in.
+    """
+
+    def codegen(builder: Any, args: Any) -> None:
+        scores, pairs, scale, shift, factor, totals = args
+        scale, shift = splat(builder, FLOATS, scale), builder.fneg(splat(builder, FLOATS, shift))
+        sums = [cgutils.alloca_once_value(builder, every(FLOATS, 0.0)) for _ in range(2)]
+        with cgutils.for_range(builder, pairs) as loop:
+            place = builder.add(scores, builder.mul(loop.index, ir.Constant(I64, 128)))
+            found = [load(builder, plus(builder, place, 64 * i), FLOATS) for i in range(2)]
+            terms = [_power_of_two(builder, _multiply_add(builder, [score, scale, shift])) for score in found]
+            for total, term in zip(sums, terms, strict=True):
+                builder.store(builder.fadd(builder.load(total), term), total)
+            place = builder.add(scores, builder.mul(loop.index, ir.Constant(I64, 64)))
+            store(builder, rounded(builder, *terms), place)
+        new = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
+        old = load(builder, totals, FLOATS)
+        store(builder, _multiply_add(builder, [old, splat(builder, FLOATS, factor), new]), totals)
+
+    return types.none(types.intp, types.intp, *[types.float32] * 3, types.intp), no_result(codegen)
+
+
+@intrinsic
+def take_in(typingctx: Any, sums: Any, factor: Any, more: Any) -> Any:
+    """64 float32 at `sums` are multiplied by `factor` and take in the 64 at `more`."""
+
+    def codegen(builder: Any, args: Any) -> None:
+        sums, factor, more = args
+        factor = splat(builder, FLOATS, factor)
+        for i in range(4):
+            old, new = (load(builder, plus(builder, place, 64 * i), FLOATS) for place in (sums, more))
+            store(builder, _multiply_add(builder, [old, factor, new]), plus(builder, sums, 64 * i))
+
+    return types.none(types.intp, types.float32, types.intp), no_result(codegen)
+
+
+@intrinsic
+def keys_to_weights(
+    typingctx: Any, picked: Any, where: Any, n: Any, threshold: Any, scale: Any, shift: Any,
+    first: Any, index: Any, weight: Any,
+) -> Any:  # fmt: skip
+    """Sum of 2**(score * scale - shift) over those of n 16-bit keys at `picked` that reach the threshold.
+
+    The terms go to `weight` (0 for the others) as float32, `first` + the 16-bit numbers at `where` to `index` as
+    int32. Whole vectors of 16 are written.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        picked, where, n, threshold, scale, shift, first, index, weight = args
+        sixteen = ir.VectorType(I16, 16)
+        scale, shift = splat(builder, FLOATS, scale), builder.fneg(splat(builder, FLOATS, shift))
+        first = splat(builder, WORDS, builder.trunc(first, I32))
+        threshold = splat(builder, WORDS, builder.trunc(threshold, I32))
+        total = cgutils.alloca_once_value(builder, every(FLOATS, 0.0))
+        vectors = builder.lshr(plus(builder, n, 15), ir.Constant(I64, 4))
+        with cgutils.for_range(builder, vectors) as loop:
+            narrow = builder.mul(loop.index, ir.Constant(I64, 32))
+            wide = builder.mul(loop.index, ir.Constant(I64, 64))
+            key = load(builder, builder.add(picked, narrow), sixteen)
+            score = float_of_key(builder, key)
+            term = _power_of_two(builder, _multiply_add(builder, [score, scale, shift]))
+            kept = builder.icmp_signed(">=", builder.sext(key, WORDS), threshold)
+            term = builder.select(kept, term, every(FLOATS, 0.0))
+            builder.store(builder.fadd(builder.load(total), term), total)
+            store(builder, term, builder.add(weight, wide))
+            number = builder.zext(load(builder, builder.add(where, narrow), sixteen), WORDS)
+            store(builder, builder.add(number, first), builder.add(index, wide))
+        return _sum_of_lanes(builder, builder.load(total))
+
+    return types.float32(*[types.intp] * 4, types.float32, types.float32, *[types.intp] * 3), codegen
+
+
+def _sum_of_lanes(builder: Any, lanes: Any) -> Any:
+    for s in (8, 4, 2, 1):
+        lanes = builder.fadd(lanes, shuffle(builder, lanes, lanes, [n ^ s for n in range(16)]))
+    return builder.extract_element(lanes, ir.Constant(I32, 0))
+
+
+@intrinsic
+def weigh_values(typingctx: Any, values: Any, step: Any, index: Any, weight: Any, n: Any, result: Any) -> Any:
+    """64 float32 at `result`: the sum of weight[i] * row index[i] of `values` (64 bfloat16, `step` bytes apart)."""
+
+    def codegen(builder: Any, args: Any) -> None:
+        values, step, index, weight, n, result = args
+        sums = [cgutils.alloca_once_value(builder, every(FLOATS, 0.0)) for _ in range(4)]
+        with cgutils.for_range(builder, n) as loop:
+            offset = builder.mul(loop.index, ir.Constant(I64, 4))
+            row = builder.sext(load(builder, builder.add(index, offset), I32), I64)
+            place = builder.add(values, builder.mul(row, step))
+            factor = splat(builder, FLOATS, load(builder, builder.add(weight, offset), F32))
+            for i, total in enumerate(sums):
+                part = load(builder, plus(builder, place, 32 * i), ir.VectorType(I16, 16))
+                part = builder.shl(builder.zext(part, WORDS), every(WORDS, 16))
+                value = builder.bitcast(part, FLOATS)
+                builder.store(_multiply_add(builder, [value, factor, builder.load(total)]), total)
+        for i, total in enumerate(sums):
+            store(builder, builder.load(total), plus(builder, result, 64 * i))
+
+    return types.none(*[types.intp] * 6), no_result(codegen)
+
+
+@intrinsic
+def finish_row(typingctx: Any, own: Any, memory: Any, factor: Any, result: Any) -> Any:
+    """64 bfloat16 at `result`: (own + memory) * factor, of 64 float32 each."""
+
+    def codegen(builder: Any, args: Any) -> None:
+        own, memory, factor, result = args
+        factor = splat(builder, FLOATS, factor)
+        parts = []
+        for i in range(4):
+            a, b = (load(builder, plus(builder, place, 64 * i), FLOATS) for place in (own, memory))
+            parts.append(builder.fmul(builder.fadd(a, b), factor))
+        for i in range(2):
+            store(builder, rounded(builder, *parts[2 * i : 2 * i + 2]), plus(builder, result, 64 * i))
+
+    return types.none(types.intp, types.intp, types.float32, types.intp), no_result(codegen)
