@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jointformer.errors import ConfigError
@@ -39,7 +39,7 @@ class WebConfig:
     model: str = "tiny"
     device: str = "auto"
     precision: str = "auto"
-    tracker: TrackerConfig = TrackerConfig()
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
     max_upload: int = 4 * 2**30
 
     def __post_init__(self) -> None:

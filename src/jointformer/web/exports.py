@@ -13,7 +13,7 @@ from typing import Any
 
 from jointformer.data.export_formats import FORMATS
 from jointformer.errors import ConfigError, DataError, UserError
-from jointformer.ops.files import atomic_path, make_dir, remove, temporary_name, writing
+from jointformer.ops.files import atomic_path, make_dir, remove, temporary_name
 from jointformer.session import Session
 from jointformer.web.record import slug
 
@@ -100,11 +100,10 @@ class Exports:
         work = temporary_name(self._folder / name)
         try:
             self._session.export(format, work, **options)
-            with atomic_path(self._folder / name) as path, writing(self._folder / name, path):
-                with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-                    for file in sorted(work.rglob("*")):
-                        if file.is_file():
-                            archive.write(file, Path(Path(name).stem) / file.relative_to(work))
+            with atomic_path(self._folder / name) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+                for file in sorted(work.rglob("*")):
+                    if file.is_file():
+                        archive.write(file, Path(Path(name).stem) / file.relative_to(work))
         finally:
             remove(work)
 

@@ -78,7 +78,7 @@ class Project:
             }
 
     def timeline(self) -> bytes:
-        """Return two bytes per frame: all statuses (index into STATUSES), then all confidences (0 to 254, 255: none)."""
+        """Return all frames' statuses (index into STATUSES), then all confidences (0 to 254, 255: none), as bytes."""
         status, confidence = self.session.timeline()
         known = np.nan_to_num(confidence * 254, nan=255.0).round().clip(0, 255).astype(np.uint8)
         return status.tobytes() + known.tobytes()
@@ -147,9 +147,9 @@ class Project:
         with self._edit():
             before = {o.id for o in self.session.objects}
             label = self.session.redo()
-            if label == "masks" and self.session.history[1] == "object":
-                if {o.id for o in self.session.objects} != before:
-                    self.session.redo()
+            made = {o.id for o in self.session.objects} != before
+            if label == "masks" and made and self.session.history[1] == "object":
+                self.session.redo()
             return label
 
     def rename(self, name: object) -> None:
@@ -209,7 +209,7 @@ class Project:
         name, colour = value.get("name"), value.get("colour")
         if colour is not None and not isinstance(colour, list):
             raise DataError("colour of an object", expected="[red, green, blue]")
-        self.session.set_object(object_id, name=name, colour=None if colour is None else tuple(colour))  # type: ignore[arg-type]
+        self.session.set_object(object_id, name=name, colour=None if colour is None else tuple(colour))
 
     def _remember_run(self, wanted: Range | None) -> None:
         self._file.update(tracking=wanted)

@@ -104,7 +104,8 @@ class Tracking:
     # -- in the thread
 
     def _run(self, wanted: Range) -> None:
-        began, outcome = time.monotonic(), {"kind": "failed", "text": "tracking ended unexpectedly"}
+        began = time.monotonic()
+        outcome: dict[str, Any] = {"kind": "failed", "text": "tracking ended unexpectedly"}
         try:
             outcome = self._track(wanted)
         except UserError as error:
@@ -149,7 +150,7 @@ class Tracking:
         return self._ending(wanted, done, steps)
 
     def _ending(self, wanted: Range, done: int, steps: int) -> dict[str, Any]:
-        """A run ends early where somebody edits meanwhile: then there is still something to track, or nothing at all."""
+        """A run that somebody's edit has ended early leaves something to track, or nothing to track from."""
         try:
             left = self._session.plan(wanted.start, wanted.end, wanted.direction).steps()
         except (DataError, ConfigError):
