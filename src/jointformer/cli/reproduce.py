@@ -86,8 +86,8 @@ def _write(args: argparse.Namespace, results: list[RowResult]) -> None:
         write_text(args.markdown, markdown(results))
     if args.json and args.json != "-":
         write_json(args.json, as_data(results))
-    last = results[-1]
-    print(f"{last.name}: {last.status} ({len(results)} rows so far)", file=sys.stderr)
+    if not args.dry_run:
+        print(f"{results[-1].name}: {results[-1].status} ({len(results)} rows so far)", file=sys.stderr)
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -24,10 +24,11 @@ def list_table(rows: Sequence[PublishedRow]) -> str:
 
 def table(results: Sequence[RowResult]) -> str:
     """A line per figure in percent; below it what became of each row and what it needs."""
-    lines = _aligned([_HEADINGS, *_cells(results)], right=(2, 3, 4))
+    run = [result for result in results if result.status not in ("planned", "missing")]
+    lines = [*_aligned([_HEADINGS, *_cells(run)], right=(2, 3, 4)), ""] if run else []
     for result in results:
-        lines += ["", f"{result.name}: {result.status}", *(f"  {line}" for line in _details(result))]
-    return "\n".join(lines)
+        lines += [f"{result.name}: {result.status}", *(f"  {line}" for line in _details(result)), ""]
+    return "\n".join(lines[:-1])
 
 
 def markdown(results: Sequence[RowResult]) -> str:
