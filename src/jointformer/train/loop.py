@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -56,6 +57,8 @@ class Trainer:
         self.on_save, self.on_report = on_save, on_report
         self.unroller: nn.Module = ClipUnroller(self.model, config.unroll, config.precision)
         if processes.count > 1:
+            # 1x1 convolutions have two names for one layout; DDP copies those few gradients and says so.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             self.unroller = nn.parallel.DistributedDataParallel(self.unroller)
         self.optimiser = build_optimiser(self.model, config.optimiser)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=config.precision == "autocast-float16")
