@@ -1,0 +1,79 @@
+"""Every code block of the guides runs, in order, in a folder with a small video and its first mask."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointformer.cli.main import main
+from jointformer.data.video_writer import VideoWriter
+from jointformer.model.config import ModelConfig
+from jointformer.session import Session
+from seeded import seeded_model
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+GUIDES = ("quickstart", "own-videos", "correcting", "exports", "python-api")
+MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
+H, W = 48, 64
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder of a reader: video.mp4, first.png, masks/, and my-session/; `tiny` is a random network."""
+    model = seeded_model(MINI)
+
+    def load_model(name="tiny", **_):
+        assert name == "tiny"
+        return model
+
+    for place in ("jointformer.model.weights", "jointformer.session.session"):
+        monkeypatch.setattr(f"{place}.load_model", lambda name="tiny", *_, **__: load_model(name))
+    for place in ("tracker", "frames"):  # the guides' 480 pixels would take a minute
+        monkeypatch.setattr(f"jointformer.track.{place}.network_size", lambda height, width, size: (height, width))
+    monkeypatch.chdir(tmp_path)
+    first = np.zeros((H, W), np.uint8)
+    first[8:24, 10:30] = 1
+    Image.fromarray(first).save("first.png")
+    Path("masks").mkdir()
+    base = np.random.default_rng(0).integers(0, 255, (H + 20, W + 20, 3), dtype=np.uint8)
+    with VideoWriter("video.mp4", Fraction(25), (H, W)) as writer:
+        for t in range(12):
+            writer.write(base[t : t + H, t : t + W])
+            Image.fromarray(first).save(f"masks/{t:05d}.png")
+    with Session("video.mp4", folder="my-session") as session:
+        session.add_masks(0, first)
+    return tmp_path
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_block_of_the_guide_runs(guide, folder, capsys):
+    text = (DOCS / f"{guide}.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert blocks
+    if "my-session" in text and 'folder="my-session"' in text:
+        (folder / "my-session" / "session.db").unlink()
+    for language, code in blocks:
+        if language == "python":
+            exec(compile(code, f"{guide}.md", "exec"), {})
+        else:
+            assert language == "sh"
+            for line in code.splitlines():
+                words = shlex.split(line)
+                assert words[0] == "jointformer"
+                assert main(words[1:]) == 0, capsys.readouterr().err
+
+
+def test_the_table_of_formats_is_the_programs():
+    from jointformer.data.export_formats import FORMATS
+
+    rows = re.findall(r"^\| `([\w-]+)` \| .* \| ([^|]*) \|$", (DOCS / "exports.md").read_text(), re.MULTILINE)
+    told = {name: set(re.findall(r"`(\w+)`", options)) for name, options in rows}
+    empty = re.findall(r"^\| `([\w-]+)` \| .* \| \|$", (DOCS / "exports.md").read_text(), re.MULTILINE)
+    told |= {name: set() for name in empty}
+    assert told == {name: set(row.options) for name, row in FORMATS.items()}
