@@ -95,6 +95,13 @@ def test_a_conversion_that_broke_off_goes_on_where_it_was_and_gives_the_same_byt
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
+def test_a_target_of_another_size_is_not_mixed_with(source, tmp_path):
+    resize_tree(source, tmp_path / "out", 12)
+    with pytest.raises(DataError, match="an earlier run's pictures have another size, expected 8x6, got 16x12"):
+        resize_tree(source, tmp_path / "out", 6)
+    assert resize_tree(source, tmp_path / "out", 12).kept == 4
+
+
 def test_a_damaged_picture_leaves_no_half_folder(source, tmp_path):
     (source / "valid/JPEGImages/4e5f6a7b/00002.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
     with pytest.raises(DataError, match=r"00002.jpg"):

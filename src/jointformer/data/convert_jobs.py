@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -77,9 +79,14 @@ def parallel_map(
         return
     # "spawn" because the parent may have started threads, which a fork does not survive.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
     try:
         yield from pool.map(function, items)
+    except BrokenProcessPool:
+        raise ConfigError(
+            "a worker process was ended from outside, most likely for want of memory",
+            hint="run the same command again with fewer --workers; what is finished stays",
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -96,9 +103,10 @@ def _run(job: Job) -> None:
     job.run()
 
 
-def _one_thread() -> None:
-    """OpenCV's own threads would only compete with the other processes."""
+def _begin() -> None:
+    """Make a worker quiet: one thread (the others have theirs), and Ctrl-C is for the parent to handle."""
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _first_repeated(names: Iterable[str]) -> str | None:

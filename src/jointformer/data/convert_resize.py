@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from jointformer.data.convert_jobs import Converted, run_jobs
-from jointformer.data.frames import is_hidden, list_folder, list_pictures, list_subfolders, read_frame
+from jointformer.data.frames import is_hidden, list_folder, list_pictures, list_subfolders, picture_size, read_frame
 from jointformer.data.masks import MASK_SUFFIXES, ColourTable, read_mask_file, write_mask
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.files import atomic_path, replace_dir
@@ -114,9 +114,29 @@ def resize_tree(
         for folder in folders
         for video in list_subfolders(folder)
     ]
+    for job in jobs:
+        _check_kept(job)
     for above in dict.fromkeys(parent for folder in folders for parent in _parents(folder, source)):
         _copy_lists(above, target / above.relative_to(source))
     return run_jobs(jobs, workers=workers, progress=progress)
+
+
+def _check_kept(job: ResizeJob) -> None:
+    """Raises DataError where a folder from an earlier run holds pictures of another size."""
+    kept = list_pictures(job.target) if job.target.is_dir() else []
+    sources = list_pictures(job.source) if kept else []
+    if not kept or not sources or sources[0].stem != kept[0].stem:
+        return
+    (height, width), (got_height, got_width) = picture_size(sources[0]), picture_size(kept[0])
+    expected = resized_size((width, height), job.size, job.only_shrink)
+    if expected != (got_width, got_height):
+        raise DataError(
+            "an earlier run's pictures have another size",
+            where=kept[0],
+            expected=f"{expected[0]}x{expected[1]}",
+            got=f"{got_width}x{got_height}",
+            hint="choose another target, or remove this one",
+        )
 
 
 def _picture_folders(folder: Path, levels: int) -> Iterator[Path]:
