@@ -3,8 +3,8 @@
     python benchmarks/attention.py [--threads 2] [--rounds 5]
 
 Sizes are those of a 480 x 854 frame: 1620 query tokens and as many own keys. Every way is timed once per round, so
-that a busy machine slows all alike; the table gives each way's median and its ratio to the two matrix products of
-the dense attention (scores and values), the least that has to be computed in that precision.
+that a busy machine slows all alike; the table gives each way's medians (by the clock, and of processor time over all
+threads) and their ratios to the two matrix products of the dense attention, scores and values, by PyTorch.
 """
 
 from __future__ import annotations
@@ -79,19 +79,21 @@ def main() -> None:
     for dtype in (torch.bfloat16, torch.float32):
         for heads, frames, topk in CASES:
             timed = ways(heads, frames, topk, dtype)
-            times: dict[str, list[float]] = {name: [] for name in timed}
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in timed}
             for way in timed.values():
                 way()
             for _ in range(arguments.rounds):
                 for name, way in timed.items():
-                    start = time.perf_counter()
+                    clock, used = time.perf_counter(), time.process_time()
                     way()
-                    times[name].append(time.perf_counter() - start)
+                    times[name].append((time.perf_counter() - clock, time.process_time() - used))
             print(f"\n{dtype}, {heads} heads, {frames} memory frames, k {topk}, {arguments.threads} threads")
-            least = statistics.median(times["two matrix products"])
-            for name, seconds in times.items():
-                median = statistics.median(seconds)
-                print(f"  {name:32} {median * 1e3:8.1f} ms  {median / least:6.2f}  (best {min(seconds) * 1e3:.1f})")
+            print(f"  {'':32} {'clock':>10} {'ratio':>6} {'processor':>13} {'ratio':>6}")
+            medians = {name: [statistics.median(column) for column in zip(*t)] for name, t in times.items()}
+            least = medians["two matrix products"]
+            for name, (clock, used) in medians.items():
+                ratios = clock / least[0], used / least[1]
+                print(f"  {name:32} {clock * 1e3:7.1f} ms {ratios[0]:6.2f} {used * 1e3:10.1f} ms {ratios[1]:6.2f}")
     fast, plain = error(12, 2, 60)
     print(f"\nmean error against float32: {fast:.2e} (plain operations in bfloat16: {plain:.2e})")
 
