@@ -45,8 +45,7 @@ def read_mapping(path: Path) -> dict[str, dict[str, str]]:
     """Sequence -> label -> object's name, from VISOR's val_data_mapping.json. Raises :class:`DataError`."""
     content = load_json(path)
     fits = isinstance(content, dict) and all(
-        isinstance(names, dict) and all(isinstance(name, str) for name in names.values())
-        for names in content.values()
+        isinstance(names, dict) and all(isinstance(name, str) for name in names.values()) for names in content.values()
     )
     if not fits:
         raise DataError("not VISOR's mapping", where=path, expected="sequence -> label -> name")
