@@ -228,6 +228,11 @@ def test_the_list_has_every_published_row(capsys):
     assert lines[2].endswith("1     60  J&F 90.1, J 87.0, F 93.2")
 
 
+def test_listing_rows_does_not_wait_for_pytorch():
+    code = "import sys, jointformer.cli.main as c; c.main(['reproduce', '--list']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
 @pytest.mark.parametrize(
     ("pattern", "count"),
     [("d17-val/s012", 1), ("D17-val", 3), ("d17", 6), ("s24", 1), ("lvos-*/s02*", 4), ("*-test/*", 10), ("mose", 3)],

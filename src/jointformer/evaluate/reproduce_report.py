@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jointformer.data.published import PublishedRow
-from jointformer.evaluate.reproduce import RowResult
 from jointformer.evaluate.reproduce_rows import row_name
+
+if TYPE_CHECKING:  # listing rows needs no PyTorch
+    from jointformer.evaluate.reproduce import RowResult
 
 _HEADINGS = ("row", "figure", "published", "ours", "difference")
 

@@ -16,8 +16,8 @@ from jointformer.evaluate.score_check import check_truth
 from jointformer.evaluate.score_plans import build_plan
 from jointformer.evaluate.score_sources import MaskTree
 from jointformer.metrics.protocols import find_protocol
+from jointformer.model.cache import weights_dir
 from jointformer.model.registry import EMBEDDED, find_published
-from jointformer.model.weights import published_path
 
 State = Literal["here", "to fetch", "missing"]
 
@@ -125,7 +125,7 @@ def weights_piece(name: str) -> Piece:
     if name in EMBEDDED:
         return Piece(what, "here", "embedded")
     if row is not None and not Path(name).is_file():
-        path = published_path(row)
+        path = weights_dir() / row.filename
         return Piece(what, "here", str(path)) if path.exists() else Piece(what, "to fetch", row.url)
     there = Path(name).is_file()
     return Piece(what, "here", name) if there else Piece(what, "missing", "no such file")
