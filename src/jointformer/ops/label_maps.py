@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from jointformer.errors import DataError
-from jointformer.types import FloatArray, LabelMap
+from jointformer.types import LabelMap
 
 
 def object_ids(label_map: LabelMap) -> list[int]:
@@ -15,15 +13,9 @@ def object_ids(label_map: LabelMap) -> list[int]:
     return [int(i) for i in np.unique(label_map) if i != 0]
 
 
-def label_map_to_masks(label_map: LabelMap, ids: Iterable[int]) -> FloatArray:
-    """Return float32 masks (N, H, W) of 0 and 1, one per id in the order given."""
-    wanted = np.asarray(list(ids), dtype=np.int64)
-    return (label_map[None] == wanted[:, None, None]).astype(np.float32)
-
-
 def slots_to_label_map(slots: LabelMap, ids: list[int]) -> LabelMap:
     """Return the label map of object ids from one of slots (0 background, n the n-th id); uint8 where ids allow."""
-    dtype = np.uint8 if max(ids, default=0) <= 255 else np.uint16 if max(ids) <= 65535 else np.int64
+    dtype: type[np.integer] = np.uint8 if max(ids, default=0) <= 255 else np.uint16 if max(ids) <= 65535 else np.int64
     table = np.array([0, *ids], dtype=dtype)
     return table[slots]
 
