@@ -10,13 +10,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from jointformer.data.frames import list_pictures, natural_key
-from jointformer.data.masks import MASK_SUFFIXES, ColourTable, MaskFile, object_ids, read_mask_file, resolve_void
+from jointformer.data.masks import MASK_SUFFIXES, ColourTable, MaskFile, read_mask_file, resolve_void
 from jointformer.data.prefetch import prefetch
 from jointformer.data.video import FolderVideo, VideoFile
 from jointformer.data.video_writer import VideoWriter
 from jointformer.data.writer import ResultWriter
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.drawing import OverlayStyle, overlay
+from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
 from jointformer.track.frames import MasksLike
 from jointformer.track.loop import Steps, Stopwatch, iter_segmentations

@@ -8,9 +8,11 @@ from jointformer.errors import DataError
 from jointformer.types import LabelMap
 
 
-def object_ids(label_map: LabelMap) -> list[int]:
-    """Return the ids that occur in a label map, in ascending order, background left out."""
-    return [int(i) for i in np.unique(label_map) if i != 0]
+def object_ids(ids: LabelMap) -> tuple[int, ...]:
+    """The ids that a label map names, ascending, without background."""
+    if ids.dtype == np.uint8:  # a histogram is several times faster than sorting
+        return tuple(int(i) for i in np.flatnonzero(np.bincount(ids.reshape(-1), minlength=256)) if i)
+    return tuple(int(i) for i in np.unique(ids) if i)
 
 
 def slots_to_label_map(slots: LabelMap, ids: list[int]) -> LabelMap:
