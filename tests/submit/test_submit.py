@@ -131,6 +131,8 @@ def test_what_is_not_asked_for_is_left_out_and_grey_gets_the_palette(davis, tmp_
     write_mask(results / "more/00000.png", draw_ids((1,), 0))
     Image.fromarray(draw_ids((1,), 3)).save(results / "gap/00003.png")
     (results / "run.json").write_text("{}")
+    for records in (".run", "Scores"):  # what a run keeps beside its masks is no video
+        (results / records).mkdir()
     found = check(tree, results)
     assert found.uploadable
     assert found.mended.files == {

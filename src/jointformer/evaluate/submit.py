@@ -17,6 +17,7 @@ from jointformer.data.frames import natural_key
 from jointformer.data.masks import encode_mask, object_ids
 from jointformer.data.published import find_published
 from jointformer.data.sources import VideoSource
+from jointformer.data.writer import SCORES
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score_check import Problems
 from jointformer.evaluate.score_sources import MaskTree, open_masks
@@ -85,8 +86,9 @@ def check_submission(
     for video in dataset.videos:
         if video.name not in there:
             submission.problems.add("videos missing", video.name)
-    for name in sorted(there - {video.name for video in dataset.videos}, key=natural_key):
-        submission.mended.add("videos that are not asked for, left out", name)
+    for name in sorted(there - {video.name for video in dataset.videos} - {SCORES}, key=natural_key):
+        if not name.startswith("."):  # a run keeps its own records in such a folder
+            submission.mended.add("videos that are not asked for, left out", name)
     if masks.archive and masks.folder != _inside(row):
         wanted = f"{_inside(row)}/" if _inside(row) else "the root"
         submission.mended.add(f"video folders that do not lie in {wanted}", f"{masks.folder or '.'}/")
