@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> list[dict[str, Any]]:
-    from ..model.cache import weights_dir
-    from ..model.registry import EMBEDDED, PUBLISHED
+    from jointformer.model.cache import weights_dir
+    from jointformer.model.registry import EMBEDDED, PUBLISHED
 
     rows = [
         {
@@ -89,9 +89,9 @@ def _list(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
-    from ..errors import ConfigError
-    from ..model.cache import recorded_sha256
-    from ..model.registry import PUBLISHED, find_published, unknown_name
+    from jointformer.errors import ConfigError
+    from jointformer.model.cache import recorded_sha256
+    from jointformer.model.registry import PUBLISHED, find_published, unknown_name
 
     wanted = []
     for name in args.names:
@@ -103,7 +103,7 @@ def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
         wanted += [row for row in PUBLISHED.values() if not row.backbone and row not in wanted]
     if not wanted:
         raise ConfigError("nothing to download", expected="names, or --all", hint="see `jointformer weights list`")
-    from ..model.weights import download  # after the names are known to be right: it imports torch
+    from jointformer.model.weights import download  # after the names are known to be right: it imports torch
 
     rows = []
     for row in wanted:
@@ -115,9 +115,9 @@ def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _convert(args: argparse.Namespace) -> dict[str, Any]:
-    from ..model.device import DTYPES
-    from ..model.storage import check_suffix, save_weights
-    from ..model.weights import load_weights
+    from jointformer.model.device import DTYPES
+    from jointformer.model.storage import check_suffix, save_weights
+    from jointformer.model.weights import load_weights
 
     check_suffix(args.target)  # before half a gigabyte is fetched for nothing
     config, state = load_weights(args.source).network()
@@ -127,8 +127,8 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _info(args: argparse.Namespace) -> dict[str, Any]:
-    from ..model.registry import find_published
-    from ..model.weights import load_weights, published_path
+    from jointformer.model.registry import find_published
+    from jointformer.model.weights import load_weights, published_path
 
     row = find_published(args.source)
     if row is not None and not Path(args.source).is_file() and not published_path(row).is_file():
@@ -144,7 +144,7 @@ def _info(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _describe(stored: Any, trained_on: str | None) -> dict[str, Any]:
-    from ..model.cache import file_sha256
+    from jointformer.model.cache import file_sha256
 
     types = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in stored.state.values()})
     facts: dict[str, Any] = {
