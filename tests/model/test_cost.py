@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from seeded import seeded_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from jointformer.model.config import ModelConfig
 from jointformer.model.cost import bank_bytes, step_cost
 from jointformer.track.config import TrackerConfig
 from jointformer.track.engine import Engine
+from seeded import seeded_model
 
 MINI = ModelConfig("mini", (16, 24, 48), (1, 2, 3), heads=2, enhance_depth=2)
 H, W = 48, 64

@@ -9,10 +9,10 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from seeded import seeded_model
 
 from jointformer.model.config import ModelConfig
 from jointformer.track import Tracker, TrackerConfig
+from seeded import seeded_model
 
 NANO = ModelConfig("nano", (8, 12, 24), (1, 1, 2), heads=1)
 H, W = 32, 48
