@@ -129,6 +129,11 @@ def delete_project(call: Call) -> Answer:
     return None
 
 
+def get_thumbnail(call: Call) -> Answer:
+    """A small picture of a project, which need not be opened for it."""
+    return Response(call.shelf.thumbnail(call.path["project"]), media_type="image/jpeg")
+
+
 def get_timeline(call: Call) -> Answer:
     """Statuses and confidences of all frames, as bytes."""
     return Response(call.project.timeline(), media_type="application/octet-stream")
@@ -239,6 +244,7 @@ _TABLE: tuple[tuple[str, str, Callable[[Call], Answer]], ...] = (
     ("GET", _P, get_state),
     ("PATCH", _P, change_project),
     ("DELETE", _P, delete_project),
+    ("GET", _P + "/thumbnail", get_thumbnail),
     ("GET", _P + "/timeline", get_timeline),
     ("GET", _FRAME, get_picture),
     ("GET", _FRAME + "/masks", get_masks),

@@ -29,7 +29,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _COOKIE_AGE = 30 * 24 * 3600
 
 _ASK = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>JointFormer</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="/static/ask.css">
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="/static/css/ask.css">
 </head><body><main><h1>JointFormer</h1><p>{text}</p><form method="get" action="/">
 <label for="token">Token</label><input id="token" name="token" type="password" autocomplete="off" autofocus required>
 <button>Open</button></form></main></body></html>"""
@@ -74,7 +74,7 @@ class Guard:
         return None if self._token is None else self._check_token(scope, headers, self._token, entrance)
 
     def _check_token(self, scope: Scope, headers: Headers, token: str, entrance: bool) -> Response | None:
-        if scope["path"] == "/static/ask.css":
+        if scope["path"] == "/static/css/ask.css":
             return None
         if entrance:
             shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jointformer.errors import DataError
-from jointformer.ops.files import make_dir, remove, replace_dir
+from jointformer.ops.files import atomic_write, make_dir, remove, replace_dir
 from jointformer.session import stored_video
 from jointformer.track import TrackerConfig
 from jointformer.web.access import Roots, is_inside, real
@@ -27,6 +27,7 @@ from jointformer.web.tracking import Desk
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 _MOST_OPEN = 4
+_THUMBNAIL, _THUMBNAIL_HEIGHT = "thumbnail.jpg", 200
 MEDIA = "media"
 
 
@@ -73,6 +74,13 @@ class Shelf:
                 self._close_idle()
             project.used = time.monotonic()
             return project
+
+    def thumbnail(self, project_id: str) -> bytes:
+        """Return a project's small picture as JPEG. Raises DataError where there is none."""
+        try:
+            return (self._home(project_id) / _THUMBNAIL).read_bytes()
+        except OSError as error:
+            raise NotThere("no thumbnail", got=project_id) from error
 
     def create_from_path(self, text: str, name: str | None, options: dict[str, Any]) -> Project:
         """Return a new project of a video or folder of pictures in the chosen folders. Raises DataError."""
@@ -169,6 +177,8 @@ class Shelf:
         with self._lock:
             project = self._open[home.name] = self._begin(home, file, session)
             self._close_idle()
+        with atomic_write(home / _THUMBNAIL) as picture:
+            picture.write(project.picture(0, _THUMBNAIL_HEIGHT))
         return project
 
     def _begin(self, home: Path, file: RecordFile, session: Any) -> Project:

@@ -1,0 +1,83 @@
+// The dialog that writes the masks into the formats of other programs.
+
+import { ago, bytes, h, icon, iconButton, openDialog } from "./dom.js";
+
+const titles = {
+  overlay: "Overlay video", palette: "Label PNGs", binary: "Masks per object", soft: "Soft masks", coco: "COCO",
+  "youtube-vis": "YouTube-VIS", burst: "BURST", rgba: "Cut-outs", prores: "ProRes with alpha", webm: "WebM with alpha", sheet: "Contact sheet",
+};
+const order = Object.keys(titles);
+const last = { format: "overlay" };
+
+export function openExport(editor) {
+  const formats = [...editor.server.formats].sort((a, b) => (order.indexOf(a.name) + 99) % 99 - (order.indexOf(b.name) + 99) % 99);
+  const cards = formats.map((format) => h("label", { class: "format" },
+    h("input", { type: "radio", name: "format", value: format.name, checked: format.name === last.format, onchange: refresh }),
+    h("strong", {}, titles[format.name] ?? format.name, h("span", { class: "suffix" }, format.suffix)), h("span", { class: "quiet" }, format.text)));
+  const style = h("select", {}, ["fill", "contour", "spotlight", "blur"].map((name) => h("option", { value: name }, name)));
+  const opacity = h("input", { type: "range", min: 0, max: 100, value: 50 });
+  const [labels, sound, soft] = [false, true, false].map((checked) => h("input", { type: "checkbox", checked }));
+  const pictures = h("input", { type: "number", min: 1, max: 400, value: 12 });
+  const range = h("input", { type: "checkbox" });
+  const { start, end } = editor.range;
+  const partial = start > 0 || end < editor.state.frames - 1;
+  const rows = {
+    style: h("label", {}, "Style", style), opacity: h("label", {}, "Opacity", opacity), labels: h("label", { class: "check" }, labels, "Write numbers"),
+    sound: h("label", { class: "check" }, sound, "Keep the sound"), soft: h("label", { class: "check" }, soft, "Soft edges"), pictures: h("label", {}, "Pictures", pictures),
+  };
+  if (!editor.state.soft) rows.soft = h("p", { class: "quiet" }, "");
+  const hint = h("p", { class: "quiet" });
+  const options = h("div", { class: "export-options" }, Object.values(rows), partial && h("label", { class: "check" }, range, `Only frames ${start} to ${end}`), hint);
+  const write = h("button", { type: "submit", class: "primary" }, icon("download"), h("span", {}, "Export"));
+  const files = h("div", { class: "export-files" });
+  const form = h("form", { class: "export", onsubmit: begin },
+    h("div", { class: "formats", role: "radiogroup", "aria-label": "Format" }, cards), h("div", { class: "export-side" }, options, write, files));
+  openDialog("Export", form, { wide: true, onclose: () => { open = false; } });
+  let open = true;
+
+  function chosen() {
+    return formats.find((format) => format.name === form.querySelector("input[name=format]:checked")?.value) ?? formats[0];
+  }
+
+  function refresh() {
+    const format = chosen();
+    last.format = format.name;
+    for (const [name, row] of Object.entries(rows)) row.hidden = !format.options.includes(name);
+    const softless = format.name === "soft" && !editor.state.soft;
+    hint.textContent = softless ? "This project keeps no soft edges. Choose “Keep soft edges” under the options when you begin a project." : "";
+    write.disabled = softless || Boolean(editor.state.exports.running);
+  }
+
+  async function begin(event) {
+    event.preventDefault();
+    const format = chosen();
+    const values = { style: style.value, opacity: Number(opacity.value) / 100, labels: labels.checked, sound: sound.checked, soft: editor.state.soft && soft.checked, pictures: Number(pictures.value) };
+    const given = Object.fromEntries(Object.entries(values).filter(([name]) => format.options.includes(name)));
+    if (partial && range.checked) Object.assign(given, { start, end });
+    write.disabled = true;
+    await editor.queue;
+    await editor.ask("POST", "/exports", { format: format.name, options: given });
+    refresh();
+  }
+
+  function showFiles() {
+    const { files: done, running, failure } = editor.state.exports;
+    const entries = done.map((file) => h("li", {},
+      h("a", { href: `${editor.base}/exports/${file.name}`, download: file.name, class: "file-link" }, icon("download"), h("span", {}, file.name)),
+      h("span", { class: "quiet" }, `${bytes(file.bytes)}, ${ago(file.created)}`),
+      iconButton("trash", `Delete ${file.name}`, () => editor.ask("DELETE", `/exports/${file.name}`))));
+    files.replaceChildren(
+      running ? h("p", { class: "running" }, h("span", { class: "spinner" }), `Writing ${running} …`) : "",
+      failure ? h("p", { class: "failure" }, failure) : "",
+      done.length ? h("h3", {}, "Finished") : "", h("ul", {}, entries));
+  }
+
+  function update() {
+    if (!open) return;
+    showFiles();
+    refresh();
+  }
+
+  editor.on("exports", update);
+  update();
+}

@@ -1,0 +1,203 @@
+// The first screen: projects, and ways to begin one.
+
+import { call, projectPath, sendFile } from "./api.js";
+import { ago, bytes, confirmDialog, h, icon, iconButton, openDialog, toast } from "./dom.js";
+import { lookButton } from "./theme.js";
+
+const kinds = "video/*,.mp4,.mov,.m4v,.mkv,.webm,.avi,.mpg,.mpeg,.mts,.m2ts,.ts,.gif,.wmv,.flv,.3gp,.ogv,.mxf,image/*,.tif,.tiff,.jp2";
+
+const go = (project) => { location.hash = `#/project/${project.id}`; };
+
+export async function openHome(app) {
+  document.title = "JointFormer";
+  const [server, projects] = await Promise.all([call("GET", "/api/server"), call("GET", "/api/projects")]);
+  const options = startOptions();
+  const shelf = h("section", { class: "shelf", "aria-label": "Projects" });
+  const page = h("div", { class: "home" },
+    h("header", { class: "home-head" },
+      h("img", { src: "/static/icon.svg", alt: "", width: 34, height: 34 }),
+      h("div", {},
+        h("h1", {}, "JointFormer"),
+        h("p", { class: "quiet" }, "Draw an object once; it is followed through the video.")),
+      h("span", { class: "spacer" }),
+      lookButton()),
+    h("section", { class: "begin" },
+      beginCard("folder", "Open", "a video or a folder of pictures on this computer", () => browse(options)),
+      uploadCard(server, options),
+      beginCard("sparkle", "Try the demo", "a fish and a turtle, 40 frames", (card) => create(card, { demo: true, ...options.values() }))),
+    options.element,
+    shelf,
+    h("footer", { class: "quiet" },
+      `Version ${server.version} · model ${server.model} · everything stays on the computer that runs this tool`));
+  app.replaceChildren(page);
+  fillShelf(shelf, projects);
+  const drop = dropTarget(page, (files) => upload(files, server, options));
+  return () => drop.abort();
+}
+
+function startOptions() {
+  const size = h("select", { id: "detail", title: "The shorter side of the picture that the network sees" },
+    h("option", { value: "" }, "Standard"),
+    h("option", { value: "240" }, "Fast (240 pixels)"),
+    h("option", { value: "360" }, "Medium (360 pixels)"),
+    h("option", { value: "480" }, "Fine (480 pixels)"),
+    h("option", { value: "-1" }, "Every pixel of the video"));
+  const soft = h("input", { type: "checkbox", id: "soft" });
+  const element = h("details", { class: "start-options" },
+    h("summary", {}, "Options for new projects"),
+    h("label", {}, "Detail ", size, h("span", { class: "quiet" }, "Less detail is faster: half the side takes about a quarter of the time.")),
+    h("label", {}, soft, " Keep soft edges", h("span", { class: "quiet" }, "Needs more disk; the exports of soft masks and smooth cut-outs use them.")));
+  return { element, values: () => ({ size: size.value ? Number(size.value) : undefined, soft: soft.checked }) };
+}
+
+function beginCard(name, title, text, onclick) {
+  const card = h("button", { type: "button", class: "begin-card", onclick: () => onclick(card) },
+    icon(name), h("strong", {}, title), h("span", { class: "quiet" }, text));
+  return card;
+}
+
+function uploadCard(server, options) {
+  const input = h("input", { type: "file", accept: kinds, multiple: true, hidden: true, id: "upload-input",
+    onchange: () => { upload([...input.files], server, options); input.value = ""; } });
+  const card = beginCard("upload", "Upload", "a video or pictures; or drop them here", () => input.click());
+  card.append(input);
+  return card;
+}
+
+async function create(card, body) {
+  card.disabled = true;
+  card.classList.add("busy");
+  try {
+    go(await call("POST", "/api/projects", body));
+  } catch (error) {
+    toast(error.message, "error");
+  } finally {
+    card.disabled = false;
+    card.classList.remove("busy");
+  }
+}
+
+function dropTarget(page, take) {
+  const control = new AbortController();
+  const listen = (kind, work) => document.addEventListener(kind, work, { signal: control.signal });
+  listen("dragover", (event) => { event.preventDefault(); page.classList.add("dropping"); });
+  listen("dragleave", (event) => { if (!event.relatedTarget) page.classList.remove("dropping"); });
+  listen("drop", (event) => {
+    event.preventDefault();
+    page.classList.remove("dropping");
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (files.length) take(files);
+  });
+  return control;
+}
+
+async function upload(files, server, options) {
+  const total = files.reduce((sum, file) => sum + file.size, 0);
+  if (!files.length) return;
+  if (total > server.upload) {
+    toast(`That is ${bytes(total)}; at most ${bytes(server.upload)} can be uploaded. Open it by its path instead.`, "error");
+    return;
+  }
+  const control = new AbortController();
+  const bar = h("progress", { max: Math.max(1, total), value: 0 });
+  const label = h("p", { class: "quiet" }, `0 of ${bytes(total)}`);
+  const name = files.length === 1 ? files[0].name : `${files.length} pictures`;
+  const dialog = openDialog(`Uploading ${name}`, [bar, label], { onclose: () => control.abort() });
+  let sent = 0;
+  try {
+    const { upload: id } = await call("POST", "/api/uploads", {});
+    for (const file of files) {
+      const path = `/api/uploads/${id}?name=${encodeURIComponent(file.name)}`;
+      await sendFile(path, file, (now) => {
+        bar.value = sent + now;
+        label.textContent = `${bytes(sent + now)} of ${bytes(total)}`;
+      }, control.signal);
+      sent += file.size;
+    }
+    label.textContent = "Reading the video …";
+    const title = files.length === 1 ? files[0].name.replace(/\.[^.]*$/, "") : `${files.length} pictures`;
+    const project = await call("POST", "/api/projects", { upload: id, name: title, ...options.values() });
+    dialog.close();
+    go(project);
+  } catch (error) {
+    dialog.close();
+    toast(error.message, "error");
+  }
+}
+
+function browse(options) {
+  const path = h("input", { type: "text", class: "path", spellcheck: false, "aria-label": "Path of a video or folder", placeholder: "Path of a video or folder" });
+  const list = h("ul", { class: "files" });
+  const use = h("button", { type: "submit", class: "primary" }, "Open");
+  const form = h("form", { class: "browse", onsubmit: (event) => { event.preventDefault(); open(path.value); } },
+    h("div", { class: "path-row" }, path, use), list);
+  const dialog = openDialog("Open a video or a folder of pictures", form, { wide: true });
+
+  async function open(chosen) {
+    use.disabled = true;
+    try {
+      const project = await call("POST", "/api/projects", { path: chosen, ...options.values() });
+      dialog.close();
+      go(project);
+    } catch (error) {
+      toast(error.message, "error");
+    } finally {
+      use.disabled = false;
+    }
+  }
+
+  function row(name, title, detail, onclick) {
+    return h("li", {}, h("button", { type: "button", onclick }, icon(name), h("span", {}, title), h("span", { class: "quiet" }, detail)));
+  }
+
+  async function show(folder) {
+    let found;
+    try {
+      found = await call("GET", `/api/files${folder ? `?path=${encodeURIComponent(folder)}` : ""}`);
+    } catch (error) {
+      toast(error.message, "error");
+      return;
+    }
+    path.value = found.path;
+    const rows = [];
+    if (found.parent) rows.push(row("back", "Up", found.parent, () => show(found.parent)));
+    for (const root of found.roots) if (root !== found.path && !found.parent) rows.push(row("folder", root, "", () => show(root)));
+    if (found.pictures > 1) rows.push(row("pictures", `This folder: ${found.pictures} pictures`, "open as a video", () => open(found.path)));
+    for (const entry of found.folders) rows.push(row("folder", entry.name, "", () => show(entry.path)));
+    for (const entry of found.videos) rows.push(row("film", entry.name, bytes(entry.bytes), () => open(entry.path)));
+    if (!rows.length) rows.push(h("li", { class: "quiet empty" }, "No videos or pictures here."));
+    list.replaceChildren(...rows);
+  }
+  show(null);
+}
+
+function fillShelf(shelf, projects) {
+  if (!projects.length) {
+    shelf.replaceChildren(h("p", { class: "quiet empty" }, "No projects yet. What you begin is kept here, saved as you work."));
+    return;
+  }
+  shelf.replaceChildren(h("h2", {}, "Projects"), h("div", { class: "cards" }, projects.map((project) => card(project))));
+}
+
+function card(project) {
+  const thumb = project.problem
+    ? h("div", { class: "thumb broken" }, icon("film"))
+    : h("img", { class: "thumb", src: `${projectPath(project.id)}/thumbnail`, alt: "", loading: "lazy" });
+  const element = h("article", { class: "card" },
+    h("a", { href: `#/project/${project.id}`, class: "card-link", "aria-label": `Open ${project.name}` }, thumb,
+      h("strong", {}, project.name),
+      h("span", { class: "quiet" }, project.problem ?? ago(project.opened))),
+    iconButton("trash", `Delete ${project.name}`, remove, { class: "card-delete" }));
+
+  async function remove() {
+    const text = "Its masks, its exports and an uploaded video are deleted for good. A video opened by its path stays where it is.";
+    if (!(await confirmDialog(`Delete “${project.name}”?`, text, "Delete"))) return;
+    try {
+      await call("DELETE", projectPath(project.id));
+      element.remove();
+    } catch (error) {
+      toast(error.message, "error");
+    }
+  }
+  return element;
+}

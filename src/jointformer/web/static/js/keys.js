@@ -1,0 +1,108 @@
+// Keyboard shortcuts, and the overlay that shows them.
+
+import { h, openDialog } from "./dom.js";
+import { toolRows } from "./tools.js";
+
+const move = (count) => (editor) => editor.step(count);
+
+/** [keys, what they do, the work]. Keys as in KeyboardEvent.key, single letters small; "ctrl+" stands for ⌘, too. */
+const groups = [
+  ["Drawing", [
+    ...toolRows.map((row) => [[row.key.toLowerCase()], row.title, (editor) => editor.setTool(row.name)]),
+    [["["], "Smaller brush", (editor) => editor.setBrush(Math.min(editor.brush - 1, editor.brush * 0.85))],
+    [["]"], "Larger brush", (editor) => editor.setBrush(Math.max(editor.brush + 1, editor.brush * 1.18))],
+    [["a"], "Add an object", (editor) => editor.addObject()],
+    [["Delete"], "Clear your mask of the object in this frame", (editor) => editor.clearMasks(editor.selected)],
+    [["ctrl+z"], "Undo", (editor) => editor.undo()],
+    [["ctrl+shift+z", "ctrl+y"], "Redo", (editor) => editor.redo()],
+  ]],
+  ["Moving in time", [
+    [[" "], "Play or pause", (editor) => editor.togglePlay()],
+    [["ArrowLeft"], "One frame back", move(-1)],
+    [["ArrowRight"], "One frame on", move(1)],
+    [["shift+ArrowLeft"], "Ten frames back", move(-10)],
+    [["shift+ArrowRight"], "Ten frames on", move(10)],
+    [["Home"], "First frame", (editor) => editor.step(-editor.frame)],
+    [["End"], "Last frame", (editor) => editor.step(editor.state.frames)],
+    [[","], "Annotated frame before", (editor) => editor.goToMark(-1)],
+    [["."], "Annotated frame after", (editor) => editor.goToMark(1)],
+    [["n"], "Frame to fix next", (editor) => editor.goToWorst()],
+  ]],
+  ["Tracking", [
+    [["t"], "Track, or stop", (editor) => (editor.tracking ? editor.stop() : editor.track())],
+    [["i"], "Range begins here", (editor) => editor.setRange(editor.frame, Math.max(editor.frame, editor.range.end))],
+    [["o"], "Range ends here", (editor) => editor.setRange(Math.min(editor.frame, editor.range.start), editor.frame)],
+    [["r"], "Range: the whole video", (editor) => editor.setRange(0, editor.state.frames - 1)],
+  ]],
+  ["Looking", [
+    [["v"], "Show or hide all masks", (editor) => { editor.stage.showMasks = !editor.stage.showMasks; editor.stage.redraw(); editor.changed("view"); }],
+    [["+", "="], "Zoom in", (editor) => editor.stage.zoom(1.25)],
+    [["-"], "Zoom out", (editor) => editor.stage.zoom(0.8)],
+    [["0"], "Fit the picture", (editor) => editor.stage.fit()],
+    [["?"], "This help", () => showHelp()],
+  ]],
+];
+
+const fixed = [
+  ["1 … 9", "Choose an object"],
+  ["Enter", "Close the polygon, keep the scribbles"],
+  ["Esc", "Give up what is being drawn"],
+  ["Right button, Alt", "Erase with the brush; background with scribbles"],
+  ["Middle button", "Move the picture"],
+  ["Wheel, two fingers", "Zoom, move"],
+];
+
+const signs = { ArrowLeft: "←", ArrowRight: "→", " ": "Space", ctrl: /Mac|iP/.test(navigator.platform) ? "⌘" : "Ctrl", shift: "Shift" };
+const works = new Map(groups.flatMap(([, rows]) => rows).flatMap(([keys, , work]) => keys.map((key) => [key, work])));
+
+function nameOf(event) {
+  const letter = /^[a-zA-Z]$/.test(event.key);
+  const key = letter ? event.key.toLowerCase() : event.key;
+  const ctrl = event.ctrlKey || event.metaKey ? "ctrl+" : "";
+  const shift = event.shiftKey && (letter || event.key.length > 1) ? "shift+" : "";
+  return ctrl + shift + key;
+}
+
+export function listenToKeys(editor) {
+  const types = ["text", "number", "search", "range", "color"];
+  document.addEventListener("keydown", (event) => {
+    const { target } = event;
+    const writes = target.matches("textarea, select") || (target.matches("input") && types.includes(target.type));
+    if (document.querySelector("dialog[open]") || event.altKey) return;
+    if (writes && !(target.type === "range" && !event.key.startsWith("Arrow"))) {
+      if (event.key === "Escape") target.blur();
+      return;
+    }
+    const name = nameOf(event);
+    // Buttons are pressed with the space bar and Enter.
+    if (target.matches("button, summary, a") && (event.key === " " || event.key === "Enter")) return;
+    if (editor.tool.key?.(event.key)) {
+      event.preventDefault();
+      return;
+    }
+    if (/^[1-9]$/.test(name)) {
+      const object = editor.objects()[Number(name) - 1];
+      if (object) editor.select(object.id);
+      return;
+    }
+    const work = works.get(name);
+    if (!work) return;
+    event.preventDefault();
+    work(editor);
+  }, { signal: editor.control.signal });
+}
+
+function keysElement(keys) {
+  return keys.map((key, index) => [
+    index ? " or " : "",
+    ...key.split(/\+(?!$)/).map((part) => h("kbd", {}, signs[part] ?? (part.length === 1 ? part.toUpperCase() : part))),
+  ]).flat();
+}
+
+export function showHelp() {
+  const lists = groups.map(([title, rows]) => h("section", {}, h("h3", {}, title),
+    h("dl", {}, rows.map(([keys, text]) => h("div", {}, h("dt", {}, keysElement(keys)), h("dd", {}, text))))));
+  lists.push(h("section", {}, h("h3", {}, "More"),
+    h("dl", {}, fixed.map(([keys, text]) => h("div", {}, h("dt", {}, h("kbd", {}, keys)), h("dd", {}, text))))));
+  openDialog("Keyboard and mouse", h("div", { class: "help" }, lists), { wide: true });
+}

@@ -1,0 +1,33 @@
+// Which screen is shown: the projects, or one project.
+
+import { toast } from "./dom.js";
+import { openEditor } from "./editor.js";
+import { openHome } from "./home.js";
+import { startLook } from "./theme.js";
+
+let leave = null;
+let turn = 0;
+
+async function route() {
+  const mine = ++turn;
+  leave?.();
+  leave = null;
+  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
+  const app = document.getElementById("app");
+  const project = location.hash.match(/^#\/project\/([a-z0-9-]+)$/)?.[1];
+  try {
+    const end = project ? await openEditor(app, project) : await openHome(app);
+    if (mine === turn) leave = end;
+    else end?.();
+  } catch (error) {
+    toast(error.message, "error");
+    if (project && mine === turn) location.hash = "#/";
+  }
+}
+
+addEventListener("hashchange", route);
+addEventListener("unhandledrejection", (event) => {
+  if (event.reason?.name !== "AbortError") toast(event.reason?.message ?? "Something went wrong.", "error");
+});
+startLook();
+route();

@@ -1,0 +1,97 @@
+// A project's pictures and masks, fetched when needed and kept for a while.
+
+import { call, fetchBlob } from "./api.js";
+
+const KEPT_PICTURES = 64;
+const KEPT_MASKS = 256;
+
+class Kept {
+  constructor(most, drop) {
+    this.most = most;
+    this.drop = drop;
+    this.map = new Map();
+  }
+
+  get(key) {
+    const value = this.map.get(key);
+    if (value !== undefined) {
+      this.map.delete(key);
+      this.map.set(key, value);
+    }
+    return value;
+  }
+
+  set(key, value) {
+    this.map.set(key, value);
+    while (this.map.size > this.most) {
+      const [oldest, gone] = this.map.entries().next().value;
+      this.map.delete(oldest);
+      this.drop?.(gone);
+    }
+  }
+}
+
+/** Frames as ImageBitmaps. Scrubbing asks for many: those nobody waits for any more are given up. */
+export class Pictures {
+  constructor(base, count) {
+    this.base = base;
+    this.count = count;
+    this.kept = new Kept(KEPT_PICTURES, (entry) => entry.control.abort());
+  }
+
+  get(frame) {
+    const known = this.kept.get(frame);
+    if (known) return known.promise;
+    const control = new AbortController();
+    const promise = fetchBlob(`${this.base}/frames/${frame}`, control.signal).then((blob) => createImageBitmap(blob));
+    const entry = { promise, control, ready: false };
+    promise.then(() => { entry.ready = true; }, () => { if (this.kept.map.get(frame) === entry) this.kept.map.delete(frame); });
+    this.kept.set(frame, entry);
+    return promise;
+  }
+
+  ready(frame) {
+    return this.kept.map.get(frame)?.ready ?? false;
+  }
+
+  /** Fetches neighbours in advance. */
+  prefetch(frame, step, count) {
+    for (let i = 1; i <= count; i++) {
+      const next = frame + i * step;
+      if (next >= 0 && next < this.count) this.get(next).catch(() => {});
+    }
+  }
+
+  /** Gives up what is on its way but for frames near this one. */
+  focus(frame) {
+    for (const [key, entry] of this.kept.map) {
+      if (!entry.ready && Math.abs(key - frame) > 8) {
+        this.kept.map.delete(key);
+        entry.control.abort();
+      }
+    }
+  }
+}
+
+/** Frames' masks as the server tells them: {status, masks: {id: {runs, confidence, drawn}}}. */
+export class Masks {
+  constructor(base) {
+    this.base = base;
+    this.kept = new Kept(KEPT_MASKS);
+  }
+
+  get(frame) {
+    let promise = this.kept.get(frame);
+    if (!promise) {
+      promise = call("GET", `${this.base}/frames/${frame}/masks`);
+      promise.catch(() => { if (this.kept.map.get(frame) === promise) this.kept.map.delete(frame); });
+      this.kept.set(frame, promise);
+    }
+    return promise;
+  }
+
+  forget(frame) {
+    if (frame === undefined) this.kept.map.clear();
+    else this.kept.map.delete(frame);
+  }
+}

@@ -1,0 +1,334 @@
+// The drawing tools. Each has down, move and up (points of the frame), cancel, draw and key, as far as it needs them.
+
+import { colour } from "./theme.js";
+
+const rgb = (value) => `rgb(${value.join(" ")})`;
+
+function ring(context, stage, radius, erase) {
+  if (!stage.hover) return;
+  const { x, y } = stage.toScreen(stage.hover);
+  const r = Math.max(2, radius * stage.view.scale);
+  for (const [style, width] of [["rgb(0 0 0 / 70%)", 3], ["white", 1.4]]) {
+    context.beginPath();
+    context.arc(x, y, r, 0, 2 * Math.PI);
+    context.setLineDash(erase ? [5, 4] : []);
+    context.strokeStyle = style;
+    context.lineWidth = width;
+    context.stroke();
+  }
+  context.setLineDash([]);
+}
+
+function outlined(context, path, style, dash = []) {
+  context.setLineDash(dash);
+  for (const [line, width] of [["rgb(0 0 0 / 65%)", 4], [style, 2]]) {
+    context.strokeStyle = line;
+    context.lineWidth = width;
+    context.stroke(path);
+  }
+  context.setLineDash([]);
+}
+
+class Pan {
+  pans = true;
+}
+
+class Brush {
+  constructor(editor, erases) {
+    this.editor = editor;
+    this.erases = erases;
+  }
+
+  down(point, { erase }) {
+    if (!this.editor.beginStroke()) return;
+    this.erase = this.erases || erase;
+    this.last = point;
+    this.editor.stage.paint(point, point, this.editor.brush / 2, this.erase);
+  }
+
+  move(point) {
+    if (!this.last) return;
+    this.editor.stage.paint(this.last, point, this.editor.brush / 2, this.erase);
+    this.last = point;
+  }
+
+  up() {
+    if (!this.last) return;
+    this.last = null;
+    this.editor.keepMask();
+  }
+
+  cancel() {
+    if (!this.last) return;
+    this.last = null;
+    this.editor.showMasks();
+  }
+
+  draw(context, stage) {
+    ring(context, stage, this.editor.brush / 2, this.erases);
+  }
+}
+
+class Polygon {
+  points = [];
+  mouse = null;
+
+  constructor(editor) {
+    this.editor = editor;
+  }
+
+  get busy() {
+    return this.points.length > 0;
+  }
+
+  down(point, { erase }) {
+    if (!this.points.length) {
+      if (!this.editor.beginStroke()) return;
+      this.erase = erase;
+    }
+    const { stage } = this.editor;
+    const first = this.points[0];
+    if (this.points.length > 2 && Math.hypot(point.x - first.x, point.y - first.y) * stage.view.scale < 12) this.finish();
+    else this.points.push(point);
+    this.mouse = point;
+  }
+
+  move(point) {
+    this.mouse = point;
+  }
+
+  over(point) {
+    this.mouse = point;
+  }
+
+  double() {
+    this.points.pop(); // the double click's second point
+    this.finish();
+  }
+
+  finish() {
+    const { points } = this;
+    this.points = [];
+    if (points.length > 2) {
+      this.editor.stage.paintPolygon(points, this.erase);
+      this.editor.keepMask();
+    }
+    this.editor.stage.redraw();
+  }
+
+  cancel() {
+    this.points = [];
+    this.editor.stage.redraw();
+  }
+
+  leave() {
+    this.cancel();
+  }
+
+  key(name) {
+    if (!this.points.length) return false;
+    if (name === "Enter") this.finish();
+    else if (name === "Escape") this.cancel();
+    else if (name === "Backspace") this.points.pop();
+    else return false;
+    this.editor.stage.redraw();
+    return true;
+  }
+
+  undo() {
+    return this.key("Backspace");
+  }
+
+  draw(context, stage) {
+    if (!this.points.length) return;
+    const corners = this.points.map((point) => stage.toScreen(point));
+    const path = new Path2D();
+    corners.forEach((point) => path.lineTo(point.x, point.y));
+    if (this.mouse) {
+      const mouse = stage.toScreen(this.mouse);
+      path.lineTo(mouse.x, mouse.y);
+    }
+    outlined(context, path, rgb(this.editor.selectedColour()), this.erase ? [6, 5] : []);
+    corners.forEach((point, index) => {
+      context.beginPath();
+      context.arc(point.x, point.y, index ? 4 : 6.5, 0, 2 * Math.PI);
+      context.fillStyle = index ? "white" : rgb(this.editor.selectedColour());
+      context.fill();
+      context.lineWidth = 1.5;
+      context.strokeStyle = "rgb(0 0 0 / 75%)";
+      context.stroke();
+    });
+  }
+}
+
+class Box {
+  constructor(editor) {
+    this.editor = editor;
+  }
+
+  get busy() {
+    return Boolean(this.start);
+  }
+
+  down(point) {
+    if (!this.editor.beginStroke()) return;
+    this.start = this.end = point;
+  }
+
+  move(point) {
+    if (this.start) this.end = point;
+  }
+
+  async up(point) {
+    if (!this.start) return;
+    const a = this.start;
+    this.start = null;
+    const box = [Math.min(a.x, point.x), Math.min(a.y, point.y), Math.max(a.x, point.x), Math.max(a.y, point.y)];
+    if (box[2] - box[0] < 4 || box[3] - box[1] < 4) this.editor.say("Drag a box around the whole object.");
+    else {
+      const runs = await this.editor.cutOut({ box });
+      if (runs) {
+        this.editor.stage.paintRuns(runs, false);
+        this.editor.keepMask();
+      }
+    }
+    this.editor.stage.redraw();
+  }
+
+  cancel() {
+    this.start = null;
+    this.editor.stage.redraw();
+  }
+
+  draw(context, stage) {
+    if (!this.start) {
+      if (stage.hover) cross(context, stage);
+      return;
+    }
+    const a = stage.toScreen(this.start);
+    const b = stage.toScreen(this.end);
+    const path = new Path2D();
+    path.rect(Math.min(a.x, b.x), Math.min(a.y, b.y), Math.abs(a.x - b.x), Math.abs(a.y - b.y));
+    outlined(context, path, rgb(this.editor.selectedColour()));
+  }
+}
+
+function cross(context, stage) {
+  const { x, y } = stage.toScreen(stage.hover);
+  const { clientWidth, clientHeight } = stage.element;
+  context.strokeStyle = colour("--guide");
+  context.lineWidth = 1;
+  context.beginPath();
+  context.moveTo(0, y + 0.5);
+  context.lineTo(clientWidth, y + 0.5);
+  context.moveTo(x + 0.5, 0);
+  context.lineTo(x + 0.5, clientHeight);
+  context.stroke();
+}
+
+/** Scribbles on the object and beside it; the server makes a mask of them, shown at once and kept with Enter. */
+class Scribble {
+  strokes = [];
+  asked = 0;
+
+  constructor(editor) {
+    this.editor = editor;
+  }
+
+  get busy() {
+    return this.strokes.length > 0;
+  }
+
+  down(point, { erase }) {
+    if (!this.editor.beginStroke()) return;
+    const inside = erase ? false : this.editor.scribbleInside;
+    this.drawn = { points: [[point.x, point.y]], radius: Math.max(1, this.editor.brush / 4), inside };
+    this.strokes.push(this.drawn);
+  }
+
+  move(point) {
+    this.drawn?.points.push([point.x, point.y]);
+  }
+
+  async up() {
+    if (!this.drawn) return;
+    this.drawn = null;
+    await this.ask();
+  }
+
+  async ask() {
+    const turn = ++this.asked;
+    this.editor.changed("tool");
+    if (!this.strokes.some((stroke) => stroke.inside)) {
+      this.editor.showMasks(true);
+      if (this.strokes.length) this.editor.say("Scribble over the object, too.");
+      return;
+    }
+    const runs = await this.editor.cutOut({ strokes: this.strokes });
+    if (runs && turn === this.asked) this.editor.stage.paintRuns(runs, true);
+  }
+
+  keep() {
+    const any = this.strokes.some((stroke) => stroke.inside);
+    this.asked++;
+    this.strokes = [];
+    if (any) this.editor.keepMask();
+    this.editor.changed("tool");
+    this.editor.stage.redraw();
+  }
+
+  cancel() {
+    const any = this.strokes.length > 0;
+    this.asked++;
+    this.strokes = [];
+    this.drawn = null;
+    if (any) this.editor.showMasks(true);
+    this.editor.changed("tool");
+  }
+
+  leave() {
+    if (this.strokes.length) this.keep();
+  }
+
+  undo() {
+    if (!this.strokes.length) return false;
+    this.strokes.pop();
+    this.ask();
+    return true;
+  }
+
+  key(name) {
+    if (!this.strokes.length) return false;
+    if (name === "Enter") this.keep();
+    else if (name === "Escape") this.cancel();
+    else if (name === "Backspace") this.undo();
+    else return false;
+    return true;
+  }
+
+  draw(context, stage) {
+    for (const stroke of this.strokes) {
+      const path = new Path2D();
+      for (const [x, y] of stroke.points) {
+        const point = stage.toScreen({ x, y });
+        path.lineTo(point.x, point.y);
+      }
+      context.lineCap = context.lineJoin = "round";
+      for (const [style, extra] of [["rgb(0 0 0 / 55%)", 3], [stroke.inside ? "#3ddc84" : "#ff5d5d", 0]]) {
+        context.strokeStyle = style;
+        context.lineWidth = Math.max(3, 2 * stroke.radius * stage.view.scale) + extra;
+        context.stroke(path);
+      }
+    }
+    ring(context, stage, this.editor.brush / 4, !this.editor.scribbleInside);
+  }
+}
+
+export const toolRows = [
+  { name: "brush", icon: "brush", title: "Brush", key: "B", make: (editor) => new Brush(editor, false), cursor: "none" },
+  { name: "eraser", icon: "eraser", title: "Eraser", key: "E", make: (editor) => new Brush(editor, true), cursor: "none" },
+  { name: "polygon", icon: "polygon", title: "Polygon", key: "P", make: (editor) => new Polygon(editor), cursor: "crosshair" },
+  { name: "box", icon: "box", title: "Box to mask", key: "X", make: (editor) => new Box(editor), cursor: "crosshair" },
+  { name: "scribble", icon: "scribble", title: "Scribbles to mask", key: "S", make: (editor) => new Scribble(editor), cursor: "none" },
+  { name: "hand", icon: "hand", title: "Move the picture", key: "H", make: () => new Pan(), cursor: "grab" },
+];
