@@ -1,14 +1,16 @@
 # Two commands for a newcomer: `make demo` and `make test`. The rest is what CI runs, by the same names.
 #
-# PYTHON      the interpreter that .venv is made with (3.10 or newer)
-# TORCH_SPEC  a pip requirement for PyTorch that is installed first, e.g. TORCH_SPEC="torch==2.13.0";
-#             empty: whatever pip finds for this machine within the package's own range
-# PYTEST_ARGS more arguments for pytest, e.g. PYTEST_ARGS="tests/demo -x"
+# PYTHON        the interpreter that .venv is made with (3.10 or newer)
+# TORCH_SPEC    a pip requirement for PyTorch that is installed first, e.g. TORCH_SPEC="torch==2.13.0";
+#               empty: whatever pip finds for this machine within the package's own range
+# PYTEST_ARGS   more arguments for pytest, e.g. PYTEST_ARGS="tests/demo -x"
+# TEST_WORKERS  processes that the tests are shared out to
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_SPEC ?=
 PYTEST_ARGS ?=
+TEST_WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -30,15 +32,16 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/jointformer demo --output demo
 
-# Tests are for the CPU and for small tensors: more threads than cores only slow them down.
-test test-all: export OMP_NUM_THREADS ?= 2
+# Tests are for the CPU and for small tensors: files are shared out to processes of one thread each.
+test test-all: export OMP_NUM_THREADS ?= 1
 test test-all: export CUDA_VISIBLE_DEVICES ?=
+PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not slow and not realdata" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow and not realdata" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "slow or realdata" $(PYTEST_ARGS)
+	$(PYTEST) -m "slow or realdata" $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
