@@ -47,8 +47,8 @@ def run_safely(run: Run, args: argparse.Namespace, prog: str) -> int:
     except UserError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"{prog}: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has gone; nothing more can be said there, not even at exit.

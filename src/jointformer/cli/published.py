@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jointformer.cli.evaluate import add_running_arguments, evaluate_command, parse_sizes
+from jointformer.cli.evaluate import add_running_arguments, evaluate_command, merge_command, parse_sizes
 from jointformer.cli.main import run_safely
+from jointformer.errors import ConfigError
 
 
 def _boolean(text: str) -> bool:
@@ -21,7 +22,7 @@ def _boolean(text: str) -> bool:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the published flags, with ours that speed and safety need."""
     parser = argparse.ArgumentParser(prog="eval.py", description=__doc__)
-    parser.add_argument("--model", required=True, help="tiny, a published name (s012, …) or a weights file")
+    parser.add_argument("--model", default=None, help="tiny, a published name (s012, …) or a weights file")
     parser.add_argument("--data_root", default="..", type=Path)
     parser.add_argument("--dataset", default="D17", help="D16 D17 Y18 Y19 VOST MOSE VISOR LVOS BURST G")
     parser.add_argument("--split", default="val", help="val or test")
@@ -48,6 +49,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of eval.py."""
+    if args.merge is not None:
+        return merge_command(args)
+    if args.model is None:
+        raise ConfigError("--model is missing", expected="tiny, a published name (s012, …) or a weights file")
     if args.benchmark:
         args.precision = "float32"
     _compare_with_published(args)
@@ -83,7 +88,6 @@ def _check_depths(args: argparse.Namespace) -> None:
     """Raise ConfigError where a depth was given that the checkpoint does not have."""
     if args.update_block_depth is None and args.enhance_block_depth is None:
         return
-    from jointformer.errors import ConfigError
     from jointformer.model.weights import load_weights
 
     config = load_weights(args.model).network()[0]

@@ -2,28 +2,73 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import torch
 from tqdm import tqdm
 
 from jointformer.data.benchmarks import Dataset
-from jointformer.data.prefetch import prefetch
 from jointformer.data.sources import VideoSource
-from jointformer.data.writer import SCORES, ResultWriter, clean_up, is_finished, make_zip
-from jointformer.errors import ConfigError
-from jointformer.evaluate.settings import MANIFEST, Manifest, RunSettings, VideoRecord, open_manifest, weights_hash
+from jointformer.data.writer import SCORES, is_finished
+from jointformer.errors import ConfigError, UserError
+from jointformer.evaluate.scale_claims import RunFolder
+from jointformer.evaluate.scale_label import OnFrames, Work, frames_of, pack_model
+from jointformer.evaluate.scale_processes import ProcessPool, processors
+from jointformer.evaluate.scale_schedule import Outcome, Pool, hand_out, label_here
+from jointformer.evaluate.scale_shards import Shard, fold, join_run, zip_if_finished
+from jointformer.evaluate.scale_stop import Interrupted, Stop, stop_on_signal
+from jointformer.evaluate.settings import MANIFEST, Manifest, RunSettings, weights_hash
 from jointformer.model.network import JointFormer
 from jointformer.ops.files import make_dir, remove
 from jointformer.track.config import TrackerConfig
-from jointformer.track.ensemble import EnsembleTracker, View
-from jointformer.track.frames import MasksLike
-from jointformer.track.loop import Stopwatch, iter_segmentations, peak_memory, reset_peak_memory
-from jointformer.types import UInt8Array
+from jointformer.track.ensemble import View
+from jointformer.track.loop import BAD_FRAME_POLICIES, BadFramePolicy, reset_peak_memory
 
-#: Frames decoded ahead of the model.
-AHEAD = 4
+#: Seconds between two writings of run.json while videos are being finished.
+_SAVE_EVERY = 30.0
+
+
+class FailedVideos(UserError):
+    """Some videos could not be finished, all others are. failed: {video: its error}."""
+
+    def __init__(self, failed: dict[str, str], total: int, output: Path) -> None:
+        self.failed = failed
+        named = "; ".join(f"{video}: {error}" for video, error in list(failed.items())[:2])
+        more = f"; and {len(failed) - 2} more" if len(failed) > 2 else ""
+        super().__init__(f"{len(failed)} of {total} videos failed ({named}{more})", where=output)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (UserError, (self.what,))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Who does the work: this process; so many processes (on these devices in turn); or actors of a Ray cluster.
+
+    threads: those of each process for a network on the CPU (default: the processors shared out). ray: "auto" or a
+    cluster's address; workers then bounds the actors (default: as many as the cluster has room for), and devices may
+    hold one kind, "cuda" or "cpu", where the cluster's differs from this machine's.
+    """
+
+    workers: int | None = None
+    devices: tuple[str, ...] = ()
+    threads: int | None = None
+    ray: str | None = None
+    shard: Shard | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("workers", self.workers), ("threads", self.threads)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024):
+                raise ConfigError(name, expected="1 to 1024", got=value)
+
+    @property
+    def count(self) -> int:
+        """The number of processes."""
+        return self.workers or max(1, len(self.devices))
 
 
 def evaluate(
@@ -38,19 +83,26 @@ def evaluate(
     save_scores: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    on_bad_frame: BadFramePolicy = "stop",
+    scale: Scale | None = None,
 ) -> Manifest:
     """Label a benchmark's videos and return what the run took.
 
     Results lie in output/<video>/<frame>.png (or below output/Annotations, as the benchmark wants it), the settings
     and figures in output/run.json; a zip for the submission server is made where there is one and all videos are
-    finished. A video is finished when its folder is there: an interrupted run goes on with the others. views: sizes
-    and mirrored views whose probabilities are averaged (default: config.size, plain). videos: only these.
+    finished. A video is finished when its folder is there: an interrupted run goes on with the others, and several
+    runs with equal settings may share a folder (docs/scaling.md). views: sizes and mirrored views whose probabilities
+    are averaged (default: config.size, plain). videos: only these. on_bad_frame: see `iter_segmentations`.
 
-    Raises ConfigError for unknown videos and for a folder with results of other settings, DataError for damaged
-    frames, OutputError where nothing can be written.
+    Raises ConfigError for unknown videos and for a folder with results of other settings, OutputError where nothing
+    can be written, FailedVideos at the end where some videos could not be finished, Interrupted after SIGINT.
     """
-    config = config or TrackerConfig()
+    config, scale = config or TrackerConfig(), scale or Scale()
     views = tuple(views or (View(config.size),))
+    if on_bad_frame not in BAD_FRAME_POLICIES:
+        raise ConfigError("on_bad_frame", expected=f"one of {', '.join(BAD_FRAME_POLICIES)}", got=repr(on_bad_frame))
+    if overwrite and scale.shard is not None:
+        raise ConfigError("overwrite with shard", expected="one of them", hint="empty the folder before the shards")
     output = make_dir(output)
     chosen = _choose(dataset, videos)
     settings = RunSettings(
@@ -66,63 +118,71 @@ def evaluate(
     folder = output / dataset.benchmark.output_folder
     if overwrite:
         _clear(output, folder, dataset)
-    manifest = open_manifest(output, settings)
-    manifest.device = str(model.device)
-    manifest.save(output)
-    clean_up(output)
-    open_videos = [video for video in chosen if not is_finished(folder, video.name)]
-    reset_peak_memory(model.device)
-    with tqdm(total=sum(len(v) - v.first_mask for v in open_videos), unit="frame", disable=not progress) as bar:
-        for number, video in enumerate(open_videos, len(chosen) - len(open_videos) + 1):
-            bar.set_description(f"{video.name} ({number}/{len(chosen)})")
-            tracker = EnsembleTracker(model, config, views)
-            scores = output / SCORES if save_scores else None
-            manifest.videos[video.name] = label_video(tracker, video, folder, scores_folder=scores, bar=bar)
-            manifest.peak_memory = max(manifest.peak_memory, peak_memory(model.device))
-            manifest.save(output)
-            bar.set_postfix_str(f"{manifest.fps:.2f} frames/s in the model")
-    _zip_if_finished(dataset, output, folder)
+    join_run(output, settings, [video.name for video in chosen], len(dataset.videos))
+    mine = chosen if scale.shard is None else scale.shard.of(chosen)
+    work = Work(output.absolute(), folder.absolute(), config, views, save_scores, on_bad_frame)
+    failed = _label_all(model, work, mine, scale, progress)
+    manifest = fold(output)
+    zip_if_finished(output, manifest)
+    if failed:
+        raise FailedVideos(failed, len(mine), output)
     return manifest
 
 
-def label_video(
-    tracker: EnsembleTracker,
-    video: VideoSource,
-    folder: Path,
-    *,
-    scores_folder: Path | None = None,
-    bar: tqdm | None = None,
-) -> VideoRecord:
-    """Track one video and write folder/<video>/<frame>.png; return what it took.
+def _label_all(
+    model: JointFormer, work: Work, videos: list[VideoSource], scale: Scale, progress: bool
+) -> dict[str, str]:
+    """Label the unfinished videos and return {video: error} of those that failed."""
+    todo = [video for video in videos if not is_finished(work.folder, video.name)]
+    failed: dict[str, str] = {}
+    done, saved = len(videos) - len(todo), time.monotonic()
+    reset_peak_memory(model.device)
+    bar = tqdm(total=sum(map(frames_of, todo)), unit="frame", disable=not progress)
+    with bar, stop_on_signal() as stop:
+        bar.set_description(f"{done}/{len(videos)} videos")
+        try:
+            with closing(_outcomes(model, work, todo, scale, bar.update, stop)) as outcomes:
+                for outcome in outcomes:
+                    done += 1
+                    if outcome.error:
+                        failed[outcome.video] = outcome.error
+                        data = {"state": "failed", "error": outcome.error}
+                        RunFolder(work.output).write_record(outcome.video, data)
+                    bar.set_description(f"{done}/{len(videos)} videos, {outcome.video} ended")
+                    if time.monotonic() - saved > _SAVE_EVERY:
+                        fold(work.output)
+                        saved = time.monotonic()
+        except Interrupted:
+            fold(work.output)
+            so_far = f"{done - len(failed)} of {len(videos)} videos are finished"
+            raise Interrupted(f"interrupted: {so_far}; the same command goes on from there") from None
+    return failed
 
-    The folder appears under its name when all its files are written.
-    """
-    last = max(video.frames_to_save)
-    watch = Stopwatch()
 
-    def given(index: int, known: tuple[int, ...]) -> MasksLike | None:
-        if index not in video.masks:
-            return None
-        label_map = video.read_mask(index, known)
-        return label_map if label_map.any() else None
+def _outcomes(
+    model: JointFormer, work: Work, videos: list[VideoSource], scale: Scale, on_frames: OnFrames, stop: Stop
+) -> Iterator[Outcome]:
+    """Return the outcomes of the videos, made by whom `scale` says."""
+    threads = torch.get_num_threads()
+    if scale.ray is None and scale.count == 1 and not scale.devices:
+        torch.set_num_threads(scale.threads or threads)
+        try:
+            yield from label_here(model, work, videos, on_frames=on_frames, stop=stop)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    pool: Pool
+    if scale.ray is not None:
+        from jointformer.evaluate.scale_ray import RayPool
 
-    def frames() -> Iterator[tuple[int, UInt8Array]]:
-        for index in range(video.first_mask, last + 1):
-            yield index, video.frame(index)
-
-    with ResultWriter(folder, video.name, video.palette, scores_root=scores_folder) as writer:
-        results = iter_segmentations(
-            tracker, prefetch(frames(), AHEAD), given, last=last, watch=watch, output_size=video.output_size
-        )
-        for index, result in results:
-            if index in video.frames_to_save:
-                writer.write(video.frame_names[index], result.label_map)
-                if scores_folder is not None:
-                    prob = np.stack([result.object_prob(i) for i in result.ids])
-                    writer.write_scores(video.frame_names[index], prob, result.ids)
-            if bar is not None:
-                bar.update()
-    return VideoRecord(watch.frames, round(watch.seconds, 4), len(tracker.object_ids))
+        kind = (scale.devices or (model.device.type,))[0].partition(":")[0]
+        pool = RayPool(scale.ray, pack_model(model), work, device=kind, threads=scale.threads or 1)
+        count = scale.workers or pool.room
+    else:
+        count = scale.count
+        shared = scale.threads or max(1, processors() // count)
+        pool = ProcessPool(pack_model(model), work, list(scale.devices) or [str(model.device)], shared)
+    yield from hand_out(pool, count, videos, on_frames=on_frames, stop=stop)
 
 
 def _choose(dataset: Dataset, names: Sequence[str] | None) -> list[VideoSource]:
@@ -137,15 +197,7 @@ def _choose(dataset: Dataset, names: Sequence[str] | None) -> list[VideoSource]:
 def _clear(output: Path, folder: Path, dataset: Dataset) -> None:
     """Remove an earlier run's manifest and the results of this benchmark's videos; nothing else is touched."""
     remove(output / MANIFEST)
+    RunFolder(output).clear()
     for video in dataset.videos:
         remove(folder / video.name)
         remove(output / SCORES / video.name)
-
-
-def _zip_if_finished(dataset: Dataset, output: Path, folder: Path) -> None:
-    """Make the submission server's zip beside the results once every video of the benchmark is finished."""
-    row = dataset.benchmark
-    names = [video.name for video in dataset.videos]
-    if row.zip_holds and all(is_finished(folder, name) for name in names):
-        inside = "Annotations" if row.zip_holds == "Annotations" else ""
-        make_zip(output / f"{row.key}_{row.split}.zip", folder, names, inside=inside)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +44,42 @@ class RunSettings:
         return json.loads(json.dumps(data))
 
 
-@dataclass
+@dataclass(frozen=True)
 class VideoRecord:
-    """One finished video: frames and seconds in the model, objects seen."""
+    """One finished video: frames and seconds in the model, objects seen, frames that could not be read; and where."""
 
-    frames: int
-    seconds: float
-    objects: int
+    frames: int = 0
+    seconds: float = 0.0
+    objects: int = 0
+    bad_frames: int = 0
+    device: str = ""
+    threads: int = 0
+    peak_memory: int = 0
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return {"state": "finished", **asdict(self)}
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> VideoRecord:
+        """Return the record of plain data; what is missing is 0. Raises TypeError or ValueError for other kinds."""
+        known = {f.name: type(f.default) for f in fields(cls)}
+        return cls(**{name: known[name](value) for name, value in data.items() if name in known})
 
 
 @dataclass
 class Manifest:
-    """The run's file beside its results: settings, versions, and what each finished video took."""
+    """The run's file beside its results: settings, versions, and what became of each video.
+
+    videos: the finished ones. failed: the error of those that could not be finished. wanted: all that this folder is
+    to hold; dataset_videos: how many the dataset has.
+    """
 
     settings: dict[str, Any]
     videos: dict[str, VideoRecord] = field(default_factory=dict)
-    device: str = ""
-    peak_memory: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    wanted: set[str] = field(default_factory=set)
+    dataset_videos: int = 0
 
     @property
     def frames(self) -> int:
@@ -69,51 +88,77 @@ class Manifest:
 
     @property
     def seconds(self) -> float:
-        """Seconds that they took there."""
+        """Seconds that they took there, of all processes together."""
         return sum(v.seconds for v in self.videos.values())
 
     @property
     def fps(self) -> float:
-        """Frames per second over the finished videos; 0 where there are none."""
+        """Frames per second of one process over the finished videos; 0 where there are none."""
         return self.frames / self.seconds if self.seconds else 0.0
+
+    @property
+    def peak_memory(self) -> int:
+        """The largest peak memory of a process, in bytes."""
+        return max((v.peak_memory for v in self.videos.values()), default=0)
+
+    @property
+    def device(self) -> str:
+        """The devices that worked, joined by commas."""
+        return ",".join(sorted({v.device for v in self.videos.values() if v.device}))
 
     def as_data(self) -> dict[str, Any]:
         """Return the whole as plain data."""
+        videos = {name: record.as_data() for name, record in self.videos.items()}
+        videos.update({name: {"state": "failed", "error": error} for name, error in self.failed.items()})
+        videos.update({name: {"state": "open"} for name in self.wanted - videos.keys()})
         return {
-            "format": 1,
+            "format": 2,
             "settings": self.settings,
             "versions": {"jointformer": __version__, "torch": torch.__version__},
+            "dataset_videos": self.dataset_videos,
             "device": self.device,
             "frames": self.frames,
             "seconds": round(self.seconds, 4),
             "fps": round(self.fps, 4),
             "peak_memory_bytes": self.peak_memory,
-            "videos": {name: asdict(record) for name, record in sorted(self.videos.items())},
+            "videos": dict(sorted(videos.items())),
         }
 
     def save(self, folder: Path) -> None:
         """Write the manifest into the results' folder, whole or not at all."""
         write_json(folder / MANIFEST, self.as_data())
 
+    def add(self, video: str, data: dict[str, Any]) -> None:
+        """Take up what became of a video; a finished one stays finished. Raises TypeError or ValueError."""
+        self.wanted.add(video)
+        if data.get("state") == "finished":
+            self.videos[video] = VideoRecord.from_data(data)
+            self.failed.pop(video, None)
+        elif data.get("state") == "failed" and video not in self.videos:
+            self.failed[video] = str(data.get("error", ""))
 
-def open_manifest(folder: Path, settings: RunSettings) -> Manifest:
-    """Return the manifest that a run in this folder goes on with: the one there, or a new one.
 
-    Raises ConfigError where the folder holds results of other settings, naming the first that differs, and DataError
-    where its manifest cannot be read.
-    """
-    wanted = settings.as_data()
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of an output folder, None where there is none. Raises DataError where it cannot be read."""
     path = folder / MANIFEST
-    if not path.exists():
-        return Manifest(wanted)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        found = data["settings"]
-        videos = {str(name): VideoRecord(**record) for name, record in data["videos"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(
-            "not a run's manifest", where=path, got=type(error).__name__, hint="--overwrite starts anew"
-        ) from None
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _not_a_manifest(path, error) from None
+    try:
+        data = json.loads(text)
+        manifest = Manifest(dict(data["settings"]), dataset_videos=int(data.get("dataset_videos", 0)))
+        for name, video in data["videos"].items():
+            manifest.add(str(name), dict(video))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise _not_a_manifest(path, error) from None
+    return manifest
+
+
+def check_settings(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise ConfigError where a folder's results were made with other settings, naming the first that differs."""
     difference = _first_difference(found, wanted)
     if difference is not None:
         name, old, new = difference
@@ -124,7 +169,10 @@ def open_manifest(folder: Path, settings: RunSettings) -> Manifest:
             got=new,
             hint="choose another --output, or --overwrite to start anew",
         )
-    return Manifest(wanted, videos, peak_memory=int(data.get("peak_memory_bytes", 0)))
+
+
+def _not_a_manifest(path: Path, error: Exception) -> DataError:
+    return DataError("not a run's manifest", where=path, got=type(error).__name__, hint="--overwrite starts anew")
 
 
 def weights_hash(model: JointFormer) -> str:

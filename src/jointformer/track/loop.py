@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 
-from jointformer.track.frames import FrameLike, MasksLike
+from jointformer.errors import ConfigError, DataError
+from jointformer.track.frames import FrameLike, MasksLike, frame_size
 from jointformer.track.segmentation import Segmentation
 
 #: (frame index, ids tracked so far) -> masks given at that frame, or None.
 MaskSource = Callable[[int, tuple[int, ...]], MasksLike | None]
+
+#: What becomes of a frame that cannot be read: the video ends with its error; the frame has no result; the frame has
+#: the result of the one before. Frames with a mask that cannot be read always end the video.
+BadFramePolicy = Literal["stop", "skip", "hold"]
+BAD_FRAME_POLICIES: tuple[BadFramePolicy, ...] = get_args(BadFramePolicy)
 
 
 class Steps(Protocol):
@@ -28,11 +34,15 @@ class Steps(Protocol):
 
 
 class Stopwatch:
-    """Seconds spent in the model and the resize of its result, and the frames they gave (inference.md, Timing)."""
+    """Seconds spent in the model and the resize of its result, and the frames they gave (inference.md, Timing).
+
+    bad_frames counts those that could not be read and were skipped or held.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.frames = 0
+        self.bad_frames = 0
 
     @property
     def fps(self) -> float:
@@ -42,30 +52,61 @@ class Stopwatch:
 
 def iter_segmentations(
     tracker: Steps,
-    frames: Iterable[tuple[int, FrameLike]],
+    frames: Iterable[tuple[int, FrameLike | DataError]],
     masks: MaskSource,
     *,
     last: int | None = None,
     watch: Stopwatch | None = None,
     output_size: tuple[int, int] | None = None,
+    on_bad_frame: BadFramePolicy = "stop",
 ) -> Iterator[tuple[int, Segmentation]]:
     """Yield (frame index, segmentation) of frames given as (index, frame), each with its label map made.
 
     masks: asked at every frame what is given there. last: index of the frame that nothing follows. output_size: (H, W)
     of the label maps where it is not the frames' own. Reading frames and what the caller does between two results is
     not counted on the watch.
+
+    A frame may be the error that reading it gave; on_bad_frame says what becomes of it and of frames of another size
+    than the first. The tracker never sees them, so the next good frame goes on from the last good one. Raises the
+    error under "stop", and under every policy where a mask is given at that frame.
     """
+    if on_bad_frame not in BAD_FRAME_POLICIES:
+        raise ConfigError("on_bad_frame", expected=f"one of {', '.join(BAD_FRAME_POLICIES)}", got=repr(on_bad_frame))
+    watch = watch or Stopwatch()
+    before: Segmentation | None = None
+    first_size: tuple[int, int] | None = None
     for index, frame in frames:
         given = masks(index, tracker.object_ids)
+        if not isinstance(frame, DataError):
+            size = frame_size(frame)
+            first_size = first_size or size
+            if size != first_size:
+                frame = _size_changed(index, first_size, size)
+        if isinstance(frame, DataError):
+            if on_bad_frame == "stop" or given is not None or before is None:
+                raise frame
+            watch.bad_frames += 1
+            if on_bad_frame == "hold":
+                yield index, before
+            continue
         start = perf_counter()
         result = tracker.step(frame, given, last=index == last)
         if output_size is not None and output_size != result.size:
             result = replace(result, size=output_size)
         _ = result.label_map  # made here: the resize counts as the model's work, and the copy waits for the device
-        if watch is not None:
-            watch.seconds += perf_counter() - start
-            watch.frames += 1
+        watch.seconds += perf_counter() - start
+        watch.frames += 1
+        before = result
         yield index, result
+
+
+def _size_changed(index: int, expected: tuple[int, int], got: tuple[int, int]) -> DataError:
+    return DataError(
+        "frame size changed within the video",
+        where=f"frame {index}",
+        expected=f"{expected[1]}×{expected[0]}",
+        got=f"{got[1]}×{got[0]}",
+    )
 
 
 def reset_peak_memory(device: torch.device) -> None:

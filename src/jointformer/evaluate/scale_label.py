@@ -1,0 +1,162 @@
+"""One video from frames to a finished folder: the work that every process, shard and actor does alike."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from jointformer.data.prefetch import prefetch
+from jointformer.data.sources import VideoSource
+from jointformer.data.writer import SCORES, ResultWriter, is_finished
+from jointformer.errors import DataError
+from jointformer.evaluate.scale_claims import RunFolder
+from jointformer.evaluate.scale_stop import Interrupted, Stop, never
+from jointformer.evaluate.settings import VideoRecord
+from jointformer.model.config import ModelConfig
+from jointformer.model.network import JointFormer
+from jointformer.track.config import TrackerConfig
+from jointformer.track.ensemble import EnsembleTracker, View
+from jointformer.track.frames import MasksLike
+from jointformer.track.loop import BadFramePolicy, Stopwatch, iter_segmentations, peak_memory
+from jointformer.types import UInt8Array
+
+#: Frames decoded ahead of the model.
+AHEAD = 4
+
+#: Called with the number of frames that were finished since the last call.
+OnFrames = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done with a video: the same for all videos of a run, small enough to send to any process."""
+
+    output: Path
+    folder: Path
+    config: TrackerConfig
+    views: tuple[View, ...]
+    save_scores: bool = False
+    on_bad_frame: BadFramePolicy = "stop"
+
+    def label(
+        self, model: JointFormer, video: VideoSource, *, on_frames: OnFrames = lambda n: None, stop: Stop = never
+    ) -> VideoRecord | None:
+        """Label a video, unless another process does (None) or it is finished already, and return what it took."""
+        run = RunFolder(self.output)
+        with run.claim(video.name) as mine:
+            if not mine:
+                return None
+            if is_finished(self.folder, video.name):
+                return VideoRecord.from_data(run.records().get(video.name, {}))
+            return label_video(
+                EnsembleTracker(model, self.config, self.views),
+                video,
+                self.folder,
+                scores_folder=self.output / SCORES if self.save_scores else None,
+                on_bad_frame=self.on_bad_frame,
+                on_frames=on_frames,
+                stop=stop,
+                device=model.device,
+                run=run,
+            )
+
+
+def label_video(
+    tracker: EnsembleTracker,
+    video: VideoSource,
+    folder: Path,
+    *,
+    scores_folder: Path | None = None,
+    on_bad_frame: BadFramePolicy = "stop",
+    on_frames: OnFrames = lambda n: None,
+    stop: Stop = never,
+    device: torch.device | None = None,
+    run: RunFolder | None = None,
+) -> VideoRecord:
+    """Track one video and write folder/<video>/<frame>.png; return what it took.
+
+    The folder appears under its name when all its files are written, and its record in `run` just before. on_bad_frame:
+    see `iter_segmentations`; a frame that is skipped has no file. stop: asked after each frame; then nothing of the
+    video stays and Interrupted is raised.
+    """
+    last = max(video.frames_to_save)
+    watch = Stopwatch()
+
+    def given(index: int, known: tuple[int, ...]) -> MasksLike | None:
+        if index not in video.masks:
+            return None
+        label_map = video.read_mask(index, known)
+        return label_map if label_map.any() else None
+
+    def frames() -> Iterator[tuple[int, UInt8Array | DataError]]:
+        for index in range(video.first_mask, last + 1):
+            try:
+                yield index, video.frame(index)
+            except DataError as error:
+                yield index, error
+
+    with ResultWriter(folder, video.name, video.palette, scores_root=scores_folder) as writer:
+        results = iter_segmentations(
+            tracker,
+            prefetch(frames(), AHEAD),
+            given,
+            last=last,
+            watch=watch,
+            output_size=video.output_size,
+            on_bad_frame=on_bad_frame,
+        )
+        for index, result in results:
+            if index in video.frames_to_save:
+                writer.write(video.frame_names[index], result.label_map)
+                if scores_folder is not None:
+                    prob = np.stack([result.object_prob(i) for i in result.ids])
+                    writer.write_scores(video.frame_names[index], prob, result.ids)
+            on_frames(1)
+            if stop():
+                raise Interrupted
+        device = device or torch.device("cpu")
+        record = VideoRecord(
+            frames=watch.frames,
+            seconds=round(watch.seconds, 4),
+            objects=len(tracker.object_ids),
+            bad_frames=watch.bad_frames,
+            device=str(device),
+            threads=torch.get_num_threads(),
+            peak_memory=peak_memory(device),
+        )
+        if run is not None:
+            run.write_record(video.name, record.as_data())
+    return record
+
+
+def longest_first(videos: Sequence[VideoSource]) -> list[VideoSource]:
+    """Return the videos by falling number of frames to track: the last to end is then a short one."""
+    return sorted(videos, key=lambda video: -frames_of(video))
+
+
+def frames_of(video: VideoSource) -> int:
+    """Return the number of frames that a video's tracking takes."""
+    return max(video.frames_to_save) + 1 - video.first_mask
+
+
+def pack_model(model: JointFormer) -> bytes:
+    """Return a network as bytes (safetensors and its config), for another process; exact to the bit."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    return safetensors.torch.save(state, {"config": model.config.to_json()})
+
+
+def unpack_model(data: bytes, device: str | torch.device = "cpu") -> JointFormer:
+    """Return the network of `pack_model` on a device, in eval mode and without gradients."""
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.load(io.BytesIO(data[8 : 8 + length]))["__metadata__"]
+    with torch.device("meta"):
+        model = JointFormer(ModelConfig.from_json(metadata["config"]))
+    model.load_state_dict(safetensors.torch.load(data), strict=True, assign=True)
+    return model.eval().requires_grad_(False).to(device)

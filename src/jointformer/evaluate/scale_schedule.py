@@ -1,0 +1,215 @@
+"""Handing videos out to workers that may die: longest first, each tried a few times, everything reported."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from jointformer.data.sources import VideoSource
+from jointformer.errors import ConfigError, DataError, OutputError, UserError
+from jointformer.evaluate.scale_label import OnFrames, Work, longest_first
+from jointformer.evaluate.scale_stop import Interrupted, Stop
+from jointformer.model.network import JointFormer
+
+#: How often a video is given to a worker before it counts as failed.
+TRIES = 3
+#: Seconds after which a video that another run was labelling is asked for again.
+PATIENCE = 0.5
+#: Workers that may die one after the other without a single video or frame between them.
+_STILLBORN = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a video: nothing said is success."""
+
+    video: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a worker says: it is ready; so many frames more; the video is done, is another run's, failed; it died."""
+
+    worker: int
+    kind: Literal["ready", "frames", "done", "elsewhere", "failed", "died", "stopped"]
+    value: Any = None
+
+
+class Pool(Protocol):
+    """Workers by number."""
+
+    def start(self) -> int:
+        """Start one more worker and return its number; it reports "ready"."""
+
+    def begin(self, worker: int, video: VideoSource) -> None:
+        """Give a ready worker a video."""
+
+    def wait(self, seconds: float) -> list[Message]:
+        """Return what was said since the last call, waiting so long for the first message."""
+
+    def stop(self) -> None:
+        """Ask the workers to end after their present frame, and wait until they have."""
+
+
+@dataclass
+class _Open:
+    """What is still to do, and who does what."""
+
+    queue: deque[VideoSource]
+    busy: dict[int, VideoSource] = field(default_factory=dict)
+    frames: dict[int, int] = field(default_factory=dict)
+    idle: list[int] = field(default_factory=list)
+    starting: set[int] = field(default_factory=set)
+    later: list[tuple[float, VideoSource]] = field(default_factory=list)
+    tries: dict[str, int] = field(default_factory=dict)
+    stillborn: int = 0
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.queue or self.busy or self.later)
+
+
+def hand_out(
+    pool: Pool, count: int, videos: Sequence[VideoSource], *, on_frames: OnFrames, stop: Stop
+) -> Iterator[Outcome]:
+    """Yield each video's outcome as it comes, from up to `count` workers of a pool.
+
+    The longest video goes first. A worker that dies is replaced and its video goes to another, at most TRIES times;
+    so does one that failed for reasons that may pass. What is wrong with the data is not tried again. Raises
+    OutputError at once (no other video could be written either), Interrupted when `stop` asks for it, ConfigError
+    where no worker comes to life.
+    """
+    left = _Open(deque(longest_first(videos)))
+    left.starting = {pool.start() for _ in range(min(count, len(videos)))}
+    try:
+        while left.anything:
+            if stop():
+                raise Interrupted
+            now = time.monotonic()
+            left.queue.extend(video for due, video in left.later if due <= now)
+            left.later = [(due, video) for due, video in left.later if due > now]
+            while left.queue and left.idle:
+                worker = left.idle.pop(0)
+                left.busy[worker] = left.queue.popleft()
+                left.frames[worker] = 0
+                pool.begin(worker, left.busy[worker])
+            for message in pool.wait(0.2):
+                outcome = _take(message, left, pool, on_frames)
+                if outcome is not None:
+                    yield outcome
+    finally:
+        pool.stop()
+
+
+def _take(message: Message, left: _Open, pool: Pool, on_frames: OnFrames) -> Outcome | None:
+    """Take note of a message; return the outcome that it brings, if any."""
+    worker = message.worker
+    if message.kind == "ready":
+        left.starting.discard(worker)
+        left.idle.append(worker)
+        return None
+    if message.kind == "frames":
+        left.stillborn = 0
+        left.frames[worker] = left.frames.get(worker, 0) + message.value
+        on_frames(message.value)
+        return None
+    video = left.busy.pop(worker, None)
+    if message.kind == "died":
+        left.idle = [w for w in left.idle if w != worker]
+        left.stillborn += 1
+        if left.stillborn > _STILLBORN * max(1, len(left.busy) + len(left.idle)):
+            raise ConfigError(f"workers die as soon as they start: {message.value}", hint="try fewer of them")
+        left.starting.discard(worker)
+        if video is not None or left.queue or left.later:
+            left.starting.add(pool.start())
+    else:
+        left.idle.append(worker)
+    if video is None:
+        return None
+    if message.kind == "done":
+        left.stillborn = 0
+        return Outcome(video.name)
+    on_frames(-left.frames.pop(worker, 0))
+    if message.kind == "elsewhere":
+        left.later.append((time.monotonic() + PATIENCE, video))
+        return None
+    error = message.value
+    if isinstance(error, OutputError):
+        raise error
+    tried = left.tries[video.name] = left.tries.get(video.name, 0) + 1
+    if tried < TRIES and may_pass(error):
+        left.queue.appendleft(video)
+        return None
+    return Outcome(video.name, describe(error, tried))
+
+
+def label_here(
+    model: JointFormer, work: Work, videos: Sequence[VideoSource], *, on_frames: OnFrames, stop: Stop
+) -> Iterator[Outcome]:
+    """Yield each video's outcome, labelled in this process in their order; rules and errors are `hand_out`'s."""
+    queue, tries, claimed = deque(videos), {v.name: 0 for v in videos}, 0
+    while queue:
+        video = queue.popleft()
+        seen = _Count(on_frames)
+        try:
+            record = work.label(model, video, on_frames=seen, stop=stop)
+        except OutputError:
+            raise
+        except Exception as error:
+            on_frames(-seen.total)
+            tries[video.name] += 1
+            if tries[video.name] < TRIES and may_pass(error):
+                queue.append(video)
+            else:
+                yield Outcome(video.name, describe(error, tries[video.name]))
+            continue
+        if record is not None:
+            claimed = 0
+            yield Outcome(video.name)
+            continue
+        queue.append(video)
+        claimed += 1
+        if claimed >= len(queue):  # all that is left is another run's: its claims end when it does
+            claimed = 0
+            _pause(stop)
+
+
+class _Count:
+    """Passes frame counts on and keeps their sum."""
+
+    def __init__(self, on_frames: OnFrames) -> None:
+        self.on_frames = on_frames
+        self.total = 0
+
+    def __call__(self, frames: int) -> None:
+        self.total += frames
+        self.on_frames(frames)
+
+
+def may_pass(error: object) -> bool:
+    """Whether trying again could help: not where the user has to mend something."""
+    return not isinstance(error, UserError)
+
+
+def describe(error: object, tries: int = 1) -> str:
+    """Return an error's one line; of a defect in the program its kind and place too."""
+    if isinstance(error, DataError | UserError):
+        return str(error)
+    if isinstance(error, BaseException):
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
+        text = " ".join(f"{type(error).__name__}: {error}{place}".split())
+    else:
+        text = str(error)
+    return f"{text} (tried {tries} times)" if tries > 1 else text
+
+
+def _pause(stop: Stop) -> None:
+    if stop():
+        raise Interrupted
+    time.sleep(PATIENCE)

@@ -1,0 +1,7 @@
+"""Fixtures of the tests of scaling out."""
+
+from __future__ import annotations
+
+from scale_helpers import mini_weights, runs, undisturbed
+
+__all__ = ["mini_weights", "runs", "undisturbed"]

@@ -1,0 +1,46 @@
+"""SIGKILL at random instants: what is finished stays, nothing half-written is taken for a result."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from scale_helpers import Runs, leftovers, make_videos, masks
+
+#: Rounds of the kill test; each costs about one start of Python and PyTorch.
+KILLS = int(os.environ.get("JOINTFORMER_KILLS", "8"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_runs_killed_at_random_end_with_the_bytes_of_an_undisturbed_one(mini_weights, tmp_path):
+    lengths = [3 + 5 * k % 11 for k in range(2 * KILLS)]
+    runs = Runs(make_videos(tmp_path / "tree", lengths), mini_weights)
+    output, chance = tmp_path / "out", random.Random(7)
+    finished_before: dict[str, bytes] = {}
+    for _ in range(KILLS):
+        # A process forked from this one starts at once and dies the same death.
+        pid = os.fork()
+        if pid == 0:
+            os._exit(runs.here(output, "--threads", "1"))
+        time.sleep(chance.uniform(0.0, 0.5))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        now = masks_of_finished(output)
+        assert finished_before.items() <= now.items(), "finished videos are left alone"
+        finished_before = now
+    open_videos = len(lengths) - len({name.partition("/")[0] for name in finished_before})
+    assert runs.here(output, "--threads", "1") == 0
+    assert leftovers(output) == []
+    whole = tmp_path / "whole"
+    assert runs.here(whole, "--threads", "1") == 0
+    assert masks(output) == masks(whole)
+    print(f"{KILLS} kills, {open_videos} of {len(lengths)} videos left for the last run")
+
+
+def masks_of_finished(output):
+    """Return the masks of finished videos."""
+    return {name: data for name, data in masks(output).items() if not name.startswith(".")} if output.exists() else {}

@@ -1,0 +1,171 @@
+"""Several processes on one machine: the same bytes, deaths survived, failures named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from scale_helpers import Runs, leftovers, make_videos, masks
+
+from jointformer.data.benchmarks import open_benchmark
+from jointformer.evaluate.scale_claims import RunFolder
+from jointformer.evaluate.scale_label import longest_first, pack_model, unpack_model
+from jointformer.evaluate.settings import weights_hash
+
+
+def children(pid: int) -> list[int]:
+    """Return the worker processes of a process."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            line = (stat.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent == pid and b"spawn_main" in line:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def test_two_processes_give_the_bytes_of_one(runs, undisturbed, tmp_path):
+    code, text = runs.run(tmp_path / "out", "--workers", "2", "--threads", "1")
+    assert (code, text.count("\n")) == (0, 1)
+    assert masks(tmp_path / "out") == undisturbed
+    assert leftovers(tmp_path / "out") == []
+    manifest = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert {name: v["state"] for name, v in manifest["videos"].items()} == {f"v{k}": "finished" for k in range(6)}
+    assert manifest["frames"] == 49
+    assert all(v["threads"] == 1 and v["seconds"] > 0 for v in manifest["videos"].values())
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_its_video_given_to_another(runs, undisturbed, tmp_path):
+    slow = Runs(make_videos(tmp_path / "tree", [5, 14, 3, 9, 6, 12]), runs.weights)
+    with slow.start(tmp_path / "out", "--workers", "2", "--threads", "1") as process:
+        end = time.monotonic() + 60
+        while not (workers := children(process.pid)) and time.monotonic() < end:
+            time.sleep(0.05)
+        while not list((tmp_path / "out").glob(".jointformer-*")) and process.poll() is None:
+            time.sleep(0.005)
+        os.kill(workers[0], signal.SIGKILL)
+        _, text = process.communicate(timeout=120)
+    assert process.returncode == 0, text
+    assert masks(tmp_path / "out") == undisturbed
+
+
+def test_a_video_that_fails_is_named_and_the_others_are_finished(runs, undisturbed, tmp_path, capsys):
+    shutil.copytree(runs.tree, tmp_path / "tree")
+    broken = tmp_path / "tree" / "JPEGImages" / "v3" / "00004.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    damaged = Runs(tmp_path / "tree", runs.weights)
+    assert damaged.here(tmp_path / "out", "--threads", "1") == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("not finished: v3: ")
+    assert "00004.jpg" in lines[1]
+    manifest = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert manifest["videos"]["v3"]["state"] == "failed"
+    assert masks(tmp_path / "out") == {k: v for k, v in undisturbed.items() if not k.startswith("v3/")}
+    assert damaged.here(tmp_path / "out", "--on-bad-frame", "hold", "--threads", "1") == 0
+    held = masks(tmp_path / "out")
+    assert held.keys() == undisturbed.keys()
+    assert held["v3/00004.png"] == held["v3/00003.png"] == undisturbed["v3/00003.png"]
+    manifest = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert manifest["videos"]["v3"]["bad_frames"] == 1
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_a_skipped_frame_has_no_file(runs, undisturbed, tmp_path):
+    shutil.copytree(runs.tree, tmp_path / "tree")
+    (tmp_path / "tree" / "JPEGImages" / "v3" / "00004.jpg").write_bytes(b"")
+    damaged = Runs(tmp_path / "tree", runs.weights)
+    assert damaged.here(tmp_path / "out", "--on-bad-frame", "skip", "--videos", "v3") == 0
+    assert [p.stem for p in sorted((tmp_path / "out" / "v3").iterdir())] == [f"{k:05d}" for k in range(9) if k != 4]
+
+
+@pytest.mark.slow
+def test_ctrl_c_finishes_the_frame_and_says_how_to_go_on(runs, undisturbed, tmp_path):
+    for workers in ("1", "2"):
+        output = tmp_path / workers
+        with runs.start(output, "--workers", workers, "--threads", "1") as process:
+            while not list(output.glob(".jointformer-*")) and process.poll() is None:
+                time.sleep(0.005)
+            process.send_signal(signal.SIGINT)
+            _, text = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert text.count("\n") == 1
+        assert "of 6 videos are finished; the same command goes on from there" in text
+        assert not list(output.glob(".jointformer-*"))
+        assert runs.here(output, "--threads", "1") == 0
+        assert masks(output) == undisturbed
+        assert leftovers(output) == []
+
+
+@pytest.mark.slow
+def test_a_video_that_another_process_labels_is_waited_for(runs, undisturbed, tmp_path):
+    run = RunFolder(tmp_path / "out")
+    with run.claim("v1") as mine:
+        assert mine
+        process = runs.start(tmp_path / "out", "--threads", "1")
+        end = time.monotonic() + 60
+        while len(list((tmp_path / "out").glob("v*"))) < 5 and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert process.poll() is None, "it waits"
+        assert not (tmp_path / "out" / "v1").exists()
+    with process:
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert masks(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.slow
+def test_two_runs_in_one_folder_share_the_work(runs, undisturbed, tmp_path):
+    both = [runs.start(tmp_path / "out", "--threads", "1") for _ in range(2)]
+    for process in both:
+        with process:
+            _, text = process.communicate(timeout=120)
+        assert process.returncode == 0, text
+    assert masks(tmp_path / "out") == undisturbed
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_a_network_survives_the_way_to_another_process_to_the_bit(mini_weights):
+    from jointformer.model.weights import load_model
+
+    for precision in ("float32", "bfloat16"):
+        model = load_model(mini_weights, device="cpu", precision=precision)
+        copy = unpack_model(pack_model(model))
+        assert weights_hash(copy) == weights_hash(model)
+        assert copy.dtype == model.dtype
+        assert not any(p.requires_grad or p.is_meta for p in copy.parameters())
+        assert isinstance(copy.state_dict()["convmae.cls_token"], torch.Tensor)
+
+
+def test_the_longest_video_comes_first(runs):
+    videos = open_benchmark("G", "val", "..", generic_path=runs.tree).videos
+    assert [video.name for video in longest_first(videos)] == ["v1", "v5", "v3", "v4", "v0", "v2"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--workers", "0"), "workers, expected 1 to 1024, got 0"),
+        (("--threads", "-2"), "threads, expected 1 to 1024, got -2"),
+        (("--shard", "5/4"), "shard, expected I/N with I from 1 to N, got 5/4"),
+        (("--shard", "a"), "shard, expected I/N such as 1/4"),
+        (("--shard", "1/2", "--overwrite"), "overwrite with shard"),
+        (("--devices", "cpu,tpu"), "device, expected auto, cpu"),
+        (("--on-bad-frame", "pray"), "on_bad_frame, expected one of stop, skip, hold, got 'pray'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(flags, message, runs, tmp_path, capsys):
+    assert runs.here(tmp_path / "out", *flags) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line

@@ -1,0 +1,95 @@
+"""Parts of a run that know nothing of each other, and the whole put together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+
+import pytest
+from scale_helpers import leftovers, masks
+
+from jointformer.cli.main import main
+from jointformer.data.benchmarks import open_benchmark
+from jointformer.evaluate.scale_label import frames_of
+from jointformer.evaluate.scale_shards import Shard
+from trees import make_tree
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 9])
+def test_every_video_is_in_one_part_and_the_parts_are_about_equal(runs, count):
+    videos = open_benchmark("G", "val", "..", generic_path=runs.tree).videos
+    parts = [Shard(number, count).of(videos) for number in range(1, count + 1)]
+    assert sorted(v.name for part in parts for v in part) == [f"v{k}" for k in range(6)]
+    assert parts == [Shard(number, count).of(videos) for number in range(1, count + 1)]
+    loads = [sum(map(frames_of, part)) for part in parts]
+    assert max(loads) - min(loads) <= max(map(frames_of, videos))
+
+
+def test_shards_give_the_bytes_of_one_process_and_the_last_one_completes_the_run(runs, undisturbed, tmp_path, capsys):
+    output = tmp_path / "out"
+    for number in (2, 1, 3):
+        assert runs.here(output, "--shard", f"{number}/3", "--threads", "1") == 0
+        manifest = json.loads((output / "run.json").read_text())
+        states = [video["state"] for video in manifest["videos"].values()]
+        assert len(states) == 6
+        if number == 2:
+            assert main(["evaluate", "--merge", str(output)]) == 1
+            err = capsys.readouterr().err
+            assert err.count("not finished: ") == states.count("open") > 0
+    assert set(states) == {"finished"}
+    assert masks(output) == undisturbed
+    assert leftovers(output) == []
+    assert main(["evaluate", "--merge", str(output)]) == 0
+    assert "6 of 6 videos are finished" in capsys.readouterr().err
+
+
+def test_a_shard_with_other_settings_is_refused(runs, tmp_path, capsys):
+    assert runs.here(tmp_path / "out", "--shard", "1/3", "--topk", "9") == 0
+    assert runs.here(tmp_path / "out", "--shard", "2/3", "--topk", "10") == 2
+    assert "another tracker.topk, expected 9, got 10" in capsys.readouterr().err
+
+
+def test_a_video_removed_by_hand_is_found_and_made_again(runs, undisturbed, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert runs.here(output, "--threads", "1") == 0
+    shutil.rmtree(output / "v4")
+    assert main(["evaluate", "--merge", str(output)]) == 1
+    assert "not finished: v4" in capsys.readouterr().err
+    assert runs.here(output, "--threads", "1") == 0
+    assert masks(output) == undisturbed
+
+
+def test_merging_makes_the_servers_zip_only_when_nothing_is_missing(tmp_path, mini_weights):
+    tree = make_tree(tmp_path / "data", "MOSE")
+    common = ["evaluate", "--dataset", "MOSE", "--data-root", str(tree.root), "--model", str(mini_weights)]
+    common += ["-o", str(tmp_path / "out"), "--sizes", "24", "--precision", "float32", "--quiet"]
+    assert main([*common, "--shard", "1/2"]) == 0
+    assert not list((tmp_path / "out").glob("*.zip"))
+    assert main([*common, "--shard", "2/2"]) == 0
+    (archive,) = (tmp_path / "out").glob("*.zip")
+    whole = archive.read_bytes()
+    archive.unlink()
+    assert main(["evaluate", "--merge", str(tmp_path / "out")]) == 0
+    assert archive.read_bytes() == whole
+    assert len(zipfile.ZipFile(archive).namelist()) == 12
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no run's manifest"),
+        ("{", "not a run's manifest"),
+        ("[]", "not a run's manifest"),
+        ('{"settings": {}, "videos": {}}', "names no known benchmark"),
+        ('{"settings": {}, "videos": {"a": 3}}', "not a run's manifest"),
+        ('{"settings": {}, "videos": {"a": {"state": "finished", "frames": 1e999}}}', "not a run's manifest"),
+        ("[" * 100_000, "not a run's manifest"),
+    ],
+)
+def test_a_damaged_manifest_is_one_line(content, message, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    assert main(["evaluate", "--merge", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
