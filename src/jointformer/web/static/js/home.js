@@ -28,7 +28,7 @@ export async function openHome(app) {
     options.element,
     shelf,
     h("footer", { class: "quiet" },
-      `Version ${server.version} · model ${server.model} · everything stays on the computer that runs this tool`));
+      `Version ${server.version} · model ${server.model.split(/[/\\]/).pop()} · everything stays on the computer that runs this tool`));
   app.replaceChildren(page);
   fillShelf(shelf, projects);
   const drop = dropTarget(page, (files) => upload(files, server, options));

@@ -65,8 +65,8 @@ export function framePanel(editor) {
   const title = h("h2", {}, "Frame");
   const badge = h("span", { class: "badge" });
   const accept = h("button", { type: "button", title: "Make the tracked masks of this frame your own", onclick: () => editor.acceptMasks() }, icon("check"), "Accept");
-  const clear = h("button", { type: "button", title: "Take your masks of this frame back", onclick: () => editor.clearMasks() }, icon("trash"), "Clear mine");
-  const absent = h("button", { type: "button", title: "The chosen object cannot be seen in this frame", onclick: () => editor.markAbsent() }, icon("eyeOff"), "Not visible");
+  const clear = h("button", { type: "button", title: "Take your masks of this frame back", onclick: () => editor.clearMasks() }, icon("trash"), "Clear");
+  const absent = h("button", { type: "button", title: "The chosen object is not to be seen in this frame", onclick: () => editor.markAbsent() }, icon("eyeOff"), "Absent");
   const worst = h("button", { type: "button", class: "wide-button", title: "The frame where tracking is least sure (N)", onclick: () => editor.goToWorst() }, icon("target"), "Frame to fix next");
   const element = h("section", { class: "panel", "aria-label": "Frame" },
     h("header", {}, title, badge), h("div", { class: "buttons" }, accept, absent, clear), worst);
@@ -98,7 +98,7 @@ export function framePanel(editor) {
 }
 
 export function trackPanel(editor) {
-  const directions = [["backward", "Backward"], ["both", "Both ways"], ["forward", "Forward"]];
+  const directions = [["backward", "Back"], ["both", "Both"], ["forward", "Forward"]];
   const choices = directions.map(([name, text]) => h("button", { type: "button", role: "radio", dataset: { name }, title: text,
     onclick: () => { editor.direction = name; editor.changed("range"); } }, icon(name), text));
   const last = editor.state.frames - 1;

@@ -119,7 +119,7 @@ export class Stage {
     context.imageSmoothingQuality = "high";
     if (this.picture) context.drawImage(this.picture, 0, 0, this.width, this.height);
     if (this.showMasks) {
-      context.imageSmoothingEnabled = scale < 2;
+      context.imageSmoothingEnabled = scale < 4;
       context.drawImage(this.overlay, 0, 0);
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);

@@ -1,0 +1,225 @@
+"""Who is let in, and what can be reached."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from PIL import Image
+
+from jointformer.errors import ConfigError
+from jointformer.web.config import WebConfig
+
+TOKEN = "correct-horse-battery"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost:9", "[::1]:8765", "127.0.0.1"])
+def test_names_of_this_computer_are_answered(tool, host):
+    assert tool.client.get("/api/server", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "a@127.0.0.1", "", "x:y"]
+)
+def test_other_names_are_refused_against_dns_rebinding(tool, host):
+    answer = tool.client.get("/api/server", headers={"host": host})
+    assert answer.status_code == 421
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:1"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE", "PUT", "PATCH"])
+def test_requests_of_other_sites_are_refused(tool, method, headers):
+    tool.open()
+    assert tool.client.request(method, f"/api/projects/{tool.project}", headers=headers).status_code == 403
+
+
+def test_a_link_from_elsewhere_opens_the_page_but_cannot_embed_it(tool):
+    navigate = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    answer = tool.client.get("/", headers=navigate)
+    assert answer.status_code == 200
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert tool.client.get("/", headers={**navigate, "sec-fetch-mode": "cors"}).status_code == 403
+
+
+def test_the_page_has_no_inline_scripts_or_styles(tool):
+    page = tool.client.get("/").text
+    assert "<script>" not in page
+    assert " style=" not in page
+    assert " onclick=" not in page
+    assert "//" not in page.replace("</", "").replace("http://www.w3.org", "")
+    assert "unsafe" not in tool.client.get("/").headers["content-security-policy"]
+
+
+def test_other_addresses_than_this_computers_need_a_token(tmp_path):
+    with pytest.raises(ConfigError, match="token"):
+        WebConfig(tmp_path, (tmp_path,), host="0.0.0.0")
+    with pytest.raises(ConfigError, match="token"):
+        WebConfig(tmp_path, (tmp_path,), host="192.168.1.7", token="short")
+    WebConfig(tmp_path, (tmp_path,), host="::", token=TOKEN)
+
+
+def test_without_the_token_nothing_is_answered(start):
+    client = start(host="0.0.0.0", token=TOKEN).client
+    assert client.get("/api/projects").status_code == 401
+    assert client.get("/static/js/main.js").status_code == 401
+    assert client.get("/api/projects", headers={"authorization": "Bearer wrong"}).status_code == 401
+    assert client.get("/api/projects", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+    asked = client.get("/")
+    assert asked.status_code == 401
+    assert "<form" in asked.text
+    wrong = client.get("/?token=wrong-horse-battery")
+    assert wrong.status_code == 401
+    assert "not the token" in wrong.text
+
+
+def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(start):
+    client = start(host="0.0.0.0", token=TOKEN).client
+    answer = client.get(f"/?token={TOKEN}", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    assert client.get("/api/projects").status_code == 200
+    # A rebound name does not have the cookie; another site's request is refused in spite of it.
+    assert client.get("/api/projects", headers={"origin": "http://evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["../secret.mp4", "/etc/passwd", "~", "square/../../secret.mp4", "link", "a\0b", "/"])
+def test_paths_outside_the_chosen_folders_are_refused(tool, videos, path):
+    (videos.parent / "secret.mp4").write_bytes(b"secret")
+    os.symlink(videos.parent, videos / "link")
+    answer = tool.client.post("/api/projects", json={"path": path})
+    assert answer.status_code == 400
+    assert "outside the folders" in answer.json()["error"] or "not a path" in answer.json()["error"]
+    assert tool.client.get("/api/files", params={"path": path}).status_code == 400
+
+
+def test_the_answer_is_the_same_whether_a_file_outside_is_there_or_not(tool, videos):
+    answers = []
+    for name in ("there.mp4", "gone.mp4"):
+        if name == "there.mp4":
+            (videos.parent / name).write_bytes(b"x")
+        text = tool.client.post("/api/projects", json={"path": f"../{name}"}).json()["error"]
+        answers.append(text.replace(name, ""))
+    assert answers[0] == answers[1]
+
+
+def test_links_that_leave_the_chosen_folders_are_neither_listed_nor_opened(tool, videos, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Image.new("RGB", (64, 24)).save(outside / "secret.png")
+    (outside / "secret.mp4").write_bytes(b"x")
+    os.symlink(outside, videos / "folder-link")
+    os.symlink(outside / "secret.mp4", videos / "link.mp4")
+    os.symlink(outside / "secret.png", videos / "square" / "9999.png")
+    listing = tool.client.get("/api/files").json()
+    assert [entry["name"] for entry in listing["folders"]] == ["square"]
+    assert listing["videos"] == []
+    assert listing["parent"] is None
+    error = tool.client.post("/api/projects", json={"path": "square"}).json()["error"]
+    assert "link to outside" in error
+
+
+def test_links_inside_the_chosen_folders_work(tool, videos):
+    os.symlink(videos / "square", videos / "same")
+    assert tool.open("same")["frames"] == 30
+
+
+def test_a_project_of_a_folder_no_longer_allowed_is_not_opened(start, videos, tmp_path):
+    tool = start()
+    tool.open()
+    tool.client.__exit__(None, None, None)
+    (tmp_path / "other").mkdir()
+    later = start(roots=(tmp_path / "other",))
+    later.project = tool.project
+    assert "outside the folders" in later.ask("GET", "", status=400)["error"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd"]
+)
+def test_only_the_pages_own_files_are_served(tool, path):
+    assert tool.client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["%2e%2e%2fproject.json", "session.db", ".hidden", "a%00b"])
+def test_only_exports_are_downloaded(tool, name):
+    tool.open()
+    answer = tool.client.get(f"/api/projects/{tool.project}/exports/{name}")
+    assert answer.status_code in (400, 404, 405)
+
+
+@pytest.mark.parametrize("project", ["..", "%2e%2e", ".uploads", "A", "x" * 200])
+def test_only_projects_are_opened(tool, project):
+    assert tool.client.get(f"/api/projects/{project}").status_code in (200, 404)
+    assert tool.client.get(f"/api/projects/{project}/timeline").status_code == 404
+
+
+def upload(tool, files: dict[str, bytes]):
+    started = tool.client.post("/api/uploads", json={}).json()["upload"]
+    answers = [tool.client.put(f"/api/uploads/{started}", params={"name": n}, content=c) for n, c in files.items()]
+    return started, answers
+
+
+def test_uploaded_pictures_become_a_project_that_deleting_removes(tool, videos, tmp_path):
+    pictures = {path.name: path.read_bytes() for path in (videos / "square").iterdir()}
+    started, answers = upload(tool, pictures)
+    assert all(answer.status_code == 200 for answer in answers)
+    state = tool.client.post("/api/projects", json={"upload": started, "name": "mine"}).json()
+    assert state["frames"] == 30
+    tool.project = state["id"]
+    assert tool.client.post("/api/projects", json={"upload": started}).status_code == 400
+    tool.ask("DELETE", "")
+    assert not (tmp_path / "projects" / state["id"]).exists()
+
+
+def test_uploads_are_limited_in_size_and_nothing_of_them_stays(start, tmp_path):
+    tool = start(max_upload=2**20)
+    started, (good, bad) = upload(tool, {"a.png": b"x" * 2**19, "b.png": b"x" * (2**19 + 1)})
+    assert good.status_code == 200
+    assert bad.status_code == 400
+    assert "too large" in bad.json()["error"]
+    assert [path.name for path in (tmp_path / "projects" / ".uploads" / started).iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["a.exe", "a.html", ".mp4", "x.mp4.sh", "", "m3u8", "list.m3u8", "clip.svg"])
+def test_only_videos_and_pictures_are_taken(tool, name):
+    _, (answer,) = upload(tool, {name: b"x"})
+    assert answer.status_code == 400
+
+
+def test_names_of_uploads_cannot_leave_their_folder(tool, tmp_path):
+    started, answers = upload(tool, {"../../../evil.mp4": b"x", "..\\c:\\more.mp4": b"y"})
+    assert [answer.json()["name"] for answer in answers] == ["evil.mp4", "more.mp4"]
+    inside = {path.name for path in (tmp_path / "projects" / ".uploads" / started).iterdir()}
+    assert inside == {"evil.mp4", "more.mp4"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"not a video", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", b"ffconcat version 1.0\nfile /etc/passwd\n"],
+)
+def test_an_upload_that_is_no_video_is_refused_and_deleted(tool, tmp_path, content):
+    started, _ = upload(tool, {"clip.mp4": content})
+    answer = tool.client.post("/api/projects", json={"upload": started, "name": "x"})
+    assert answer.status_code == 400
+    assert list((tmp_path / "projects" / ".uploads").iterdir()) == []
+    assert tool.client.get("/api/projects").json() == []
+
+
+@pytest.mark.parametrize("upload_id", ["..", "0" * 16, "%2e%2e"])
+def test_only_begun_uploads_are_written(tool, upload_id):
+    assert tool.client.put(f"/api/uploads/{upload_id}", params={"name": "a.mp4"}, content=b"x").status_code in (
+        400,
+        404,
+    )

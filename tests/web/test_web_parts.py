@@ -1,0 +1,130 @@
+"""The parts below the addresses."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from jointformer.errors import DataError
+from jointformer.web.config import WebConfig
+from jointformer.web.cutout import Stroke, cut_out
+from jointformer.web.events import Broadcaster
+from jointformer.web.pace import Pace
+from jointformer.web.runs import decode_runs, encode_runs
+from jointformer.web.server import address, listen
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_runs_bring_masks_back(seed):
+    mask = np.random.default_rng(seed).random((7, 11)) < seed / 4
+    assert np.array_equal(decode_runs(encode_runs(mask), (7, 11)), mask)
+
+
+@pytest.mark.parametrize("runs", [[True, 76], [76.0, 1], None, [10**30, 1], [1] * 200])
+def test_runs_that_are_none_are_refused(runs):
+    with pytest.raises(DataError):
+        decode_runs(runs, (7, 11))
+
+
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """A red disc on a noisy green ground, and its mask."""
+    random = np.random.default_rng(0)
+    frame = random.normal((40, 140, 60), 12, (120, 160, 3))
+    y, x = np.mgrid[:120, :160]
+    disc = (x - 90) ** 2 + (y - 60) ** 2 < 28**2
+    frame[disc] = random.normal((200, 50, 40), 12, (int(disc.sum()), 3))
+    return frame.clip(0, 255).astype(np.uint8), disc
+
+
+def jaccard(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def test_a_box_around_an_object_cuts_it_out():
+    frame, disc = scene()
+    assert jaccard(cut_out(frame, box=(55, 25, 125, 95)), disc) > 0.93
+
+
+def test_scribbles_cut_an_object_out_and_mend_a_mask():
+    frame, disc = scene()
+    inside = Stroke(((75, 60), (105, 60)), 4, True)
+    outside = Stroke(((20, 15), (140, 15)), 4, False)
+    assert jaccard(cut_out(frame, strokes=[inside, outside]), disc) > 0.93
+    half = disc.copy()
+    half[:, 95:] = False
+    assert jaccard(cut_out(frame, strokes=[inside], known=half), disc) > 0.93
+
+
+def test_a_picture_of_one_colour_gives_the_box_itself():
+    mask = cut_out(np.full((60, 80, 3), 99, np.uint8), box=(20, 20, 40, 40))
+    assert mask[22:38, 22:38].mean() in (0.0, 1.0)
+
+
+def test_other_objects_pixels_are_never_taken():
+    frame, disc = scene()
+    others = disc.copy()
+    others[:, 90:] = False
+    assert not (cut_out(frame, box=(55, 25, 125, 95), others=others) & others).any()
+
+
+def test_every_listener_hears_what_is_published_from_any_thread():
+    async def hear() -> list[list[str]]:
+        broadcaster = Broadcaster()
+        streams = [broadcaster.listen(": hello\n\n") for _ in range(2)]
+        heard = [[await anext(stream)] for stream in streams]
+        assert broadcaster.listeners == 2
+        await asyncio.to_thread(broadcaster.publish, "state", {"a": 1})
+        broadcaster.close()
+        for stream, texts in zip(streams, heard):
+            texts += [text async for text in stream]
+        assert broadcaster.listeners == 0
+        return heard
+
+    assert asyncio.run(hear()) == [[": hello\n\n", 'event: state\ndata: {"a": 1}\n\n']] * 2
+
+
+def test_a_page_that_reads_too_slowly_is_told_to_begin_afresh():
+    async def hear() -> list[str]:
+        broadcaster = Broadcaster()
+        stream = broadcaster.listen("")
+        await anext(stream)
+        for number in range(2001):
+            broadcaster.publish("frame", number)
+        await asyncio.sleep(0)
+        broadcaster.close()
+        return [text async for text in stream]
+
+    assert asyncio.run(hear())[0] == "event: reload\ndata: {}\n\n"
+
+
+def test_the_pace_is_the_median_of_the_last_steps(tmp_path):
+    pace = Pace(tmp_path / "pace.json")
+    assert pace.seconds("a", 1) is None
+    for seconds in (9.0, 1.0, 1.0, 2.0, 1.0):
+        pace.note("a", 1, seconds)
+    assert pace.seconds("a", 1) == 1.0
+    assert pace.seconds("a", 3) == 2.0
+    pace.save()
+    assert Pace(tmp_path / "pace.json").seconds("a", 1) == 1.0
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": {"b": [1]}}', '{"a": {"1": ["x"]}}'])
+def test_a_damaged_pace_file_counts_as_none(tmp_path, text):
+    (tmp_path / "pace.json").write_text(text)
+    assert Pace(tmp_path / "pace.json").seconds("a", 1) is None
+
+
+def test_a_taken_port_gives_another_one_or_one_line(tmp_path):
+    from jointformer.errors import ConfigError
+
+    first, config = listen(WebConfig(tmp_path, (tmp_path,), port=0), any_port=False)
+    first.listen()
+    with first:
+        with pytest.raises(ConfigError, match="cannot listen"):
+            listen(config, any_port=False)
+        second, other = listen(config, any_port=True)
+        second.close()
+    assert other.port != config.port
+    assert address(other) == f"http://127.0.0.1:{other.port}/"

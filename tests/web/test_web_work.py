@@ -1,0 +1,266 @@
+"""A person's work in the web tool: open, draw, track, correct, export, and find it all again."""
+
+from __future__ import annotations
+
+import io
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointformer.web.models import SharedModel
+from session.scripted import SquareTracker, square
+from web.helpers import GatedTracker, Tool
+
+
+def test_a_video_is_opened_drawn_tracked_corrected_and_exported(tool):
+    state = tool.open()
+    assert (state["frames"], state["height"], state["width"]) == (30, 24, 64)
+    SquareTracker.lost = {12}
+    tool.draw(0, 1, square(0), name="knight", colour=[10, 200, 30])
+    assert tool.state()["objects"] == [{"id": 1, "name": "knight", "colour": [10, 200, 30]}]
+    assert tool.track()["kind"] == "finished"
+    assert tool.statuses() == [1] + [2] * 29
+    assert not np.array_equal(tool.masks(20)[1], square(20))
+    SquareTracker.lost = set()
+    tool.draw(12, 1, square(12))
+    assert tool.statuses()[11:14] == [4, 1, 4]
+    assert tool.track()["kind"] == "finished"
+    assert all(np.array_equal(tool.masks(t)[1], square(t)) for t in range(30))
+    with zipfile.ZipFile(io.BytesIO(tool.export("palette"))) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".png")]
+        assert len(names) == 30
+        last = np.asarray(Image.open(io.BytesIO(archive.read(names[-1]))))
+    assert np.array_equal(last, square(29).astype(np.uint8))
+    tool.export("coco", start=3, end=5)
+    assert len(tool.state()["exports"]["files"]) == 2
+
+
+def test_everything_is_found_again_after_a_restart(start):
+    tool = start()
+    tool.open()
+    tool.draw(0, 1, square(0), name="knight")
+    tool.track(end=10)
+    tool.export("sheet")
+    tool.ask("PATCH", "", {"frame": 7, "name": "a battle"})
+    before, project = tool.state(), tool.project
+    tool.client.__exit__(None, None, None)
+    later = start()
+    later.project = project
+    rows = later.client.get("/api/projects").json()
+    assert [(row["id"], row["name"], row["problem"]) for row in rows] == [(project, "a battle", None)]
+    after = later.state()
+    same = {"name", "frame", "objects", "annotated", "undo", "exports", "frames"}
+    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+    assert later.statuses() == [1] + [2] * 10 + [0] * 19
+    assert later.client.get(f"/api/projects/{project}/thumbnail").headers["content-type"] == "image/jpeg"
+
+
+def test_a_run_cut_off_by_the_programs_end_loses_nothing_and_goes_on(start):
+    tool = start()
+    tool.open()
+    tool.draw(0, 1, square(0))
+    GatedTracker.gate = threading.Semaphore(10)
+    tool.ask("POST", "/track", {"direction": "forward"})
+    tool.until(lambda state: state["tracking"].get("done", 0) >= 8)
+    project = tool.project
+    GatedTracker.gate.release(1)
+    tool.client.__exit__(None, None, None)
+    GatedTracker.gate = None
+    later = start()
+    later.project = project
+    state = later.state()
+    assert state["interrupted"] == {"start": None, "end": None, "direction": "forward", "again": False}
+    done = later.statuses().count(2)
+    assert done >= 8
+    SquareTracker.calls = []
+    later.track(**state["interrupted"])
+    assert later.statuses() == [1] + [2] * 29
+    # Only what was missing, from the last finished frame and the drawn one on.
+    assert sum(kind == "step" for kind, _ in SquareTracker.calls) <= 29 - done + 2
+    assert later.state()["interrupted"] is None
+
+
+def test_a_run_stops_after_the_frame_it_is_at_and_is_not_called_interrupted(start):
+    tool = start()
+    tool.open()
+    tool.draw(0, 1, square(0))
+    GatedTracker.gate = threading.Semaphore(5)
+    tool.ask("POST", "/track", {})
+    tool.until(lambda state: state["tracking"].get("done", 0) >= 3)
+    assert "tracked already" in tool.ask("POST", "/track", {}, status=400)["error"]
+    tool.ask("POST", "/stop", {})
+    GatedTracker.gate.release(2)
+    state = tool.until(lambda state: state["tracking"]["state"] == "idle")
+    assert state["tracking"]["outcome"]["kind"] == "stopped"
+    assert state["interrupted"] is None
+    assert 3 <= tool.statuses().count(2) <= 7
+
+
+def test_an_edit_while_tracking_ends_the_run_and_says_so(tool):
+    tool.open()
+    tool.draw(0, 1, square(0))
+    GatedTracker.gate = threading.Semaphore(5)
+    tool.ask("POST", "/track", {})
+    tool.until(lambda state: state["tracking"].get("done", 0) >= 3)
+    tool.draw(20, 1, square(20))
+    GatedTracker.gate.release(100)
+    state = tool.until(lambda state: state["tracking"]["state"] == "idle")
+    assert state["tracking"]["outcome"]["kind"] == "edited"
+
+
+def test_two_projects_are_not_tracked_at_once(start):
+    tool = start()
+    tool.open()
+    tool.draw(0, 1, square(0))
+    other = Tool(tool.client)
+    other.open()
+    other.draw(0, 1, square(0))
+    GatedTracker.gate = threading.Semaphore(2)
+    tool.ask("POST", "/track", {})
+    assert "another project" in other.ask("POST", "/track", {}, status=400)["error"]
+
+
+def test_a_failing_model_is_told_in_one_line(tool, monkeypatch):
+    from jointformer.errors import WeightsError
+
+    def refuse(self):
+        raise WeightsError("no weights here", hint="give --model")
+
+    monkeypatch.setattr(SharedModel, "get", refuse)
+    tool.open()
+    tool.draw(0, 1, square(0))
+    assert tool.track() == {
+        "kind": "failed",
+        "text": "no weights here; give --model",
+        "seconds": pytest.approx(0, abs=5),
+    }
+
+
+def test_undo_takes_a_new_object_with_its_name_and_colour_and_redo_brings_it_back(tool):
+    tool.open()
+    tool.draw(0, 1, square(0), name="knight", colour=[1, 2, 3])
+    tool.ask("PUT", "/objects/1", {"name": "bishop"})
+    tool.ask("POST", "/undo", {})
+    assert tool.state()["objects"] == [{"id": 1, "name": "knight", "colour": [1, 2, 3]}]
+    tool.ask("POST", "/undo", {})
+    state = tool.state()
+    assert (state["objects"], state["annotated"], state["undo"]) == ([], [], None)
+    tool.ask("POST", "/redo", {})
+    assert tool.state()["objects"] == [{"id": 1, "name": "knight", "colour": [1, 2, 3]}]
+    assert tool.state()["redo"] == "object"
+
+
+def test_undoing_a_renaming_leaves_the_drawing(tool):
+    tool.open()
+    tool.draw(0, 1, square(0))
+    tool.draw(3, 1, square(3))
+    tool.ask("PUT", "/objects/1", {"name": "bishop"})
+    tool.ask("POST", "/undo", {})
+    state = tool.state()
+    assert (state["objects"][0]["name"], state["annotated"]) == ("object 1", [0, 3])
+
+
+def test_objects_and_masks_go_when_they_are_told_to(tool):
+    tool.open()
+    tool.draw(0, 1, square(0))
+    tool.draw(0, 2, square(0, 14))
+    tool.ask("DELETE", "/frames/0/masks?object=2")
+    assert set(tool.masks(0)) == {1}
+    tool.ask("DELETE", "/objects/1")
+    assert [o["id"] for o in tool.state()["objects"]] == [2]
+
+
+def test_the_expected_time_comes_from_the_last_steps_and_survives_a_restart(start):
+    tool = start()
+    tool.open()
+    tool.draw(0, 1, square(0))
+    plan = tool.ask("POST", "/plan", {"direction": "forward"})
+    assert plan == {"steps": 29, "objects": 1, "seconds": None}
+    tool.track()
+    tool.client.__exit__(None, None, None)
+    later = start()
+    later.project = tool.project
+    again = later.ask("POST", "/plan", {"again": True})
+    assert again["steps"] == 29
+    assert 0 < again["seconds"] < 29
+
+
+def test_a_box_becomes_a_mask_that_leaves_other_objects_alone(tool):
+    tool.open()
+    tool.draw(0, 2, square(0, 14))
+    runs = tool.ask("POST", "/frames/0/cutout", {"box": [0, 2, 14, 22]})["runs"]
+    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(24, 64)
+    assert (mask & square(0)).sum() > 0.9 * square(0).sum()
+    assert not (mask & square(0, 14)).any()
+    error = tool.ask("POST", "/frames/0/cutout", {"strokes": []}, status=400)["error"]
+    assert "nothing marks the object" in error
+
+
+def test_a_picture_comes_in_the_height_asked_for(tool):
+    tool.open()
+    answer = tool.client.get(f"/api/projects/{tool.project}/frames/3?height=16")
+    assert Image.open(io.BytesIO(answer.content)).size == (43, 16)
+    assert "immutable" in answer.headers["cache-control"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "text"),
+    [
+        ("PUT", "/frames/0/masks/1", {"runs": [5]}, "another size"),
+        ("PUT", "/frames/0/masks/1", {"runs": [-1, 24 * 64 + 1]}, "another size"),
+        ("PUT", "/frames/0/masks/1", {"runs": "all"}, "run lengths"),
+        ("PUT", "/frames/0/masks/1", {"runs": [24 * 64]}, "empty"),
+        ("PUT", "/frames/0/masks/0", {"runs": [0, 24 * 64]}, "object id"),
+        ("PUT", "/frames/99/masks/1", {"runs": [0, 24 * 64]}, "no such frame"),
+        ("POST", "/frames/0/cutout", {"box": [0, 0, "a", 3]}, "box"),
+        ("POST", "/frames/0/cutout", {"box": [5, 5, 6, 6]}, "too small"),
+        ("POST", "/frames/0/cutout", {"strokes": [{"points": [[1e9, 0]], "radius": 2, "inside": True}]}, "scribble"),
+        ("POST", "/track", {"start": "0"}, "frames to track"),
+        ("POST", "/track", {}, "no masks"),
+        ("POST", "/exports", {"format": "jpeg2"}, "export format"),
+        ("PUT", "/objects/7", {"name": "x"}, "no object 7"),
+        ("PATCH", "", {"name": "  "}, "name of a project"),
+        ("PATCH", "", {"frame": 30}, "no such frame"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tool, method, path, body, text):
+    tool.open()
+    error = tool.ask(method, path, body, status=400)["error"]
+    assert text in error
+    assert "\n" not in error
+
+
+def test_what_is_no_json_object_is_refused(tool):
+    tool.open()
+    path = f"/api/projects/{tool.project}/track"
+    assert tool.client.post(path, content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
+    assert tool.client.post(path, content=b"[1]", headers={"content-type": "application/json"}).status_code == 400
+    assert tool.client.post(path, content=b"{", headers={"content-type": "application/json"}).status_code == 400
+
+
+def test_a_deleted_project_is_gone_and_its_video_stays(tool, videos):
+    tool.open()
+    tool.ask("DELETE", "")
+    assert tool.client.get("/api/projects").json() == []
+    assert tool.ask("GET", "", status=404)["error"].startswith("no such project")
+    assert len(list((videos / "square").iterdir())) == 30
+
+
+def test_projects_that_nobody_looks_at_are_closed_and_opened_again(tool):
+    ids = []
+    for _ in range(6):
+        tool.open()
+        tool.draw(0, 1, square(0))
+        ids.append(tool.project)
+    for project in ids:
+        tool.project = project
+        assert tool.state()["annotated"] == [0]
+
+
+def test_a_project_whose_video_has_gone_is_listed_with_its_problem(tool, videos):
+    tool.open()
+    (videos / "square").rename(videos / "moved")
+    assert tool.client.get("/api/projects").json()[0]["problem"] == "its video is no longer there"
