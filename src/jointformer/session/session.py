@@ -389,7 +389,7 @@ class Session:
     def _take(self, home: Path, *, temporary: bool, create: bool) -> None:
         """Open a folder's store, for this process alone."""
         self._home, self._temporary = home, temporary
-        lock = FileLock(home / ".lock")
+        lock = FileLock(home / ".lock", thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
