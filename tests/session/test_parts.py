@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from jointformer.errors import DataError
-from jointformer.session.confidence import soft_jaccard, steadiness
+from jointformer.session.confidence import Trust, combined, soft_jaccard, steadiness
 from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Known, distance_weight, make_plan
 from jointformer.session.rle import SoftMaps, area, decode_mask, encode_mask
 from jointformer.session.source import ArrayVideo, FrameCache
@@ -172,7 +172,14 @@ def test_an_absent_object_is_never_sure():
     assert soft_jaccard(prob[:1]) == ([], [])
 
 
-def test_sudden_changes_of_area_lower_the_confidence():
-    assert steadiness(0.1, None) == steadiness(0.1, 0.1) == 1
+def test_a_changed_area_and_doubtful_predecessors_lower_the_confidence():
+    assert steadiness(0.1, 0.1) == steadiness(0.0, 0.0) == 1
     assert steadiness(0.1, 0.4) == steadiness(0.4, 0.1) == pytest.approx(0.5)
     assert steadiness(0.0, 0.4) == 0
+    trust = Trust(0.1)
+    assert trust.update(0.9, 0.1) == pytest.approx(0.9)
+    assert trust.level == pytest.approx(0.99)
+    assert combined(trust.update(0.8, 0.4), trust.level) == pytest.approx((0.4 * trust.level) ** 0.5)
+    for _ in range(100):
+        trust.update(0.6, 0.1)
+    assert trust.level == pytest.approx(0.6, abs=1e-3)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jointformer.session.book import Book, Tracked, half_kind
-from jointformer.session.confidence import soft_jaccard, steadiness
+from jointformer.session.confidence import Trust, combined, soft_jaccard
 from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight, neighbours
 from jointformer.session.rle import SoftMaps
 from jointformer.session.source import FrameCache
@@ -59,6 +59,7 @@ class Propagation:
         self._keep_soft = keep_soft
         self._known = book.known()
         self._visible = {i: book.drawn_frames(i, visible=True) for i in plan.needs}
+        self._levels: dict[tuple[int, int], float] = {}  # trust from the first side, until the final one joins
         self._edit = book.store.continue_edit("track")
 
     def run(self) -> Iterator[int]:
@@ -97,7 +98,7 @@ class Propagation:
             yield from (self._frames[frame] for frame, _ in lead)
             yield from (picture for _, picture in self._frames.iter(frames))
 
-        areas = {i: float(mask.mean()) for i, mask in state.items()}
+        trust = self._trust_at(origin, lead)
         last = len(lead) + len(frames) - 1
         for number, seen in iter_segmentations(tracker, enumerate(pictures()), given, last=last):
             if number == len(lead) - 1:
@@ -105,7 +106,7 @@ class Propagation:
             if number < len(lead):
                 continue
             place = number - len(lead)
-            if not self._keep(frames[place], seen, bit, areas):
+            if not self._keep(frames[place], seen, bit, trust):
                 return
             yield frames[place]
             if place + 1 < len(frames):
@@ -154,6 +155,17 @@ class Propagation:
         drawn = self._book.drawn(frames[place])
         return {i: m for i, m in drawn.items() if i in tracked or (i in follow and m.any())} or None
 
+    def _trust_at(self, origin: int, lead: list[tuple[int, dict[int, Mask]]]) -> dict[int, Trust]:
+        """What each object is held against: the first mask of the user's in the lead, and how sure its state is."""
+        trust: dict[int, Trust] = {}
+        for _, masks in lead:
+            for i, mask in masks.items():
+                trust.setdefault(i, Trust(float(mask.mean())))
+        for i, result in self._book.results(origin).items():
+            if i in trust and origin not in self._known[i].drawn:
+                trust[i].level = result.confidence
+        return trust
+
     def _pin(self, tracker: SessionTracker, frames: range, seen: list[int]) -> None:
         """Give the nearest drawn frames on both sides of the frames to come as permanent memory."""
         ids = tracker.object_ids
@@ -164,19 +176,19 @@ class Propagation:
             masks = {i: m for i, m in self._book.drawn(frame).items() if i in ids}
             tracker.add_memory(self._frames[frame], masks)
 
-    def _keep(self, frame: int, seen: Segmentation, bit: int, areas: dict[int, float]) -> bool:
+    def _keep(self, frame: int, seen: Segmentation, bit: int, trust: dict[int, Trust]) -> bool:
         """Write what one side shows of a frame, joined with the other side's half if this is the final side."""
         final = bit == self._final
         ids = self._plan.ids(frame) if final else self._plan.ids(frame, bit)
         half = self._book.maps(half_kind(JOINED - bit), frame) if final else None
         whole = self._joined(frame, ids, seen, half, bit)
         free = np.ones(self._book.size, bool)  # the user's own masks are never painted over
-        for mask in self._book.drawn(frame).values():
+        for i, mask in self._book.drawn(frame).items():
             free &= ~mask
+            trust[i] = Trust(float(mask.mean()))
         results = {}
-        for i, confidence, area in zip(whole.ids, *soft_jaccard(whole.prob)):
-            confidence *= steadiness(area, areas.get(i))
-            areas[i] = area
+        for i, expected, area in zip(whole.ids, *soft_jaccard(whole.prob)):
+            confidence = self._confidence(frame, i, bit, trust.setdefault(i, Trust(area)), expected, area)
             need = int(self._plan.needs[i][frame])
             if final or need == bit or not self._known[i].done[frame]:
                 sides = need if final else bit
@@ -191,6 +203,18 @@ class Propagation:
                 elif self._keep_soft:
                     self._book.put_maps(Kind.SOFT, frame, _quantised(whole), self._edit)
         return True
+
+    def _confidence(self, frame: int, i: int, bit: int, trust: Trust, expected: float, area: float) -> float:
+        """An object's confidence in a frame; between two masks of the user's both sides' trust counts."""
+        now = trust.update(expected, area)
+        level = trust.level
+        if bit != self._final:
+            self._levels[frame, i] = level
+        elif (frame, i) in self._levels:
+            near = distance_weight(self._known[i].drawn, frame)
+            mine = near if bit == FORWARD else 1 - near
+            level = mine * level + (1 - mine) * self._levels.pop((frame, i))
+        return combined(now, level)
 
     def _joined(self, frame: int, ids: list[int], seen: Segmentation, half: SoftMaps | None, bit: int) -> Segmentation:
         """The objects asked for, each from the side that knows it, or both weighted by distance and confidence."""
