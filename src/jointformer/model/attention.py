@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from jointformer.errors import ConfigError
+from jointformer.model.fused import linear
+from jointformer.ops.attention import joint_attention
 
 RANGES = ("all_frames", "every_frame")
 BLOCKS = ("all_blocks", "half", "last_block", "None")
@@ -68,20 +70,49 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value, each (N, A, P, D), views of one product; x is (N, P, C)."""
-        q, k, v = self.qkv(x).chunk(3, dim=2)
+        q, k, v = linear(x, self.qkv.weight, self.qkv.bias).chunk(3, dim=2)
         return self.split_heads(q), self.split_heads(k), self.split_heads(v)
 
     def project_query(self, x: Tensor) -> Tensor:
         """Return the query alone, (N, A, P, D)."""
         width = x.shape[2]
-        return self.split_heads(F.linear(x, self.qkv.weight[:width], self.qkv.bias[:width]))
+        return self.split_heads(linear(x, self.qkv.weight[:width], self.qkv.bias[:width]))
 
     def project_key_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return key and value alone, each (N, A, P, D)."""
         width = x.shape[2]
-        k, v = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=2)
+        k, v = linear(x, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=2)
         return self.split_heads(k), self.split_heads(v)
 
-    def merge(self, heads_out: Tensor) -> Tensor:
-        """Return the output projection (N, P, C) of the heads' results (N, A, P, D)."""
-        return self.proj(heads_out.transpose(1, 2).flatten(2))
+    def merge(self, heads_out: Tensor, *, add: Tensor) -> Tensor:
+        """Return add (N, P, C) plus the output projection of the heads' results (N, A, P, D)."""
+        return linear(_join_heads(heads_out), self.proj.weight, self.proj.bias, add=add)
+
+
+def attend_token(q: Tensor, k: Tensor, v: Tensor, *, topk: int | None = None) -> Tensor:
+    """Return what one token per object (N, A, 1, D) attends to: (N, A, 1, D).
+
+    k, v: (N, A, L, D), the token's own key and value first. topk keeps that many of the others.
+    """
+    if topk is not None or torch.is_grad_enabled():
+        return joint_attention(q, k[:, :, :1], v[:, :, :1], k[:, :, 1:], v[:, :, 1:], topk=topk)
+    weights = (token_scores(q, k) * q.shape[3] ** -0.5).softmax(dim=1)
+    mixed = (weights.mT @ _join_heads(v)).unflatten(2, (q.shape[1], -1))
+    return mixed.diagonal(dim1=1, dim2=2).transpose(1, 2)[:, :, None]
+
+
+def token_scores(token: Tensor, others: Tensor) -> Tensor:
+    """Return the unscaled scores (N, L, A) of one token per object, (N, A, 1, D), with others (N, A, L, D).
+
+    One product for all heads, on the tokens as the projection left them, which saves a copy of them by heads: the
+    token's heads go to different columns, each zero outside its own channels.
+    """
+    heads = token.shape[1]
+    own = torch.eye(heads, dtype=token.dtype, device=token.device)
+    spread = (token[:, :, 0, :, None] * own[:, None]).flatten(1, 2)
+    return _join_heads(others) @ spread
+
+
+def _join_heads(x: Tensor) -> Tensor:
+    """Return (N, L, A·D); a view of (N, A, L, D) as split_heads makes it."""
+    return x.transpose(1, 2).flatten(2)

@@ -8,6 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jointformer.model.fused import linear
+
+#: Without gradients a CPU computes an MLP on as many rows at a time as keep its widest features within this many bytes:
+#: they stay in the cache, and no large block of memory is fetched from the system and given back.
+MLP_BYTES = 4 << 20
+
 
 class PointwiseConv(nn.Conv2d):
     """A 1×1 convolution on channels-last features: a matrix product over the last dimension."""
@@ -15,8 +21,9 @@ class PointwiseConv(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.flatten(1), self.bias)
+    def forward(self, x: Tensor, *, gelu: bool = False, add: Tensor | None = None) -> Tensor:
+        assert self.bias is not None
+        return linear(x, self.weight.flatten(1), self.bias, gelu=gelu, add=add)
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -73,8 +80,9 @@ class PointwiseMlp(nn.Module):
         self.fc1 = PointwiseConv(width, 4 * width)
         self.fc2 = PointwiseConv(4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x: Tensor, *, add: Tensor) -> Tensor:
+        """Return add + MLP(x)."""
+        return self.fc2(self.fc1(x, gelu=True), add=add)
 
 
 class ConvBlock(nn.Module):
@@ -91,6 +99,11 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape (B, h, w, C)."""
-        y = self.conv1(self.norm1(x)).permute(0, 3, 1, 2)
-        x = x + self.conv2(self.attn(y).permute(0, 2, 3, 1))
-        return x + self.mlp(self.norm2(x))
+        y = self.attn(self.conv1(self.norm1(x)).permute(0, 3, 1, 2))
+        x = self.conv2(y.permute(0, 2, 3, 1), add=x)
+        if torch.is_grad_enabled() or x.device.type != "cpu":
+            return self.mlp(self.norm2(x), add=x)
+        rows = x.view(-1, x.shape[3])
+        for part in rows.split(max(1, MLP_BYTES // (4 * rows[:1].nbytes))):
+            part.copy_(self.mlp(self.norm2(part), add=part))
+        return x

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jointformer.model.config import ModelConfig
+from jointformer.model.fused import conv_relu
 
 
 def _conv3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -25,7 +26,7 @@ class ResBlock(nn.Module):
         self.conv2 = _conv3(out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = self.conv2(F.relu(self.conv1(F.relu(x))))
+        residual = self.conv2(conv_relu(F.relu(x), self.conv1))
         return residual + (x if self.downsample is None else self.downsample(x))
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from jointformer.model.attention import Attention
+from jointformer.model.attention import Attention, attend_token, token_scores
+from jointformer.model.fused import linear
 from jointformer.ops.attention import joint_attention
 
 
@@ -31,8 +31,10 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x: Tensor, *, add: Tensor) -> Tensor:
+        """Return add + MLP(x)."""
+        hidden = linear(x, self.fc1.weight, self.fc1.bias, gelu=True)
+        return linear(hidden, self.fc2.weight, self.fc2.bias, add=add)
 
 
 class JointBlock(nn.Module):
@@ -45,10 +47,12 @@ class JointBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width)
 
-    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Return the block's output from its input and the attention's result: both residuals and the MLP."""
-        x = x + attended
-        return x + self.mlp(self.norm2(x))
+    def _finish(self, x: Tensor, heads_out: Tensor) -> Tensor:
+        """Return the block's output (N, P, C) from its input and the heads' results (N, A, P, D)."""
+        return self._mix(self.attn.merge(heads_out, add=x))
+
+    def _mix(self, x: Tensor) -> Tensor:
+        return self.mlp(self.norm2(x), add=x)
 
     def read(
         self,
@@ -79,7 +83,7 @@ class JointBlock(nn.Module):
             )
             for m in memory
         ]
-        return self._finish(x, self.attn.merge(parts[0] if len(parts) == 1 else torch.cat(parts)))
+        return self._finish(x, parts[0] if len(parts) == 1 else torch.cat(parts))
 
     def write(self, x: Tensor, *, has_token: bool, token_topk: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return ([token,] memory tokens after the block, keys, values); keys and values exclude the token.
@@ -89,11 +93,16 @@ class JointBlock(nn.Module):
         """
         q, k, v = self.attn.project(self.norm1(x))
         if not has_token:
-            return self._finish(x, self.attn.merge(joint_attention(q, k, v))), k, v
+            return self._finish(x, joint_attention(q, k, v)), k, v
+        token = attend_token(q[:, :, :1], k, v, topk=token_topk)
         keys, values = k[:, :, 1:], v[:, :, 1:]
-        token = joint_attention(q[:, :, :1], k[:, :, :1], v[:, :, :1], keys, values, topk=token_topk)
-        tokens = joint_attention(q[:, :, 1:], keys, values)
-        return self._finish(x, self.attn.merge(torch.cat([token, tokens], dim=2))), keys, values
+        if torch.is_grad_enabled():
+            heads_out = torch.cat([token, joint_attention(q[:, :, 1:], keys, values)], dim=2)
+        else:
+            heads_out = q.new_empty(k.shape[0], k.shape[2], k.shape[1], k.shape[3]).transpose(1, 2)
+            heads_out[:, :, :1] = token
+            joint_attention(q[:, :, 1:], keys, values, out=heads_out[:, :, 1:])
+        return self._finish(x, heads_out), keys, values
 
     def write_last(
         self, x: Tensor, *, has_token: bool, token_topk: int | None = None
@@ -107,10 +116,8 @@ class JointBlock(nn.Module):
         k, v = self.attn.project_key_value(normed)
         if not has_token:
             return None, k, v
-        keys, values = k[:, :, 1:], v[:, :, 1:]
-        q = self.attn.project_query(normed[:, :1])
-        token = joint_attention(q, k[:, :, :1], v[:, :, :1], keys, values, topk=token_topk)
-        return self._finish(x[:, :1], self.attn.merge(token)), keys, values
+        token = attend_token(self.attn.project_query(normed[:, :1]), k, v, topk=token_topk)
+        return self._finish(x[:, :1], token), k[:, :, 1:], v[:, :, 1:]
 
     def enhance(self, x: Tensor, token: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
         """Return (feature tokens (N, P, C), token (N, 1, C)) after gated addition of the token's value.
@@ -121,9 +128,9 @@ class JointBlock(nn.Module):
         normed_token = self.norm1(token)
         k, v = self.attn.project_key_value(normed_token)
         q = self.attn.project_query(self.norm1(x))
-        gate = torch.sigmoid((q @ k.transpose(2, 3)) * q.shape[3] ** -0.5)
-        x = self._finish(x, self.attn.merge(gate * v))
-        return x, token if last else self._finish(token, normed_token)
+        gate = torch.sigmoid(token_scores(k, q) * q.shape[3] ** -0.5)
+        x = self._finish(x, (gate[..., None] * v.transpose(1, 2)).transpose(1, 2))
+        return x, token if last else self._mix(token + normed_token)
 
 
 def _repeat_rows(x: Tensor, rows: int) -> Tensor:

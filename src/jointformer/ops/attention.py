@@ -93,11 +93,13 @@ Way = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, "int | None", int, Tenso
 def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -> Way | None:
     """How to compute a result without gradients; None for PyTorch's own dense attention."""
     rows, memory = q.shape[2], memory_k.shape[2]
-    if topk is None:
-        return _plain_in_parts if memory > 0 and rows <= FEW_ROWS else None
+    if topk is None and memory > 0:
+        return _plain_in_parts if rows <= FEW_ROWS else None
     objects = max(q.shape[0], k.shape[0], memory_k.shape[0])
     large = objects * q.shape[1] * rows * (k.shape[2] + memory) >= FAST_FROM
     kernels = _kernels() if large and q.device.type == "cpu" and not torch.compiler.is_compiling() else None
+    if topk is None:  # own keys alone
+        return kernels.attend_own_tiles if kernels is not None and kernels.fits_tiles(q, group) else None
     if kernels is not None and kernels.fits_tiles(q, group):
         tiles: Way = kernels.attend_tiles
         return tiles
