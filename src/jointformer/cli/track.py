@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results in the output folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument("--memory-budget", metavar="SIZE", help="such as 2GB: plan for it, or refuse what cannot fit")
+    parser.add_argument("--on-bad-frame", default="stop", metavar="stop|skip|hold",
+                        help="frames that cannot be read: end there (default), no mask for them, or the mask before")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -44,9 +47,13 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.model.weights import load_model
     from jointformer.ops.drawing import OVERLAY_STYLES
     from jointformer.track import Tracker, TrackerConfig
+    from jointformer.track.loop import BAD_FRAME_POLICIES
 
     if args.style not in OVERLAY_STYLES:
         raise ConfigError("--style", expected=f"one of {', '.join(OVERLAY_STYLES)}", got=repr(args.style))
+    if args.on_bad_frame not in BAD_FRAME_POLICIES:
+        expected = f"one of {', '.join(BAD_FRAME_POLICIES)}"
+        raise ConfigError("--on-bad-frame", expected=expected, got=repr(args.on_bad_frame))
     if args.fps is not None and not 0 < args.fps <= 1000:
         raise ConfigError("--fps", expected="more than 0, at most 1000", got=args.fps)
     config = TrackerConfig(size=args.size, max_memory_frames=args.max_memory_frames, topk=args.topk or None)
@@ -68,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
         write_masks=not args.overlay_only,
         write_overlay=not args.no_overlay,
         style=args.style,
+        on_bad_frame=args.on_bad_frame,
         progress=not args.quiet,
     )
     names = " and ".join(str(path) for path in wanted)
-    print(f"{names}: {watch.frames} frames, {watch.fps:.2f} frames/s in the model", file=sys.stderr)
+    bad = f", {watch.bad_frames} frames could not be read" if watch.bad_frames else ""
+    print(f"{names}: {watch.frames} frames, {watch.fps:.2f} frames/s in the model{bad}", file=sys.stderr)
     return 0

@@ -84,6 +84,14 @@ class FolderVideo:
         for index in range(len(self))[start:end]:
             yield self.frame(index)
 
+    def iter_readable(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array | DataError]:
+        """The frames ``start`` up to (without) ``end`` in order; in place of a damaged one the error it gave."""
+        for index in range(len(self))[start:end]:
+            try:
+                yield self.frame(index)
+            except DataError as error:
+                yield error
+
     def name(self, index: int) -> str:
         """The picture's name without suffix."""
         return self.files[index].stem
@@ -164,16 +172,29 @@ class VideoFile:
 
         Raises :class:`DataError` at the first frame that the file promises and does not deliver.
         """
+        for frame in self.iter_readable(start, end):
+            if isinstance(frame, DataError):
+                raise frame
+            yield frame
+
+    def iter_readable(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array | DataError]:
+        """The frames ``start`` up to (without) ``end`` in order; an error in place of each that is not delivered.
+
+        Raises :class:`DataError` where decoding cannot go on: the frame size changes, the file vanishes.
+        """
         wanted = range(len(self))[start:end]
         if not wanted:
             return
         decoded = self._decode(wanted.start)
         try:
+            ahead = next(decoded, None)
             for index in wanted:
-                at, image = next(decoded, (-1, None))
-                if at != index or image is None:
-                    raise self._damaged(index)
-                yield image
+                while ahead is not None and ahead[0] < index:
+                    ahead = next(decoded, None)
+                if ahead is not None and ahead[0] == index:
+                    yield ahead[1]
+                else:
+                    yield self._damaged(index)
         finally:
             decoded.close()  # type: ignore[attr-defined]
 

@@ -20,7 +20,7 @@ from jointformer.ops.drawing import OverlayStyle, overlay
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
 from jointformer.track.frames import MasksLike
-from jointformer.track.loop import Steps, Stopwatch, iter_segmentations
+from jointformer.track.loop import BadFramePolicy, Steps, Stopwatch, iter_segmentations
 from jointformer.types import LabelMap, UInt8Array
 
 MASKS = "masks"
@@ -117,12 +117,13 @@ def label_any_video(
     write_masks: bool = True,
     write_overlay: bool = True,
     style: OverlayStyle = "fill",
+    on_bad_frame: BadFramePolicy = "stop",
     progress: bool = True,
 ) -> Stopwatch:
     """Track from the first mask to frame `end` (excluded); write output/masks/*.png and output/overlay.mp4.
 
     Later masks bring new objects and correct known ones. Both results appear under their names when they are whole.
-    Returns the time spent in the model. Raises DataError for damaged frames, OutputError where nothing can be written.
+    on_bad_frame: see `iter_segmentations`; in the overlay the picture before stands for a held frame. Returns the time spent in the model. Raises DataError for damaged frames, OutputError where nothing can be written.
     """
     watch = Stopwatch()
     start = masks.first
@@ -134,8 +135,8 @@ def label_any_video(
         label_map = masks.read(index).ids
         return label_map if label_map.any() else None
 
-    def frames() -> Iterator[tuple[int, UInt8Array]]:
-        yield from enumerate(video.iter_frames(start, end), start)
+    def frames() -> Iterator[tuple[int, UInt8Array | DataError]]:
+        yield from enumerate(video.iter_readable(start, end), start)
 
     with ExitStack() as stack:
         pictures = films = None
@@ -156,19 +157,23 @@ def label_any_video(
             )
         # The overlay shows each picture together with its labels, so the frames are kept until their result is there.
         shown: dict[int, UInt8Array] = {}
+        frame: UInt8Array | None = None
 
-        def remembered() -> Iterator[tuple[int, UInt8Array]]:
-            for index, frame in prefetch(frames(), 4):
-                shown[index] = frame
-                yield index, frame
+        def remembered() -> Iterator[tuple[int, UInt8Array | DataError]]:
+            for index, picture in prefetch(frames(), 4):
+                if not isinstance(picture, DataError):
+                    shown[index] = picture
+                yield index, picture
 
-        results = iter_segmentations(tracker, remembered(), given, last=end - 1, watch=watch)
+        results = iter_segmentations(
+            tracker, remembered(), given, last=end - 1, watch=watch, on_bad_frame=on_bad_frame
+        )
         bar = stack.enter_context(tqdm(results, total=end - start, unit="frame", disable=not progress))
         for index, result in bar:
-            frame = shown.pop(index)
+            frame = shown.pop(index, frame)
             if pictures is not None:
                 pictures.write(video.name(index), result.label_map)
-            if films is not None:
+            if films is not None and frame is not None:
                 time = video.time(index) - video.time(start) if variable else None
                 films.write(_draw(frame, result.label_map, style), time)
     return watch

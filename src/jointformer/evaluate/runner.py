@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from jointformer.data.benchmarks import Dataset
 from jointformer.data.sources import VideoSource
-from jointformer.data.writer import SCORES, is_finished
+from jointformer.data.writer import SCORES, clean_up, is_finished
 from jointformer.errors import ConfigError, UserError
 from jointformer.evaluate.scale_claims import RunFolder
 from jointformer.evaluate.scale_label import OnFrames, Work, frames_of, pack_model
@@ -123,6 +123,7 @@ def evaluate(
     work = Work(output.absolute(), folder.absolute(), config, views, save_scores, on_bad_frame)
     failed = _label_all(model, work, mine, scale, progress)
     manifest = fold(output)
+    clean_up(output)
     zip_if_finished(output, manifest)
     if failed:
         raise FailedVideos(failed, len(mine), output)
@@ -161,7 +162,7 @@ def _label_all(
 
 def _outcomes(
     model: JointFormer, work: Work, videos: list[VideoSource], scale: Scale, on_frames: OnFrames, stop: Stop
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Return the outcomes of the videos, made by whom `scale` says."""
     threads = torch.get_num_threads()
     if scale.ray is None and scale.count == 1 and not scale.devices:

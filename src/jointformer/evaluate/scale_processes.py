@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any
+from typing import Any, cast
 
 from jointformer.data.sources import VideoSource
 from jointformer.evaluate.scale_label import Work, unpack_model
@@ -69,10 +69,10 @@ class ProcessPool:
         """Return what was said since the last call, waiting so long for the first message."""
         numbers = {worker.pipe: number for number, worker in self._workers.items()}
         messages = []
-        for pipe in wait(list(numbers), seconds):
-            number = numbers[pipe]  # type: ignore[index]
+        for pipe in cast(list[Connection], wait(list(numbers), seconds)):
+            number = numbers[pipe]
             try:
-                kind, value = pipe.recv()  # type: ignore[union-attr]
+                kind, value = pipe.recv()
             except (EOFError, OSError):
                 worker = self._workers.pop(number)
                 worker.process.join(_GRACE)

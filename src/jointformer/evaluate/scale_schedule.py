@@ -19,7 +19,7 @@ from jointformer.model.network import JointFormer
 TRIES = 3
 #: Seconds after which a video that another run was labelling is asked for again.
 PATIENCE = 0.5
-#: Workers that may die one after the other without a single video or frame between them.
+#: Workers that may die one after the other before any is ready.
 _STILLBORN = 3
 
 
@@ -110,19 +110,19 @@ def _take(message: Message, left: _Open, pool: Pool, on_frames: OnFrames) -> Out
     """Take note of a message; return the outcome that it brings, if any."""
     worker = message.worker
     if message.kind == "ready":
+        left.stillborn = 0
         left.starting.discard(worker)
         left.idle.append(worker)
         return None
     if message.kind == "frames":
-        left.stillborn = 0
         left.frames[worker] = left.frames.get(worker, 0) + message.value
         on_frames(message.value)
         return None
     video = left.busy.pop(worker, None)
     if message.kind == "died":
         left.idle = [w for w in left.idle if w != worker]
-        left.stillborn += 1
-        if left.stillborn > _STILLBORN * max(1, len(left.busy) + len(left.idle)):
+        left.stillborn += worker in left.starting
+        if left.stillborn >= _STILLBORN and not (left.busy or left.idle):
             raise ConfigError(f"workers die as soon as they start: {message.value}", hint="try fewer of them")
         left.starting.discard(worker)
         if video is not None or left.queue or left.later:
@@ -132,7 +132,6 @@ def _take(message: Message, left: _Open, pool: Pool, on_frames: OnFrames) -> Out
     if video is None:
         return None
     if message.kind == "done":
-        left.stillborn = 0
         return Outcome(video.name)
     on_frames(-left.frames.pop(worker, 0))
     if message.kind == "elsewhere":

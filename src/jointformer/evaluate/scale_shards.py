@@ -9,11 +9,12 @@ from pathlib import Path
 
 from jointformer.data.benchmark_rows import BENCHMARKS
 from jointformer.data.sources import VideoSource
-from jointformer.data.writer import clean_up, is_finished, make_zip
+from jointformer.data.writer import SCORES, clean_up, is_finished, make_zip
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale_claims import RunFolder
 from jointformer.evaluate.scale_label import frames_of
 from jointformer.evaluate.settings import MANIFEST, Manifest, RunSettings, check_settings, read_manifest
+from jointformer.ops.files import is_temporary, remove
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,18 @@ def fold(output: Path) -> Manifest:
         for video in [name for name in manifest.videos if not is_finished(folder, name)]:
             del manifest.videos[video]
         manifest.save(output)
-        if manifest.wanted == set(manifest.videos):
+        if not manifest.wanted - manifest.videos.keys():
+            _remove_half_written(output, folder)
             run.clear()
     return manifest
+
+
+def _remove_half_written(output: Path, folder: Path) -> None:
+    """Remove folders of videos that were cut off, other machines' too: all videos are finished, so nobody writes."""
+    for root in (folder, output / SCORES):
+        for path in root.glob(".*"):
+            if is_temporary(path) and path.is_dir():
+                remove(path)
 
 
 def results_folder(output: Path, manifest: Manifest) -> Path:
