@@ -175,3 +175,11 @@ def test_nothing_but_masks_settings_and_names_is_kept(kept):
     assert set(meta) == {"video", "facts", "model", "config", "keep_soft", "position"}
     assert json.loads(meta["facts"]) == {"frames": 30, "height": H, "width": W, "fps": "25"}
     assert kinds == {1, 2, 3}
+
+
+def test_a_closed_session_says_so(kept):
+    session = ScriptedSession.load(kept, video=video())
+    session.close()
+    session.close()
+    with pytest.raises(DataError, match="the session is closed"):
+        session.result(3)

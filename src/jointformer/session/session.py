@@ -20,12 +20,13 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
 from jointformer.ops.files import make_dir, output_error
-from jointformer.session.book import Book, Colour, ObjectInfo, Tracked
+from jointformer.session.book import Book, Colour, ObjectInfo
 from jointformer.session.exporting import export_session
 from jointformer.session.opening import OpenedVideo, describe, find_video, model_name, stored_config
-from jointformer.session.plan import JOINED, Direction, Plan, make_plan, neighbours
+from jointformer.session.overview import frame_result, frame_status, least_certain, timeline
+from jointformer.session.plan import Direction, Plan, make_plan, neighbours
 from jointformer.session.propagation import Propagation, SessionTracker
-from jointformer.session.result import STATUSES, FrameResult, Status
+from jointformer.session.result import FrameResult, Status
 from jointformer.session.rle import SoftMaps
 from jointformer.session.source import FrameCache
 from jointformer.session.store import FILE, Kind, Store
@@ -148,18 +149,7 @@ class Session:
 
     def result(self, frame: int) -> FrameResult:
         """Return a frame's masks: the user's where given, else tracked ones; no objects where nothing is known."""
-        frame = self._checked(frame)
-        with self._book.lock:
-            infos = self._book.objects()
-            drawn, tracked = self._book.drawn(frame), self._book.results(frame)
-            free = np.ones(self.size, bool)
-            for mask in drawn.values():
-                free &= ~mask
-            masks = {i: drawn[i] if i in drawn else tracked[i].mask & free for i in infos if i in drawn or i in tracked}
-            sure = {i: 1.0 if i in drawn else tracked[i].confidence for i in masks}
-            return FrameResult(
-                frame, self.size, masks, sure, frozenset(drawn), self._status(frame, bool(drawn), tracked)
-            )
+        return frame_result(self._book, self._checked(frame))
 
     def soft_maps(self, frame: int) -> SoftMaps | None:
         """Return the 8-bit probabilities at network size kept of a tracked frame (with keep_soft); else None."""
@@ -171,40 +161,19 @@ class Session:
 
     def status(self, frame: int) -> Status:
         """Return what is known of a frame (see `Status`)."""
-        frame = self._checked(frame)
-        with self._book.lock:
-            return self._status(frame, bool(self._book.drawn(frame)), self._book.results(frame))
+        return frame_status(self._book, self._checked(frame))
 
     def timeline(self, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return (status as uint8 index into STATUSES, lowest confidence as float32 or NaN) of frames start to stop."""
-        length = len(self)
-        fresh, old, half = (np.zeros(length, bool) for _ in range(3))
-        frames, lowest = np.arange(length), np.full(length, np.nan, np.float32)
-        with self._book.lock:
-            for i in self._book.objects():
-                done, out, confidence = self._book.timeline(i)
-                fresh |= done != 0
-                old |= out != 0
-                drawn = np.asarray(self._book.drawn_frames(i), np.int64)
-                confidence[drawn] = np.nan
-                between = (frames > drawn.min(initial=length)) & (frames < drawn.max(initial=-1))
-                half |= between & (done != 0) & (done != JOINED)
-                lowest = np.fmin(lowest, confidence)
-        status = np.zeros(length, np.uint8)
-        status[fresh] = STATUSES.index("tracked")
-        status[half] = STATUSES.index("half")
-        status[old] = STATUSES.index("stale")
-        status[list(self.annotated_frames)] = STATUSES.index("annotated")
-        return status[start:stop], lowest[start:stop]
+        status, confidence = timeline(self._book)
+        return status[start:stop], confidence[start:stop]
 
     def next_frame_to_fix(self) -> int | None:
         """Return the tracked frame with the least certain object; None where nothing is tracked.
 
         Frames that are annotated or out of date do not count: track again first.
         """
-        status, confidence = self.timeline()
-        fresh = np.isin(status, [STATUSES.index("tracked"), STATUSES.index("half")]) & ~np.isnan(confidence)
-        return int(np.argmin(np.where(fresh, confidence, np.inf))) if fresh.any() else None
+        return least_certain(*self.timeline())
 
     # -- edits
 
@@ -428,16 +397,6 @@ class Session:
             span = self._store.frames(kind)
             if span is not None and not 0 <= span[0] <= span[1] < len(self):
                 raise DataError("a session with cells outside its video", where=self._home, got=f"frame {span[1]}")
-
-    def _status(self, frame: int, drawn: bool, tracked: dict[int, Tracked]) -> Status:
-        if drawn:
-            return "annotated"
-        if any(self._book.is_stale(frame, i, t.edit) for i, t in tracked.items()):
-            return "stale"
-        for i in (i for i, t in tracked.items() if t.sides != JOINED):
-            if None not in neighbours(self._book.drawn_frames(i), frame):
-                return "half"
-        return "tracked" if tracked else "none"
 
     def _edit(self, label: str) -> int:
         """Begin an edit of masks: halves seen before it are worth nothing after it."""

@@ -328,5 +328,7 @@ class Store:
         except sqlite3.OperationalError as error:
             hint = "free some space, or choose another folder" if "full" in str(error) else None
             raise OutputError(f"the session cannot be written: {error}", where=self.path, hint=hint) from error
+        except sqlite3.ProgrammingError as error:
+            raise DataError("the session is closed", where=self.path) from error
         except (sqlite3.DatabaseError, OverflowError) as error:
             raise self._damaged(str(error)) from error
