@@ -108,18 +108,14 @@ class Shelf:
     def create_demo(self, options: dict[str, Any]) -> Project:
         """Return a new project of the bundled clip."""
 
-        def write(home: Path) -> Path:
-            from jointformer.data.demo import demo_clip
-            from jointformer.data.video_writer import VideoWriter
+        painted = self.folder / ".demo" / "demo.mp4"  # once: painting takes seconds
+        if not painted.is_file():
+            _paint_demo(painted)
 
-            clip = demo_clip()
-            path = make_dir(home / MEDIA) / "demo.mp4"
-            with VideoWriter(path, Fraction(12), clip.frames.shape[1:3], crf=12) as writer:
-                for frame in clip.frames:
-                    writer.write(frame)
-            return path
+        def copy(home: Path) -> Path:
+            return Path(shutil.copy(painted, make_dir(home / MEDIA) / painted.name))
 
-        return self._create("Demo: fish and turtle", options, write)
+        return self._create("Demo: fish and turtle", options, copy)
 
     def delete(self, project_id: str) -> None:
         """Delete a project with its uploaded video and exports; a video opened by path stays. Raises DataError."""
@@ -203,3 +199,13 @@ class Shelf:
         for project in idle[: max(0, min(len(self._open) - _MOST_OPEN, len(idle) - 1))]:
             del self._open[project.home.name]
             project.close()
+
+
+def _paint_demo(path: Path) -> None:
+    from jointformer.data.demo import demo_clip
+    from jointformer.data.video_writer import VideoWriter
+
+    clip = demo_clip()
+    with VideoWriter(path, Fraction(12), clip.frames.shape[1:3], crf=12) as writer:
+        for frame in clip.frames:
+            writer.write(frame)

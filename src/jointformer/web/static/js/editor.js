@@ -92,6 +92,7 @@ export class Editor {
     listenToKeys(this);
     const { signal } = this.control;
     document.addEventListener("visibilitychange", () => (document.hidden ? this.source?.close() : this.listen()), { signal });
+    addEventListener("pagehide", () => this.sendFrame(), { signal });
     document.addEventListener("look", () => { this.stage.redraw(); this.changed("timeline"); }, { signal });
     this.loadTimeline();
     this.go(this.frame);
@@ -100,6 +101,7 @@ export class Editor {
 
   close() {
     this.pause();
+    this.sendFrame();
     this.source?.close();
     this.control.abort();
     this.stage.close();
@@ -228,7 +230,16 @@ export class Editor {
 
   rememberFrame() {
     clearTimeout(this.frameTimer);
-    this.frameTimer = setTimeout(() => call("PATCH", this.base, { frame: this.frame }).catch(() => {}), 1000);
+    this.frameTimer = setTimeout(() => this.sendFrame(), 1000);
+  }
+
+  /** Also while the page is being left, when only requests that outlive it arrive. */
+  sendFrame() {
+    if (!this.frameTimer) return;
+    clearTimeout(this.frameTimer);
+    this.frameTimer = 0;
+    const body = JSON.stringify({ frame: this.frame });
+    fetch(this.base, { method: "PATCH", body, keepalive: true, headers: { "Content-Type": "application/json" } }).catch(() => {});
   }
 
   setFollow(follow) {

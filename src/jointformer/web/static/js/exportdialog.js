@@ -6,6 +6,7 @@ const titles = {
   overlay: "Overlay video", palette: "Label PNGs", binary: "Masks per object", soft: "Soft masks", coco: "COCO",
   "youtube-vis": "YouTube-VIS", burst: "BURST", rgba: "Cut-outs", prores: "ProRes with alpha", webm: "WebM with alpha", sheet: "Contact sheet",
 };
+const styles = { fill: "Filled", contour: "Outlines", spotlight: "Dark background", blur: "Blurred background" };
 const order = Object.keys(titles);
 const last = { format: "overlay" };
 
@@ -14,7 +15,7 @@ export function openExport(editor) {
   const cards = formats.map((format) => h("label", { class: "format" },
     h("input", { type: "radio", name: "format", value: format.name, checked: format.name === last.format, onchange: refresh }),
     h("strong", {}, titles[format.name] ?? format.name, h("span", { class: "suffix" }, format.suffix)), h("span", { class: "quiet" }, format.text)));
-  const style = h("select", {}, ["fill", "contour", "spotlight", "blur"].map((name) => h("option", { value: name }, name)));
+  const style = h("select", {}, Object.entries(styles).map(([value, text]) => h("option", { value }, text)));
   const opacity = h("input", { type: "range", min: 0, max: 100, value: 50 });
   const [labels, sound, soft] = [false, true, false].map((checked) => h("input", { type: "checkbox", checked }));
   const pictures = h("input", { type: "number", min: 1, max: 400, value: 12 });
@@ -22,7 +23,7 @@ export function openExport(editor) {
   const { start, end } = editor.range;
   const partial = start > 0 || end < editor.state.frames - 1;
   const rows = {
-    style: h("label", {}, "Style", style), opacity: h("label", {}, "Opacity", opacity), labels: h("label", { class: "check" }, labels, "Write numbers"),
+    style: h("label", {}, "Style", style), opacity: h("label", {}, "Opacity", opacity), labels: h("label", { class: "check" }, labels, "Write the objects' numbers"),
     sound: h("label", { class: "check" }, sound, "Keep the sound"), soft: h("label", { class: "check" }, soft, "Soft edges"), pictures: h("label", {}, "Pictures", pictures),
   };
   if (!editor.state.soft) rows.soft = h("p", { class: "quiet" }, "");

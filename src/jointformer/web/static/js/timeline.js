@@ -48,7 +48,7 @@ export function timeline(editor) {
     context.textAlign = "center";
     for (let frame = 0; frame < frames; frame += step) {
       const x = xOf(frame);
-      context.fillText(String(frame), x, 12);
+      if (Math.abs(x - xOf(editor.frame)) > 26) context.fillText(String(frame), x, 12);
       context.beginPath();
       context.moveTo(x, RULER - 2);
       context.lineTo(x, height);
@@ -128,15 +128,17 @@ export function timeline(editor) {
       context.fillRect(xOf(hover) - 0.5, RULER, 1, height - RULER);
     }
     const x = xOf(editor.frame);
+    const text = String(editor.frame);
+    context.font = `600 11px ${getComputedStyle(document.body).fontFamily}`;
+    const wide = Math.max(20, context.measureText(text).width + 10);
+    const left = Math.min(width() - wide - 2, Math.max(2, x - wide / 2));
     context.fillStyle = colour("--text");
-    context.fillRect(x - 1, 14, 2, height - 14);
+    context.fillRect(x - 1, RULER - 2, 2, height - RULER + 2);
     context.beginPath();
-    context.moveTo(x - 6, 10);
-    context.lineTo(x + 6, 10);
-    context.lineTo(x + 6, 15);
-    context.lineTo(x, 21);
-    context.lineTo(x - 6, 15);
+    context.roundRect(left, 0, wide, RULER - 2, 5);
     context.fill();
+    context.fillStyle = colour("--surface");
+    context.fillText(text, left + wide / 2, 12);
   }
 
   function edgeAt(x) {

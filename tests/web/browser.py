@@ -1,0 +1,133 @@
+"""A real server process and a real Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+
+
+def launch(playwright: Any) -> Any:
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, headless=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """`jointformer ui` as a process; it can be killed and started again on the same folders and port."""
+
+    def __init__(self, folder: Path, weights: Path) -> None:
+        self.folder, self.weights, self.port = folder, weights, free_port()
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "jointformer", "ui", "--no-browser", "--port", str(self.port)]
+        places = ["--projects", str(self.folder / "projects"), "--folder", str(self.folder)]
+        with open(self.folder / "server.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *places, "--model", str(self.weights), "--size", "240", "--device", "cpu"], stderr=log
+            )
+        end = time.monotonic() + 90
+        while time.monotonic() < end:
+            try:
+                if httpx.get(self.url + "api/server").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.1)
+            if self.process.poll() is not None:
+                break
+        pytest.fail((self.folder / "server.log").read_text())
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+class Person:
+    """Somebody at a page."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page, self.url = page, url
+        self.problems: list[str] = []
+        page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", lambda request: self._check(request.url))
+
+    def _check(self, url: str) -> None:
+        if not url.startswith((self.url, "blob:", "data:")):
+            self.problems.append(f"a request to elsewhere: {url}")
+
+    def open_demo(self) -> str:
+        """Begin a project of the demo clip and return its id."""
+        self.page.goto(self.url)
+        self.page.get_by_role("button", name="Try the demo").click()
+        return self.see_project()
+
+    def see_project(self) -> str:
+        self.page.wait_for_selector(".editor", timeout=90_000)
+        self.wait("document.querySelector('.badge').textContent !== ''")
+        self.page.wait_for_timeout(500)
+        return self.page.url.rpartition("/")[2]
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point of the demo clip's frame is on the page (fitted into the stage)."""
+        box = self.page.locator(".stage-canvas").bounding_box()
+        scale = min((box["width"] - 24) / 432, (box["height"] - 24) / 240)
+        left, top = (box["width"] - 432 * scale) / 2, (box["height"] - 240 * scale) / 2
+        return box["x"] + left + x * scale, box["y"] + top + y * scale
+
+    def drag(self, *points: tuple[float, float], button: str = "left") -> None:
+        self.page.mouse.move(*self.at(*points[0]))
+        self.page.mouse.down(button=button)
+        for point in points[1:]:
+            self.page.mouse.move(*self.at(*point), steps=6)
+        self.page.mouse.up(button=button)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until everything is saved."""
+        self.page.wait_for_timeout(100)
+        self.wait("document.querySelector('.saved').textContent === 'Saved'")
+
+    def wait(self, expression: str, seconds: float = 60) -> None:
+        """Wait until something is true in the page (Playwright's own way needs eval, which the page forbids)."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < end, f"never: {expression}"
+            self.page.wait_for_timeout(50)
+
+    def api(self, path: str) -> Any:
+        return httpx.get(f"{self.url}api/projects/{path}", timeout=30).json()
+
+    def area(self, project: str, frame: int, object_id: int) -> int:
+        row = self.api(f"{project}/frames/{frame}/masks")["masks"].get(str(object_id))
+        return 0 if row is None else sum(row["runs"][1::2])
+
+    def track(self) -> None:
+        self.page.get_by_role("button", name="Track", exact=True).click()
+        self.page.get_by_role("button", name="Stop").wait_for()
+        self.page.get_by_role("button", name="Track", exact=True).wait_for(timeout=120_000)

@@ -1,0 +1,277 @@
+"""The page in a real Chromium, on a real server process, with the demo clip and a mini network."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from jointformer.model.config import ModelConfig
+from jointformer.model.storage import save_weights
+from seeded import seeded_model
+from web.browser import CHROMIUM, Person, Server, launch
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright (pip install playwright)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)"),
+]
+MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
+FISH, TURTLE = (40, 70, 150, 160), (222, 78, 365, 205)  # left, top, right, bottom in frame 0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("web")
+    server = Server(folder, save_weights(seeded_model(MINI), folder / "mini.safetensors"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as control:
+        chromium = launch(control)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def person(server, browser):
+    """Somebody at a laptop; afterwards nothing may have gone wrong in the page."""
+    context = browser.new_context(viewport={"width": 1366, "height": 768}, color_scheme="dark")
+    person = Person(context.new_page(), server.url)
+    yield person
+    context.close()
+    assert person.problems == []
+
+
+def box(person, corners) -> None:
+    person.page.keyboard.press("x")
+    person.drag(corners[:2], corners[2:])
+
+
+def test_a_person_draws_tracks_corrects_exports_and_finds_it_all_again(person):
+    page = person.page
+    project = person.open_demo()
+    box(person, TURTLE)
+    assert 5000 < person.area(project, 0, 1) < 16000
+    page.keyboard.press("a")
+    box(person, FISH)
+    assert 2000 < person.area(project, 0, 2) < 9000
+    name = page.get_by_role("textbox", name="Name of the object").nth(1)
+    name.fill("the fish")
+    name.press("Enter")
+    person.settle()
+    person.track()
+    state = person.api(project)
+    assert state["tracking"]["outcome"]["kind"] == "finished", state["tracking"]
+    assert [row["name"] for row in state["objects"]] == ["object 1", "the fish"]
+    assert page.locator(".estimate").inner_text() == "Everything in the range is up to date."
+    # Correct where the page says, and track again.
+    page.get_by_role("button", name="Frame to fix next").click()
+    page.wait_for_timeout(800)
+    frame = int(page.get_by_role("spinbutton", name="Frame number").input_value())
+    assert frame > 0
+    page.keyboard.press("b")
+    person.drag((200, 40), (260, 40))
+    assert person.api(project)["annotated"] == [0, frame]
+    page.locator(".badge.mine").wait_for()
+    person.track()
+    # Export and download.
+    page.get_by_role("button", name="Export").click()
+    page.locator(".format", has_text="Contact sheet").click()
+    page.locator("form.export button[type=submit]").click()
+    link = page.locator(".file-link").first
+    link.wait_for(timeout=60_000)
+    with page.expect_download() as download:
+        link.click()
+    from PIL import Image
+
+    with open(download.value.path(), "rb") as file:
+        assert Image.open(io.BytesIO(file.read())).format == "PNG"
+    page.keyboard.press("Escape")
+    # Everything is there again.
+    frame = int(page.get_by_role("spinbutton", name="Frame number").input_value())
+    page.reload()
+    assert person.see_project() == project
+    assert int(page.get_by_role("spinbutton", name="Frame number").input_value()) == frame
+    assert page.get_by_role("textbox", name="Name of the object").nth(1).input_value() == "the fish"
+    page.get_by_role("link", name="All projects").click()
+    page.get_by_role("link", name="Open Demo: fish and turtle").first.click()
+    assert person.see_project() == project
+
+
+def test_every_tool_draws_and_undo_takes_it_back(person):
+    page = person.page
+    project = person.open_demo()
+
+    def area() -> int:
+        return person.area(project, 0, 1)
+
+    page.keyboard.press("b")
+    person.drag((60, 116), (120, 116))
+    brush = area()
+    assert brush > 500
+    page.keyboard.press("e")
+    person.drag((90, 100), (90, 130))
+    erased = area()
+    assert 0 < erased < brush
+    page.keyboard.press("p")
+    for point in ((200, 20), (300, 20), (250, 60)):
+        page.mouse.click(*person.at(*point))
+    page.keyboard.press("Enter")
+    person.settle()
+    polygon = area()
+    assert polygon - erased == pytest.approx(2000, rel=0.1)
+    page.keyboard.press("s")
+    person.drag((270, 140), (330, 140))
+    page.get_by_role("button", name="Background").click()
+    person.drag((200, 200), (420, 200))
+    person.drag((20, 10), (400, 10))
+    assert area() == polygon  # nothing is kept yet
+    page.keyboard.press("Enter")
+    person.settle()
+    assert area() != polygon
+    for expected in (polygon, erased, brush, 0):
+        page.keyboard.press("Control+z")
+        person.settle()
+        assert area() == expected
+    assert person.api(project)["objects"] == []
+    page.keyboard.press("Control+Shift+z")
+    person.settle()
+    assert area() == brush
+
+
+def test_pens_and_fingers_draw_and_two_fingers_zoom(person):
+    page = person.page
+    project = person.open_demo()
+    control = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        places = [dict(zip("xy", person_at), id=number) for number, person_at in enumerate(points)]
+        control.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    touch("touchStart", person.at(60, 100))
+    for x in range(60, 121, 10):
+        touch("touchMove", person.at(x, 100))
+    touch("touchEnd")
+    person.settle()
+    drawn = person.area(project, 0, 1)
+    assert drawn > 300
+    left, right = person.at(150, 120), person.at(250, 120)
+    touch("touchStart", left)
+    touch("touchStart", left, right)
+    for step in range(1, 8):
+        touch("touchMove", (left[0] - 15 * step, left[1]), (right[0] + 15 * step, right[1]))
+    touch("touchEnd")
+    person.settle()
+    assert person.area(project, 0, 1) == drawn
+    assert int(page.locator(".zoom-label").inner_text().split()[0]) > 250
+    page.keyboard.press("0")
+    pen = {"button": "left", "pointerType": "pen", "force": 0.5}
+    for kind, x in (("mousePressed", 300), ("mouseMoved", 330), ("mouseMoved", 360), ("mouseReleased", 360)):
+        place = dict(zip("xy", person.at(x, 60)))
+        control.send("Input.dispatchMouseEvent", {"type": kind, "buttons": 1, "clickCount": 1, **place, **pen})
+    person.settle()
+    assert person.area(project, 0, 1) > drawn + 200
+
+
+def test_two_tabs_see_the_same(person, browser):
+    project = person.open_demo()
+    other = Person(person.page.context.new_page(), person.url)
+    other.page.goto(f"{person.url}#/project/{project}")
+    other.see_project()
+    person.page.bring_to_front()
+    person.drag((60, 116), (120, 116))
+    other.page.bring_to_front()
+    other.page.get_by_text("your mask", exact=True).wait_for()
+    other.page.keyboard.press("Control+z")
+    other.settle()
+    person.page.bring_to_front()
+    person.page.get_by_text("not drawn yet").wait_for()
+    assert other.problems == []
+
+
+def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(server, person):
+    page = person.page
+    project = person.open_demo()
+    box(person, TURTLE)
+    page.keyboard.press("t")
+    person.wait("document.querySelector('.track-running progress').value >= 3")
+    server.kill()
+    page.locator(".connection").wait_for()
+    server.start()
+    page.get_by_text("Nothing is lost").wait_for(timeout=30_000)
+    page.locator(".connection").wait_for(state="hidden")
+    assert person.area(project, 0, 1) > 5000
+    status = person.api(project)
+    assert status["interrupted"]
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_text("Everything in the range is up to date.").wait_for(timeout=120_000)
+    # The browser says itself that the connection broke.
+    person.problems = [text for text in person.problems if "ERR_" not in text]
+
+
+def test_a_video_is_found_by_its_path_and_a_wrong_one_is_explained(server, person):
+    from fractions import Fraction
+
+    import numpy as np
+
+    from jointformer.data.video_writer import VideoWriter
+
+    with VideoWriter(server.folder / "clip.mp4", Fraction(25), (48, 64)) as writer:
+        for level in range(0, 250, 50):
+            writer.write(np.full((48, 64, 3), level, np.uint8))
+    page = person.page
+    page.goto(person.url)
+    page.get_by_role("button", name="Open a video").click()
+    page.get_by_role("textbox", name="Path").fill("/etc")
+    page.get_by_role("textbox", name="Path").press("Enter")
+    page.get_by_text("outside the folders that may be opened").wait_for()
+    person.problems.clear()  # the refusal, as the browser logs it
+    page.get_by_role("button", name="clip.mp4").click()
+    person.see_project()
+    assert page.locator(".facts").inner_text() == "64×48 · 25 fps · 5 frames"
+
+
+def test_a_picture_sequence_is_uploaded(server, person, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    for number in range(3):
+        Image.fromarray(np.full((48, 64, 3), 60 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    person.page.goto(person.url)
+    person.page.locator("#upload-input").set_input_files(sorted(tmp_path.glob("*.png")))
+    project = person.see_project()
+    assert person.api(project)["frames"] == 3
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1366, 768), (1024, 768), (820, 1180), (390, 844)])
+def test_every_screen_fits(server, browser, size, look):
+    context = browser.new_context(viewport=dict(zip(("width", "height"), size)), color_scheme=look)
+    person = Person(context.new_page(), server.url)
+    page = person.page
+    page.goto(server.url)
+    page.wait_for_selector(".begin-card")
+    fits = "document.documentElement.scrollWidth <= innerWidth"
+    assert page.evaluate(fits)
+    card = page.locator(".card-link").first
+    if card.count():
+        card.click()
+        person.see_project()
+    else:
+        person.open_demo()
+    assert page.evaluate(f"{fits} && document.documentElement.scrollHeight <= innerHeight")
+    for tool in "bepxsh":
+        page.keyboard.press(tool)
+        assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.tool-options'))"), tool
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, ground[4:-1].split(","))) > 380) == (look == "light")
+    page.get_by_role("button", name="Look").click()
+    page.keyboard.press("?")
+    page.get_by_role("dialog", name="Keyboard and mouse").wait_for()
+    assert page.evaluate(fits)
+    context.close()
+    assert person.problems == []
