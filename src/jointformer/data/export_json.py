@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from pycocotools import mask as coco
 
 from jointformer.data.export_source import Selection, picture_name
 from jointformer.ops.files import atomic_write
+from jointformer.ops.rle import encode_rle
 from jointformer.types import Mask
 
 _INFO = {"description": "masks tracked with JointFormer", "version": "1"}
@@ -101,8 +101,7 @@ def encode(mask: Mask) -> dict[str, Any] | None:
     """Return COCO's RLE {"size": [H, W], "counts": text} of a mask; None for an empty one."""
     if not mask.any():
         return None
-    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(v) for v in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+    return {"size": [int(side) for side in mask.shape], "counts": encode_rle(mask)}
 
 
 def _coco_annotations(selection: Selection) -> Iterator[dict[str, Any]]:

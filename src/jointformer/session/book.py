@@ -12,7 +12,7 @@ import numpy as np
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.palette import colour_of
 from jointformer.session.plan import FORWARD, JOINED, Known, Sides
-from jointformer.session.rle import SoftMaps, area, decode_mask, encode_mask
+from jointformer.session.rle import SoftMaps, decode_mask, encode_mask
 from jointformer.session.store import Cell, Kind, Store
 from jointformer.types import Mask
 
@@ -92,7 +92,7 @@ class Book:
         """Return the frames with a mask of the user's (of an object), ascending; visible: only non-empty ones."""
         with self.lock:
             cells = self.store.cells(Kind.MASK, object_id=object_id)
-        return tuple(sorted({c.frame for c in cells if not visible or area(c.value)}))
+        return tuple(sorted({c.frame for c in cells if not visible or decode_mask(c.value, self.size).any()}))
 
     def put_drawn(self, frame: int, masks: Mapping[int, Mask], at: int) -> None:
         """Keep masks of the user's."""

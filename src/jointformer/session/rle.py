@@ -10,10 +10,9 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from pycocotools import mask as coco
 
 from jointformer.errors import DataError
+from jointformer.ops.rle import decode_rle, encode_rle
 from jointformer.types import Mask, UInt8Array
 
 _HEADER = struct.Struct("<HHI")
@@ -22,48 +21,12 @@ _MOST_SIDE = 16_384
 
 def encode_mask(mask: Mask) -> bytes:
     """Return COCO's compressed run lengths (the `counts` of its RLE) of an (H, W) bool mask."""
-    counts: bytes = coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
-    return counts
+    return encode_rle(mask).encode("ascii")
 
 
 def decode_mask(counts: bytes, size: tuple[int, int]) -> Mask:
-    """Return the (H, W) bool mask of COCO's compressed run lengths; DataError where they do not give that size.
-
-    Not pycocotools' own decoder, which trusts its input and writes behind the mask where the runs are too long.
-    """
-    runs = _runs(counts)
-    if runs is None or int(runs.sum()) != size[0] * size[1] or (runs < 0).any():
-        raise DataError("damaged run lengths of a mask", expected=f"{size[1]}×{size[0]} pixels")
-    values = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(size[1], size[0]).T)
-
-
-def area(counts: bytes) -> int:
-    """Return the number of pixels in a mask given as run lengths; DataError for damaged ones."""
-    runs = _runs(counts)
-    if runs is None:
-        raise DataError("damaged run lengths of a mask")
-    return int(runs[1::2].sum())
-
-
-def _runs(counts: bytes) -> npt.NDArray[np.int64] | None:
-    """The run lengths; None where the bytes are none. Format: maskApi.c of the COCO API, rleToString."""
-    codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    if not len(codes) or (codes < 0).any() or (codes > 63).any() or codes[-1] & 0x20:
-        return None
-    ends = np.flatnonzero(codes & 0x20 == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    if lengths.max() > 7:  # seven groups of five bits hold more than any picture has pixels
-        return None
-    place = np.arange(len(codes)) - np.repeat(starts, lengths)
-    values = np.add.reduceat((codes & 0x1F) << (5 * place), starts)
-    negative = codes[ends] & 0x10 != 0
-    values = np.where(negative, values - (np.int64(1) << (5 * lengths)), values)
-    # From the fourth on each run is stored as its difference to the run two before it.
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
+    """Return the (H, W) bool mask of COCO's compressed run lengths; DataError where they do not give that size."""
+    return decode_rle(counts.decode("latin-1"), size)
 
 
 @dataclass(frozen=True)
