@@ -118,11 +118,13 @@ def evaluate_command(
     from jointformer.evaluate.settings import choose_views
     from jointformer.model.weights import load_model
     from jointformer.track import TrackerConfig
+    from jointformer.track.budget import parse_size
 
     # Settings and data are checked before weights are loaded or downloaded: mistakes should show at once.
     config = TrackerConfig(**tracker, size=sizes[0], objects_per_pass=args.objects_per_pass)
     views = choose_views(sizes, plain=plain, flipped=flipped)
     scale = build_scale(args)
+    budget = None if args.memory_budget is None else parse_size(args.memory_budget)
     dataset = open_benchmark(
         args.dataset,
         args.split,
@@ -148,6 +150,7 @@ def evaluate_command(
             overwrite=args.overwrite,
             progress=not args.quiet,
             on_bad_frame=args.on_bad_frame,
+            memory_budget=budget,
             scale=scale,
         )
     except FailedVideos as error:

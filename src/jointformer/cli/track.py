@@ -31,8 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
     parser.add_argument("--memory-budget", metavar="SIZE", help="such as 2GB: plan for it, or refuse what cannot fit")
-    parser.add_argument("--on-bad-frame", default="stop", metavar="stop|skip|hold",
-                        help="frames that cannot be read: end there (default), no mask for them, or the mask before")
+    parser.add_argument(
+        "--on-bad-frame",
+        default="stop",
+        metavar="stop|skip|hold",
+        help="frames that cannot be read: end there (default), no mask for them, or the mask before",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -47,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.model.weights import load_model
     from jointformer.ops.drawing import OVERLAY_STYLES
     from jointformer.track import Tracker, TrackerConfig
+    from jointformer.track.budget import VideoSize, base_within, fit_budget, parse_size, size_text
     from jointformer.track.loop import BAD_FRAME_POLICIES
 
     if args.style not in OVERLAY_STYLES:
@@ -65,7 +70,15 @@ def run(args: argparse.Namespace) -> int:
     there = [path for path in wanted if path.exists()]
     if there and not args.overwrite:
         raise OutputError("results are there already", where=there[0], hint="--overwrite replaces them")
-    tracker = Tracker(load_model(args.model, device=args.device, precision=args.precision), config)
+    budget = None if args.memory_budget is None else parse_size(args.memory_budget)
+    model = load_model(args.model, device=args.device, precision=args.precision)
+    if budget is not None:
+        known = VideoSize(video.path.name, end - start, video.size, masks.count())
+        base = base_within(model, config, budget)
+        plan = fit_budget(model.config, config, known, budget, base=base, itemsize=model.dtype.itemsize)
+        print(f"memory: {plan}, of {size_text(budget)}", file=sys.stderr)
+        config = plan.config
+    tracker = Tracker(model, config)
     watch = label_any_video(
         tracker,
         video,

@@ -44,6 +44,10 @@ class GivenMasks:
         mask = read_mask_file(self.files[index], self.colours)
         return MaskFile(resolve_void(mask.ids), mask.palette)  # type: ignore[arg-type]
 
+    def count(self) -> int:
+        """Return how many objects the masks name together."""
+        return len({i for index in self.files for i in object_ids(self.read(index).ids)})
+
 
 def find_masks(path: str | Path, video: VideoFile | FolderVideo, start: int, end: int) -> GivenMasks:
     """Return the masks of a video: one file for frame `start`, or a folder of files named after frames.
@@ -123,7 +127,8 @@ def label_any_video(
     """Track from the first mask to frame `end` (excluded); write output/masks/*.png and output/overlay.mp4.
 
     Later masks bring new objects and correct known ones. Both results appear under their names when they are whole.
-    on_bad_frame: see `iter_segmentations`; in the overlay the picture before stands for a held frame. Returns the time spent in the model. Raises DataError for damaged frames, OutputError where nothing can be written.
+    on_bad_frame: see `iter_segmentations`; in the overlay the picture before stands for a held frame.
+    Returns the time spent in the model. Raises DataError for damaged frames, OutputError where nothing can be written.
     """
     watch = Stopwatch()
     start = masks.first
@@ -165,9 +170,7 @@ def label_any_video(
                     shown[index] = picture
                 yield index, picture
 
-        results = iter_segmentations(
-            tracker, remembered(), given, last=end - 1, watch=watch, on_bad_frame=on_bad_frame
-        )
+        results = iter_segmentations(tracker, remembered(), given, last=end - 1, watch=watch, on_bad_frame=on_bad_frame)
         bar = stack.enter_context(tqdm(results, total=end - start, unit="frame", disable=not progress))
         for index, result in bar:
             frame = shown.pop(index, frame)

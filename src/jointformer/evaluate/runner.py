@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from jointformer.data.benchmarks import Dataset
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, clean_up, is_finished
 from jointformer.errors import ConfigError, UserError
+from jointformer.evaluate.scale_budget import plan_videos
 from jointformer.evaluate.scale_claims import RunFolder
 from jointformer.evaluate.scale_label import OnFrames, Work, frames_of, pack_model
 from jointformer.evaluate.scale_processes import ProcessPool, processors
@@ -24,6 +26,7 @@ from jointformer.evaluate.scale_stop import Interrupted, Stop, stop_on_signal
 from jointformer.evaluate.settings import MANIFEST, Manifest, RunSettings, weights_hash
 from jointformer.model.network import JointFormer
 from jointformer.ops.files import make_dir, remove
+from jointformer.track.budget import size_text
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 from jointformer.track.loop import BAD_FRAME_POLICIES, BadFramePolicy, reset_peak_memory
@@ -84,6 +87,7 @@ def evaluate(
     overwrite: bool = False,
     progress: bool = True,
     on_bad_frame: BadFramePolicy = "stop",
+    memory_budget: int | None = None,
     scale: Scale | None = None,
 ) -> Manifest:
     """Label a benchmark's videos and return what the run took.
@@ -93,9 +97,11 @@ def evaluate(
     finished. A video is finished when its folder is there: an interrupted run goes on with the others, and several
     runs with equal settings may share a folder (docs/scaling.md). views: sizes and mirrored views whose probabilities
     are averaged (default: config.size, plain). videos: only these. on_bad_frame: see `iter_segmentations`.
+    memory_budget: bytes that all processes of this machine may take together (see track/budget.py).
 
-    Raises ConfigError for unknown videos and for a folder with results of other settings, OutputError where nothing
-    can be written, FailedVideos at the end where some videos could not be finished, Interrupted after SIGINT.
+    Raises ConfigError for unknown videos, for a budget that a video cannot keep and for a folder with results of other
+    settings, OutputError where nothing can be written, FailedVideos at the end where some videos could not be finished,
+    Interrupted after SIGINT.
     """
     config, scale = config or TrackerConfig(), scale or Scale()
     views = tuple(views or (View(config.size),))
@@ -121,6 +127,8 @@ def evaluate(
     join_run(output, settings, [video.name for video in chosen], len(dataset.videos))
     mine = chosen if scale.shard is None else scale.shard.of(chosen)
     work = Work(output.absolute(), folder.absolute(), config, views, save_scores, on_bad_frame)
+    if memory_budget is not None:
+        work = _within(memory_budget, model, work, mine, scale, progress)
     failed = _label_all(model, work, mine, scale, progress)
     manifest = fold(output)
     clean_up(output)
@@ -128,6 +136,18 @@ def evaluate(
     if failed:
         raise FailedVideos(failed, len(mine), output)
     return manifest
+
+
+def _within(
+    budget: int, model: JointFormer, work: Work, videos: list[VideoSource], scale: Scale, progress: bool
+) -> Work:
+    """Return the work with the objects per pass that keep every unfinished video within a budget."""
+    todo = [video for video in videos if not is_finished(work.folder, video.name)]
+    plans = plan_videos(model, work.config, work.views, todo, budget, scale.count if scale.ray is None else 1)
+    if plans and progress:
+        largest = max(plans.values(), key=lambda plan: plan.total)
+        print(f"memory: at most {largest}, of {size_text(budget)}", file=sys.stderr)
+    return replace(work, passes={name: plan.config.objects_per_pass for name, plan in plans.items()})
 
 
 def _label_all(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,10 @@ OnFrames = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done with a video: the same for all videos of a run, small enough to send to any process."""
+    """What is to be done with a video: the same for all videos of a run, small enough to send to any process.
+
+    passes: {video: objects per pass} where a memory budget bounds them.
+    """
 
     output: Path
     folder: Path
@@ -44,6 +47,7 @@ class Work:
     views: tuple[View, ...]
     save_scores: bool = False
     on_bad_frame: BadFramePolicy = "stop"
+    passes: Mapping[str, int | None] = field(default_factory=dict)
 
     def label(
         self, model: JointFormer, video: VideoSource, *, on_frames: OnFrames = lambda n: None, stop: Stop = never
@@ -55,8 +59,9 @@ class Work:
                 return None
             if is_finished(self.folder, video.name):
                 return VideoRecord.from_data(run.records().get(video.name, {}))
+            config = replace(self.config, objects_per_pass=self.passes.get(video.name, self.config.objects_per_pass))
             return label_video(
-                EnsembleTracker(model, self.config, self.views),
+                EnsembleTracker(model, config, self.views),
                 video,
                 self.folder,
                 scores_folder=self.output / SCORES if self.save_scores else None,

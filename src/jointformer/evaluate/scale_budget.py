@@ -1,0 +1,65 @@
+"""A run's videos against a memory budget: what each will use, how many objects go together, what cannot fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jointformer.data.masks import object_ids
+from jointformer.data.sources import VideoSource
+from jointformer.evaluate.scale_label import frames_of
+from jointformer.model.network import JointFormer
+from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_budget
+from jointformer.track.config import TrackerConfig
+from jointformer.track.ensemble import View
+
+
+def plan_videos(
+    model: JointFormer,
+    config: TrackerConfig,
+    views: Sequence[View],
+    videos: Sequence[VideoSource],
+    budget: int,
+    workers: int = 1,
+) -> dict[str, MemoryPlan]:
+    """Return each video's plan within a budget in bytes, shared out to so many processes besides this one.
+
+    Raises ConfigError with the estimate for the first video that cannot fit.
+    """
+    base = base_within(model, config, budget)
+    share = budget if workers == 1 else max(1, (budget - base) // workers)
+    plans = {}
+    for video in videos:
+        known = VideoSize(video.name, frames_of(video), video.size, count_objects(video))
+        plans[video.name] = _fit(model, config, views, known, share, base)
+    return plans
+
+
+def _fit(
+    model: JointFormer, config: TrackerConfig, views: Sequence[View], video: VideoSize, budget: int, base: int
+) -> MemoryPlan:
+    """Return the plan of a video seen in every view: the views' banks are there together, their steps are not."""
+    itemsize = model.dtype.itemsize
+    mean = (video.objects + 1) * video.size[0] * video.size[1] * 8 if len(views) > 1 else 0
+    held, found = base + mean, []
+    for view in views:
+        plan = fit_budget(model.config, replace(config, size=view.size), video, budget, base=held, itemsize=itemsize)
+        held += plan.bank
+        found.append(plan)
+    largest = max(found, key=lambda plan: plan.work)
+    passes = min((p.config.objects_per_pass or video.objects for p in found), default=1)
+    return replace(
+        largest,
+        base=base,
+        bank=sum(plan.bank for plan in found),
+        work=largest.work + mean,
+        config=replace(config, objects_per_pass=None if passes >= video.objects else passes),
+    )
+
+
+def count_objects(video: VideoSource) -> int:
+    """Return how many objects a video's masks name."""
+    known: set[int] = set()
+    for index in sorted(video.masks):
+        known.update(object_ids(video.read_mask(index, known)))
+    return max(1, len(known))

@@ -1,0 +1,212 @@
+"""What tracking a video will need of memory, by formula; and the settings that keep it within a budget."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from jointformer.errors import ConfigError
+from jointformer.model.config import ModelConfig
+from jointformer.model.cost import bank_bytes
+from jointformer.model.network import JointFormer
+from jointformer.ops.attention import joint_attention
+from jointformer.ops.resize import network_size
+from jointformer.track.config import TrackerConfig
+
+#: Stride-4 maps that the frame's own encoding holds at its peak, and that each object of a pass adds.
+SHARED_MAPS = 9.0
+PASS_MAPS = 14.5
+#: Full-size float32 maps that each object of the video needs for its probabilities, whatever the pass.
+FULL_MAPS = 10.0
+#: What allocators, thread stacks and decoders take besides, in bytes.
+SLACK = 24 << 20
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+@dataclass(frozen=True)
+class VideoSize:
+    """What a plan has to know of a video: frames, (H, W) of a frame and of its label maps, objects at most."""
+
+    name: str
+    frames: int
+    size: tuple[int, int]
+    objects: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes that tracking a video takes at its peak, by part, with the settings that they are for.
+
+    base: what the process holds before the first frame, network included. bank: keys and values. work: one step's
+    intermediate results. pictures: decoded frames and label maps that wait.
+    """
+
+    video: str
+    base: int
+    bank: int
+    work: int
+    pictures: int
+    config: TrackerConfig
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return self.base + self.bank + self.work + self.pictures
+
+    def __str__(self) -> str:
+        passes = self.config.objects_per_pass
+        return (
+            f"{size_text(self.total)} for {self.video}: {size_text(self.base)} program and network, "
+            f"{size_text(self.bank)} memory bank, {size_text(self.work)} a step with "
+            f"{'all objects at once' if passes is None else f'{passes} objects per pass'}, "
+            f"{size_text(self.pictures)} pictures"
+        )
+
+
+def plan_memory(
+    model: ModelConfig, config: TrackerConfig, video: VideoSize, *, base: int, itemsize: int, waiting: int = 24
+) -> MemoryPlan:
+    """Return what tracking a video with these settings takes.
+
+    base: see MemoryPlan. itemsize: bytes of a number of the network, 4 for float32. waiting: pictures decoded ahead
+    and label maps not yet written.
+    """
+    h, w = network_size(*video.size, config.size)
+    height, width = -(-h // 16) * 16, -(-w // 16) * 16
+    objects = max(1, video.objects)
+    in_pass = min(objects, config.objects_per_pass or objects)
+    stride4 = height * width // 16 * model.widths[0] * itemsize
+    full = height * width * 4
+    work = int(stride4 * (SHARED_MAPS + PASS_MAPS * in_pass) + full * FULL_MAPS * objects) + SLACK
+    places = bank_places(config, video.frames)
+    bank = bank_bytes(model, height, width, objects, places, itemsize)
+    if not config.max_memory_frames:
+        bank += bank // 2 // max(1, 2 * model.layers)  # while a layer moves to a larger room, the old one is there too
+    pixels = video.size[0] * video.size[1]
+    resized = 2 * min(objects + 1, 16) * pixels * 4 if (h, w) != video.size else 0
+    return MemoryPlan(video.name, base, bank, work, pixels * (3 * 6 + waiting) + resized, config)
+
+
+def bank_places(config: TrackerConfig, frames: int) -> int:
+    """Return the memory frames that a row of the bank has room for after a video of so many frames."""
+    temporary = int(config.keeps_temporary)
+    if config.max_memory_frames:
+        return temporary + config.max_memory_frames
+    room, needed = temporary + 4, temporary + 1 + max(0, frames - 1) // config.memory_every
+    while room < needed:
+        room *= 2
+    return room
+
+
+def base_within(model: JointFormer, config: TrackerConfig, budget: int) -> int:
+    """Return what the process holds before the first frame. Raises ConfigError where that alone breaks the budget."""
+    held = held_now(model)
+    if held < budget:
+        held = held_now(model, config)
+    if held >= budget:
+        raise ConfigError(
+            "the memory budget is too small",
+            expected=f"more than {size_text(held)}, which the program and the network take",
+            got=size_text(budget),
+        )
+    return held
+
+
+def fit_budget(
+    model: ModelConfig, config: TrackerConfig, video: VideoSize, budget: int, *, base: int, itemsize: int
+) -> MemoryPlan:
+    """Return the plan with the most objects per pass that stays within a budget of bytes; masks do not depend on it.
+
+    Raises ConfigError with the estimate where even one object per pass does not fit, and with the memory or size that
+    would.
+    """
+    most = min(max(1, video.objects), config.objects_per_pass or video.objects or 1)
+
+    def plan(per_pass: int, settings: TrackerConfig = config) -> MemoryPlan:
+        chosen = replace(settings, objects_per_pass=None if per_pass >= video.objects else per_pass)
+        return plan_memory(model, chosen, video, base=base, itemsize=itemsize)
+
+    least = plan(1)
+    if least.total > budget:
+        raise ConfigError(
+            "the memory budget is too small",
+            expected=f"at least {least}",
+            got=size_text(budget),
+            hint=_what_would_fit(least, budget, lambda settings: plan(1, settings).total),
+        )
+    low, high = 1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if plan(middle).total <= budget else (low, middle - 1)
+    return plan(low)
+
+
+def _what_would_fit(least: MemoryPlan, budget: int, total: object) -> str:
+    """Return the advice that goes with a refusal."""
+    assert callable(total)
+    config = least.config
+    for frames in (5, 4, 3, 2, 1):
+        smaller = replace(config, max_memory_frames=frames)
+        if (config.max_memory_frames == 0 or frames < config.max_memory_frames) and total(smaller) <= budget:
+            return f"--max-memory-frames {frames} would fit (other masks)"
+    one = replace(config, max_memory_frames=1)
+    for size in (720, 480, 360, 240):
+        if (config.size < 0 or size < config.size) and total(replace(one, size=size)) <= budget:
+            return f"--max-memory-frames 1 with size {size} would fit (other masks)"
+    return "give more, or track fewer objects at a time"
+
+
+def held_now(model: JointFormer, config: TrackerConfig | None = None) -> int:
+    """Return the bytes that this process (or, of a GPU, its allocator) holds; with a config, compiled kernels too."""
+    if model.device.type == "cuda":
+        return int(torch.cuda.memory_allocated(model.device))
+    if config is not None:
+        _load_kernels(model, config)
+    _give_back()
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # no Linux: the largest size so far stands for the present one
+        from jointformer.track.loop import peak_memory
+
+        return peak_memory(model.device)
+    import resource
+
+    return pages * resource.getpagesize()
+
+
+def _give_back() -> None:
+    """Give freed memory back to the system, where the C library can: it would count twice."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _load_kernels(model: JointFormer, config: TrackerConfig) -> None:
+    """Let the attention compile or load its kernels, which takes about 100 MB: they are part of the program."""
+    heads, width = model.config.heads, model.config.head_width
+    rows = int((2**20 / (3 * heads)) ** 0.5) + 16  # just enough scores that the compiled path is taken
+    q = torch.zeros(1, heads, rows, width, dtype=model.dtype)
+    memory = torch.zeros(1, heads, 2 * rows, width, dtype=model.dtype)
+    with torch.inference_mode():
+        joint_attention(q, q, q)
+        joint_attention(q, q, q, memory, memory, topk=config.topk)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as 2GB, 1.5 GiB or 800MB. Raises ConfigError."""
+    match = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-zA-Z]*)\s*", text)
+    unit = match and match[2].upper()
+    if match is None or unit not in _UNITS or float(match[1]) <= 0:
+        raise ConfigError("--memory-budget", expected="a size such as 2GB or 800MB", got=repr(text[:40]))
+    return int(float(match[1]) * _UNITS[str(unit)])
+
+
+def size_text(count: int) -> str:
+    """Return bytes for people."""
+    return f"{count / 1e9:,.2f} GB" if count >= 10**9 else f"{count / 1e6:,.0f} MB"

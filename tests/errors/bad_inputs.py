@@ -1,0 +1,577 @@
+"""Bad inputs and how to make them: every case is a command line that must end in one clear sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from PIL import Image
+
+from jointformer.data.masks import write_mask
+from trees import HEIGHT, WIDTH, draw_frame, draw_ids, make_tree
+
+
+class Bench:
+    """A folder with a generic tree of one video, a picture folder, mini weights, and commands over them."""
+
+    def __init__(self, root: Path, weights: Path) -> None:
+        self.root = root
+        self.weights = weights
+        self.out = root / "out"
+        self.images, self.masks = root / "data/JPEGImages/cat", root / "data/Annotations/cat"
+        for folder in (self.images, self.masks):
+            folder.mkdir(parents=True)
+        for step in range(3):
+            Image.fromarray(draw_frame(step)).save(self.images / f"{step:05d}.jpg", quality=95)
+        self.mask = self.masks / "00000.png"
+        write_mask(self.mask, draw_ids((1, 3), 0))
+
+    def evaluate(self, *more: str) -> list[str]:
+        """Return an evaluation of the generic tree."""
+        start = ["evaluate", "--dataset", "G", "--generic-path", str(self.root / "data")]
+        return [*start, *self.common("--sizes", "-1"), *more]
+
+    def benchmark(self, key: str, split: str = "val", *more: str) -> list[str]:
+        """Return an evaluation of a benchmark in the folder `bench`."""
+        start = ["evaluate", "--dataset", key, "--split", split, "--data-root", str(self.root / "bench")]
+        return [*start, *self.common("--sizes", "24"), *more]
+
+    def track(self, video: Path | None = None, masks: Path | None = None, *more: str) -> list[str]:
+        """Return a tracking of the pictures."""
+        start = ["track", str(video or self.images), "--masks", str(masks or self.mask), "--no-overlay"]
+        return [*start, *self.common("--size", "-1"), *more]
+
+    def model(self, path: Path) -> list[str]:
+        """Return an evaluation with other weights."""
+        return [*self.evaluate(), "--model", str(path)]
+
+    def common(self, *more: str) -> list[str]:
+        """Return the flags of all runs."""
+        flags = ["--model", str(self.weights), "-o", str(self.out), "--precision", "float32", "--device", "cpu"]
+        return [*flags, "--quiet", *more]
+
+    def tree(self, key: str, split: str = "val") -> Path:
+        """Return the root of a benchmark's tiny tree."""
+        return make_tree(self.root / "bench", key, split).root
+
+    def write(self, name: str, data: bytes | str) -> Path:
+        """Return the path of a file with this content."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bad input: its group and name, what to run. loose: the sentence quotes a library, whose words may change."""
+
+    group: str
+    name: str
+    make: Callable[[Bench], list[str]]
+    loose: bool = False
+    code: int = 2
+
+
+CASES: list[Case] = []
+
+
+def case(group: str, name: str, *, loose: bool = False, code: int = 2):
+    """Return a decorator that enters a case into the table."""
+
+    def enter(make: Callable[[Bench], list[str]]) -> Callable[[Bench], list[str]]:
+        CASES.append(Case(group, name, make, loose, code))
+        return make
+
+    return enter
+
+
+def flags(name: str, *more: str) -> None:
+    """Enter a case that is wrong in its flags alone."""
+    CASES.append(Case("Settings", name, lambda bench: bench.evaluate(*more)))
+
+
+flags("an unknown dataset", "--dataset", "D18")
+flags("a split that the dataset has not", "--dataset", "D17", "--split", "train")
+flags("k below 1", "--topk", "-3")
+flags("a size too small for the network", "--sizes", "5")
+flags("sizes that are no numbers", "--sizes", "480,x")
+flags("memory below 0", "--max-memory-frames", "-1")
+flags("memory every 0 steps", "--memory-every", "0")
+flags("no object per pass", "--objects-per-pass", "0")
+flags("an unknown device", "--device", "tpu")
+flags("an unknown precision", "--precision", "int8")
+flags("a misspelt checkpoint", "--model", "s0123")
+flags("a video that is not there", "--videos", "dog")
+flags("a preset of unpublished data", "--preset")
+flags("no process", "--workers", "0")
+flags("no thread", "--threads", "0")
+flags("part 5 of 4", "--shard", "5/4")
+flags("a part that is no fraction", "--shard", "first")
+flags("starting anew in parts", "--shard", "1/2", "--overwrite")
+flags("an unknown policy for bad frames", "--on-bad-frame", "pray")
+flags("a memory budget that is no size", "--memory-budget", "lots")
+flags("a memory budget that cannot hold the program", "--memory-budget", "100MB")
+
+
+@case("Settings", "no dataset")
+def _(bench: Bench) -> list[str]:
+    return ["evaluate", *bench.common()]
+
+
+@case("Output folders", "results of other settings in the folder")
+def _(bench: Bench) -> list[str]:
+    from jointformer.cli.main import main
+
+    assert main(bench.evaluate("--topk", "9")) == 0
+    return bench.evaluate("--topk", "10")
+
+
+@case("Output folders", "a damaged run.json", loose=True)
+def _(bench: Bench) -> list[str]:
+    bench.write("out/run.json", "{")
+    return bench.evaluate()
+
+
+@case("Output folders", "a run.json nested without end", loose=True)
+def _(bench: Bench) -> list[str]:
+    bench.write("out/run.json", "[" * 100_000)
+    return bench.evaluate()
+
+
+@case("Output folders", "merging a folder that is not there")
+def _(bench: Bench) -> list[str]:
+    return ["evaluate", "--merge", str(bench.out)]
+
+
+@case("Output folders", "merging a folder that holds no run")
+def _(bench: Bench) -> list[str]:
+    bench.out.mkdir()
+    return ["evaluate", "--merge", str(bench.out)]
+
+
+@case("Output folders", "a file where the folder should be")
+def _(bench: Bench) -> list[str]:
+    bench.write("out", "")
+    return bench.evaluate()
+
+
+@case("Output folders", "a file above the folder")
+def _(bench: Bench) -> list[str]:
+    bench.write("out", "")
+    return [*bench.evaluate(), "-o", str(bench.out / "run")]
+
+
+@case("Output folders", "a name longer than the file system takes")
+def _(bench: Bench) -> list[str]:
+    return [*bench.evaluate(), "-o", str(bench.root / ("long" * 80))]
+
+
+@case("Output folders", "tracking into a folder with results")
+def _(bench: Bench) -> list[str]:
+    (bench.out / "masks").mkdir(parents=True)
+    return bench.track()
+
+
+@case("Frames", "no such data folder")
+def _(bench: Bench) -> list[str]:
+    return [*bench.evaluate(), "--generic-path", str(bench.root / "nothing")]
+
+
+@case("Frames", "a file as the data folder")
+def _(bench: Bench) -> list[str]:
+    return [*bench.evaluate(), "--generic-path", str(bench.mask)]
+
+
+@case("Frames", "no folder of frames")
+def _(bench: Bench) -> list[str]:
+    (bench.root / "data/JPEGImages").rename(bench.root / "data/frames")
+    return bench.evaluate()
+
+
+@case("Frames", "pictures without a folder per video")
+def _(bench: Bench) -> list[str]:
+    for path in bench.images.iterdir():
+        path.rename(bench.images.parent / path.name)
+    bench.images.rmdir()
+    return bench.evaluate()
+
+
+@case("Frames", "a video without pictures")
+def _(bench: Bench) -> list[str]:
+    for path in bench.images.iterdir():
+        path.unlink()
+    return bench.evaluate()
+
+
+@case("Frames", "an empty file")
+def _(bench: Bench) -> list[str]:
+    (bench.images / "00000.jpg").write_bytes(b"")
+    return bench.evaluate()
+
+
+@case("Frames", "a text with the name of a picture")
+def _(bench: Bench) -> list[str]:
+    (bench.images / "00000.jpg").write_text("not a picture at all")
+    return bench.evaluate()
+
+
+@case("Frames", "a picture cut off in the middle of the video", loose=True, code=1)
+def _(bench: Bench) -> list[str]:
+    path = bench.images / "00001.jpg"
+    path.write_bytes(path.read_bytes()[:400])
+    return bench.evaluate()
+
+
+@case("Frames", "two pictures of one frame")
+def _(bench: Bench) -> list[str]:
+    Image.fromarray(draw_frame(1)).save(bench.images / "00001.png")
+    return bench.evaluate()
+
+
+@case("Frames", "a frame of another size", code=1)
+def _(bench: Bench) -> list[str]:
+    Image.fromarray(draw_frame(1, 2)).save(bench.images / "00001.jpg")
+    return bench.evaluate()
+
+
+@case("Frames", "floating-point pixels", code=1)
+def _(bench: Bench) -> list[str]:
+    (bench.images / "00001.jpg").unlink()
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.float32)).save(bench.images / "00001.tiff")
+    return bench.evaluate()
+
+
+@case("Frames", "32-bit pixels", code=1)
+def _(bench: Bench) -> list[str]:
+    (bench.images / "00001.jpg").unlink()
+    Image.fromarray(np.full((HEIGHT, WIDTH), 70_000, np.int32)).save(bench.images / "00001.tiff")
+    return bench.evaluate()
+
+
+def _png_header(width: int, height: int) -> bytes:
+    """Return a PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+@case("Frames", "a picture that claims 60000 × 60000 pixels")
+def _(bench: Bench) -> list[str]:
+    (bench.images / "00000.jpg").unlink()
+    (bench.images / "00000.png").write_bytes(_png_header(60_000, 60_000))
+    return bench.evaluate()
+
+
+@case("Masks", "no folder of masks")
+def _(bench: Bench) -> list[str]:
+    bench.masks.parent.rename(bench.root / "data/labels")
+    return bench.evaluate()
+
+
+@case("Masks", "no masks for a video")
+def _(bench: Bench) -> list[str]:
+    bench.masks.rename(bench.masks.parent / "dog")
+    return bench.evaluate()
+
+
+@case("Masks", "an empty folder")
+def _(bench: Bench) -> list[str]:
+    bench.mask.unlink()
+    return bench.evaluate()
+
+
+@case("Masks", "masks as JPEG")
+def _(bench: Bench) -> list[str]:
+    bench.mask.unlink()
+    Image.fromarray(draw_ids((1,), 0)).save(bench.masks / "00000.jpg")
+    return bench.evaluate()
+
+
+@case("Masks", "a JPEG that is called PNG")
+def _(bench: Bench) -> list[str]:
+    Image.fromarray(draw_ids((1,), 0)).save(bench.mask, "JPEG")
+    return bench.evaluate()
+
+
+@case("Masks", "a mask that belongs to no frame")
+def _(bench: Bench) -> list[str]:
+    bench.mask.rename(bench.masks / "00009.png")
+    return bench.evaluate()
+
+
+@case("Masks", "another size than the frame")
+def _(bench: Bench) -> list[str]:
+    write_mask(bench.mask, draw_ids((1,), 0, 2))
+    return bench.evaluate()
+
+
+@case("Masks", "a mask without an object")
+def _(bench: Bench) -> list[str]:
+    write_mask(bench.mask, draw_ids((), 0))
+    return bench.evaluate()
+
+
+@case("Masks", "a mask that is cut off", loose=True)
+def _(bench: Bench) -> list[str]:
+    bench.mask.write_bytes(bench.mask.read_bytes()[:-60])
+    return bench.evaluate()
+
+
+@case("Masks", "an id above 255")
+def _(bench: Bench) -> list[str]:
+    Image.fromarray((draw_ids((1,), 0).astype(np.uint16)) * 300).save(bench.mask)
+    return bench.evaluate()
+
+
+@case("Masks", "floating-point pixels")
+def _(bench: Bench) -> list[str]:
+    bench.mask.unlink()
+    Image.fromarray(draw_ids((1,), 0).astype(np.float32)).save(bench.masks / "00000.tiff")
+    return bench.evaluate()
+
+
+def _soft() -> np.ndarray:
+    """Return a white square with soft edges."""
+    soft = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for depth in range(6):
+        soft[2 + depth : 22 - depth, 2 + depth : 30 - depth] = 51 * depth
+    return soft
+
+
+@case("Masks", "smoothed edges in grey")
+def _(bench: Bench) -> list[str]:
+    Image.fromarray(_soft()).save(bench.mask)
+    return bench.evaluate()
+
+
+@case("Masks", "smoothed edges in colour")
+def _(bench: Bench) -> list[str]:
+    soft = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    soft[..., 0] = np.arange(WIDTH) * 7
+    soft[..., 1] = np.arange(HEIGHT)[:, None] * 9
+    Image.fromarray(soft).save(bench.mask)
+    return bench.evaluate()
+
+
+@case("Benchmarks", "no meta.json")
+def _(bench: Bench) -> list[str]:
+    next(bench.tree("Y19").rglob("meta.json")).unlink()
+    return bench.benchmark("Y19")
+
+
+def _meta(bench: Bench, content: str) -> list[str]:
+    next(bench.tree("Y19").rglob("meta.json")).write_text(content)
+    return bench.benchmark("Y19")
+
+
+@case("Benchmarks", "a meta.json that is cut off", loose=True)
+def _(bench: Bench) -> list[str]:
+    return _meta(bench, '{"videos": {')
+
+
+@case("Benchmarks", "a meta.json of another kind")
+def _(bench: Bench) -> list[str]:
+    return _meta(bench, '{"videos": [1, 2]}')
+
+
+@case("Benchmarks", "a meta.json nested without end")
+def _(bench: Bench) -> list[str]:
+    return _meta(bench, '{"videos":' + "[" * 100_000)
+
+
+@case("Benchmarks", "a meta.json whose frames are numbers")
+def _(bench: Bench) -> list[str]:
+    return _meta(bench, json.dumps({"videos": {"0062f687f1": {"objects": {"1": {"frames": [1, 2]}}}}}))
+
+
+@case("Benchmarks", "a meta.json that names a folder outside")
+def _(bench: Bench) -> list[str]:
+    return _meta(bench, json.dumps({"videos": {"../../secret": {"objects": {"1": {"frames": ["00000"]}}}}}))
+
+
+@case("Benchmarks", "a meta.json that knows a video less")
+def _(bench: Bench) -> list[str]:
+    path = next(bench.tree("Y19").rglob("meta.json"))
+    data = json.loads(path.read_text())
+    data["videos"].popitem()
+    path.write_text(json.dumps(data))
+    return bench.benchmark("Y19")
+
+
+@case("Benchmarks", "a frame to be saved is missing")
+def _(bench: Bench) -> list[str]:
+    root = bench.tree("Y19")
+    next(root.rglob("JPEGImages/0062f687f1/00005.jpg")).unlink()
+    return bench.benchmark("Y19")
+
+
+@case("Benchmarks", "a list of videos is missing")
+def _(bench: Bench) -> list[str]:
+    next(bench.tree("VOST").rglob("val.txt")).unlink()
+    return bench.benchmark("VOST")
+
+
+@case("Benchmarks", "a list that leads out of the data")
+def _(bench: Bench) -> list[str]:
+    next(bench.tree("VOST").rglob("val.txt")).write_text("../../etc\n")
+    return bench.benchmark("VOST")
+
+
+@case("Benchmarks", "an empty list of videos")
+def _(bench: Bench) -> list[str]:
+    next(bench.tree("VOST").rglob("val.txt")).write_text("\n")
+    return bench.benchmark("VOST")
+
+
+@case("Benchmarks", "no mask for the first frame")
+def _(bench: Bench) -> list[str]:
+    root = bench.tree("MOSE")
+    path = next(root.rglob("Annotations/0a1b2c3d/00000.png"))
+    path.rename(path.parent / "00001.png")
+    return bench.benchmark("MOSE")
+
+
+@case("Benchmarks", "the wrong data folder")
+def _(bench: Bench) -> list[str]:
+    bench.tree("MOSE")
+    return bench.benchmark("D17")
+
+
+@case("Videos", "no such file")
+def _(bench: Bench) -> list[str]:
+    return bench.track(bench.root / "film.mp4")
+
+
+@case("Videos", "an empty file", loose=True)
+def _(bench: Bench) -> list[str]:
+    return bench.track(bench.write("film.mp4", b""))
+
+
+@case("Videos", "a text with the name of a video", loose=True)
+def _(bench: Bench) -> list[str]:
+    return bench.track(bench.write("film.mp4", "not a video " * 50))
+
+
+@case("Videos", "a mask of another size")
+def _(bench: Bench) -> list[str]:
+    write_mask(bench.root / "mask.png", draw_ids((1,), 0, 2))
+    return bench.track(None, bench.root / "mask.png")
+
+
+@case("Videos", "an empty folder")
+def _(bench: Bench) -> list[str]:
+    (bench.root / "pictures").mkdir()
+    return bench.track(bench.root / "pictures")
+
+
+@case("Videos", "no such mask")
+def _(bench: Bench) -> list[str]:
+    return bench.track(None, bench.root / "mask.png")
+
+
+@case("Videos", "a mask named after no frame")
+def _(bench: Bench) -> list[str]:
+    bench.mask.rename(bench.masks / "cat.png")
+    return bench.track(None, bench.masks)
+
+
+@case("Videos", "a part beyond the end")
+def _(bench: Bench) -> list[str]:
+    return bench.track(None, None, "--start", "2", "--end", "7")
+
+
+@case("Videos", "an unknown style")
+def _(bench: Bench) -> list[str]:
+    return bench.track(None, None, "--style", "neon")
+
+
+@case("Videos", "a rate of 0")
+def _(bench: Bench) -> list[str]:
+    return bench.track(None, None, "--fps", "0")
+
+
+@case("Videos", "a picture cut off, and nothing said about bad frames", loose=True)
+def _(bench: Bench) -> list[str]:
+    path = bench.images / "00001.jpg"
+    path.write_bytes(path.read_bytes()[:400])
+    return bench.track()
+
+
+@case("Weights", "a file of another kind", loose=True)
+def _(bench: Bench) -> list[str]:
+    return bench.model(bench.write("weights.pth", "hello " * 100))
+
+
+@case("Weights", "a web page saved as weights")
+def _(bench: Bench) -> list[str]:
+    return bench.model(bench.write("weights.pth", "<!DOCTYPE html><html><body>Sign in</body></html>"))
+
+
+@case("Weights", "a folder")
+def _(bench: Bench) -> list[str]:
+    return bench.model(bench.images)
+
+
+@case("Weights", "a program in a pickle", loose=True)
+def _(bench: Bench) -> list[str]:
+    path = bench.root / "weights.pth"
+    torch.save({"weight": _Program()}, path)
+    return bench.model(path)
+
+
+class _Program:
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("this must never be printed",)
+
+
+@case("Weights", "an old pickle without a zip", loose=True)
+def _(bench: Bench) -> list[str]:
+    buffer = io.BytesIO()
+    pickle.dump({"weight": [1.0]}, buffer)
+    return bench.model(bench.write("weights.pth", buffer.getvalue()))
+
+
+@case("Weights", "safetensors that are cut off", loose=True)
+def _(bench: Bench) -> list[str]:
+    return bench.model(bench.write("weights.safetensors", bench.weights.read_bytes()[:-1000]))
+
+
+@case("Weights", "safetensors with a header of terabytes", loose=True)
+def _(bench: Bench) -> list[str]:
+    return bench.model(bench.write("weights.safetensors", struct.pack("<Q", 1 << 42) + b"{}"))
+
+
+@case("Weights", "a tensor is missing")
+def _(bench: Bench) -> list[str]:
+    state = safetensors.torch.load_file(bench.weights)
+    del state["convmae.norm.weight"]
+    path = bench.root / "weights.safetensors"
+    safetensors.torch.save_file(state, path)
+    return bench.model(path)
+
+
+@case("Weights", "not a number among the weights")
+def _(bench: Bench) -> list[str]:
+    state = safetensors.torch.load_file(bench.weights)
+    state["convmae.norm.weight"][0] = float("nan")
+    path = bench.root / "weights.safetensors"
+    safetensors.torch.save_file(state, path)
+    return bench.model(path)
+
+
+@case("Weights", "no such file")
+def _(bench: Bench) -> list[str]:
+    return bench.model(bench.root / "weights.safetensors")

@@ -1,0 +1,16 @@
+"""Fixtures of the table of bad inputs."""
+
+from __future__ import annotations
+
+import pytest
+
+from jointformer.model.config import ModelConfig
+from jointformer.model.storage import save_weights
+from seeded import seeded_model
+
+
+@pytest.fixture(scope="session")
+def mini_weights(tmp_path_factory):
+    """The path of seeded mini weights."""
+    config = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
+    return save_weights(seeded_model(config), tmp_path_factory.mktemp("weights") / "mini.safetensors")

@@ -1,0 +1,133 @@
+"""A memory budget is a promise: planned by formula, kept when measured, refused with the estimate."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from scale_helpers import ENV, Runs, make_videos, masks
+
+from jointformer.errors import ConfigError
+from jointformer.model.config import PRESETS
+from jointformer.track.budget import VideoSize, bank_places, fit_budget, parse_size, plan_memory
+from jointformer.track.config import TrackerConfig
+
+VIDEO = VideoSize("cat", 100, (480, 854), 10)
+BASE = 400 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GB", 2 * 10**9), ("1.5 GiB", 3 << 29), ("800mb", 800 * 10**6), ("123456", 123456), ("7KB", 7000)],
+)
+def test_sizes_are_read_with_their_units(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "2 apples", "-1GB", "0", "1e9", "2GBGB", "9" * 40])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ConfigError, match="--memory-budget"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("frames", "every", "memory", "places"),
+    [(100, 5, 5, 6), (3, 5, 0, 5), (21, 5, 0, 10), (100, 5, 0, 40), (10_000, 5, 1, 2), (26, 5, 0, 10)],
+)
+def test_the_banks_room_is_that_of_the_bank(frames, every, memory, places):
+    assert bank_places(TrackerConfig(max_memory_frames=memory, memory_every=every), frames) == places
+
+
+def test_a_plan_takes_as_many_objects_per_pass_as_fit():
+    def plan(budget: int) -> int | None:
+        fitted = fit_budget(PRESETS["tiny"], TrackerConfig(), VIDEO, budget, base=BASE, itemsize=4)
+        assert fitted.total <= budget
+        return fitted.config.objects_per_pass
+
+    assert plan(10**11) is None
+    least = plan_memory(PRESETS["tiny"], TrackerConfig(objects_per_pass=1), VIDEO, base=BASE, itemsize=4).total
+    assert plan(least) == 1
+    chosen = [plan(least + step * 50_000_000) or 10 for step in range(12)]
+    assert chosen == sorted(chosen)
+    assert 1 < chosen[6] < 10
+
+
+def test_what_cannot_fit_is_refused_with_the_estimate_and_what_would():
+    many = VideoSize("crowd", 1000, (480, 854), 200)
+    with pytest.raises(
+        ConfigError, match=r"expected at least [\d.]+ GB for crowd: .* memory bank, .*got 2.00 GB; "
+    ) as e:
+        fit_budget(PRESETS["base"], TrackerConfig(), many, 2 * 10**9, base=BASE, itemsize=4)
+    assert "\n" not in str(e.value)
+    with pytest.raises(ConfigError, match="--max-memory-frames 1 would fit"):
+        config = TrackerConfig(max_memory_frames=5)
+        small = plan_memory(
+            PRESETS["base"], TrackerConfig(max_memory_frames=1, objects_per_pass=1), VIDEO, base=BASE, itemsize=4
+        )
+        fit_budget(PRESETS["base"], config, VIDEO, small.total + 10**6, base=BASE, itemsize=4)
+
+
+def test_a_budget_changes_no_mask(runs, undisturbed, tmp_path, capsys):
+    assert runs.here(tmp_path / "out", "--threads", "1", "--memory-budget", "64GB") == 0
+    assert masks(tmp_path / "out") == undisturbed
+
+
+#: Prints what a run over frames of a size and so many objects planned and what it took, in bytes.
+MEASURE = """
+import json, sys
+import numpy as np, torch
+sys.path.insert(0, "tests")
+from seeded import seeded_model
+from jointformer.track import Tracker, TrackerConfig
+from jointformer.track.budget import VideoSize, fit_budget, base_within
+from jointformer.track.loop import peak_memory
+preset, height, width, objects, per_pass, memory = sys.argv[1], *map(int, sys.argv[2:])
+torch.set_num_threads(1)
+model = seeded_model(preset)
+config = TrackerConfig(size=-1, memory_every=1, max_memory_frames=memory, objects_per_pass=per_pass or None)
+base = base_within(model, config, 10**11)
+plan = fit_budget(model.config, config, VideoSize("noise", 4, (height, width), objects), 10**11, base=base, itemsize=4)
+tracker = Tracker(model, plan.config)
+frame = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+labels = np.repeat(np.arange(1, objects + 1).repeat(-(-width // objects))[None, :width], height, 0)
+for step in range(4):
+    tracker.step(frame, labels if step == 0 else None).label_map
+print(json.dumps({"plan": plan.total, "peak": peak_memory(model.device), "base": base}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    ["tiny 240 432 1 0 1", "tiny 240 432 8 0 1", "tiny 240 432 12 2 1", "tiny 480 854 1 0 2", "small 240 432 4 0 1"],
+)
+def test_the_measured_peak_is_within_10_percent_under_the_plan(settings):
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *settings.split()], capture_output=True, text=True, env=ENV, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    print(settings, {name: f"{value / 1e6:.0f} MB" for name, value in found.items()})
+    assert 0.9 * found["plan"] <= found["peak"] <= found["plan"]
+
+
+@pytest.mark.slow
+def test_two_hundred_objects_work_within_a_budget_and_the_plan_is_said_first(mini_weights, tmp_path):
+    import numpy as np
+
+    from jointformer.data.masks import write_mask
+
+    runs = Runs(make_videos(tmp_path / "tree", [4]), mini_weights)
+    ids = np.zeros((24, 32), np.uint8)
+    ids[:20, :30] = np.arange(1, 201).reshape(10, 20).repeat(2, 0)[:, :30].astype(np.uint8)
+    ids[20:, :].reshape(-1)[:120] = np.arange(81, 201)
+    write_mask(tmp_path / "tree/Annotations/v0/00000.png", ids)
+    command = [part for part in runs.command(tmp_path / "out", "--memory-budget", "2GB") if part != "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("memory: at most ")
+    manifest = json.loads((tmp_path / "out/run.json").read_text())
+    assert manifest["videos"]["v0"]["objects"] == 200
+    assert manifest["peak_memory_bytes"] < 2 * 10**9
