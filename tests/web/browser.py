@@ -35,7 +35,8 @@ def free_port() -> int:
 class Server:
     """`jointformer ui` as a process; it can be killed and started again on the same folders and port."""
 
-    def __init__(self, folder: Path, weights: Path) -> None:
+    def __init__(self, folder: Path, weights: Path, size: str = "240") -> None:
+        self.size = size
         self.folder, self.weights, self.port = folder, weights, free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.start()
@@ -45,7 +46,7 @@ class Server:
         places = ["--projects", str(self.folder / "projects"), "--folder", str(self.folder)]
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                [*command, *places, "--model", str(self.weights), "--size", "240", "--device", "cpu"], stderr=log
+                [*command, *places, "--model", str(self.weights), "--size", self.size, "--device", "cpu"], stderr=log
             )
         end = time.monotonic() + 90
         while time.monotonic() < end:

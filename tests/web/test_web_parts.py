@@ -128,3 +128,16 @@ def test_a_taken_port_gives_another_one_or_one_line(tmp_path):
         second.close()
     assert other.port != config.port
     assert address(other) == f"http://127.0.0.1:{other.port}/"
+
+
+def test_every_command_of_the_guide_is_understood():
+    from pathlib import Path
+
+    from jointformer.cli.main import build_parser
+
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "web-tool.md").read_text("utf-8")
+    commands = [line.split()[2:] for line in guide.splitlines() if line.strip().startswith("jointformer ui")]
+    assert len(commands) >= 5
+    parser, _ = build_parser("ui")
+    for command in commands:
+        assert parser.parse_args(command)

@@ -170,12 +170,12 @@ class Project:
         if not isinstance(given, list) or len(given) > 200:
             raise DataError("scribbles", expected="a list of at most 200")
         strokes = [Stroke.parse(stroke) for stroke in given]
-        masks = self.session.result(frame).masks
+        result = self.session.result(frame)
+        # Other objects' tracked masks may be what is being corrected; only those drawn by the person are sure.
         others: Mask = np.zeros(self.session.size, bool)
-        for i, mask in masks.items():
-            if i != object_id:
-                others |= mask
-        known = masks.get(object_id) if object_id is not None else None
+        for i in result.drawn - {object_id}:
+            others |= result.masks[i]
+        known = result.masks.get(object_id) if object_id is not None else None
         picture = self.session.frame(frame)
         return encode_runs(cut_out(picture, box=box, strokes=strokes, known=known, others=others))
 

@@ -38,6 +38,7 @@ export class Editor {
     this.toolName = "brush";
     this.brush = Math.max(4, Math.round(Math.min(state.height, state.width) / 16));
     this.scribbleInside = true;
+    this.boxAdds = false;
     this.hidden = new Set();
     this.draft = null;
     this.selected = null;
@@ -463,8 +464,10 @@ export class Editor {
     const answer = await this.ask("POST", `/frames/${this.frame}/cutout${query}`, hints);
     this.working = false;
     this.changed("saving");
-    if (answer && answer.runs.length < 2) this.say("Nothing stood out there; try scribbles or the brush.");
-    return answer?.runs ?? null;
+    if (!answer) return null;
+    if (answer.runs.length > 1) return answer.runs;
+    this.say("Nothing stood out there; try scribbles or the brush.");
+    return null;
   }
 
   clearMasks(id) {

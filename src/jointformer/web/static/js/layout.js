@@ -65,12 +65,16 @@ function toolOptions(editor) {
   const inside = h("button", { type: "button", onclick: () => { editor.scribbleInside = true; editor.changed("tool"); } }, h("i", { class: "dot inside" }), "Object");
   const outside = h("button", { type: "button", onclick: () => { editor.scribbleInside = false; editor.changed("tool"); } }, h("i", { class: "dot outside" }), "Background");
   const keep = h("button", { type: "button", class: "primary", title: "Keep (Enter)", onclick: () => editor.tool.keep() }, icon("check"), "Keep");
-  const discard = h("button", { type: "button", title: "Discard (Esc)", onclick: () => editor.tool.cancel() }, "Discard");
+  const discard = iconButton("close", "Discard (Esc)", () => editor.tool.cancel());
   const scribbles = h("div", { class: "option" }, h("div", { class: "segments" }, inside, outside), keep, discard);
+  const [replace, add] = [["Replace", false], ["Add", true]].map(([text, adds]) => h("button", { type: "button",
+    title: adds ? "What the box cuts out is added to the object's mask" : "What the box cuts out takes the place of the object's mask",
+    onclick: () => { editor.boxAdds = adds; editor.changed("tool"); } }, text));
+  const boxes = h("div", { class: "option" }, h("div", { class: "segments" }, replace, add));
   const hint = h("span", { class: "quiet hint" });
   const hints = {
     polygon: "Click corners; click the first one or press Enter to close.",
-    box: "Drag a box around the object; it is cut out.",
+    box: "Drag a box around the whole object.",
     hand: "Drag to move, wheel or two fingers to zoom.",
     scribble: "",
   };
@@ -88,6 +92,9 @@ function toolOptions(editor) {
     const { toolName, tool } = editor;
     sizes.hidden = !["brush", "eraser", "scribble"].includes(toolName);
     scribbles.hidden = toolName !== "scribble";
+    boxes.hidden = toolName !== "box";
+    replace.classList.toggle("on", !editor.boxAdds);
+    add.classList.toggle("on", editor.boxAdds);
     size.value = editor.brush;
     number.textContent = editor.brush;
     inside.classList.toggle("on", editor.scribbleInside);
@@ -95,7 +102,7 @@ function toolOptions(editor) {
     keep.hidden = discard.hidden = !tool.busy;
     hint.textContent = hints[toolName] ?? "";
   });
-  return h("div", { class: "tool-options" }, sizes, scribbles, hint, h("span", { class: "spacer" }), h("label", { class: "option masks-option" }, "Masks", opacity), masks);
+  return h("div", { class: "tool-options" }, sizes, scribbles, boxes, hint, h("span", { class: "spacer" }), h("label", { class: "option masks-option" }, "Masks", opacity), masks);
 }
 
 function zoomBar(editor) {

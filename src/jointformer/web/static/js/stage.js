@@ -331,12 +331,12 @@ export class Stage {
     this.renderOverlay();
   }
 
-  /** Adds runs to the selected object's mask, or puts them in its place; other objects' pixels are left alone. */
+  /** Adds runs to the selected object's mask, or puts them in its place. */
   paintRuns(runs, replace) {
     const given = new Uint8Array(this.labels.length);
     fillRuns(given, runs, 1);
     for (let i = 0; i < this.labels.length; i++) {
-      if (given[i] && !this.labels[i]) this.labels[i] = this.selected;
+      if (given[i]) this.labels[i] = this.selected;
       else if (replace && !given[i] && this.labels[i] === this.selected) this.labels[i] = 0;
     }
     this.renderOverlay();

@@ -188,7 +188,7 @@ class Box {
     else {
       const runs = await this.editor.cutOut({ box });
       if (runs) {
-        this.editor.stage.paintRuns(runs, false);
+        this.editor.stage.paintRuns(runs, !this.editor.boxAdds);
         this.editor.keepMask();
       }
     }
