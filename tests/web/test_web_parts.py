@@ -101,26 +101,36 @@ def test_a_page_that_reads_too_slowly_is_told_to_begin_afresh():
 
 def test_the_pace_is_the_median_of_the_last_steps(tmp_path):
     pace = Pace(tmp_path / "pace.json")
-    assert pace.seconds("a", 1) is None
+    assert pace.seconds("a", 400, 1) is None
     for seconds in (9.0, 1.0, 1.0, 2.0, 1.0):
-        pace.note("a", 1, seconds)
-    assert pace.seconds("a", 1) == 1.0
-    assert pace.seconds("a", 3) == 2.0
+        pace.note("a", 400, 1, seconds)
+    assert pace.seconds("a", 400, 1) == 1.0
     pace.save()
-    assert Pace(tmp_path / "pace.json").seconds("a", 1) == 1.0
+    assert Pace(tmp_path / "pace.json").seconds("a", 400, 1) == 1.0
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": {"b": [1]}}', '{"a": {"1": ["x"]}}'])
+def test_other_sizes_and_numbers_of_objects_are_estimated_from_the_nearest(tmp_path):
+    pace = Pace(tmp_path / "pace.json")
+    pace.note("a", 400, 1, 1.0)
+    pace.note("a", 4000, 2, 6.0)
+    assert pace.seconds("a", 400, 3) == 2.0
+    assert pace.seconds("a", 800, 1) == 2.0
+    assert pace.seconds("a", 2000, 2) == 3.0
+    assert pace.seconds("b", 400, 1) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"a": 1}', '{"a": {"b": [1]}}', '{"a": {"9 1": ["x"]}}', '{"a": {"0 1": [1]}}']
+)
 def test_a_damaged_pace_file_counts_as_none(tmp_path, text):
     (tmp_path / "pace.json").write_text(text)
-    assert Pace(tmp_path / "pace.json").seconds("a", 1) is None
+    assert Pace(tmp_path / "pace.json").seconds("a", 400, 1) is None
 
 
 def test_a_taken_port_gives_another_one_or_one_line(tmp_path):
     from jointformer.errors import ConfigError
 
     first, config = listen(WebConfig(tmp_path, (tmp_path,), port=0), any_port=False)
-    first.listen()
     with first:
         with pytest.raises(ConfigError, match="cannot listen"):
             listen(config, any_port=False)

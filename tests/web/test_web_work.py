@@ -188,6 +188,18 @@ def test_the_expected_time_comes_from_the_last_steps_and_survives_a_restart(star
     assert 0 < again["seconds"] < 29
 
 
+def test_accepting_makes_tracked_masks_ones_own_in_one_edit(tool):
+    tool.open()
+    tool.draw(0, 1, square(0))
+    tool.draw(0, 2, square(0, 14))
+    tool.ask("POST", "/frames/5/accept", {}, status=400)
+    tool.track()
+    tool.ask("POST", "/frames/5/accept", {})
+    assert tool.state()["annotated"] == [0, 5]
+    tool.ask("POST", "/undo", {})
+    assert tool.state()["annotated"] == [0]
+
+
 def test_a_box_becomes_a_mask_that_leaves_other_objects_alone(tool):
     tool.open()
     tool.draw(0, 2, square(0, 14))

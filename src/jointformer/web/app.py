@@ -162,6 +162,12 @@ def clear_masks(call: Call) -> Answer:
     return None
 
 
+def accept(call: Call) -> Answer:
+    """A frame's tracked masks, made the person's own."""
+    call.project.accept(call.path["frame"])
+    return None
+
+
 def cut_out(call: Call) -> Answer:
     """A mask from a box or scribbles."""
     object_id = call.number("object")
@@ -250,6 +256,7 @@ _TABLE: tuple[tuple[str, str, Callable[[Call], Answer]], ...] = (
     ("GET", _FRAME + "/masks", get_masks),
     ("DELETE", _FRAME + "/masks", clear_masks),
     ("PUT", _FRAME + "/masks/{object:int}", put_mask),
+    ("POST", _FRAME + "/accept", accept),
     ("POST", _FRAME + "/cutout", cut_out),
     ("PUT", _P + "/objects/{object:int}", set_object),
     ("DELETE", _P + "/objects/{object:int}", remove_object),

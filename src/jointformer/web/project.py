@@ -116,6 +116,15 @@ class Project:
             if new and ("name" in value or "colour" in value):
                 self._appearance(object_id, value)
 
+    def accept(self, frame: int) -> None:
+        """Make a frame's tracked masks the person's own, in one edit."""
+        result = self.session.result(frame)
+        tracked = {i: mask for i, mask in result.masks.items() if i not in result.drawn}
+        if not tracked:
+            raise DataError("no tracked masks in this frame", hint="track first")
+        with self._edit():
+            self.session.add_masks(frame, tracked)
+
     def clear_masks(self, frame: int, object_id: int | None) -> None:
         """Take a person's masks of a frame (of one object) back."""
         with self._edit():

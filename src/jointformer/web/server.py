@@ -18,7 +18,7 @@ from jointformer.web.config import WebConfig
 
 
 def listen(config: WebConfig, *, any_port: bool) -> tuple[socket.socket, WebConfig]:
-    """Return a bound socket and the settings with its port; any_port: another one where it is taken.
+    """Return a listening socket and the settings with its port; any_port: another one where it is taken.
 
     Raises ConfigError where nothing can be bound.
     """
@@ -35,6 +35,7 @@ def listen(config: WebConfig, *, any_port: bool) -> tuple[socket.socket, WebConf
             reason = getattr(error, "strerror", None) or str(error)
             failure = ConfigError(f"cannot listen on {config.host} port {port}", got=reason.lower())
         else:
+            server.listen(128)  # a browser may ask before the server is ready, and waits then
             return server, replace(config, port=server.getsockname()[1])
     raise failure
 

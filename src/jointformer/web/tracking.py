@@ -62,7 +62,7 @@ class Tracking:
         """Return how many steps a run would take and how many seconds (None: never measured here)."""
         plan = self._session.plan(wanted.start, wanted.end, wanted.direction, again=wanted.again)
         objects = sum(bool(need.any()) for need in plan.needs.values())
-        pace = self._desk.pace.seconds(self._setting(), max(1, objects))
+        pace = self._desk.pace.seconds(*self._setting(), max(1, objects))
         steps = plan.steps()
         return {"steps": steps, "objects": objects, "seconds": None if pace is None else steps * pace}
 
@@ -122,7 +122,7 @@ class Tracking:
     def _track(self, wanted: Range) -> dict[str, Any]:
         self._desk.model.get()  # before the clock of the steps begins
         status = self._status
-        setting, objects, steps = self._setting(), max(1, status["objects"]), status["steps"]
+        objects, steps = max(1, status["objects"]), status["steps"]
         run = self._session.propagate(wanted.start, wanted.end, wanted.direction, again=wanted.again)
         done, last, pace = 0, time.monotonic(), status["seconds"] and status["seconds"] / steps
         recent: list[float] = []
@@ -132,7 +132,7 @@ class Tracking:
             if done:
                 recent = [*recent[-9:], now - last]
                 pace = sum(recent) / len(recent)
-                self._desk.pace.note(setting, objects, now - last)
+                self._desk.pace.note(*self._setting(), objects, now - last)
             last, done = now, done + 1
             left = None if pace is None else max(0, steps - done) * pace
             state = "stopping" if self._stop.is_set() else "running"
@@ -168,7 +168,9 @@ class Tracking:
                 logger.warning("%s", error)
             self._publish("tracking", self.status())
 
-    def _setting(self) -> str:
+    def _setting(self) -> tuple[str, int]:
+        """What a step's time depends on besides the objects: the model and its device, and the pixels it sees."""
         height, width = self._session.size
-        model = self._desk.model
-        return f"{model.name}|{model.device}|{width}x{height}@{self._session.config.size}"
+        size = self._session.config.size
+        scale = 1.0 if size < 0 else size / min(height, width)
+        return f"{self._desk.model.name} on {self._desk.model.device}", max(1, round(height * width * scale**2))

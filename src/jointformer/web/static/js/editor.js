@@ -31,7 +31,7 @@ export class Editor {
     this.server = server;
     this.frame = state.frame;
     this.listeners = new Map();
-    this.pictures = new Pictures(base, state.frames);
+    this.pictures = new Pictures(base, state.frames, state.height * state.width);
     this.masks = new Masks(base);
     this.stage = new Stage([state.height, state.width]);
     this.tools = Object.fromEntries(toolRows.map((row) => [row.name, row.make(this)]));
@@ -458,13 +458,15 @@ export class Editor {
   }
 
   async cutOut(hints) {
-    const query = this.draft?.id === this.selected ? "" : `?object=${this.selected}`;
+    const { frame, selected } = this;
+    const query = this.draft?.id === selected ? "" : `?object=${selected}`;
     this.working = true;
     this.changed("saving");
-    const answer = await this.ask("POST", `/frames/${this.frame}/cutout${query}`, hints);
+    const answer = await this.ask("POST", `/frames/${frame}/cutout${query}`, hints);
     this.working = false;
     this.changed("saving");
-    if (!answer) return null;
+    // It is no use in another frame or for another object.
+    if (!answer || this.frame !== frame || this.selected !== selected) return null;
     if (answer.runs.length > 1) return answer.runs;
     this.say("Nothing stood out there; try scribbles or the brush.");
     return null;
@@ -488,13 +490,8 @@ export class Editor {
 
   /** Makes the tracked masks of this frame the person's own. */
   acceptMasks() {
-    const tracked = Object.entries(this.shown?.masks ?? {}).filter(([, mask]) => !mask.drawn);
-    if (!tracked.length) {
-      this.say("There are no tracked masks to accept in this frame.");
-      return;
-    }
-    const frame = this.frame;
-    for (const [id, mask] of tracked) this.enqueue(() => this.ask("PUT", `/frames/${frame}/masks/${id}`, { runs: mask.runs }));
+    const { frame } = this;
+    this.enqueue(() => this.ask("POST", `/frames/${frame}/accept`, {}));
   }
 
   undo() {

@@ -64,7 +64,7 @@ function nameOf(event) {
 }
 
 export function listenToKeys(editor) {
-  const types = ["text", "number", "search", "range", "color"];
+  const types = ["text", "number", "search", "range"];
   document.addEventListener("keydown", (event) => {
     const { target } = event;
     const writes = target.matches("textarea, select") || (target.matches("input") && types.includes(target.type));
@@ -75,7 +75,8 @@ export function listenToKeys(editor) {
     }
     const name = nameOf(event);
     // Buttons are pressed with the space bar and Enter.
-    if (target.matches("button, summary, a") && (event.key === " " || event.key === "Enter")) return;
+    const pressed = target.matches("button, summary, a, input[type=checkbox], input[type=radio], input[type=color]");
+    if (pressed && (event.key === " " || event.key === "Enter")) return;
     if (editor.tool.key?.(event.key)) {
       event.preventDefault();
       return;

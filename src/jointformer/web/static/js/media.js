@@ -2,7 +2,8 @@
 
 import { call, fetchBlob } from "./api.js";
 
-const KEPT_PICTURES = 64;
+const MOST_PICTURES = 64;
+const PICTURE_BYTES = 512 * 2 ** 20;
 const KEPT_MASKS = 256;
 
 class Kept {
@@ -33,10 +34,12 @@ class Kept {
 
 /** Frames as ImageBitmaps. Scrubbing asks for many: those nobody waits for any more are given up. */
 export class Pictures {
-  constructor(base, count) {
+  constructor(base, count, pixels) {
     this.base = base;
     this.count = count;
-    this.kept = new Kept(KEPT_PICTURES, (entry) => entry.control.abort());
+    const most = Math.max(8, Math.min(MOST_PICTURES, Math.floor(PICTURE_BYTES / (4 * pixels))));
+    this.ahead = Math.floor(most / 4);
+    this.kept = new Kept(most, (entry) => entry.control.abort());
   }
 
   get(frame) {
@@ -56,7 +59,7 @@ export class Pictures {
 
   /** Fetches neighbours in advance. */
   prefetch(frame, step, count) {
-    for (let i = 1; i <= count; i++) {
+    for (let i = 1; i <= Math.min(count, this.ahead); i++) {
       const next = frame + i * step;
       if (next >= 0 && next < this.count) this.get(next).catch(() => {});
     }

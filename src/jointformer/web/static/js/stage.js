@@ -67,8 +67,8 @@ export class Stage {
   /** Colours the pixels of a part of the overlay again (all of it by default). */
   renderOverlay(part) {
     const { width, height, labels, pixels } = this;
-    // Outlines have to be seen when the picture is shown small.
-    const line = Math.max(1, Math.round(1.3 / (this.view.scale * this.ratio())));
+    const line = this.outline();
+    this.outlined = line;
     const x0 = Math.max(0, Math.floor((part?.left ?? 0) - line));
     const y0 = Math.max(0, Math.floor((part?.top ?? 0) - line));
     const x1 = Math.min(width, Math.ceil((part?.right ?? width) + line));
@@ -97,6 +97,11 @@ export class Stage {
     }
     this.overlayContext.putImageData(this.image, 0, 0, x0, y0, x1 - x0, y1 - y0);
     this.redraw();
+  }
+
+  /** The outlines' width in pixels of the frame: they have to be seen when the picture is shown small. */
+  outline() {
+    return Math.max(1, Math.round(1.3 / (this.view.scale * this.ratio())));
   }
 
   redraw() {
@@ -152,8 +157,7 @@ export class Stage {
     const scale = Math.max(0.01, this.fitScale());
     this.view = { scale, x: (clientWidth - this.width * scale) / 2, y: (clientHeight - this.height * scale) / 2 };
     this.fitted = true;
-    this.renderOverlay();
-    this.onzoom?.();
+    this.rescaled();
   }
 
   /** Zooms by a factor around a point of the element. */
@@ -167,7 +171,12 @@ export class Stage {
     this.fitted = scale <= this.fitScale() * 1.001;
     if (this.fitted) this.fit();
     this.keepInside();
-    this.renderOverlay();
+    this.rescaled();
+  }
+
+  rescaled() {
+    if (this.outline() === this.outlined) this.redraw();
+    else this.renderOverlay();
     this.onzoom?.();
   }
 

@@ -118,6 +118,7 @@ class Polygon {
 
   cancel() {
     this.points = [];
+    this.editor.showMasks(); // what has come from elsewhere meanwhile
     this.editor.stage.redraw();
   }
 
