@@ -74,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model, device=args.device, precision=args.precision)
     if budget is not None:
         known = VideoSize(video.path.name, end - start, video.size, masks.count())
-        base = base_within(model, config, budget)
-        plan = fit_budget(model.config, config, known, budget, base=base, itemsize=model.dtype.itemsize)
+        base, before = base_within(model, config, budget)
+        size = model.dtype.itemsize
+        plan = fit_budget(model.config, config, known, budget, base=base, itemsize=size, before=before)
         print(f"memory: {plan}, of {size_text(budget)}", file=sys.stderr)
         config = plan.config
     tracker = Tracker(model, config)

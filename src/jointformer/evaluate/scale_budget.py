@@ -26,24 +26,31 @@ def plan_videos(
 
     Raises ConfigError with the estimate for the first video that cannot fit.
     """
-    base = base_within(model, config, budget)
+    base, before = base_within(model, config, budget)
     share = budget if workers == 1 else max(1, (budget - base) // workers)
     plans = {}
     for video in videos:
         known = VideoSize(video.name, frames_of(video), video.size, count_objects(video))
-        plans[video.name] = _fit(model, config, views, known, share, base)
+        plans[video.name] = _fit(model, config, views, known, share, base, before)
     return plans
 
 
 def _fit(
-    model: JointFormer, config: TrackerConfig, views: Sequence[View], video: VideoSize, budget: int, base: int
+    model: JointFormer,
+    config: TrackerConfig,
+    views: Sequence[View],
+    video: VideoSize,
+    budget: int,
+    base: int,
+    before: int,
 ) -> MemoryPlan:
     """Return the plan of a video seen in every view: the views' banks are there together, their steps are not."""
     itemsize = model.dtype.itemsize
     mean = (video.objects + 1) * video.size[0] * video.size[1] * 8 if len(views) > 1 else 0
     held, found = base + mean, []
     for view in views:
-        plan = fit_budget(model.config, replace(config, size=view.size), video, budget, base=held, itemsize=itemsize)
+        seen = replace(config, size=view.size)
+        plan = fit_budget(model.config, seen, video, budget, base=held, itemsize=itemsize, before=before)
         held += plan.bank
         found.append(plan)
     largest = max(found, key=lambda plan: plan.work)

@@ -17,6 +17,7 @@ from jointformer.model.network import JointFormer
 from jointformer.ops.attention import joint_attention
 from jointformer.ops.resize import network_size
 from jointformer.track.config import TrackerConfig
+from jointformer.track.loop import peak_memory
 
 #: Stride-4 maps that the frame's own encoding holds at its peak, and that each object of a pass adds.
 SHARED_MAPS = 9.0
@@ -45,7 +46,8 @@ class MemoryPlan:
     """Bytes that tracking a video takes at its peak, by part, with the settings that they are for.
 
     base: what the process holds before the first frame, network included. bank: keys and values. work: one step's
-    intermediate results. pictures: decoded frames and label maps that wait.
+    intermediate results. pictures: decoded frames and label maps that wait. before: the peak so far, of loading
+    weights and compiling kernels.
     """
 
     video: str
@@ -54,11 +56,12 @@ class MemoryPlan:
     work: int
     pictures: int
     config: TrackerConfig
+    before: int = 0
 
     @property
     def total(self) -> int:
-        """All parts together."""
-        return self.base + self.bank + self.work + self.pictures
+        """All parts together, or the peak so far where that was higher."""
+        return max(self.before, self.base + self.bank + self.work + self.pictures)
 
     def __str__(self) -> str:
         passes = self.config.objects_per_pass
@@ -71,12 +74,19 @@ class MemoryPlan:
 
 
 def plan_memory(
-    model: ModelConfig, config: TrackerConfig, video: VideoSize, *, base: int, itemsize: int, waiting: int = 24
+    model: ModelConfig,
+    config: TrackerConfig,
+    video: VideoSize,
+    *,
+    base: int,
+    itemsize: int,
+    before: int = 0,
+    waiting: int = 24,
 ) -> MemoryPlan:
     """Return what tracking a video with these settings takes.
 
-    base: see MemoryPlan. itemsize: bytes of a number of the network, 4 for float32. waiting: pictures decoded ahead
-    and label maps not yet written.
+    base, before: see MemoryPlan. itemsize: bytes of a number of the network, 4 for float32. waiting: pictures decoded
+    ahead and label maps not yet written.
     """
     h, w = network_size(*video.size, config.size)
     height, width = -(-h // 16) * 16, -(-w // 16) * 16
@@ -91,7 +101,7 @@ def plan_memory(
         bank += bank // 2 // max(1, 2 * model.layers)  # while a layer moves to a larger room, the old one is there too
     pixels = video.size[0] * video.size[1]
     resized = 2 * min(objects + 1, 16) * pixels * 4 if (h, w) != video.size else 0
-    return MemoryPlan(video.name, base, bank, work, pixels * (3 * 6 + waiting) + resized, config)
+    return MemoryPlan(video.name, base, bank, work, pixels * (3 * 6 + waiting) + resized, config, before)
 
 
 def bank_places(config: TrackerConfig, frames: int) -> int:
@@ -105,8 +115,11 @@ def bank_places(config: TrackerConfig, frames: int) -> int:
     return room
 
 
-def base_within(model: JointFormer, config: TrackerConfig, budget: int) -> int:
-    """Return what the process holds before the first frame. Raises ConfigError where that alone breaks the budget."""
+def base_within(model: JointFormer, config: TrackerConfig, budget: int) -> tuple[int, int]:
+    """Return (what the process holds before the first frame, its peak so far); compiled kernels are loaded for it.
+
+    Raises ConfigError where that alone breaks the budget.
+    """
     held = held_now(model)
     if held < budget:
         held = held_now(model, config)
@@ -116,11 +129,18 @@ def base_within(model: JointFormer, config: TrackerConfig, budget: int) -> int:
             expected=f"more than {size_text(held)}, which the program and the network take",
             got=size_text(budget),
         )
-    return held
+    return held, peak_memory(model.device)
 
 
 def fit_budget(
-    model: ModelConfig, config: TrackerConfig, video: VideoSize, budget: int, *, base: int, itemsize: int
+    model: ModelConfig,
+    config: TrackerConfig,
+    video: VideoSize,
+    budget: int,
+    *,
+    base: int,
+    itemsize: int,
+    before: int = 0,
 ) -> MemoryPlan:
     """Return the plan with the most objects per pass that stays within a budget of bytes; masks do not depend on it.
 
@@ -131,7 +151,7 @@ def fit_budget(
 
     def plan(per_pass: int, settings: TrackerConfig = config) -> MemoryPlan:
         chosen = replace(settings, objects_per_pass=None if per_pass >= video.objects else per_pass)
-        return plan_memory(model, chosen, video, base=base, itemsize=itemsize)
+        return plan_memory(model, chosen, video, base=base, itemsize=itemsize, before=before)
 
     least = plan(1)
     if least.total > budget:
@@ -173,8 +193,6 @@ def held_now(model: JointFormer, config: TrackerConfig | None = None) -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:  # no Linux: the largest size so far stands for the present one
-        from jointformer.track.loop import peak_memory
-
         return peak_memory(model.device)
     import resource
 
