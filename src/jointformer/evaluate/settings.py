@@ -63,7 +63,7 @@ class VideoRecord:
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> VideoRecord:
         """Return the record of plain data; what is missing is 0. Raises TypeError or ValueError for other kinds."""
-        known = {f.name: type(f.default) for f in fields(cls)}
+        known: dict[str, type] = {f.name: type(f.default) for f in fields(cls)}
         return cls(**{name: known[name](value) for name, value in data.items() if name in known})
 
 
