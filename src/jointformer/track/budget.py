@@ -25,7 +25,7 @@ PASS_MAPS = 14.5
 #: Full-size float32 maps that each object of the video needs for its probabilities, whatever the pass.
 FULL_MAPS = 10.0
 #: What allocators, thread stacks and decoders take besides, in bytes.
-SLACK = 24 << 20
+SLACK = 32 << 20
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
