@@ -89,7 +89,7 @@ class Person:
         return self.see_project()
 
     def see_project(self) -> str:
-        self.page.wait_for_selector(".editor", timeout=90_000)
+        self.page.wait_for_selector(".editor", timeout=240_000)
         self.wait("document.querySelector('.badge').textContent !== ''")
         self.page.wait_for_timeout(500)
         return self.page.url.rpartition("/")[2]

@@ -1,6 +1,6 @@
 // The column on the right: objects, this frame, tracking.
 
-import { STATUS } from "./editor.js";
+import { STATUS } from "./status.js";
 import { call } from "./api.js";
 import { duration, h, icon, iconButton } from "./dom.js";
 

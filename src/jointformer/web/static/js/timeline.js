@@ -1,6 +1,6 @@
 // The strip below the picture: which frames are annotated, tracked and how surely; the range; the playhead.
 
-import { STATUS } from "./editor.js";
+import { STATUS } from "./status.js";
 import { h } from "./dom.js";
 import { colour } from "./theme.js";
 

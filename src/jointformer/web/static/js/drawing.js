@@ -1,0 +1,195 @@
+// Objects, and strokes on their way to the server.
+
+import { encodeRuns } from "./runs.js";
+import { toolRows } from "./tools.js";
+import { Viewing } from "./viewing.js";
+
+const PALETTE = [[239, 71, 111], [17, 138, 240], [6, 200, 140], [255, 190, 40], [155, 93, 229], [0, 200, 220],
+  [255, 127, 50], [140, 200, 60], [241, 91, 181], [90, 110, 255], [200, 140, 90], [120, 220, 200]];
+
+export class Drawing extends Viewing {
+  // -- objects
+
+  /** All objects, the one that is not drawn yet included. */
+  objects() {
+    return this.draft ? [...this.state.objects, this.draft] : this.state.objects;
+  }
+
+  slots() {
+    return this.objects().map((object) => ({ ...object, visible: !this.hidden.has(object.id) }));
+  }
+
+  selectedObject() {
+    return this.objects().find((object) => object.id === this.selected);
+  }
+
+  selectedColour() {
+    return this.selectedObject()?.colour ?? [255, 255, 255];
+  }
+
+  selectSensibly() {
+    if (!this.state.objects.length && !this.draft) this.draft = this.newObject();
+    if (!this.selectedObject()) this.selected = this.objects()[0]?.id ?? null;
+  }
+
+  newObject() {
+    const id = Math.max(0, ...this.state.objects.map((object) => object.id)) + 1;
+    const taken = this.state.objects.map((object) => String(object.colour));
+    const colour = PALETTE.find((value) => !taken.includes(String(value))) ?? PALETTE[id % PALETTE.length];
+    return { id, name: `object ${id}`, colour, draft: true };
+  }
+
+  addObject() {
+    if (this.state.objects.length >= 254) {
+      this.say("The page shows at most 254 objects.", "error");
+      return;
+    }
+    if (!this.draft) this.draft = this.newObject();
+    this.select(this.draft.id);
+    if (this.toolName === "hand" || this.toolName === "eraser") this.setTool("brush");
+  }
+
+  select(id) {
+    if (id !== this.selected) this.tool.leave?.();
+    this.selected = id;
+    this.refreshSlots();
+    this.changed("objects");
+  }
+
+  toggleVisible(id) {
+    if (!this.hidden.delete(id)) this.hidden.add(id);
+    this.refreshSlots();
+    this.changed("objects");
+  }
+
+  /** Slots change with objects; what is drawn and not saved yet keeps its place, because objects only come at the end. */
+  refreshSlots() {
+    if (this.stage.busy || this.saving) this.stage.slots = this.slots();
+    else if (this.shown?.frame === this.frame) this.stage.setMasks(this.shown.masks, this.slots());
+    this.stage.select(this.selected);
+  }
+
+  changeObject(id, change) {
+    if (this.draft?.id === id) {
+      Object.assign(this.draft, change);
+      this.refreshSlots();
+      this.changed("objects");
+    } else this.enqueue(() => this.ask("PUT", `/objects/${id}`, change));
+  }
+
+  removeObject(id) {
+    if (this.draft?.id === id) {
+      this.draft = null;
+      this.selectSensibly();
+      this.refreshSlots();
+      this.changed("objects");
+    } else this.enqueue(() => this.ask("DELETE", `/objects/${id}`));
+  }
+
+  // -- drawing
+
+  get tool() {
+    return this.tools[this.toolName];
+  }
+
+  setTool(name) {
+    if (name !== this.toolName) this.tool.leave?.();
+    this.toolName = name;
+    this.stage.tool = this.tool;
+    this.stage.canvas.style.cursor = toolRows.find((row) => row.name === name).cursor;
+    this.stage.redraw();
+    this.changed("tool");
+  }
+
+  setBrush(size) {
+    this.brush = Math.min(400, Math.max(1, Math.round(size)));
+    this.stage.redraw();
+    this.changed("tool");
+  }
+
+  /** Whether a stroke may begin; says why not. */
+  beginStroke() {
+    this.pause();
+    if (this.shown?.frame !== this.frame) return false; // its masks are still on their way
+    const object = this.selectedObject();
+    if (!object) this.say("Add an object first.");
+    else if (this.hidden.has(object.id)) this.say(`${object.name} is hidden: show it first.`);
+    else return true;
+    return false;
+  }
+
+  /** Saves the selected object's mask as it is drawn now. */
+  keepMask() {
+    const object = this.selectedObject();
+    const frame = this.frame;
+    const mask = this.stage.selectedMask();
+    const body = { runs: encodeRuns(mask) };
+    if (object.draft) {
+      if (body.runs.length < 2) return Promise.resolve();
+      Object.assign(body, { name: object.name, colour: object.colour });
+    }
+    return this.enqueue(() => this.ask("PUT", `/frames/${frame}/masks/${object.id}`, body));
+  }
+
+  /** Does edits one after the other; when the last is done, the server's masks are shown. */
+  enqueue(work) {
+    this.saving += 1;
+    this.changed("saving");
+    const done = this.queue.then(work);
+    this.queue = done.catch(() => {}).then(() => {
+      this.saving -= 1;
+      this.masks.forget();
+      if (!this.saving) this.showMasks();
+      this.changed("saving");
+    });
+    return done;
+  }
+
+  async cutOut(hints) {
+    const { frame, selected } = this;
+    const query = this.draft?.id === selected ? "" : `?object=${selected}`;
+    this.working = true;
+    this.changed("saving");
+    const answer = await this.ask("POST", `/frames/${frame}/cutout${query}`, hints);
+    this.working = false;
+    this.changed("saving");
+    // It is no use in another frame or for another object.
+    if (!answer || this.frame !== frame || this.selected !== selected) return null;
+    if (answer.runs.length > 1) return answer.runs;
+    this.say("Nothing stood out there; try scribbles or the brush.");
+    return null;
+  }
+
+  clearMasks(id) {
+    if (this.shown && Object.entries(this.shown.masks).some(([key, mask]) => mask.drawn && (id === undefined || Number(key) === id))) {
+      this.enqueue(() => this.ask("DELETE", `/frames/${this.frame}/masks${id === undefined ? "" : `?object=${id}`}`));
+    } else this.say("There is no mask of yours to clear in this frame.");
+  }
+
+  markAbsent() {
+    const object = this.selectedObject();
+    if (!object || object.draft) {
+      this.say("Draw the object in another frame first.");
+      return;
+    }
+    this.stage.clearSelected();
+    this.keepMask();
+  }
+
+  /** Makes the tracked masks of this frame the person's own. */
+  acceptMasks() {
+    const { frame } = this;
+    this.enqueue(() => this.ask("POST", `/frames/${frame}/accept`, {}));
+  }
+
+  undo() {
+    if (this.tool.undo?.()) return;
+    if (this.state.undo) this.enqueue(() => this.ask("POST", "/undo", {}));
+    else this.say("Nothing to undo.");
+  }
+
+  redo() {
+    if (this.state.redo) this.enqueue(() => this.ask("POST", "/redo", {}));
+    else this.say("Nothing to redo.");
+  }
+}

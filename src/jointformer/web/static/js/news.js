@@ -1,0 +1,34 @@
+// What the parts of the page hear from each other, and asking the server.
+
+import { call } from "./api.js";
+import { toast } from "./dom.js";
+
+export class News {
+  listeners = new Map();
+
+  on(kinds, work) {
+    for (const kind of kinds.split(" ")) {
+      if (!this.listeners.has(kind)) this.listeners.set(kind, []);
+      this.listeners.get(kind).push(work);
+    }
+  }
+
+  changed(...kinds) {
+    const works = new Set(kinds.flatMap((kind) => this.listeners.get(kind) ?? []));
+    for (const work of works) work();
+  }
+
+  say(text, kind = "info") {
+    toast(text, kind);
+  }
+
+  /** Sends a request; a failure is shown, and null is the answer. */
+  async ask(method, path, body) {
+    try {
+      return (await call(method, this.base + path, body)) ?? {};
+    } catch (error) {
+      this.say(error.message, "error");
+      return null;
+    }
+  }
+}

@@ -1,0 +1,134 @@
+// Which frame is shown, with its masks; playing; jumping to marks and doubtful frames.
+
+import { News } from "./news.js";
+import { STATUS } from "./status.js";
+
+export class Viewing extends News {
+  async go(frame, { following = false } = {}) {
+    const last = this.state.frames - 1;
+    frame = Math.min(last, Math.max(0, Math.round(frame)));
+    if (frame !== this.frame) this.tool.leave?.();
+    if (!following && this.tracking && frame !== this.frame) this.setFollow(false);
+    const step = frame < this.frame ? -1 : 1;
+    this.frame = frame;
+    this.changed("frame");
+    this.pictures.focus(frame);
+    this.rememberFrame();
+    try {
+      const [picture] = await Promise.all([this.pictures.get(frame), this.showMasks()]);
+      if (this.frame === frame) this.stage.setPicture(picture);
+      this.pictures.prefetch(frame, step, this.playing ? 12 : 3);
+    } catch (error) {
+      if (error.name !== "AbortError") this.say(error.message, "error");
+    }
+  }
+
+  /** Shows the masks of the frame as the server knows them; not while a person draws, unless `now`. */
+  async showMasks(now = false) {
+    const frame = this.frame;
+    if (!now && (this.saving || (this.stage.busy && this.shown?.frame === frame))) return;
+    let masks;
+    try {
+      masks = await this.masks.get(frame);
+    } catch (error) {
+      this.say(error.message, "error");
+      return;
+    }
+    if (this.frame !== frame || (!now && (this.saving || this.stage.busy))) return;
+    this.shown = masks;
+    this.stage.setMasks(masks.masks, this.slots());
+    this.stage.select(this.selected);
+    this.changed("masks");
+  }
+
+  rememberFrame() {
+    clearTimeout(this.frameTimer);
+    this.frameTimer = setTimeout(() => this.sendFrame(), 1000);
+  }
+
+  /** Also while the page is being left, when only requests that outlive it arrive. */
+  sendFrame() {
+    if (!this.frameTimer) return;
+    clearTimeout(this.frameTimer);
+    this.frameTimer = 0;
+    const body = JSON.stringify({ frame: this.frame });
+    fetch(this.base, { method: "PATCH", body, keepalive: true, headers: { "Content-Type": "application/json" } }).catch(() => {});
+  }
+
+  setFollow(follow) {
+    this.follow = follow;
+    this.changed("tracking");
+  }
+
+  play() {
+    if (this.playing) return;
+    this.playing = true;
+    if (this.frame === this.state.frames - 1) this.frame = 0;
+    this.changed("playing");
+    this.pictures.prefetch(this.frame, 1, 12);
+    const begin = performance.now();
+    const first = this.frame;
+    let waited = 0;
+    let before = begin;
+    const tick = async (now) => {
+      if (!this.playing) return;
+      const due = first + Math.floor(((now - begin - waited) / 1000) * this.state.fps);
+      const next = Math.min(due, this.frame + 1);
+      if (next > this.frame) {
+        if (next >= this.state.frames) {
+          this.pause();
+          return;
+        }
+        if (this.pictures.ready(next)) await this.go(next);
+        else this.pictures.prefetch(this.frame, 1, 12);
+      }
+      // A picture that comes late delays the rest; none is left out.
+      if (due > this.frame + 1) waited += performance.now() - before;
+      before = performance.now();
+      requestAnimationFrame(tick);
+    };
+    requestAnimationFrame(tick);
+  }
+
+  pause() {
+    if (!this.playing) return;
+    this.playing = false;
+    this.changed("playing");
+  }
+
+  togglePlay() {
+    if (this.playing) this.pause();
+    else this.play();
+  }
+
+  step(count) {
+    this.pause();
+    this.go(this.frame + count);
+  }
+
+  goToMark(direction) {
+    const marks = this.state.annotated;
+    const next = direction > 0 ? marks.find((frame) => frame > this.frame) : marks.findLast((frame) => frame < this.frame);
+    if (next === undefined) this.say(direction > 0 ? "No annotated frame after this one." : "No annotated frame before this one.");
+    else this.step(next - this.frame);
+  }
+
+  /** Jumps to the least certain tracked frame; when asked again, to the next least certain one elsewhere. */
+  goToWorst() {
+    const near = Math.max(3, Math.round(this.state.frames / 100));
+    let worst = -1;
+    for (let frame = 0; frame < this.state.frames; frame++) {
+      const fresh = this.status[frame] === STATUS.tracked || this.status[frame] === STATUS.half;
+      if (!fresh || this.confidence[frame] === 255 || this.visited.some((seen) => Math.abs(seen - frame) < near)) continue;
+      if (worst < 0 || this.confidence[frame] < this.confidence[worst]) worst = frame;
+    }
+    if (worst < 0) {
+      this.say(this.visited.length ? "You have seen the doubtful frames; beginning again." : "Nothing is tracked yet.");
+      this.visited = [];
+      return;
+    }
+    this.visited.push(worst);
+    this.step(worst - this.frame);
+    this.say(`Frame ${worst}: ${Math.round(this.confidence[worst] / 2.54)} % sure`);
+  }
+}
