@@ -82,7 +82,9 @@ def test_every_computation_agrees_with_the_published_numbers(case):
     def as_map(x):
         return x.unflatten(1, features.grid).permute(0, 3, 1, 2)
 
-    got["fusion"] = model.decoder.fuse(model.decoder(as_map(f16), as_map(enhanced), features.f8, features.f4))
+    got["fusion"] = model.decoder.fuse(
+        model.decoder(as_map(f16), as_map(enhanced), *model.decoder.skips(features.f8, features.f4))
+    )
     out = model.segment(features, [mem0, mem1], tokens1, attention=attention)
     got.update(logits=out.logits, prob=out.prob, cls_after_decoder=out.tokens)
 

@@ -150,14 +150,17 @@ def _synchronise(device: torch.device) -> None:
 def _timed_parts(model: JointFormer) -> Iterator[dict[str, float]]:
     """A dictionary that collects the seconds of the network's parts within the block."""
     spent = dict.fromkeys(PARTS, 0.0)
-    owners: dict[str, tuple[Any, str]] = {
-        "encode": (model.convmae, "encode_frame"),
-        "read": (model.convmae, "read"),
-        "enhance": (model.convmae, "enhance"),
-        "update_token": (model.convmae, "update_token"),
-        "write": (model.convmae, "write"),
-        "decode": (model.decoder, "forward"),
-    }
+    owners: list[tuple[str, Any, str]] = [
+        ("encode", model.convmae, "encode_frame"),
+        ("read", model.convmae, "project"),
+        ("read", model.convmae, "read"),
+        ("enhance", model.convmae, "enhance"),
+        ("update_token", model.decoder, "fuse"),
+        ("update_token", model.convmae, "update_token"),
+        ("write", model.convmae, "write"),
+        ("decode", model.decoder, "skips"),
+        ("decode", model.decoder, "forward"),
+    ]
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
@@ -170,10 +173,10 @@ def _timed_parts(model: JointFormer) -> Iterator[dict[str, float]]:
 
         return call
 
-    for name, (owner, method) in owners.items():
+    for name, owner, method in owners:
         object.__setattr__(owner, method, timed(name, getattr(owner, method)))
     try:
         yield spent
     finally:
-        for owner, method in owners.values():
+        for _, owner, method in owners:
             object.__delattr__(owner, method)

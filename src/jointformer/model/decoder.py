@@ -98,8 +98,7 @@ class UpsampleBlock(nn.Module):
         self.out_conv = ResBlock(in_channels, out_channels)
 
     def forward(self, skip: Tensor, x: Tensor) -> Tensor:
-        """skip: (B, C, h, w), shared by the objects of a clip; x: (N, C', h/2, w/2), N a multiple of B."""
-        skip = self.skip_conv(skip)
+        """skip: (B, C', h, w) from skip_conv, shared by a clip's objects; x: (N, C', h/2, w/2), N a multiple of B."""
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         if skip.shape[0] not in (1, x.shape[0]):
             skip = skip.repeat_interleave(x.shape[0] // skip.shape[0], dim=0)
@@ -144,11 +143,15 @@ class Decoder(nn.Module):
         self.pred = _conv3(w4, 1)
         self.fuser_all = FusionHead(w8, w4, w4, width)
 
-    def forward(self, f16: Tensor, enhanced: Tensor, f8: Tensor, f4: Tensor) -> Decoded:
-        """f16, enhanced: (N, C, h, w). f8: (B, C8, 2h, 2w) and f4: (B, C4, 4h, 4w), shared by a clip's objects."""
+    def skips(self, f8: Tensor, f4: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what a clip's objects share of f8 (B, C8, 2h, 2w) and f4 (B, C4, 4h, 4w): both convolved."""
+        return self.up_16_8.skip_conv(f8), self.up_8_4.skip_conv(f4)
+
+    def forward(self, f16: Tensor, enhanced: Tensor, skip8: Tensor, skip4: Tensor) -> Decoded:
+        """f16, enhanced: (N, C, h, w). skip8, skip4: as `skips` returns them."""
         g16 = self.fuser_16(torch.cat([f16, enhanced], dim=1))
-        g8 = self.up_16_8(f8, g16)
-        g4 = self.up_8_4(f4, g8)
+        g8 = self.up_16_8(skip8, g16)
+        g4 = self.up_8_4(skip4, g8)
         return Decoded(self.pred(F.relu(g4)), g16, g8, g4)
 
     def fuse(self, decoded: Decoded) -> Tensor:

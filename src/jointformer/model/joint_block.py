@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from jointformer.model.attention import Attention, attend_token, token_scores
 from jointformer.model.fused import linear
 from jointformer.ops.attention import joint_attention
+
+#: Queries, keys and values, each (B, A, P, D).
+Projected: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,14 @@ class JointBlock(nn.Module):
     def _mix(self, x: Tensor) -> Tensor:
         return self.mlp(self.norm2(x), add=x)
 
+    def project(self, x: Tensor) -> Projected:
+        """Return the queries, keys and values of tokens x (B, P, C)."""
+        return self.attn.project(self.norm1(x))
+
     def read(
         self,
         x: Tensor,
+        projected: Projected,
         memory: Sequence[LayerMemory],
         rows: int,
         *,
@@ -65,10 +74,10 @@ class JointBlock(nn.Module):
     ) -> Tensor:
         """Return query tokens (rows, P, C) after attending to themselves and to each row's memory.
 
-        x: (rows, P, C), or (B, P, C) with rows a multiple of B where the query does not depend on the object yet:
-        then its projections are computed once per frame and repeated.
+        x: (rows, P, C), or (B, P, C) with rows a multiple of B where the query does not depend on the object yet.
+        projected: what `project` returns for x.
         """
-        q, k, v = self.attn.project(self.norm1(x))
+        q, k, v = projected
         if x.shape[0] != rows:
             q, k, v, x = (_repeat_rows(t, rows) for t in (q, k, v, x))
         parts = [
@@ -91,7 +100,7 @@ class JointBlock(nn.Module):
         x: (N, P, C), or (N, 1 + P, C) with the token first. Memory tokens attend to memory tokens only, the token to
         itself and to them.
         """
-        q, k, v = self.attn.project(self.norm1(x))
+        q, k, v = self.project(x)
         if not has_token:
             return self._finish(x, joint_attention(q, k, v)), k, v
         token = attend_token(q[:, :, :1], k, v, topk=token_topk)

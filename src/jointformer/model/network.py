@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from jointformer.model.attention import DENSE, AttentionConfig
 from jointformer.model.config import ModelConfig
 from jointformer.model.decoder import Decoder
+from jointformer.model.joint_block import Projected
 from jointformer.model.transformer import FrameFeatures, JointTransformer, MemoryFrame, MemoryView
 from jointformer.ops.aggregation import soft_aggregate
 
@@ -28,6 +29,15 @@ class SegmentOutput:
     logits: Tensor
     prob: Tensor
     tokens: Tensor
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all objects of a frame share, computed once however they are grouped into passes."""
+
+    features: FrameFeatures
+    projected: Projected
+    skips: tuple[Tensor, Tensor]
 
 
 class JointFormer(nn.Module):
@@ -80,11 +90,12 @@ class JointFormer(nn.Module):
         clips, objects, _ = tokens.shape
         view = memory if isinstance(memory, MemoryView) else MemoryView.of_frames(memory)
         token = tokens.flatten(0, 1)[:, None].to(self.dtype)
+        shared = _Shared(features, self.convmae.project(features), self.decoder.skips(features.f8, features.f4))
         if objects_per_pass is None or objects_per_pass >= objects:
-            logits4, token = self._segment_rows(features, view, token, attention, update_token)
+            logits4, token = self._segment_rows(shared, view, token, attention, update_token)
         else:
             parts = [
-                self._segment_rows(features, view.slice_rows(a, b), token[a:b], attention, update_token)
+                self._segment_rows(shared, view.slice_rows(a, b), token[a:b], attention, update_token)
                 for a, b in _passes(objects, objects_per_pass)
             ]
             logits4, token = (torch.cat(part) for part in zip(*parts))
@@ -98,14 +109,13 @@ class JointFormer(nn.Module):
         return SegmentOutput(object_prob, logits, prob, token[:, 0].unflatten(0, (clips, objects)))
 
     def _segment_rows(
-        self, features: FrameFeatures, memory: MemoryView, token: Tensor, attention: AttentionConfig, update: bool
+        self, shared: _Shared, memory: MemoryView, token: Tensor, attention: AttentionConfig, update: bool
     ) -> tuple[Tensor, Tensor]:
         """Return (stride-4 logits (N, 1, H/4, W/4) float32, tokens (N, 1, C)) of these rows."""
-        f16 = self.convmae.read(features, memory, attention)
-        enhanced = self.convmae.enhance(f16, token, features.grid)
-        decoded = self.decoder(
-            _to_map(f16, features.grid), _to_map(enhanced, features.grid), features.f8, features.f4
-        )
+        grid = shared.features.grid
+        f16 = self.convmae.read(shared.features, memory, attention, projected=shared.projected)
+        enhanced = self.convmae.enhance(f16, token, grid)
+        decoded = self.decoder(_to_map(f16, grid), _to_map(enhanced, grid), *shared.skips)
         if update:
             token = self.convmae.update_token(self.decoder.fuse(decoded), token, attention)
         return decoded.logits.float(), token

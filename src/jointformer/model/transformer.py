@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jointformer.model.attention import AttentionConfig
 from jointformer.model.config import ModelConfig
 from jointformer.model.convolution import ConvBlock, PatchEmbed
-from jointformer.model.joint_block import JointBlock, LayerMemory
+from jointformer.model.joint_block import JointBlock, LayerMemory, Projected
 from jointformer.model.position import resize_table, sincos_table
 
 
@@ -124,13 +124,29 @@ class JointTransformer(nn.Module):
         grid = (frame.shape[2] // 16, frame.shape[3] // 16)
         return FrameFeatures(f4.permute(0, 3, 1, 2), f8.permute(0, 3, 1, 2), tokens, grid)
 
-    def read(self, features: FrameFeatures, memory: MemoryView, attention: AttentionConfig) -> Tensor:
-        """Return f16 tokens (N, P, C) of the query frame for each row of memory (computation B)."""
+    def project(self, features: FrameFeatures) -> Projected:
+        """Return the first joint block's queries, keys and values of a query frame, which its objects share."""
+        return _joint(self.blocks3)[0].project(features.tokens)
+
+    def read(
+        self,
+        features: FrameFeatures,
+        memory: MemoryView,
+        attention: AttentionConfig,
+        *,
+        projected: Projected | None = None,
+    ) -> Tensor:
+        """Return f16 tokens (N, P, C) of the query frame for each row of memory (computation B).
+
+        projected: the result of `project`, for a frame that is read for several groups of objects.
+        """
         x = features.tokens
         frame_tokens = x.shape[1] if attention.range == "every_frame" else None
         for layer, block in enumerate(_joint(self.blocks3)):
             topk = attention.layer_topk(layer, len(self.blocks3))
-            x = block.read(x, memory.layers[layer], memory.rows, topk=topk, frame_tokens=frame_tokens)
+            if layer > 0 or projected is None:
+                projected = block.project(x)
+            x = block.read(x, projected, memory.layers[layer], memory.rows, topk=topk, frame_tokens=frame_tokens)
         return self.norm(x)
 
     def write(

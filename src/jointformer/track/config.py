@@ -16,7 +16,7 @@ class TrackerConfig:
     0 is unbounded. memory_every: a frame becomes memory at least that often. include_last: every other frame becomes
     the temporary memory. topk, topk_range, topk_blocks, token_topk: AttentionConfig's; topk None reads densely.
     size: the shorter side the network sees, in pixels; negative keeps the frame's own. objects_per_pass: objects that
-    go through the network together (None: all at once), which bounds the working memory.
+    go through the network together (None: one on a CPU, else all), which bounds the working memory.
 
     Raises ConfigError naming the field.
     """

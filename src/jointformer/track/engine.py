@@ -33,6 +33,17 @@ class Engine:
         """The number of objects."""
         return self.tokens.shape[1]
 
+    @property
+    def _per_pass(self) -> int | None:
+        """Objects that go through the network together; None for all.
+
+        On a CPU one object fills the cores, and more would only leave the cache: the default is 1, and an object's
+        result there does not depend on which others are tracked beside it in the same pass.
+        """
+        if self.config.objects_per_pass is None and self.model.device.type == "cpu":
+            return 1
+        return self.config.objects_per_pass
+
     def remove(self, row: int) -> None:
         """Forget an object; the rows behind it move up."""
         assert self.bank is not None
@@ -98,7 +109,7 @@ class Engine:
             self.tokens,
             attention=self.config.attention,
             update_token=update_token,
-            objects_per_pass=self.config.objects_per_pass,
+            objects_per_pass=self._per_pass,
         )
         self.tokens = out.tokens
         return out.prob[0]
@@ -114,7 +125,7 @@ class Engine:
             self.bank.add_rows(new)
             self.tokens = torch.cat([self.tokens, self.model.initial_tokens(1, new).to(self.tokens)], dim=1)
         others = sum_of_others(masks[None])[0]
-        per_pass = self.config.objects_per_pass or len(masks)
+        per_pass = self._per_pass or len(masks)
         tokens = []
         for a in range(0, len(masks), per_pass):
             b = min(a + per_pass, len(masks))
