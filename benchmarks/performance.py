@@ -1,0 +1,98 @@
+"""Runs the grid of docs/performance.md and writes its table: each figure beside the command that gave it.
+
+    python benchmarks/performance.py [--steps 7] [--only TEXT] [--no-write]
+
+Every case runs in a process of its own, so that its peak memory is its own, one after the other on an otherwise idle
+machine. Times are medians of single steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- figures: benchmarks/performance.py -->", "<!-- end of figures -->"
+FIRST = ("--model", "base", "--objects", "1", "--memory", "1", "--topk", "60")
+CASES: tuple[tuple[str, ...], ...] = (
+    (*FIRST, "--precision", "bfloat16"),
+    ("--model", "base", "--objects", "1", "--memory", "3", "--topk", "120", "--precision", "bfloat16"),
+    ("--model", "base", "--objects", "3", "--memory", "1", "--topk", "60", "--precision", "bfloat16"),
+    (*FIRST, "--precision", "float32"),
+    ("--model", "tiny", "--objects", "1", "--memory", "1", "--topk", "60", "--precision", "bfloat16"),
+    ("--model", "tiny", "--objects", "3", "--memory", "1", "--topk", "60", "--precision", "bfloat16"),
+    ("--model", "tiny", "--objects", "1", "--memory", "1", "--topk", "60", "--precision", "float32"),
+)
+PARTS = ("encode", "read", "enhance", "decode", "update_token", "write")
+
+
+def measure(case: tuple[str, ...], steps: int) -> dict[str, Any]:
+    """Return the speed report of one case."""
+    command = [sys.executable, "-m", "jointformer", "speed", *case, "--steps", str(steps), "--json", "--quiet"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def tables(reports: list[tuple[tuple[str, ...], dict[str, Any]]]) -> str:
+    """Return the tables in Markdown."""
+    settings = reports[0][1]["settings"]
+    machine = f"{platform.machine()}, {settings['threads']} threads, {settings['size']}"
+    lines = [
+        f"{machine}; `jointformer speed` with the flags of each row, {settings['steps']} steps timed.",
+        "",
+        "| flags | step (median) | 10 % – 90 % | frames/s | TFLOP | efficiency | peak memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for case, r in reports:
+        median, low, high = r["step"]
+        lines.append(
+            f"| `{' '.join(case)}` | {median:.3f} s | {low:.3f} – {high:.3f} s | {r['fps']:.2f} "
+            f"| {r['flop'] / 1e12:.3f} | {r['efficiency']:.0%} | {r['peak_memory'] / 2**20:.0f} MiB |"
+        )
+    head = " | ".join(part.replace("_", " ") for part in PARTS)
+    lines += [
+        "",
+        "Where a step's milliseconds go (medians):",
+        "",
+        f"| flags | {head} | rest | matrices, convolutions |",
+    ]
+    lines.append("|---" * (len(PARTS) + 3) + "|")
+    for case, r in reports:
+        parts = [1000 * r["parts"][part] for part in PARTS]
+        cells = " | ".join(f"{ms:.0f}" for ms in (*parts, max(0.0, 1000 * r["step"][0] - sum(parts))))
+        rates = r["rates"]
+        lines.append(
+            f"| `{' '.join(case)}` | {cells} "
+            f"| {rates['matrix'] / 1e12:.2f}, {rates['convolution'] / 1e12:.2f} TFLOP/s |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the cases and write or print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=7)
+    parser.add_argument("--only", default="", help="cases whose flags contain this text")
+    parser.add_argument("--no-write", action="store_true", help="print the tables, leave the page as it is")
+    args = parser.parse_args()
+    reports = []
+    for case in CASES:
+        if args.only in " ".join(case):
+            reports.append((case, measure(case, args.steps)))
+            print(f"{' '.join(case)}: {reports[-1][1]['step'][0]:.3f} s", file=sys.stderr, flush=True)
+    text = tables(reports)
+    print(text)
+    if not args.no_write and not args.only:
+        page = PAGE.read_text()
+        before, rest = page.split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()
