@@ -25,7 +25,7 @@ def shoot(person: Person, name: str) -> None:
     person.page.wait_for_timeout(400)
     person.page.screenshot(path=path)
     picture = Image.open(path).convert("RGB")
-    picture.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+    picture.quantize(256, kmeans=1, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 
 def name_object(person: Person, number: int, text: str) -> None:
@@ -63,7 +63,7 @@ def track_and_fix(person: Person) -> None:
     page = person.page
     page.keyboard.press("b")
     page.get_by_role("button", name="Track", exact=True).click()
-    person.wait("document.querySelector('.track-running progress').value >= 9", 300)
+    person.wait("document.querySelector('.track-running progress').value >= 4", 300)
     page.mouse.move(700, 60)
     shoot(person, "tracking")
     page.get_by_role("button", name="Track", exact=True).wait_for(timeout=300_000)
