@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny", help="tiny, a published name (s012, …) or a weights file")
     parser.add_argument("--start", type=int, help="first frame, numbered from 0")
     parser.add_argument("--end", type=int, help="last frame")
-    parser.add_argument("--size", type=int, default=480, help="shorter side the network sees; -1: as it is")
+    parser.add_argument("--size", type=int, help="shorter side the network sees (480; tiny: 240); -1: as it is")
     parser.add_argument("--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound")
     parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all")
     parser.add_argument("--fps", type=float, help="rate of the overlay of a folder of pictures (default: 25)")
@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.data.video import DEFAULT_FPS, open_video
     from jointformer.errors import ConfigError, OutputError
     from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video
+    from jointformer.model.registry import suitable_size
     from jointformer.model.weights import load_model
     from jointformer.ops.drawing import OVERLAY_STYLES
     from jointformer.track import Tracker, TrackerConfig
@@ -61,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--on-bad-frame", expected=expected, got=repr(args.on_bad_frame))
     if args.fps is not None and not 0 < args.fps <= 1000:
         raise ConfigError("--fps", expected="more than 0, at most 1000", got=args.fps)
-    config = TrackerConfig(size=args.size, max_memory_frames=args.max_memory_frames, topk=args.topk or None)
+    side = suitable_size(args.model) if args.size is None else args.size
+    config = TrackerConfig(size=side, max_memory_frames=args.max_memory_frames, topk=args.topk or None)
     fps = DEFAULT_FPS if args.fps is None else Fraction(args.fps).limit_denominator(1001)
     video = open_video(args.video, fps=fps)
     start, end = frame_range(video, args.start, args.end)

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--projects", type=Path, help="where projects are saved (default: your user data folder)")
     parser.add_argument("--model", default="tiny", help="tiny, a published name (s012, …) or a weights file")
-    parser.add_argument("--size", type=int, default=480, help="shorter side the network sees; -1: as it is")
+    parser.add_argument("--size", type=int, help="shorter side the network sees (480; tiny: 240); -1: as it is")
     parser.add_argument("--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound")
     parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("the web tool is not installed", hint="pip install 'jointformer[web]'") from None
     from starlette.applications import Starlette
 
+    from jointformer.model.registry import suitable_size
     from jointformer.track import TrackerConfig
     from jointformer.web.config import WebConfig
 
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.video is not None and not args.video.exists():
         raise DataError("no such file or folder", where=args.video)
     home = [] if args.video is None else [args.video.resolve().parent]
+    side = suitable_size(args.model) if args.size is None else args.size
     config = WebConfig(
         projects=args.projects or user_data_path("jointformer") / "projects",
         roots=tuple(args.folder + home) or (Path.cwd(),),
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model,
         device=args.device,
         precision=args.precision,
-        tracker=TrackerConfig(size=args.size, max_memory_frames=args.max_memory_frames, topk=args.topk or None),
+        tracker=TrackerConfig(size=side, max_memory_frames=args.max_memory_frames, topk=args.topk or None),
         max_upload=int(args.max_upload * 2**20),
     )
     bound, config = listen(config, any_port=args.port is None)

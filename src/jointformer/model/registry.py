@@ -17,6 +17,9 @@ RELEASE_VARIABLE = "JOINTFORMER_RELEASE_URL"
 #: Weights that come with the package.
 EMBEDDED = {"tiny": Path(__file__).with_name("embedded") / "tiny.safetensors"}
 
+#: The shorter side that suits weights trained on smaller pictures; others see 480 pixels.
+SUITABLE_SIZE = {"tiny": 240}
+
 #: What each digit of a published name was trained on, in this order.
 STAGES = {
     "0": "static images",
@@ -94,6 +97,11 @@ def find_published(name: str) -> PublishedWeights | None:
         if wanted in (row.name, row.filename, row.filename.removesuffix(".pth")):
             return row
     return None
+
+
+def suitable_size(name_or_path: str | Path) -> int:
+    """Return the network size to use where the caller names none: what the weights were trained for."""
+    return SUITABLE_SIZE.get(str(name_or_path), 480)
 
 
 def unknown_name(name: str) -> WeightsError:
