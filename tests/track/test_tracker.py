@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_inputs_are_never_changed(model):
 
 def test_the_bank_holds_what_recomputation_from_stored_frames_gives(model):
     """Streaming with the cache equals computing every memory frame's keys and values anew at each step."""
-    engine = Engine(model, CONFIG)
+    engine = Engine(model, replace(CONFIG, objects_per_pass=2))  # both objects at once: one call is one frame
     stored = []
     original = model.memorize
 
