@@ -46,7 +46,7 @@ def test_a_plan_takes_as_many_objects_per_pass_as_fit():
         assert fitted.total <= budget
         return fitted.config.objects_per_pass
 
-    assert plan(10**11) is None
+    assert plan(10**11) == VIDEO.objects
     least = plan_memory(PRESETS["tiny"], TrackerConfig(objects_per_pass=1), VIDEO, base=BASE, itemsize=4).total
     assert plan(least) == 1
     chosen = [plan(least + step * 50_000_000) or 10 for step in range(12)]

@@ -78,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
         known = VideoSize(video.path.name, end - start, video.size, masks.count())
         base, before = base_within(model, config, budget)
         size = model.dtype.itemsize
-        plan = fit_budget(model.config, config, known, budget, base=base, itemsize=size, before=before)
+        plan = fit_budget(
+            model.config, config, known, budget, base=base, itemsize=size, before=before, device=model.device.type
+        )
         print(f"memory: {plan}, of {size_text(budget)}", file=sys.stderr)
         config = plan.config
     tracker = Tracker(model, config)

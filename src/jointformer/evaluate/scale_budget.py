@@ -50,7 +50,9 @@ def _fit(
     held, found = base + mean, []
     for view in views:
         seen = replace(config, size=view.size)
-        plan = fit_budget(model.config, seen, video, budget, base=held, itemsize=itemsize, before=before)
+        plan = fit_budget(
+            model.config, seen, video, budget, base=held, itemsize=itemsize, before=before, device=model.device.type
+        )
         held += plan.bank
         found.append(plan)
     largest = max(found, key=lambda plan: plan.work)

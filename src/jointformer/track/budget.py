@@ -20,12 +20,12 @@ from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import peak_memory
 
 #: Stride-4 maps that the frame's own encoding holds at its peak, and that each object of a pass adds.
-SHARED_MAPS = 9.0
-PASS_MAPS = 14.5
+SHARED_MAPS = 1.0
+PASS_MAPS = 13.5
 #: Full-size float32 maps that each object of the video needs for its probabilities, whatever the pass.
-FULL_MAPS = 10.0
+FULL_MAPS = 11.0
 #: What allocators, thread stacks and decoders take besides, in bytes.
-SLACK = 32 << 20
+SLACK = 48 << 20
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -141,16 +141,19 @@ def fit_budget(
     base: int,
     itemsize: int,
     before: int = 0,
+    device: str = "",
 ) -> MemoryPlan:
     """Return the plan with the most objects per pass that stays within a budget of bytes; masks do not depend on it.
+
+    device: the kind the network is on; on a "cpu" more than one object per pass brings nothing, unless asked for.
 
     Raises ConfigError with the estimate where even one object per pass does not fit, and with the memory or size that
     would.
     """
-    most = min(max(1, video.objects), config.objects_per_pass or video.objects or 1)
+    most = min(max(1, video.objects), config.objects_per_pass or (1 if device == "cpu" else video.objects) or 1)
 
     def plan(per_pass: int, settings: TrackerConfig = config) -> MemoryPlan:
-        chosen = replace(settings, objects_per_pass=None if per_pass >= video.objects else per_pass)
+        chosen = replace(settings, objects_per_pass=per_pass)
         return plan_memory(model, chosen, video, base=base, itemsize=itemsize, before=before)
 
     least = plan(1)
