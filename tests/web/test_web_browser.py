@@ -67,7 +67,7 @@ def test_a_person_draws_tracks_corrects_exports_and_finds_it_all_again(person):
     state = person.api(project)
     assert state["tracking"]["outcome"]["kind"] == "finished", state["tracking"]
     assert [row["name"] for row in state["objects"]] == ["object 1", "the fish"]
-    assert page.locator(".estimate").inner_text() == "Everything in the range is up to date."
+    page.locator(".estimate", has_text="Everything in the range is up to date.").wait_for()
     # Correct where the page says, and track again.
     page.get_by_role("button", name="Frame to fix next").click()
     page.wait_for_timeout(800)
