@@ -17,7 +17,7 @@ BLOCKS = ("all_blocks", "half", "last_block", "None")
 
 @dataclass(frozen=True)
 class AttentionConfig:
-    """Top-k attention of inference (model.md): how many memory keys each query row and head keeps, and where.
+    """Top-k attention, at inference only: how many memory keys each query row and head keeps, and where.
 
     topk: keys kept (None: all). range: over all memory frames together, or in each. blocks: the joint blocks it holds
     in; "None" (the published word) switches it off. token_topk: the memory token's own attention keeps only its topk

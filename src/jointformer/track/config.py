@@ -10,7 +10,7 @@ from jointformer.model.attention import AttentionConfig
 
 @dataclass(frozen=True)
 class TrackerConfig:
-    """How a video is tracked (inference.md). Defaults are eval.py's.
+    """How a video is tracked. Defaults are eval.py's.
 
     max_memory_frames: memory frames kept per object, the first one included, the temporary (last) one not counted;
     0 is unbounded. memory_every: a frame becomes memory at least that often. include_last: every other frame becomes

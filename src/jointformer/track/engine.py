@@ -1,4 +1,4 @@
-"""The frame loop's one step on tensors: what is segmented, what becomes memory, in which order (inference.md)."""
+"""The frame loop's one step on tensors: what is segmented, what becomes memory, in which order, as published."""
 
 from __future__ import annotations
 
