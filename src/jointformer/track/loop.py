@@ -34,7 +34,7 @@ class Steps(Protocol):
 
 
 class Stopwatch:
-    """Seconds spent in the model and the resize of its result, and the frames they gave, as published figures count them.
+    """Seconds spent in the model and the resize of its result, and its frames, as published figures count them.
 
     bad_frames counts those that could not be read and were skipped or held.
     """
