@@ -122,15 +122,25 @@ class VideoWriter:
         return stream
 
     def _mux(self, frame: Any) -> None:
-        try:
-            for packet in self._stream.encode(frame):
-                self._container.mux(packet)
-        except av.FFmpegError as error:
-            raise self._failed(error) from error
+        mux(self._container, self._stream, frame, self.path)
 
     def _failed(self, error: Exception) -> OutputError:
-        reason = getattr(error, "strerror", None) or str(error)
-        return OutputError(f"the video cannot be written: {reason}", where=self.path)
+        return write_failure(error, self.path)
+
+
+def mux(container: Any, stream: Any, frame: Any, path: Path) -> None:
+    """Encode a frame (None: what the encoder still holds) into a container. Raises OutputError naming the file."""
+    try:
+        for packet in stream.encode(frame):
+            container.mux(packet)
+    except av.FFmpegError as error:
+        raise write_failure(error, path) from error
+
+
+def write_failure(error: Exception, path: Path) -> OutputError:
+    """Return the one-line error for a video that cannot be written."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return OutputError(f"the video cannot be written: {reason}", where=path)
 
 
 class _Audio:
