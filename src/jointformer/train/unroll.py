@@ -10,14 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from jointformer.errors import ConfigError
+from jointformer.track.frames import MEAN, STD
 
 if TYPE_CHECKING:
     from jointformer.model.network import JointFormer
     from jointformer.model.transformer import FrameFeatures
-
-# ImageNet statistics, the normalisation of every frame that enters the network.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 PRECISIONS = ("float32", "bfloat16", "autocast-bfloat16", "autocast-float16")
 
