@@ -70,7 +70,7 @@ def test_the_given_mask_is_the_first_result(tmp_path, mini_weights):
 def test_an_interrupted_run_goes_on_with_the_unfinished_videos_and_gives_the_same_bytes(
     tmp_path, mini_weights, monkeypatch
 ):
-    import jointformer.evaluate.scale_label as runner
+    import jointformer.evaluate.scale.label as runner
 
     tree = make_tree(tmp_path / "data", "MOSE")
     assert run(tree, mini_weights, tmp_path / "whole", "--size", "24") == 0

@@ -14,9 +14,9 @@ import torch
 from scale_helpers import Runs, leftovers, make_videos, masks
 
 from jointformer.data.benchmarks import open_benchmark
-from jointformer.evaluate.scale_claims import RunFolder
-from jointformer.evaluate.scale_label import longest_first, pack_model, unpack_model
-from jointformer.evaluate.settings import weights_hash
+from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluate.scale.label import longest_first, pack_model, unpack_model
+from jointformer.evaluate.scale.manifest import weights_hash
 
 
 def children(pid: int) -> list[int]:

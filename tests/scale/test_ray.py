@@ -96,8 +96,8 @@ def test_a_cluster_that_does_not_answer_is_one_line(runs, tmp_path, capsys):
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):
-    from jointformer.evaluate import scale_ray
+    from jointformer.evaluate.scale import ray_actors
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'jointformer\[scale\]'"):
-        scale_ray._connect("auto")
+        ray_actors._connect("auto")

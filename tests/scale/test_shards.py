@@ -11,8 +11,8 @@ from scale_helpers import leftovers, masks
 
 from jointformer.cli.main import main
 from jointformer.data.benchmarks import open_benchmark
-from jointformer.evaluate.scale_label import frames_of
-from jointformer.evaluate.scale_shards import Shard
+from jointformer.evaluate.scale.label import frames_of
+from jointformer.evaluate.scale.shards import Shard
 from trees import make_tree
 
 

@@ -114,8 +114,8 @@ def evaluate_command(
 
     from jointformer.data.benchmarks import open_benchmark
     from jointformer.evaluate.runner import FailedVideos, evaluate
-    from jointformer.evaluate.scale_shards import merge
-    from jointformer.evaluate.settings import choose_views
+    from jointformer.evaluate.scale.manifest import choose_views
+    from jointformer.evaluate.scale.shards import merge
     from jointformer.model.weights import load_model
     from jointformer.track import TrackerConfig
     from jointformer.track.budget import parse_size
@@ -171,7 +171,7 @@ def merge_command(args: argparse.Namespace) -> int:
     """Return the exit code of putting shards together: 0 where nothing is missing, else 1."""
     import sys
 
-    from jointformer.evaluate.scale_shards import merge
+    from jointformer.evaluate.scale.shards import merge
 
     manifest, missing = merge(args.merge)
     print(f"{args.merge}: {len(manifest.videos)} of {len(manifest.wanted)} videos are finished", file=sys.stderr)
@@ -203,7 +203,7 @@ def print_json(output: Path, data: dict[str, Any]) -> None:
 def build_scale(args: argparse.Namespace) -> Scale:
     """Return who does the work. Raises ConfigError."""
     from jointformer.evaluate.runner import Scale
-    from jointformer.evaluate.scale_shards import Shard
+    from jointformer.evaluate.scale.shards import Shard
     from jointformer.model.device import choose_device
 
     devices = tuple(name.strip() for name in (args.devices or "").split(",") if name.strip())

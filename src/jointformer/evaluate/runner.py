@@ -16,14 +16,14 @@ from jointformer.data.benchmarks import Dataset
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, clean_up, is_finished
 from jointformer.errors import ConfigError, UserError
-from jointformer.evaluate.scale_budget import plan_videos
-from jointformer.evaluate.scale_claims import RunFolder
-from jointformer.evaluate.scale_label import OnFrames, Work, frames_of, pack_model
-from jointformer.evaluate.scale_processes import ProcessPool, processors
-from jointformer.evaluate.scale_schedule import Outcome, Pool, hand_out, label_here
-from jointformer.evaluate.scale_shards import Shard, fold, join_run, zip_if_finished
-from jointformer.evaluate.scale_stop import Interrupted, Stop, stop_on_signal
-from jointformer.evaluate.settings import MANIFEST, Manifest, RunSettings, weights_hash
+from jointformer.evaluate.scale.budget import plan_videos
+from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluate.scale.label import OnFrames, Work, frames_of, pack_model
+from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, RunSettings, weights_hash
+from jointformer.evaluate.scale.processes import ProcessPool, processors
+from jointformer.evaluate.scale.schedule import Outcome, Pool, hand_out, label_here
+from jointformer.evaluate.scale.shards import Shard, fold, join_run, zip_if_finished
+from jointformer.evaluate.scale.stop import Interrupted, Stop, stop_on_signal
 from jointformer.model.network import JointFormer
 from jointformer.ops.files import make_dir, remove
 from jointformer.track.budget import size_text
@@ -194,7 +194,7 @@ def _outcomes(
         return
     pool: Pool
     if scale.ray is not None:
-        from jointformer.evaluate.scale_ray import RayPool
+        from jointformer.evaluate.scale.ray_actors import RayPool
 
         kind = (scale.devices or (model.device.type,))[0].partition(":")[0]
         pool = RayPool(scale.ray, pack_model(model), work, device=kind, threads=scale.threads or 1)

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 
 from jointformer.data.sources import VideoSource
 from jointformer.errors import ConfigError, DataError, OutputError, UserError
-from jointformer.evaluate.scale_label import OnFrames, Work, longest_first
-from jointformer.evaluate.scale_stop import Interrupted, Stop
+from jointformer.evaluate.scale.label import OnFrames, Work, longest_first
+from jointformer.evaluate.scale.stop import Interrupted, Stop
 from jointformer.model.network import JointFormer
 
 #: How often a video is given to a worker before it counts as failed.

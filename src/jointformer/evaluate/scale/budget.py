@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from jointformer.data.masks import object_ids
 from jointformer.data.sources import VideoSource
-from jointformer.evaluate.scale_label import frames_of
+from jointformer.evaluate.scale.label import frames_of
 from jointformer.model.network import JointFormer
 from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_budget
 from jointformer.track.config import TrackerConfig

@@ -11,9 +11,9 @@ from jointformer.data.benchmark_rows import BENCHMARKS
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, clean_up, is_finished, make_zip
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.scale_claims import RunFolder
-from jointformer.evaluate.scale_label import frames_of
-from jointformer.evaluate.settings import MANIFEST, Manifest, RunSettings, check_settings, read_manifest
+from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluate.scale.label import frames_of
+from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, RunSettings, check_settings, read_manifest
 from jointformer.ops.files import is_temporary, remove
 
 

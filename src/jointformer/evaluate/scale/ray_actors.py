@@ -11,10 +11,10 @@ from typing import Any
 
 from jointformer.data.sources import VideoSource
 from jointformer.errors import ConfigError
-from jointformer.evaluate.scale_label import Work, unpack_model
-from jointformer.evaluate.scale_processes import portable
-from jointformer.evaluate.scale_schedule import Message
-from jointformer.evaluate.scale_stop import Interrupted
+from jointformer.evaluate.scale.label import Work, unpack_model
+from jointformer.evaluate.scale.processes import portable
+from jointformer.evaluate.scale.schedule import Message
+from jointformer.evaluate.scale.stop import Interrupted
 
 #: Seconds between two questions to an actor how far it is.
 _ASK = 1.0

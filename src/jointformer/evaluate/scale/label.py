@@ -16,9 +16,9 @@ from jointformer.data.prefetch import prefetch
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, ResultWriter, is_finished
 from jointformer.errors import DataError
-from jointformer.evaluate.scale_claims import RunFolder
-from jointformer.evaluate.scale_stop import Interrupted, Stop, never
-from jointformer.evaluate.settings import VideoRecord
+from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluate.scale.manifest import VideoRecord
+from jointformer.evaluate.scale.stop import Interrupted, Stop, never
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
 from jointformer.track.config import TrackerConfig

@@ -12,9 +12,9 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, cast
 
 from jointformer.data.sources import VideoSource
-from jointformer.evaluate.scale_label import Work, unpack_model
-from jointformer.evaluate.scale_schedule import Message
-from jointformer.evaluate.scale_stop import Interrupted
+from jointformer.evaluate.scale.label import Work, unpack_model
+from jointformer.evaluate.scale.schedule import Message
+from jointformer.evaluate.scale.stop import Interrupted
 
 #: Seconds between two reports of a worker.
 _REPORT = 0.2
@@ -145,7 +145,7 @@ def portable(error: Exception) -> Exception:
     """Return an error that another process can read: itself where it survives pickling, else its text."""
     import pickle
 
-    from jointformer.evaluate.scale_schedule import describe
+    from jointformer.evaluate.scale.schedule import describe
 
     try:
         pickle.loads(pickle.dumps(error))
