@@ -14,6 +14,7 @@ import numpy as np
 
 from jointformer.data.export_source import Selection
 from jointformer.data.video import VideoFile, VideoReader
+from jointformer.data.video_pixels import encoder_frame
 from jointformer.data.video_writer import VideoWriter, mux, write_failure
 from jointformer.errors import OutputError
 from jointformer.ops.drawing import overlay
@@ -142,7 +143,7 @@ class _AlphaWriter:
 
     def write(self, rgba: UInt8Array, time: Fraction) -> None:
         """Appends a frame shown from `time` seconds on."""
-        frame = _converted(rgba, self._pixels)
+        frame = encoder_frame(rgba, self._pixels)
         if self._rate is None:
             frame.pts, frame.time_base = round(time * _CLOCK), Fraction(1, _CLOCK)
         else:
@@ -164,26 +165,3 @@ class _AlphaWriter:
 
     def _failed(self, error: Exception) -> OutputError:
         return write_failure(error, self._path)
-
-
-def _converted(rgba: UInt8Array, pixels: str) -> Any:
-    """Return the (H, W, 4) picture as a frame in the encoder's format.
-
-    FFmpeg's conversion of rows whose width is no multiple of 16 depends on what lies beside them in memory, so it is
-    given whole multiples, and the planes of the picture are cut out of the result.
-    """
-    height, width = rgba.shape[:2]
-    wide = np.pad(rgba, ((0, 0), (0, -width % 16), (0, 0)), mode="edge")
-    source = av.VideoFrame.from_ndarray(np.ascontiguousarray(wide), format="rgba")
-    source = source.reformat(format=pixels, dst_colorspace="ITU709")
-    if wide.shape[1] == width:
-        return source
-    frame = av.VideoFrame(width, height, pixels)
-    frame.colorspace, frame.color_range = source.colorspace, source.color_range
-    sample = 2 if "10" in pixels else 1
-    for old, new in zip(source.planes, frame.planes):
-        rows = np.frombuffer(old, np.uint8).reshape(-1, old.line_size)[: new.height, : new.width * sample]
-        target = np.zeros((new.buffer_size // new.line_size, new.line_size), np.uint8)
-        target[: new.height, : new.width * sample] = rows
-        new.update(target.tobytes())
-    return frame

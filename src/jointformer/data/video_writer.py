@@ -11,8 +11,8 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace
 
+from jointformer.data.video_pixels import encoder_frame
 from jointformer.errors import DataError, OutputError
 from jointformer.ops.files import atomic_path
 from jointformer.types import UInt8Array
@@ -77,8 +77,7 @@ class VideoWriter:
         height, width = self.size
         if height % 2 or width % 2:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+        frame = encoder_frame(image, "yuv420p")
         if self._variable:
             if time is None:
                 raise ValueError("a video of variable rate needs each frame's time")
