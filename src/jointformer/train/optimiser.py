@@ -1,4 +1,4 @@
-"""AdamW with the run's parameter groups, and the learning rate as a function of progress."""
+"""AdamW or Muon with the run's parameter groups, and the learning rate as a function of progress."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from jointformer.errors import ConfigError
+from jointformer.train.muon import Muon
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class OptimiserConfig:
 
     `backbone_scale` multiplies the learning rate of parameters named `convmae.*`; `decay_all=False` leaves
     biases, norms and other one-dimensional parameters without weight decay; `clip` is the largest global
-    norm of the gradient.
+    norm of the gradient. `muon`: the matrices inside the network step by Muon.
     """
 
     lr: float = 5e-5
@@ -27,6 +28,7 @@ class OptimiserConfig:
     decay_all: bool = True
     clip: float = 0.1
     betas: tuple[float, float] = (0.9, 0.999)
+    muon: bool = False
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip", "backbone_scale"):
@@ -62,25 +64,32 @@ Schedule = MultiStep | WarmupCosine
 
 
 def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW over the model's trainable parameters; every group carries its `scale` of the learning rate."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """AdamW or Muon over the model's trainable parameters; every group carries its `scale` of the learning rate."""
+    groups: dict[tuple[bool, bool, int], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = config.decay_all or (parameter.ndim > 1 and not name.endswith("cls_token"))
-            groups.setdefault((name.startswith("convmae."), decays), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "weight_decay": config.weight_decay if decays else 0.0,
-                "scale": config.backbone_scale if backbone else 1.0,
-            }
-            for (backbone, decays), parameters in groups.items()
-        ],
-        lr=config.lr,
-        betas=config.betas,
-        fused=True,
-    )
+            matrices = _matrices(name, parameter) if config.muon else 0
+            groups.setdefault((name.startswith("convmae."), decays, matrices), []).append(parameter)
+    described = [
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "scale": config.backbone_scale if backbone else 1.0,
+            **({"orthogonal": matrices} if config.muon else {}),
+        }
+        for (backbone, decays, matrices), parameters in groups.items()
+    ]
+    optimiser = Muon if config.muon else torch.optim.AdamW
+    return optimiser(described, lr=config.lr, betas=config.betas, fused=True)
+
+
+def _matrices(name: str, parameter: nn.Parameter) -> int:
+    """How many matrices a parameter holds for Muon: none for the first and last layers, norms, depthwise kernels."""
+    inner = parameter.ndim in (2, 4) and parameter[0].numel() > 32 and len(parameter) > 1
+    if not inner or "patch_embed1" in name or "decoder.pred" in name:
+        return 0
+    return 3 if name.endswith("qkv.weight") else 1
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:

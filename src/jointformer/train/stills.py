@@ -79,7 +79,7 @@ def stills_run(
         seed=seed,
         precision=precision,
         optimiser=OptimiserConfig(
-            lr=6e-4, weight_decay=0.05, backbone_scale=1.0, decay_all=False, clip=1.0, betas=(0.9, 0.98)
+            lr=1e-3, weight_decay=0.05, backbone_scale=1.0, decay_all=False, clip=1.0, betas=(0.9, 0.98), muon=True
         ),
         schedule=WarmupCosine(warmup=100),
         unroll=UnrollConfig(reference_frames=2, checkpointing=checkpointing),
