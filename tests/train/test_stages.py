@@ -103,7 +103,7 @@ def test_the_curriculum_gives_every_iteration_about_the_same_work(curriculum: Cu
 
 
 def test_difficulty_rises_through_the_curriculum() -> None:
-    values = [STILLS_CPU.plan(0, f / 100, 0).difficulty for f in range(55)]
+    values = [STILLS_CPU.plan(0, f / 100, 0).difficulty for f in range(101)]
     assert values == sorted(values)
     assert values[0] == 0
 

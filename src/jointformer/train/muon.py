@@ -29,7 +29,7 @@ class Muon(torch.optim.AdamW):
         self.momentum = momentum
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient."""
         groups = self.param_groups
         self.param_groups = [group for group in groups if not group["orthogonal"]]
