@@ -11,7 +11,6 @@ from scale_helpers import leftovers, masks
 
 from jointformer.cli.main import main
 from jointformer.data.benchmarks import open_benchmark
-from jointformer.evaluate.scale.label import frames_of
 from jointformer.evaluate.scale.shards import Shard
 from trees import make_tree
 
@@ -22,8 +21,8 @@ def test_every_video_is_in_one_part_and_the_parts_are_about_equal(runs, count):
     parts = [Shard(number, count).of(videos) for number in range(1, count + 1)]
     assert sorted(v.name for part in parts for v in part) == [f"v{k}" for k in range(6)]
     assert parts == [Shard(number, count).of(videos) for number in range(1, count + 1)]
-    loads = [sum(map(frames_of, part)) for part in parts]
-    assert max(loads) - min(loads) <= max(map(frames_of, videos))
+    loads = [sum(video.tracked_frames for video in part) for part in parts]
+    assert max(loads) - min(loads) <= max(video.tracked_frames for video in videos)
 
 
 def test_shards_give_the_bytes_of_one_process_and_the_last_one_completes_the_run(runs, undisturbed, tmp_path, capsys):

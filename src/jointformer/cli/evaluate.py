@@ -14,10 +14,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from jointformer.evaluate.runner import Scale
+from jointformer.cli.running import (
+    add_running_flags,
+    add_scale_flags,
+    budget_bytes,
+    build_scale,
+    first_device,
+    merge_command,
+    report_run,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,28 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_running_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `evaluate` and eval.py share besides the published flags."""
-    group = parser.add_argument_group("running")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    group.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
-    group.add_argument("--overwrite", action="store_true", help="start anew where results are there already")
+    group = add_running_flags(parser)
     group.add_argument("--videos", nargs="+", metavar="NAME", help="these videos only")
-    group.add_argument("--objects-per-pass", type=int, help="bound the working memory of videos with many objects")
-    group.add_argument("--memory-budget", metavar="SIZE", help="such as 2GB: plan for it, or refuse what cannot fit")
-    group.add_argument(
-        "--on-bad-frame",
-        default="stop",
-        metavar="stop|skip|hold",
-        help="frames that cannot be read: their video fails (default), they get no mask, or the mask before",
-    )
     group.add_argument("--json", action="store_true", help="print the run's figures as JSON on standard output")
-    group.add_argument("--quiet", action="store_true", help="no progress bar")
-    scale = parser.add_argument_group("scaling out (docs/scaling.md)")
-    scale.add_argument("--workers", type=int, metavar="N", help="processes; with --ray: at most so many actors")
-    scale.add_argument("--devices", metavar="LIST", help="a process each: cuda:0,cuda:1 (with --ray: cuda or cpu)")
-    scale.add_argument("--threads", type=int, metavar="N", help="processor threads of each process")
-    scale.add_argument("--shard", metavar="I/N", help="only part I of N (counted from 1) of the videos")
-    scale.add_argument("--merge", type=Path, metavar="OUTPUT", help="only put the shards of this folder together")
-    scale.add_argument("--ray", metavar="auto|ADDRESS", help="the workers of a Ray cluster (needs the extra: scale)")
+    add_scale_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -110,21 +99,22 @@ def evaluate_command(
     args: argparse.Namespace, tracker: dict[str, Any], sizes: list[int], *, plain: bool, flipped: bool
 ) -> int:
     """Open the data, load the model, evaluate, report; shared with eval.py."""
-    import sys
+    from jointformer.evaluate.scale.stop import stop_on_signal
 
-    from jointformer.data.benchmarks import open_benchmark
-    from jointformer.evaluate.runner import FailedVideos, evaluate
-    from jointformer.evaluate.scale.manifest import choose_views
-    from jointformer.evaluate.scale.shards import merge
-    from jointformer.model.weights import load_model
-    from jointformer.track import TrackerConfig
-    from jointformer.track.budget import parse_size
+    with stop_on_signal():  # an import that is cut off fails in any way it likes
+        from jointformer.data.benchmarks import open_benchmark
+        from jointformer.evaluate.runner import evaluate
+        from jointformer.evaluate.scale.manifest import choose_views
+        from jointformer.evaluate.scale.run import FailedVideos
+        from jointformer.evaluate.scale.shards import merge
+        from jointformer.model.weights import load_model
+        from jointformer.track import TrackerConfig
 
     # Settings and data are checked before weights are loaded or downloaded: mistakes should show at once.
     config = TrackerConfig(**tracker, size=sizes[0], objects_per_pass=args.objects_per_pass)
     views = choose_views(sizes, plain=plain, flipped=flipped)
     scale = build_scale(args)
-    budget = None if args.memory_budget is None else parse_size(args.memory_budget)
+    budget = budget_bytes(args)
     dataset = open_benchmark(
         args.dataset,
         args.split,
@@ -156,68 +146,4 @@ def evaluate_command(
     except FailedVideos as error:
         failed = error.failed
         manifest = merge(output)[0]
-    print(
-        f"{output}: {len(manifest.videos)} videos, {manifest.frames} frames in {manifest.seconds:.1f} s, "
-        f"{manifest.fps:.2f} frames/s, peak memory {manifest.peak_memory / 2**20:.0f} MiB",
-        file=sys.stderr,
-    )
-    list_failed(failed)
-    if args.json:
-        print_json(output, manifest.as_data())
-    return 1 if failed else 0
-
-
-def merge_command(args: argparse.Namespace) -> int:
-    """Return the exit code of putting shards together: 0 where nothing is missing, else 1."""
-    import sys
-
-    from jointformer.evaluate.scale.shards import merge
-
-    manifest, missing = merge(args.merge)
-    print(f"{args.merge}: {len(manifest.videos)} of {len(manifest.wanted)} videos are finished", file=sys.stderr)
-    list_failed({name: manifest.failed.get(name, "not begun, or cut off") for name in missing})
-    if args.json:
-        print_json(args.merge, manifest.as_data())
-    return 1 if missing else 0
-
-
-def list_failed(failed: dict[str, str]) -> None:
-    """Print the videos that are not finished, a line each; of many only the first, as run.json has them all."""
-    import sys
-
-    for name, error in list(failed.items())[:20]:
-        print(f"not finished: {name}: {error}", file=sys.stderr)
-    if len(failed) > 20:
-        print(f"not finished: {len(failed) - 20} more, see run.json", file=sys.stderr)
-
-
-def print_json(output: Path, data: dict[str, Any]) -> None:
-    """Print a run's figures on standard output."""
-    import json
-    import sys
-
-    json.dump({"output": str(output), **data}, sys.stdout, indent=2)
-    print()
-
-
-def build_scale(args: argparse.Namespace) -> Scale:
-    """Return who does the work. Raises ConfigError."""
-    from jointformer.evaluate.runner import Scale
-    from jointformer.evaluate.scale.shards import Shard
-    from jointformer.model.device import choose_device
-
-    devices = tuple(name.strip() for name in (args.devices or "").split(",") if name.strip())
-    if args.ray is None:
-        for name in devices:
-            choose_device(name)
-    shard = None if args.shard is None else Shard.parse(args.shard)
-    return Scale(args.workers, devices, args.threads, args.ray, shard)
-
-
-def first_device(args: argparse.Namespace) -> tuple[str, str]:
-    """Return (device, precision) to load the network with: on the CPU where other processes will work with it."""
-    from jointformer.model.device import choose_device, choose_precision
-
-    if args.devices is None or args.ray is not None:
-        return args.device, args.precision
-    return "cpu", choose_precision(choose_device(args.devices.split(",")[0].strip()), args.precision)
+    return report_run(output, manifest, failed, as_json=args.json)

@@ -27,6 +27,9 @@ COMMANDS = {
     "demo": "track the bundled clip with the embedded weights",
 }
 
+#: Commands over many videos: Ctrl-C is caught from their first moment to their last, and they say how to go on.
+LONG_RUNS = ("track", "evaluate", "reproduce")
+
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -42,8 +45,11 @@ def build_parser(command: str) -> tuple[argparse.ArgumentParser, Run]:
 
 def run_safely(run: Run, args: argparse.Namespace, prog: str) -> int:
     """Return the exit code of `run`; a user's mistake becomes one line and 2, an interruption 130."""
+    from jointformer.evaluate.scale.stop import at_once
+
     try:
-        return run(args)
+        with at_once():
+            return run(args)
     except UserError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
@@ -92,8 +98,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]}?" if near else "see jointformer --help"
         print(f"jointformer: no command {command!r}; {hint}", file=sys.stderr)
         return 2
+    if command in LONG_RUNS:
+        from jointformer.evaluate.scale.stop import catch_signals
+
+        with catch_signals(last=argv is None):
+            return _run_command(command, arguments[1:])
+    return _run_command(command, arguments[1:])
+
+
+def _run_command(command: str, arguments: list[str]) -> int:
     parser, run = build_parser(command)
-    return run_safely(run, parser.parse_args(arguments[1:]), parser.prog)
+    return run_safely(run, parser.parse_args(arguments), parser.prog)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jointformer.cli.evaluate import add_running_arguments, evaluate_command, merge_command, parse_sizes
+from jointformer.cli.evaluate import add_running_arguments, evaluate_command, parse_sizes
 from jointformer.cli.main import run_safely
+from jointformer.cli.running import merge_command
 from jointformer.errors import ConfigError
+from jointformer.evaluate.scale.stop import catch_signals
 
 
 def _boolean(text: str) -> bool:
@@ -99,4 +101,5 @@ def _check_depths(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code of one eval.py command line."""
-    return run_safely(run, build_parser().parse_args(argv), "eval.py")
+    with catch_signals(last=argv is None):
+        return run_safely(run, build_parser().parse_args(argv), "eval.py")

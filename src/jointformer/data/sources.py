@@ -48,6 +48,11 @@ class VideoSource:
         """The index of the first frame with a mask: tracking starts here, earlier frames are skipped."""
         return min(self.masks)
 
+    @property
+    def tracked_frames(self) -> int:
+        """How many frames tracking takes: from the first mask to the last frame to save."""
+        return max(self.frames_to_save) + 1 - self.first_mask
+
     @cached_property
     def palette(self) -> UInt8Array:
         """The (256, 3) palette of the first mask, the DAVIS palette where it has none."""

@@ -55,19 +55,26 @@ def find_masks(path: str | Path, video: VideoFile | FolderVideo, start: int, end
     A name in a folder is a frame's name or its number from 0. Raises DataError for missing or empty folders, names
     that are no frame's, masks of another size than the frames, and masks that name no object.
     """
-    path = Path(path)
-    files = {start: path} if not path.is_dir() else _folder_masks(path, video, start, end)
+    names = {video.name(i): i for i in range(len(video))}
+    return masks_by_frame(Path(path), video.size, range(start, end), names, len(video))
+
+
+def masks_by_frame(
+    path: Path, size: tuple[int, int], wanted: range, names: Mapping[str, int], length: int
+) -> GivenMasks:
+    """Return the masks of the wanted frames out of `length`; names: {a frame's name: its index}. See `find_masks`."""
+    files = _folder_masks(path, wanted, names, length) if path.is_dir() else {wanted.start: path}
     if not path.exists():
         raise DataError("no such mask file or folder", where=path, expected="a PNG of object ids, or a folder of them")
     colours = ColourTable.from_files(files.values())
     masks = GivenMasks(files, colours if len(colours.ids) > 1 else None)
     for index, file in sorted(files.items()):
         ids = masks.read(index).ids
-        if ids.shape != video.size:
+        if ids.shape != size:
             raise DataError(
                 "mask of another size than its frame",
                 where=file,
-                expected=f"{video.size[1]}×{video.size[0]}",
+                expected=f"{size[1]}×{size[0]}",
                 got=f"{ids.shape[1]}×{ids.shape[0]}",
             )
         if index == masks.first and not object_ids(ids):
@@ -75,8 +82,7 @@ def find_masks(path: str | Path, video: VideoFile | FolderVideo, start: int, end
     return masks
 
 
-def _folder_masks(folder: Path, video: VideoFile | FolderVideo, start: int, end: int) -> dict[int, Path]:
-    names = {video.name(i): i for i in range(len(video))}
+def _folder_masks(folder: Path, wanted: range, names: Mapping[str, int], length: int) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for file in list_pictures(folder):
         if file.suffix.lower() not in MASK_SUFFIXES:
@@ -84,19 +90,21 @@ def _folder_masks(folder: Path, video: VideoFile | FolderVideo, start: int, end:
         index = names.get(file.stem)
         if index is None and file.stem.isdecimal():
             index = int(file.stem)
-        if index is None or index >= len(video):
+        if index is None or index >= length:
             raise DataError(
-                "is named after no frame", where=file, expected=f"a frame's name or a number from 0 to {len(video) - 1}"
+                "is named after no frame", where=file, expected=f"a frame's name or a number from 0 to {length - 1}"
             )
         if index in found:
             raise DataError("two masks for one frame", where=file, got=f"{found[index].name} too")
-        if start <= index < end:
+        if index in wanted:
             found[index] = file
     if not found:
+        ends = {index: name for name, index in names.items() if index in (wanted.start, wanted.stop - 1)}
+        first, last = (ends.get(index, str(index)) for index in (wanted.start, wanted.stop - 1))
         raise DataError(
             "holds no mask of the frames to be tracked",
             where=folder,
-            expected=f"PNG files named after frames {video.name(start)} to {video.name(end - 1)}",
+            expected=f"PNG files named after frames {first} to {last}",
         )
     return dict(sorted(found.items(), key=lambda item: natural_key(item[1].name)))
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from jointformer.data.masks import object_ids
 from jointformer.data.sources import VideoSource
-from jointformer.evaluate.scale.label import frames_of
 from jointformer.model.network import JointFormer
 from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_budget
 from jointformer.track.config import TrackerConfig
@@ -18,7 +17,7 @@ def plan_videos(
     model: JointFormer,
     config: TrackerConfig,
     views: Sequence[View],
-    videos: Sequence[VideoSource],
+    videos: Iterable[VideoSize],
     budget: int,
     workers: int = 1,
 ) -> dict[str, MemoryPlan]:
@@ -30,8 +29,7 @@ def plan_videos(
     share = budget if workers == 1 else max(1, (budget - base) // workers)
     plans = {}
     for video in videos:
-        known = VideoSize(video.name, frames_of(video), video.size, count_objects(video))
-        plans[video.name] = _fit(model, config, views, known, share, base, before)
+        plans[video.name] = _fit(model, config, views, video, share, base, before)
     return plans
 
 
@@ -66,8 +64,12 @@ def _fit(
     )
 
 
-def count_objects(video: VideoSource) -> int:
-    """Return how many objects a video's masks name."""
+def video_size(video: VideoSource) -> VideoSize:
+    """Return what a plan has to know of a benchmark's video: its masks are read to count the objects."""
+    return VideoSize(video.name, video.tracked_frames, video.size, _count_objects(video))
+
+
+def _count_objects(video: VideoSource) -> int:
     known: set[int] = set()
     for index in sorted(video.masks):
         known.update(object_ids(video.read_mask(index, known)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import safetensors.torch
@@ -15,7 +17,7 @@ import torch
 from jointformer.data.prefetch import prefetch
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, ResultWriter, is_finished
-from jointformer.errors import DataError
+from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.manifest import VideoRecord
 from jointformer.evaluate.scale.stop import Interrupted, Stop, never
@@ -24,7 +26,7 @@ from jointformer.model.network import JointFormer
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View
 from jointformer.track.frames import MasksLike
-from jointformer.track.loop import BadFramePolicy, Stopwatch, iter_segmentations, peak_memory
+from jointformer.track.loop import BAD_FRAME_POLICIES, BadFramePolicy, Stopwatch, iter_segmentations, peak_memory
 from jointformer.types import UInt8Array
 
 #: Frames decoded ahead of the model.
@@ -34,43 +36,89 @@ AHEAD = 4
 OnFrames = Callable[[int], object]
 
 
-@dataclass(frozen=True)
-class Work:
+class Job(Protocol):
+    """A video to be labelled, small enough to send to any process."""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder of results."""
+
+    @property
+    def tracked_frames(self) -> int:
+        """How many frames its tracking takes."""
+
+
+J = TypeVar("J", bound=Job)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(ABC, Generic[J]):
     """What is to be done with a video: the same for all videos of a run, small enough to send to any process.
 
-    passes: {video: objects per pass} where a memory budget bounds them.
+    output: the folder of run.json. folder: where the videos' folders are. passes: {video: objects per pass} where a
+    memory budget bounds them.
     """
 
     output: Path
     folder: Path
     config: TrackerConfig
     views: tuple[View, ...]
-    save_scores: bool = False
     on_bad_frame: BadFramePolicy = "stop"
     passes: Mapping[str, int | None] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.on_bad_frame not in BAD_FRAME_POLICIES:
+            expected = f"one of {', '.join(BAD_FRAME_POLICIES)}"
+            raise ConfigError("on_bad_frame", expected=expected, got=repr(self.on_bad_frame))
+
     def label(
-        self, model: JointFormer, video: VideoSource, *, on_frames: OnFrames = lambda n: None, stop: Stop = never
+        self, model: JointFormer, job: J, *, on_frames: OnFrames = lambda n: None, stop: Stop = never
     ) -> VideoRecord | None:
         """Label a video, unless another process does (None) or it is finished already, and return what it took."""
         run = RunFolder(self.output)
-        with run.claim(video.name) as mine:
+        with run.claim(job.name) as mine:
             if not mine:
                 return None
-            if is_finished(self.folder, video.name):
-                return VideoRecord.from_data(run.records().get(video.name, {}))
-            config = replace(self.config, objects_per_pass=self.passes.get(video.name, self.config.objects_per_pass))
-            return label_video(
-                EnsembleTracker(model, config, self.views),
-                video,
-                self.folder,
-                scores_folder=self.output / SCORES if self.save_scores else None,
-                on_bad_frame=self.on_bad_frame,
-                on_frames=on_frames,
-                stop=stop,
-                device=model.device,
-                run=run,
-            )
+            if is_finished(self.folder, job.name):
+                return VideoRecord.from_data(run.records().get(job.name, {}))
+            config = replace(self.config, objects_per_pass=self.passes.get(job.name, self.config.objects_per_pass))
+            return self.label_claimed(model, job, config, run, on_frames=on_frames, stop=stop)
+
+    @abstractmethod
+    def label_claimed(
+        self, model: JointFormer, job: J, config: TrackerConfig, run: RunFolder, *, on_frames: OnFrames, stop: Stop
+    ) -> VideoRecord:
+        """Write the video's folder, its record in `run` just before, and return what it took."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkWork(Work[VideoSource]):
+    """A benchmark's videos: masks of the frames that its scorer or server wants, and soft scores where asked for."""
+
+    save_scores: bool = False
+
+    def label_claimed(
+        self,
+        model: JointFormer,
+        job: VideoSource,
+        config: TrackerConfig,
+        run: RunFolder,
+        *,
+        on_frames: OnFrames,
+        stop: Stop,
+    ) -> VideoRecord:
+        """Write the video's folder of masks; see `label_video`."""
+        return label_video(
+            EnsembleTracker(model, config, self.views),
+            job,
+            self.folder,
+            scores_folder=self.output / SCORES if self.save_scores else None,
+            on_bad_frame=self.on_bad_frame,
+            on_frames=on_frames,
+            stop=stop,
+            device=model.device,
+            run=run,
+        )
 
 
 def label_video(
@@ -126,29 +174,28 @@ def label_video(
             on_frames(1)
             if stop():
                 raise Interrupted
-        device = device or torch.device("cpu")
-        record = VideoRecord(
-            frames=watch.frames,
-            seconds=round(watch.seconds, 4),
-            objects=len(tracker.object_ids),
-            bad_frames=watch.bad_frames,
-            device=str(device),
-            threads=torch.get_num_threads(),
-            peak_memory=peak_memory(device),
-        )
+        record = make_record(watch, len(tracker.object_ids), device or torch.device("cpu"))
         if run is not None:
             run.write_record(video.name, record.as_data())
     return record
 
 
-def longest_first(videos: Sequence[VideoSource]) -> list[VideoSource]:
+def make_record(watch: Stopwatch, objects: int, device: torch.device) -> VideoRecord:
+    """Return the record of a video that this process has just finished."""
+    return VideoRecord(
+        frames=watch.frames,
+        seconds=round(watch.seconds, 4),
+        objects=objects,
+        bad_frames=watch.bad_frames,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        peak_memory=peak_memory(device),
+    )
+
+
+def longest_first(jobs: Sequence[J]) -> list[J]:
     """Return the videos by falling number of frames to track: the last to end is then a short one."""
-    return sorted(videos, key=lambda video: -frames_of(video))
-
-
-def frames_of(video: VideoSource) -> int:
-    """Return the number of frames that a video's tracking takes."""
-    return max(video.frames_to_save) + 1 - video.first_mask
+    return sorted(jobs, key=lambda job: -job.tracked_frames)
 
 
 def pack_model(model: JointFormer) -> bytes:

@@ -19,6 +19,8 @@ from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 
 MANIFEST = "run.json"
+#: What the settings of `jointformer track` over many videos say they are; a benchmark's name their dataset.
+TRACK = "track"
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,35 @@ class RunSettings:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON; objects_per_pass is left out, as it decides memory and not masks."""
-        data = asdict(self)
-        del data["tracker"]["objects_per_pass"], data["tracker"]["size"]
-        return json.loads(json.dumps(data))
+        return _plain(asdict(self))
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """Everything that decides what `track` over many videos writes; weights as in `RunSettings`.
+
+    start, end: the first and the last frame, where they were given. style: of the overlay, where one is written.
+    """
+
+    weights: str
+    precision: str
+    tracker: TrackerConfig
+    views: tuple[View, ...]
+    masks: bool = True
+    style: str | None = None
+    fps: str = ""
+    start: int | None = None
+    end: int | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data for JSON, as `RunSettings.as_data` does."""
+        return {"command": TRACK, **_plain(asdict(self))}
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as JSON gives them back, without what decides memory and not masks (the size is the views')."""
+    del data["tracker"]["objects_per_pass"], data["tracker"]["size"]
+    return json.loads(json.dumps(data))
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, cast
 
-from jointformer.data.sources import VideoSource
-from jointformer.evaluate.scale.label import Work, unpack_model
+from jointformer.evaluate.scale.label import Job, Work, unpack_model
 from jointformer.evaluate.scale.schedule import Message
-from jointformer.evaluate.scale.stop import Interrupted
+from jointformer.evaluate.scale.stop import Interrupted, without_ctrl_c
 
 #: Seconds between two reports of a worker.
 _REPORT = 0.2
@@ -31,7 +30,7 @@ class _Worker:
 class ProcessPool:
     """Processes that label videos; worker k works on devices[k mod len(devices)] with so many threads."""
 
-    def __init__(self, weights: bytes, work: Work, devices: list[str], threads: int) -> None:
+    def __init__(self, weights: bytes, work: Work[Any], devices: list[str], threads: int) -> None:
         self._weights = weights
         self._work = work
         self._devices = devices
@@ -50,10 +49,10 @@ class ProcessPool:
         process = self._context.Process(
             target=_serve, args=(theirs, self._work, device, self._threads), name=f"label-{number}", daemon=True
         )
-        process.start()
+        with without_ctrl_c():  # Ctrl-C reaches the whole process group; the parent says when to end
+            process.start()
         theirs.close()
         self._workers[number] = _Worker(process, ours)
-        _send(ours, self._weights)
         return number
 
     @property
@@ -61,7 +60,7 @@ class ProcessPool:
         """{worker: process id} of those that live."""
         return {number: worker.process.pid or 0 for number, worker in self._workers.items()}
 
-    def begin(self, worker: int, video: VideoSource) -> None:
+    def begin(self, worker: int, video: Job) -> None:
         """Give a ready worker a video; where it has died meanwhile, `wait` tells."""
         _send(self._workers[worker].pipe, video)
 
@@ -79,7 +78,10 @@ class ProcessPool:
                 worker.pipe.close()
                 messages.append(Message(number, "died", _cause(worker.process.exitcode)))
                 continue
-            messages.append(Message(number, kind, value))
+            if kind == "weights":  # not before it asks: others would wait for its imports
+                _send(pipe, self._weights)
+            else:
+                messages.append(Message(number, kind, value))
         return messages
 
     def stop(self) -> None:
@@ -102,15 +104,18 @@ class ProcessPool:
         self._workers.clear()
 
 
-def _serve(pipe: Connection, work: Work, device: str, threads: int) -> None:
+def _serve(pipe: Connection, work: Work[Any], device: str, threads: int) -> None:
     """Label the videos that come through the pipe until it closes or says None."""
-    # Ctrl-C reaches the whole process group; the parent says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
     torch.set_num_threads(threads)
     try:
-        model = unpack_model(pipe.recv(), device)
+        pipe.send(("weights", None))
+        weights = pipe.recv()
+        if weights is None:
+            return
+        model = unpack_model(weights, device)
         pipe.send(("ready", None))
         while (video := pipe.recv()) is not None:
             pipe.send(_label(pipe, work, model, video))
@@ -118,7 +123,7 @@ def _serve(pipe: Connection, work: Work, device: str, threads: int) -> None:
         return
 
 
-def _label(pipe: Connection, work: Work, model: Any, video: VideoSource) -> tuple[str, Any]:
+def _label(pipe: Connection, work: Work[Any], model: Any, video: Job) -> tuple[str, Any]:
     """Return the message that a video ends with."""
     unsaid, said = 0, time.monotonic()
 

@@ -9,12 +9,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from jointformer.data.sources import VideoSource
 from jointformer.errors import ConfigError
-from jointformer.evaluate.scale.label import Work, unpack_model
+from jointformer.evaluate.scale.label import Job, Work, unpack_model
 from jointformer.evaluate.scale.processes import portable
 from jointformer.evaluate.scale.schedule import Message
-from jointformer.evaluate.scale.stop import Interrupted
+from jointformer.evaluate.scale.stop import Interrupted, catch_again
 
 #: Seconds between two questions to an actor how far it is.
 _ASK = 1.0
@@ -25,7 +24,7 @@ _GRACE = 60.0
 class Labeller:
     """The actor: one network, one video at a time; a second thread answers how far it is."""
 
-    def __init__(self, weights: bytes, work: Work, device: str, threads: int) -> None:
+    def __init__(self, weights: bytes, work: Work[Any], device: str, threads: int) -> None:
         import torch
 
         if device == "cpu":
@@ -40,7 +39,7 @@ class Labeller:
     def ready(self) -> None:
         """Return once the network is there."""
 
-    def label(self, video: VideoSource) -> tuple[str, Any]:
+    def label(self, video: Job) -> tuple[str, Any]:
         """Return the message that a video ends with."""
         import torch
 
@@ -83,7 +82,7 @@ class RayPool:
     missing or no cluster answers.
     """
 
-    def __init__(self, address: str, weights: bytes, work: Work, *, device: str, threads: int) -> None:
+    def __init__(self, address: str, weights: bytes, work: Work[Any], *, device: str, threads: int) -> None:
         self._ray = _connect(address)
         resource = "GPU" if device == "cuda" else "CPU"
         each = 1 if device == "cuda" else threads
@@ -110,7 +109,7 @@ class RayPool:
         self._ask(number, "ready")
         return number
 
-    def begin(self, worker: int, video: VideoSource) -> None:
+    def begin(self, worker: int, video: Job) -> None:
         """Give a ready actor a video."""
         self._frames[worker] = 0
         self._asked[self._actors[worker].label.remote(video)] = _Asked(worker, "label")
@@ -190,4 +189,5 @@ def _connect(address: str) -> Any:
             got=reason,
             hint="start one with `ray start --head`, or give its address",
         ) from None
+    catch_again()  # Ray takes SIGTERM for itself
     return ray

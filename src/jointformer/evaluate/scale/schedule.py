@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from jointformer.data.sources import VideoSource
 from jointformer.errors import ConfigError, DataError, OutputError, UserError
-from jointformer.evaluate.scale.label import OnFrames, Work, longest_first
+from jointformer.evaluate.scale.label import Job, OnFrames, Work, longest_first
 from jointformer.evaluate.scale.stop import Interrupted, Stop
 from jointformer.model.network import JointFormer
 
@@ -46,7 +45,7 @@ class Pool(Protocol):
     def start(self) -> int:
         """Start one more worker and return its number; it reports "ready"."""
 
-    def begin(self, worker: int, video: VideoSource) -> None:
+    def begin(self, worker: int, video: Job) -> None:
         """Give a ready worker a video."""
 
     def wait(self, seconds: float) -> list[Message]:
@@ -60,12 +59,12 @@ class Pool(Protocol):
 class _Open:
     """What is still to do, and who does what."""
 
-    queue: deque[VideoSource]
-    busy: dict[int, VideoSource] = field(default_factory=dict)
+    queue: deque[Job]
+    busy: dict[int, Job] = field(default_factory=dict)
     frames: dict[int, int] = field(default_factory=dict)
     idle: list[int] = field(default_factory=list)
     starting: set[int] = field(default_factory=set)
-    later: list[tuple[float, VideoSource]] = field(default_factory=list)
+    later: list[tuple[float, Job]] = field(default_factory=list)
     tries: dict[str, int] = field(default_factory=dict)
     stillborn: int = 0
 
@@ -75,7 +74,7 @@ class _Open:
 
 
 def hand_out(
-    pool: Pool, count: int, videos: Sequence[VideoSource], *, on_frames: OnFrames, stop: Stop
+    pool: Pool, count: int, videos: Sequence[Job], *, on_frames: OnFrames, stop: Stop
 ) -> Iterator[Outcome]:
     """Yield each video's outcome as it comes, from up to `count` workers of a pool.
 
@@ -85,8 +84,9 @@ def hand_out(
     where no worker comes to life.
     """
     left = _Open(deque(longest_first(videos)))
-    left.starting = {pool.start() for _ in range(min(count, len(videos)))}
     try:
+        for _ in range(min(count, len(videos))):
+            left.starting.add(pool.start())
         while left.anything:
             if stop():
                 raise Interrupted
@@ -98,7 +98,10 @@ def hand_out(
                 left.busy[worker] = left.queue.popleft()
                 left.frames[worker] = 0
                 pool.begin(worker, left.busy[worker])
-            for message in pool.wait(0.2):
+            messages = pool.wait(0.2)
+            if stop():  # before anybody is replaced: a signal to the whole group has ended the workers too
+                raise Interrupted
+            for message in messages:
                 outcome = _take(message, left, pool, on_frames)
                 if outcome is not None:
                     yield outcome
@@ -148,11 +151,13 @@ def _take(message: Message, left: _Open, pool: Pool, on_frames: OnFrames) -> Out
 
 
 def label_here(
-    model: JointFormer, work: Work, videos: Sequence[VideoSource], *, on_frames: OnFrames, stop: Stop
+    model: JointFormer, work: Work[Any], videos: Sequence[Job], *, on_frames: OnFrames, stop: Stop
 ) -> Iterator[Outcome]:
     """Yield each video's outcome, labelled in this process in their order; rules and errors are `hand_out`'s."""
     queue, tries, claimed = deque(videos), {v.name: 0 for v in videos}, 0
     while queue:
+        if stop():
+            raise Interrupted
         video = queue.popleft()
         seen = _Count(on_frames)
         try:

@@ -6,14 +6,14 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jointformer.data.benchmark_rows import BENCHMARKS
-from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, clean_up, is_finished, make_zip
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.claims import RunFolder
-from jointformer.evaluate.scale.label import frames_of
-from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, RunSettings, check_settings, read_manifest
+from jointformer.evaluate.scale.label import J
+from jointformer.evaluate.scale.manifest import MANIFEST, TRACK, Manifest, check_settings, read_manifest
 from jointformer.ops.files import is_temporary, remove
 
 
@@ -36,27 +36,28 @@ class Shard:
             raise ConfigError("shard", expected="I/N such as 1/4, counted from 1", got=repr(text[:40]))
         return cls(int(number), int(count))
 
-    def of(self, videos: Sequence[VideoSource]) -> list[VideoSource]:
+    def of(self, videos: Sequence[J]) -> list[J]:
         """Return this part's videos, in their order; all parts together are all videos, about equally many frames.
 
         The same videos give the same parts on every machine: the longest goes to the part with the fewest frames.
         """
         loads = [(0, part) for part in range(1, self.count + 1)]
         mine: set[str] = set()
-        for video in sorted(videos, key=lambda v: (-frames_of(v), v.name)):
+        for video in sorted(videos, key=lambda v: (-v.tracked_frames, v.name)):
             frames, part = heapq.heappop(loads)
-            heapq.heappush(loads, (frames + frames_of(video), part))
+            heapq.heappush(loads, (frames + video.tracked_frames, part))
             if part == self.number:
                 mine.add(video.name)
         return [video for video in videos if video.name in mine]
 
 
-def join_run(output: Path, settings: RunSettings, wanted: Sequence[str], dataset_videos: int) -> None:
+def join_run(output: Path, data: dict[str, Any], wanted: Sequence[str], dataset_videos: int) -> None:
     """Enter videos into the manifest of an output folder, made where there is none; half-written files go.
+
+    data: the settings as the manifest holds them. dataset_videos: how many videos the whole dataset has.
 
     Raises ConfigError where the folder holds results of other settings, DataError for a damaged manifest.
     """
-    data = settings.as_data()
     with RunFolder(output).manifest_lock():
         manifest = read_manifest(output) or Manifest(data)
         check_settings(output, manifest.settings, data)
@@ -103,6 +104,8 @@ def _remove_half_written(output: Path, folder: Path) -> None:
 
 def results_folder(output: Path, manifest: Manifest) -> Path:
     """Return the folder of the videos' folders. Raises DataError for a manifest of an unknown benchmark."""
+    if manifest.settings.get("command") == TRACK:
+        return output
     key = (str(manifest.settings.get("dataset")), str(manifest.settings.get("split")))
     if key not in BENCHMARKS:
         raise DataError("names no known benchmark", where=output / MANIFEST, got=" ".join(key))
@@ -118,6 +121,8 @@ def holes(output: Path, manifest: Manifest) -> list[str]:
 def zip_if_finished(output: Path, manifest: Manifest) -> Path | None:
     """Return the submission server's zip, made once every video of the benchmark is finished; None before that."""
     settings = manifest.settings
+    if settings.get("command") == TRACK:
+        return None
     row = BENCHMARKS[str(settings["dataset"]), str(settings["split"])]
     if not row.zip_holds or len(manifest.wanted) < manifest.dataset_videos or holes(output, manifest):
         return None

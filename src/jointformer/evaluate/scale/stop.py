@@ -1,9 +1,15 @@
-"""Ctrl-C and SIGTERM as a wish: the frame is finished and files are closed before the process ends."""
+"""Ctrl-C and SIGTERM as a wish that is never lost: the frame is finished and files are closed before the end.
+
+A command catches both from its first moment to its last (`catch_signals`). Inside `stop_on_signal` they wait until they
+are asked for; inside `at_once` they end the block, which is for work that cannot ask and leaves nothing half done.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,9 +17,18 @@ from types import FrameType
 #: Asked between frames: whether to end.
 Stop = Callable[[], bool]
 
+#: What is true of every command that is caught here, where nothing better is known.
+GO_ON = "interrupted: what is finished stays; the same command goes on from there"
+#: Seconds within which a second signal is the same wish: many senders repeat it, and terminals send it to everybody.
+_SAME_WISH = 1.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupted(KeyboardInterrupt):
     """A run ended early at the user's wish; its text says how to go on."""
+
+    def __str__(self) -> str:
+        return super().__str__() or GO_ON
 
 
 def never() -> bool:
@@ -21,25 +36,123 @@ def never() -> bool:
     return False
 
 
+class _Catcher:
+    """The handler of both signals: notes the wish, and raises Interrupted unless somebody will ask for it."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.asked_at: float | None = None
+        self.waiting = 0
+        self.before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def install(self) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, self.handle)
+
+    def asked(self) -> bool:
+        return self.asked_at is not None
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self.pid:  # a forked child, which has nobody to ask
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        now = time.monotonic()
+        if self.asked_at is None:
+            self.asked_at = now
+            if not self.waiting:
+                raise Interrupted
+        elif now - self.asked_at >= _SAME_WISH:
+            raise KeyboardInterrupt(GO_ON)
+
+
+#: The catcher at work; signals are the main thread's alone.
+_catcher: _Catcher | None = None
+
+
+@contextmanager
+def catch_signals(*, last: bool = False) -> Iterator[None]:
+    """A block in which SIGINT and SIGTERM wait for `at_once` or for a `stop_on_signal` within it.
+
+    last: the process ends with this block, so a later Ctrl-C comes too late and is ignored. Inside another such block,
+    or outside of the main thread, where Python has no signals, nothing changes.
+    """
+    global _catcher
+    if _catcher is not None or not _in_main_thread():
+        yield
+        return
+    catcher = _Catcher()
+    catcher.waiting = 1
+    _catcher = catcher
+    catcher.install()
+    try:
+        yield
+    finally:
+        for number, handler in catcher.before.items():
+            signal.signal(number, signal.SIG_IGN if last and number == signal.SIGINT else handler or signal.SIG_DFL)
+        _catcher = None
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """A function that tells whether SIGINT or SIGTERM came while the block runs; a second one ends it at once.
+    """A function that tells whether SIGINT or SIGTERM came; they wait while the block runs, and are not lost after it.
 
-    Outside of the main thread, where Python has no signals, it always tells False.
+    Where one came and the block ends without an error, Interrupted is raised at its end. A second one, a second or
+    more after the first, raises KeyboardInterrupt at once. Outside of the main thread the function always tells False.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield never
         return
-    asked = threading.Event()
+    with catch_signals():
+        catcher = _catcher
+        assert catcher is not None
+        outside, catcher.waiting = catcher.waiting, catcher.waiting + 1
+        try:
+            yield catcher.asked
+        finally:
+            catcher.waiting = outside
+    if catcher.asked():  # from here on a signal does by itself what it did before the block
+        raise Interrupted
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+@contextmanager
+def at_once() -> Iterator[None]:
+    """A block that SIGINT and SIGTERM end at once with Interrupted, within `stop_on_signal` too; raised on entry where
+    one came before. Without a catcher, or outside of the main thread, nothing changes."""
+    catcher = _catcher
+    if catcher is None or not _in_main_thread():
+        yield
+        return
+    outside, catcher.waiting = catcher.waiting, 0
     try:
-        yield asked.is_set
+        if catcher.asked():
+            raise Interrupted
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        catcher.waiting = outside
+
+
+def catch_again() -> None:
+    """Take the signals back from a library that took them for itself."""
+    if _catcher is not None and _in_main_thread():
+        _catcher.install()
+
+
+@contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """A block in which processes are born deaf to Ctrl-C, which a terminal sends to everybody; ours waits so long."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # started later, it would open our ears again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

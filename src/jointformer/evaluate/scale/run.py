@@ -1,0 +1,181 @@
+"""A run over videos, whatever is done with them: settings compared, videos labelled, the manifest written."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from jointformer.data.writer import clean_up, is_finished
+from jointformer.errors import ConfigError, UserError
+from jointformer.evaluate.scale.budget import plan_videos
+from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluate.scale.label import J, OnFrames, Work, pack_model
+from jointformer.evaluate.scale.manifest import Manifest
+from jointformer.evaluate.scale.processes import ProcessPool, processors
+from jointformer.evaluate.scale.schedule import Outcome, Pool, hand_out, label_here
+from jointformer.evaluate.scale.shards import Shard, fold, join_run, zip_if_finished
+from jointformer.evaluate.scale.stop import Interrupted, Stop, at_once, stop_on_signal
+from jointformer.model.network import JointFormer
+from jointformer.track.budget import VideoSize, size_text
+from jointformer.track.loop import reset_peak_memory
+
+#: Seconds between two writings of run.json while videos are being finished.
+_SAVE_EVERY = 30.0
+
+
+class FailedVideos(UserError):
+    """Some videos could not be finished, all others are. failed: {video: its error}."""
+
+    def __init__(self, failed: dict[str, str], total: int, output: Path) -> None:
+        self.failed = failed
+        named = "; ".join(f"{video}: {error}" for video, error in list(failed.items())[:2])
+        more = f"; and {len(failed) - 2} more" if len(failed) > 2 else ""
+        super().__init__(f"{len(failed)} of {total} videos failed ({named}{more})", where=output)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (UserError, (self.what,))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Who does the work: this process; so many processes (on these devices in turn); or actors of a Ray cluster.
+
+    threads: those of each process for a network on the CPU (default: the processors shared out). ray: "auto" or a
+    cluster's address; workers then bounds the actors (default: as many as the cluster has room for), and devices may
+    hold one kind, "cuda" or "cpu", where the cluster's differs from this machine's. shard: only this part.
+    """
+
+    workers: int | None = None
+    devices: tuple[str, ...] = ()
+    threads: int | None = None
+    ray: str | None = None
+    shard: Shard | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("workers", self.workers), ("threads", self.threads)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024):
+                raise ConfigError(name, expected="1 to 1024", got=value)
+
+    @property
+    def count(self) -> int:
+        """The number of processes."""
+        return self.workers or max(1, len(self.devices))
+
+    def refuse_overwriting(self) -> None:
+        """Raise ConfigError for a shard: it must not remove what the other parts have finished."""
+        if self.shard is not None:
+            raise ConfigError("overwrite with shard", expected="one of them", hint="empty the folder before the shards")
+
+
+def run_jobs(
+    model: JointFormer,
+    work: Work[J],
+    jobs: Sequence[J],
+    settings: dict[str, Any],
+    *,
+    dataset_videos: int,
+    scale: Scale,
+    size_of: Callable[[J], VideoSize],
+    memory_budget: int | None = None,
+    progress: bool = True,
+) -> Manifest:
+    """Label every video that is not finished and return what the run took.
+
+    settings: as the manifest holds them. dataset_videos: how many the whole dataset has. size_of: what a memory plan
+    has to know of a video. Raises ConfigError for a budget that a video cannot keep and for a folder with results of
+    other settings, OutputError where nothing can be written, FailedVideos at the end where some videos could not be
+    finished, Interrupted after SIGINT or SIGTERM, whatever was going on: it says how to go on.
+    """
+    output, folder = work.output, work.folder
+    mine = list(jobs) if scale.shard is None else scale.shard.of(jobs)
+    with stop_on_signal() as stop:
+        try:
+            join_run(output, settings, [job.name for job in jobs], dataset_videos)
+            todo = [job for job in mine if not is_finished(folder, job.name)]
+            if memory_budget is not None:
+                with at_once():  # it only reads
+                    work = _within(memory_budget, model, work, map(size_of, todo), scale, progress)
+            failed = _label_all(model, work, todo, len(mine), scale, progress, stop)
+            manifest = fold(output)
+            clean_up(output)
+            with at_once():  # a large one takes a while, and appears when it is whole
+                zip_if_finished(output, manifest)
+            if stop():
+                raise Interrupted
+        except Interrupted:
+            fold(output)
+            clean_up(output)
+            done = sum(is_finished(folder, job.name) for job in mine)
+            raise Interrupted(
+                f"interrupted: {done} of {len(mine)} videos are finished; the same command goes on from there"
+            ) from None
+    if failed:
+        raise FailedVideos(failed, len(mine), output)
+    return manifest
+
+
+def _within(
+    budget: int, model: JointFormer, work: Work[J], sizes: Iterable[VideoSize], scale: Scale, progress: bool
+) -> Work[J]:
+    """Return the work with the objects per pass that keep every video within a budget."""
+    plans = plan_videos(model, work.config, work.views, sizes, budget, scale.count if scale.ray is None else 1)
+    if plans and progress:
+        largest = max(plans.values(), key=lambda plan: plan.total)
+        print(f"memory: at most {largest}, of {size_text(budget)}", file=sys.stderr)
+    return replace(work, passes={name: plan.config.objects_per_pass for name, plan in plans.items()})
+
+
+def _label_all(
+    model: JointFormer, work: Work[J], todo: list[J], total: int, scale: Scale, progress: bool, stop: Stop
+) -> dict[str, str]:
+    """Label videos and return {video: error} of those that failed. total: with the finished ones."""
+    failed: dict[str, str] = {}
+    done, saved = total - len(todo), time.monotonic()
+    reset_peak_memory(model.device)
+    with tqdm(total=sum(job.tracked_frames for job in todo), unit="frame", disable=not progress) as bar:
+        bar.set_description(f"{done}/{total} videos")
+        with closing(_outcomes(model, work, todo, scale, bar.update, stop)) as outcomes:
+            for outcome in outcomes:
+                done += 1
+                if outcome.error:
+                    failed[outcome.video] = outcome.error
+                    RunFolder(work.output).write_record(outcome.video, {"state": "failed", "error": outcome.error})
+                bar.set_description(f"{done}/{total} videos, {outcome.video} ended")
+                if time.monotonic() - saved > _SAVE_EVERY:
+                    fold(work.output)
+                    saved = time.monotonic()
+    return failed
+
+
+def _outcomes(
+    model: JointFormer, work: Work[J], jobs: list[J], scale: Scale, on_frames: OnFrames, stop: Stop
+) -> Generator[Outcome, None, None]:
+    """Return the outcomes of the videos, made by whom `scale` says."""
+    threads = torch.get_num_threads()
+    if scale.ray is None and scale.count == 1 and not scale.devices:
+        torch.set_num_threads(scale.threads or threads)
+        try:
+            yield from label_here(model, work, jobs, on_frames=on_frames, stop=stop)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    pool: Pool
+    if scale.ray is not None:
+        from jointformer.evaluate.scale.ray_actors import RayPool
+
+        kind = (scale.devices or (model.device.type,))[0].partition(":")[0]
+        pool = RayPool(scale.ray, pack_model(model), work, device=kind, threads=scale.threads or 1)
+        count = scale.workers or pool.room
+    else:
+        count = scale.count
+        shared = scale.threads or max(1, processors() // count)
+        pool = ProcessPool(pack_model(model), work, list(scale.devices) or [str(model.device)], shared)
+    yield from hand_out(pool, count, jobs, on_frames=on_frames, stop=stop)
