@@ -3,6 +3,12 @@
 VIDEO is a file (mp4, mov, webm, …) or a folder of pictures. --masks is one PNG for the first frame, or a folder of
 PNGs named after frames (their names or numbers from 0): masks of later frames bring new objects and correct known
 ones. Writes OUT/masks/<frame>.png (palette PNGs of object ids) and OUT/overlay.mp4.
+
+Frames are also labelled as they come, and masks written as they are made:
+
+  jointformer track - --masks first.png -o masks < video.mkv
+  jointformer track - --input-format bgr24 --input-size 640x480 --masks first.png -o - --output-format nut | ffplay -
+  jointformer track rtsp://camera/stream --masks first.png -o masks
 """
 
 from __future__ import annotations
@@ -10,10 +16,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from jointformer.cli import track_stream
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer track`."""
-    parser.add_argument("video", type=Path, help="a video file or a folder of pictures")
+    parser.add_argument("video", help="a video file or a folder of pictures; -, an address or a device: see streams")
     parser.add_argument("--masks", type=Path, required=True, help="a PNG for the first frame, or a folder of PNGs")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--model", default="tiny", help="tiny, a published name (s012, …) or a weights file")
@@ -38,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames that cannot be read: end there (default), no mask for them, or the mask before",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    track_stream.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--on-bad-frame", expected=expected, got=repr(args.on_bad_frame))
     if args.fps is not None and not 0 < args.fps <= 1000:
         raise ConfigError("--fps", expected="more than 0, at most 1000", got=args.fps)
+    if track_stream.is_wanted(args):
+        return track_stream.run(args)
     side = suitable_size(args.model) if args.size is None else args.size
     config = TrackerConfig(size=side, max_memory_frames=args.max_memory_frames, topk=args.topk or None)
     fps = DEFAULT_FPS if args.fps is None else Fraction(args.fps).limit_denominator(1001)

@@ -14,7 +14,7 @@ import numpy as np
 
 from jointformer.data.export_source import Selection
 from jointformer.data.video import VideoFile, VideoReader
-from jointformer.data.video_pixels import encoder_frame
+from jointformer.data.video_pixels import encoder_frame, say_colours
 from jointformer.data.video_writer import VideoWriter, mux, write_failure
 from jointformer.errors import OutputError
 from jointformer.ops.drawing import overlay
@@ -136,8 +136,7 @@ class _AlphaWriter:
             self._stream.pix_fmt = self._pixels
             context = self._stream.codec_context
             context.time_base = Fraction(1, _CLOCK) if self._rate is None else 1 / self._fps
-            # BT.709, limited range, said aloud.
-            context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1
+            say_colours(context)
             self._stack = stack.pop_all()
         return self
 

@@ -11,8 +11,8 @@ import av
 
 from jointformer.errors import DataError
 
-# Containers only: playlists and scripts (hls, concat, ...) could name any other file or address.
-_FORMATS = (
+#: Containers only: playlists and scripts (hls, concat, ...) could name any other file or address.
+FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,gif,asf,h264,hevc,m4v,mjpeg,dv,"
     "mxf,ivf,obu,apng,yuv4mpegpipe,nut,wtv,rm"
 )
@@ -20,7 +20,7 @@ _MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
 
 
 @contextmanager
-def decoding(path: Path) -> Iterator[None]:
+def decoding(path: Path | str) -> Iterator[None]:
     """FFmpeg's errors inside the block become :class:`DataError`."""
     try:
         yield
@@ -35,11 +35,11 @@ def decoding(path: Path) -> Iterator[None]:
 def open_container(path: Path) -> Any:
     """The opened container of a local file (a context manager). Raises FFmpeg's errors."""
     # "file:" keeps a colon in a name from being read as a protocol.
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
 
 
-def video_stream(container: Any, path: Path) -> Any:
+def video_stream(container: Any, path: Path | str) -> Any:
     """The first stream of moving pictures, cover art left out. Raises :class:`DataError` where there is none."""
     covers = av.stream.Disposition.attached_pic
     for stream in container.streams.video:

@@ -32,3 +32,19 @@ def encoder_frame(picture: UInt8Array, pixels: str) -> Any:
         target[: new.height, : new.width * sample] = rows
         new.update(target.tobytes())
     return frame
+
+
+def even_sides(picture: UInt8Array) -> UInt8Array:
+    """Return the (H, W, C) picture with one more row or column (a copy of the last) where a side is odd.
+
+    H.264 stores colour at half resolution.
+    """
+    height, width = picture.shape[:2]
+    if not (height % 2 or width % 2):
+        return picture
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def say_colours(context: Any) -> None:
+    """Note BT.709, limited range in an encoder's stream, because players guess by size otherwise."""
+    context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1

@@ -10,9 +10,8 @@ from types import TracebackType
 from typing import Any
 
 import av
-import numpy as np
 
-from jointformer.data.video_pixels import encoder_frame
+from jointformer.data.video_pixels import encoder_frame, even_sides, say_colours
 from jointformer.errors import DataError, OutputError
 from jointformer.ops.files import atomic_path
 from jointformer.types import UInt8Array
@@ -74,10 +73,7 @@ class VideoWriter:
         """Appends an (H, W, 3) uint8 RGB frame, shown from ``time`` seconds on where times vary."""
         if image.shape != (*self.size, 3):
             raise ValueError(f"expected a frame of shape {(*self.size, 3)}, got {image.shape}")
-        height, width = self.size
-        if height % 2 or width % 2:
-            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = encoder_frame(image, "yuv420p")
+        frame = encoder_frame(even_sides(image), "yuv420p")
         if self._variable:
             if time is None:
                 raise ValueError("a video of variable rate needs each frame's time")
@@ -113,11 +109,7 @@ class VideoWriter:
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, _CLOCK) if self._variable else 1 / self.fps
-        # BT.709, limited range: said aloud, because players guess by size otherwise.
-        stream.codec_context.colorspace = 1
-        stream.codec_context.color_primaries = 1
-        stream.codec_context.color_trc = 1
-        stream.codec_context.color_range = 1
+        say_colours(stream.codec_context)
         return stream
 
     def _mux(self, frame: Any) -> None:
@@ -136,7 +128,7 @@ def mux(container: Any, stream: Any, frame: Any, path: Path) -> None:
         raise write_failure(error, path) from error
 
 
-def write_failure(error: Exception, path: Path) -> OutputError:
+def write_failure(error: Exception, path: Path | str) -> OutputError:
     """Return the one-line error for a video that cannot be written."""
     reason = getattr(error, "strerror", None) or str(error)
     return OutputError(f"the video cannot be written: {reason}", where=path)

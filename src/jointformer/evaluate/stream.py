@@ -25,7 +25,7 @@ from jointformer.track.frames import MasksLike
 from jointformer.track.loop import BadFramePolicy, Steps, Stopwatch, iter_segmentations
 from jointformer.types import UInt8Array
 
-#: What happens to frames that come faster than they are tracked: the source waits, or the oldest waiting one is dropped.
+#: What happens where frames come faster than they are tracked: the source waits, or the oldest frame is dropped.
 LatePolicy = Literal["wait", "drop"]
 LATE_POLICIES: tuple[LatePolicy, ...] = get_args(LatePolicy)
 
@@ -186,8 +186,8 @@ class _Arrivals:
 
     def pictures(self) -> Iterator[tuple[int, UInt8Array | DataError]]:
         """(index, picture or error) of the frames that are tracked."""
-        for self.arrived, self._frame in self._items:
-            frame = self._frame
+        for arrived, frame in self._items:
+            self.arrived, self._frame = arrived, frame
             if frame.index == self._first:
                 self._begin = frame.time
             if not isinstance(frame.picture, DataError):

@@ -1,0 +1,128 @@
+"""The part of `jointformer track` that labels frames as they come."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from fractions import Fraction
+
+from jointformer.errors import ConfigError, OutputError
+
+_ONLY_HERE = ("input_size", "when_late", "queue", "json")
+_NOT_HERE = {
+    "overlay_only": "choose --output-format overlay",
+    "no_overlay": "choose an --output-format",
+    "memory_budget": "--max-memory-frames bounds the memory of a stream of any length",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags for streams."""
+    group = parser.add_argument_group(
+        "streams", "VIDEO may be - (standard input), an address, a device or a named pipe; OUT may be - or a named pipe"
+    )
+    group.add_argument("--input-format", metavar="F", help="rgb24, bgr24, gray, yuv420p …; v4l2 …; mpegts, mjpeg …")
+    group.add_argument("--input-size", type=_size, metavar="WxH", help="of raw frames, or wanted of a device")
+    group.add_argument(
+        "--output-format",
+        metavar="F",
+        help="raw (default for -), png, nut, matroska, overlay, overlay-mpegts, folder (default for names)",
+    )
+    group.add_argument(
+        "--when-late",
+        metavar="wait|drop",
+        help="frames come too fast: let them wait (default), or drop the oldest (default of live sources)",
+    )
+    group.add_argument("--queue", type=int, metavar="N", help="frames that wait at most (4; 1 when dropping)")
+    group.add_argument("--json", metavar="FILE", help="write frames, drops, rate and latency to a file")
+
+
+def is_wanted(args: argparse.Namespace) -> bool:
+    """Return whether the source or the target is a stream. Raises ConfigError for stream flags where neither is."""
+    from jointformer.data.stream import is_stream
+    from jointformer.data.stream_pipe import STANDARD, is_pipe
+
+    target = str(args.output)
+    if args.input_format or args.output_format or target == STANDARD or is_pipe(target) or is_stream(str(args.video)):
+        return True
+    for name in _ONLY_HERE:
+        if getattr(args, name) is not None:
+            hint = "give --output-format folder to read a file as a stream"
+            raise ConfigError(f"--{name.replace('_', '-')} is for streams", hint=hint)
+    return False
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return the exit code of `jointformer track` on a stream."""
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted: the stream was ended by hand") from None
+
+
+def _run(args: argparse.Namespace) -> int:
+    import sys
+    from pathlib import Path
+
+    from jointformer.data.stream import InputSettings, open_stream
+    from jointformer.data.stream_pipe import STANDARD, is_pipe
+    from jointformer.data.stream_writer import MASKS, OUTPUT_FORMATS
+    from jointformer.evaluate.stream import NO_END, QueueSettings, StreamReport, find_stream_masks, label_stream
+    from jointformer.model.registry import suitable_size
+    from jointformer.model.weights import load_model
+    from jointformer.ops.files import remove, write_json
+    from jointformer.track import Tracker, TrackerConfig
+
+    target = str(args.output)
+    format = args.output_format or ("raw" if target == STANDARD or is_pipe(target) else "folder")
+    if format not in OUTPUT_FORMATS:
+        raise ConfigError("--output-format", expected=", ".join(OUTPUT_FORMATS), got=repr(format))
+    if format == "folder" and target == STANDARD:
+        raise ConfigError("standard output is no folder", expected="--output-format raw, png, nut, …")
+    for flag, hint in _NOT_HERE.items():
+        if getattr(args, flag):
+            raise ConfigError(f"--{flag.replace('_', '-')} is not for streams", hint=hint)
+    if not 0 <= (args.start or 0) < (NO_END if args.end is None else args.end + 1) <= NO_END:
+        got = f"{args.start}, {args.end}"
+        raise ConfigError("--start/--end", expected="frame numbers from 0, start first", got=got)
+    side = suitable_size(args.model) if args.size is None else args.size
+    config = TrackerConfig(size=side, max_memory_frames=args.max_memory_frames, topk=args.topk or None)
+    fps = None if args.fps is None else Fraction(args.fps).limit_denominator(1001)
+    settings = InputSettings(args.input_format, args.input_size, fps)
+    result = Path(target) / MASKS if format == "folder" else Path(target)
+    if result.exists() and target != STANDARD and not is_pipe(target) and not args.overwrite:
+        raise OutputError("results are there already", where=result, hint="--overwrite replaces them")
+    end = NO_END if args.end is None else args.end + 1
+    with open_stream(str(args.video), settings) as stream:
+        masks = find_stream_masks(args.masks, stream.size, args.start or 0, end)
+        report = StreamReport(QueueSettings.suited(stream, args.when_late, args.queue))
+        tracker = Tracker(load_model(args.model, device=args.device, precision=args.precision), config)
+        if format == "folder":
+            remove(result)
+        try:
+            label_stream(
+                tracker,
+                stream,
+                masks,
+                target,
+                format,
+                report,
+                end=end,
+                style=args.style,
+                on_bad_frame=args.on_bad_frame,
+                progress=not args.quiet,
+            )
+        finally:
+            # Also where a live stream was ended by hand, as most are.
+            if report.frames:
+                print(report, file=sys.stderr)
+                if args.json:
+                    write_json(args.json, report.figures())
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,4})[xX×]([1-9]\d{0,4})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 640x480")
+    return int(match[2]), int(match[1])

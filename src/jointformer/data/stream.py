@@ -1,0 +1,262 @@
+"""Frames as they come: raw or encoded from a pipe, an address or a device; and recorded videos in the same form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol
+
+import av
+import numpy as np
+
+from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
+from jointformer.data.video import DEFAULT_FPS, FolderVideo, VideoFile, open_video
+from jointformer.data.video_container import FORMATS, decoding, video_stream
+from jointformer.errors import ConfigError, DataError
+from jointformer.types import UInt8Array
+
+#: Pixels of raw frames, without any header, as FFmpeg calls them.
+RAW_FORMATS = ("rgb24", "bgr24", "rgba", "bgra", "gray", "yuv420p", "yuv422p", "yuv444p", "yuyv422", "nv12")
+#: FFmpeg's inputs that are no files: cameras, screens, generated pictures.
+DEVICES = frozenset({"v4l2", "video4linux2", "avfoundation", "dshow", "gdigrab", "x11grab", "lavfi"})
+#: Addresses that can be opened; a playlist found there leads to addresses only, never to files.
+_PROTOCOLS = frozenset(["http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt"])
+_ALLOWED = ",".join([*sorted(_PROTOCOLS), "tls", "crypto", "data", "httpproxy", "srtp"])
+_PICTURES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,ppm_pipe,pgm_pipe,pam_pipe,image2pipe,mpjpeg,rawvideo"
+_PATIENCE = 20.0  # seconds without anything from an address
+
+
+@dataclass(frozen=True)
+class StreamFrame:
+    """One frame of a stream: its number from 0, seconds since the first, (H, W, 3) uint8 RGB or what went wrong."""
+
+    index: int
+    time: Fraction
+    picture: UInt8Array | DataError
+
+
+class Stream(Protocol):
+    """Frames in order, once. ``size`` is (height, width); ``live``: frames come whether or not they are taken."""
+
+    size: tuple[int, int]
+    fps: Fraction
+    live: bool
+
+    def frames(self) -> Iterator[StreamFrame]:
+        """The frames from the first on, those that cannot be decoded as errors."""
+
+    def stop(self) -> None:
+        """End ``frames`` soon, from any thread."""
+
+    def name(self, index: int) -> str:
+        """The name under which a frame's results are saved, without suffix."""
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How to read a stream that does not say it itself.
+
+    format: one of RAW_FORMATS, one of DEVICES, or the name of a container (None: found out). size: (H, W) of raw
+    frames, or wanted of a device. fps: rate of raw frames, or wanted of a device. Raises ConfigError.
+    """
+
+    format: str | None = None
+    size: tuple[int, int] | None = None
+    fps: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        known = {*RAW_FORMATS, *DEVICES, *FORMATS.split(","), *_PICTURES.split(",")} - {"rawvideo"}
+        if self.format is not None and self.format not in known:
+            expected = f"{', '.join(RAW_FORMATS)}, a container such as matroska, mpegts, mjpeg, png_pipe, or v4l2 …"
+            raise ConfigError("--input-format", expected=expected, got=repr(self.format))
+        if self.raw and self.size is None:
+            raise ConfigError("raw frames do not tell their size", hint=f"add --input-size WxH to {self.format}")
+        if self.size is not None and not self.raw and not self.device:
+            raise ConfigError("--input-size is for raw frames and devices", hint="other streams tell their size")
+
+    @property
+    def raw(self) -> bool:
+        """Whether frames are bare pixels."""
+        return self.format in RAW_FORMATS
+
+    @property
+    def device(self) -> bool:
+        """Whether frames come from a device that FFmpeg knows by name."""
+        return self.format in DEVICES
+
+
+def is_stream(source: str) -> bool:
+    """Whether a source can only be read as it comes: "-", an address, a named pipe or a device file."""
+    return source == STANDARD or "://" in source or is_pipe(source)
+
+
+@contextmanager
+def open_stream(source: str, settings: InputSettings | None = None) -> Iterator[Stream]:
+    """The frames of a source: "-" (standard input), an address, a device, a pipe, a file or a folder of pictures.
+
+    Raises ConfigError for settings that do not fit the source, DataError for what cannot be opened.
+    """
+    settings = settings or InputSettings()
+    if not settings.format and not is_stream(source):
+        video = open_video(source) if settings.fps is None else open_video(source, fps=settings.fps)
+        yield RecordedStream(video)
+        return
+    with ExitStack() as stack:
+        yield DecodedStream(source, settings, stack)
+
+
+class RecordedStream:
+    """A video file or folder of pictures, frame after frame."""
+
+    live = False
+
+    def __init__(self, video: VideoFile | FolderVideo) -> None:
+        self._video = video
+        self._stopped = False
+        self.size, self.fps, self.name = video.size, video.fps, video.name
+
+    def frames(self) -> Iterator[StreamFrame]:
+        """See `Stream`."""
+        for index, picture in enumerate(self._video.iter_readable()):
+            if self._stopped:
+                return
+            yield StreamFrame(index, self._video.time(index), picture)
+
+    def stop(self) -> None:
+        """See `Stream`."""
+        self._stopped = True
+
+
+class DecodedStream:
+    """What FFmpeg decodes from a pipe, an address or a device. Rotation is applied, as for files.
+
+    Opening waits for the first frame. What cannot be decoded before it is passed over (one may join a broadcast in the
+    middle); later, it counts as a frame and is given as its error.
+    """
+
+    def __init__(self, source: str, settings: InputSettings, stack: ExitStack) -> None:
+        self.place = "standard input" if source == STANDARD else source
+        self._settings = settings
+        self._pipe: Pipe | None = None
+        if "://" not in source and not settings.device:
+            self._pipe = Pipe(source)
+            stack.callback(self._pipe.close)
+        self._stopped = False
+        self._first: StreamFrame | None = None
+        with nullcontext() if self._pipe is None else self._pipe.interruptible():
+            self._begin(self._open(source), source)
+
+    def frames(self) -> Iterator[StreamFrame]:
+        """See `Stream`. Raises DataError where the stream breaks off."""
+        first, self._first = self._first, None
+        if first is not None:
+            yield first
+        with decoding(self.place):
+            yield from self._decoded
+
+    def stop(self) -> None:
+        """See `Stream`."""
+        self._stopped = True
+        if self._pipe is not None:
+            self._pipe.stop()
+
+    def name(self, index: int) -> str:
+        """The frame's number with 5 digits."""
+        return f"{index:05d}"
+
+    def _begin(self, container: Any, source: str) -> None:
+        """Decode the first frame, which tells the size and which way is up."""
+        self.live = self._settings.device or _is_live(source, container)
+        with decoding(self.place):
+            stream = video_stream(container, self.place)
+            if self.live:
+                stream.thread_type = "SLICE"  # threads that share out frames would each hold one back
+            rate = stream.average_rate or stream.guessed_rate
+            self.fps = Fraction(rate) if rate else self._settings.fps or DEFAULT_FPS
+            self._decoded = self._decode(container, stream)
+            self._first = next(self._decoded, None)
+        if self._first is None:
+            raise DataError("no frame arrived", where=self.place, expected="a video or whole raw frames")
+        assert not isinstance(self._first.picture, DataError)
+        self.size: tuple[int, int] = self._first.picture.shape[:2]
+
+    def _open(self, source: str) -> Any:
+        settings = self._settings
+        size = None if settings.size is None else f"{settings.size[1]}x{settings.size[0]}"
+        wanted = {"video_size": size, "framerate": None if settings.fps is None else str(settings.fps)}
+        if settings.raw:
+            wanted["pixel_format"] = settings.format
+        options = {key: value for key, value in wanted.items() if value is not None}
+        file: Any = source if self._pipe is None else self._pipe
+        if self._pipe is not None:
+            options["format_whitelist"] = f"{FORMATS},{_PICTURES}"
+        elif not settings.device:
+            scheme = source.partition("://")[0].lower()
+            if scheme not in _PROTOCOLS:
+                raise ConfigError("an address of another kind", expected=", ".join(sorted(_PROTOCOLS)), got=scheme)
+            options["protocol_whitelist"] = _ALLOWED
+            if scheme == "rtsp":
+                options["rtsp_transport"] = "tcp"  # lost packets of UDP are lost frames
+        name = "rawvideo" if settings.raw else settings.format
+        # A pipe may stay silent as long as it likes: Ctrl-C reaches it. FFmpeg's own waiting must end by itself.
+        timeout = _PATIENCE if self._pipe is None else None
+        try:
+            return av.open(file, format=name, options=options, timeout=timeout, metadata_errors="replace")
+        except (av.FFmpegError, ValueError) as error:
+            raise self._not_opened(error) from error
+
+    def _decode(self, container: Any, stream: Any) -> Iterator[StreamFrame]:
+        """The frames; the container is closed by the thread that reads it, which may be waiting inside it."""
+        count, begin = 0, None
+        with container:
+            for packet in container.demux(stream):
+                if self._stopped:
+                    return
+                try:
+                    decoded = packet.decode()
+                except av.FFmpegError as error:
+                    if count:
+                        time = Fraction(count) / self.fps
+                        yield StreamFrame(count, time, self._damaged(count, error))
+                        count += 1
+                    continue
+                for frame in decoded:
+                    time = Fraction(count) / self.fps
+                    if frame.pts is not None and frame.time_base:
+                        begin = frame.pts * frame.time_base if begin is None else begin
+                        time = frame.pts * frame.time_base - begin
+                    yield StreamFrame(count, time, _upright(frame))
+                    count += 1
+
+    def _damaged(self, index: int, error: av.FFmpegError) -> DataError:
+        if self._settings.raw:
+            expected = "whole frames of the given size and format"
+            return DataError("the stream ends inside a frame", where=self.place, expected=expected)
+        return DataError(f"frame {index} cannot be decoded", where=self.place, got=str(error.strerror).lower())
+
+    def _not_opened(self, error: Exception) -> DataError:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        hint = None
+        if self._pipe is not None and not self._pipe.head:
+            return DataError("nothing arrived", where=self.place, expected="a video")
+        if self._pipe is not None and self._pipe.head[4:8] == b"ftyp":
+            hint = "an mp4 whose index is at its end needs a file; or send Matroska, NUT or MPEG-TS"
+        elif self._pipe is not None and self._settings.format is None:
+            hint = "raw frames need --input-format and --input-size"
+        return DataError("the stream cannot be opened", where=self.place, got=reason, hint=hint)
+
+
+def _upright(frame: Any) -> UInt8Array:
+    image = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _is_live(source: str, container: Any) -> bool:
+    """Whether frames are lost if nobody takes them: broadcasts, but not recordings that a server waits to send."""
+    scheme = source.partition("://")[0].lower() if "://" in source else ""
+    return bool(scheme) and not (scheme in ("http", "https") and container.duration)
+
+

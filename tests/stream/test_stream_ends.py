@@ -1,0 +1,243 @@
+"""How streams end and fail: late frames, Ctrl-C, readers that have gone, sources that are no streams."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+
+import av
+import numpy as np
+import pytest
+
+from jointformer.data.masks import write_mask
+from jointformer.data.prefetch import NewestQueue, prefetch
+from jointformer.errors import ConfigError
+from jointformer.evaluate.stream import QueueSettings, StreamReport
+from jointformer.track import Tracker
+from stream.conftest import LENGTH, H, W, frames, label_map, masks_in
+
+
+def raw(count: int = LENGTH) -> bytes:
+    return frames()[:count].tobytes()
+
+
+RAW = ("--input-format", "rgb24", "--input-size", f"{W}x{H}")
+
+
+def test_a_full_queue_drops_its_oldest_frame_but_none_with_a_mask():
+    waiting: NewestQueue[int] = NewestQueue(3, keep=lambda item: item == 1)
+    for item in range(6):
+        waiting.put(item, timeout=1)
+    assert [waiting.get() for _ in range(3)] == [1, 4, 5]
+    assert waiting.dropped == 3
+
+
+def test_a_queue_of_frames_with_masks_waits_as_any_other():
+    waiting: NewestQueue[int] = NewestQueue(2, keep=lambda item: True)
+    waiting.put(0)
+    waiting.put(1)
+    with pytest.raises(queue.Full):
+        waiting.put(2, timeout=0.01)
+    assert waiting.dropped == 0
+
+
+def test_what_is_late_is_dropped_while_the_consumer_is_busy():
+    made, taken = threading.Semaphore(0), threading.Event()
+
+    def source():
+        yield 0
+        assert taken.wait(60)  # the consumer has 0 and is busy
+        yield from range(1, 10)
+        made.release()
+
+    newest: NewestQueue[int] = NewestQueue(2, keep=lambda item: False)
+    items = prefetch(source(), through=newest)
+    assert next(items) == 0
+    taken.set()
+    assert made.acquire(timeout=60)
+    got = list(items)
+    assert got[-2:] == [8, 9]
+    assert newest.dropped == 10 - 1 - len(got)
+
+
+def test_the_queue_is_short_and_drops_for_live_sources_only():
+    class Source:
+        live = True
+
+    assert QueueSettings.suited(Source(), None, None) == QueueSettings("drop", 1)
+    assert QueueSettings.suited(Source(), "wait", 7) == QueueSettings("wait", 7)
+    Source.live = False
+    assert QueueSettings.suited(Source(), None, None) == QueueSettings("wait", 4)
+    with pytest.raises(ConfigError, match="--when-late"):
+        QueueSettings("later")
+    with pytest.raises(ConfigError, match="--queue"):
+        QueueSettings.suited(Source(), None, 0)
+
+
+def test_the_report_is_of_bounded_size():
+    report = StreamReport(QueueSettings())
+    for _ in range(20_000):
+        report.add(0.0)
+    assert report.figures()["frames"] == 20_000
+    assert len(report._delays) == 10_000
+
+
+def interrupted_at(monkeypatch, number: int) -> None:
+    """Ctrl-C comes in the middle of a step."""
+    step, seen = Tracker.step, iter(range(1000))
+
+    def interrupted(self, *args, **kwargs):
+        if next(seen) == number:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Tracker, "step", interrupted)
+
+
+def test_ctrl_c_ends_a_recording_properly_and_tells_the_figures(tmp_path, track, pipe_in, monkeypatch, capfd):
+    pipe_in(raw(), then_wait=True)
+    interrupted_at(monkeypatch, 4)
+    figures = tmp_path / "figures.json"
+    assert track("-", tmp_path / "out.nut", *RAW, "--output-format", "nut", "--json", str(figures)) == 130
+    with av.open(str(tmp_path / "out.nut")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 4
+    assert json.loads(figures.read_text())["frames"] == 4
+    assert "4 frames (0 dropped)" in capfd.readouterr().err
+    assert not [path for path in tmp_path.iterdir() if "part" in path.name]
+
+
+def test_a_reader_that_has_gone_ends_it_with_141(tmp_path, track, pipe_in, monkeypatch):
+    for format in ("raw", "nut"):
+        pipe_in(raw())
+        reading, writing = os.pipe()
+        os.close(reading)
+        with io.TextIOWrapper(os.fdopen(writing, "wb")) as output:
+            monkeypatch.setattr("sys.stdout", output)
+            assert track("-", "-", *RAW, "--output-format", format) == 141
+
+
+def test_a_stream_that_breaks_off_keeps_what_was_written(tmp_path, track, pipe_in, capfd):
+    pipe_in(raw(3) + b"half a frame")
+    assert track("-", tmp_path / "out", *RAW) == 2
+    assert list(masks_in(tmp_path / "out")) == ["00000", "00001", "00002"]
+    assert "standard input: the stream ends inside a frame" in capfd.readouterr().err
+
+
+def test_a_frame_that_cannot_be_read_may_be_passed_over(tmp_path, track, pipe_in, capfd):
+    pipe_in(raw(3) + b"half a frame")
+    assert track("-", tmp_path / "out", *RAW, "--on-bad-frame", "hold") == 0
+    found = masks_in(tmp_path / "out")
+    assert list(found) == ["00000", "00001", "00002", "00003"]
+    assert np.array_equal(found["00003"], found["00002"])
+    assert "1 could not be read" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "flags", "message"),
+    [
+        (b"", (), "standard input: nothing arrived, expected a video"),
+        (b"no video at all" * 100, (), "cannot be opened, got invalid data found when processing input; raw"),
+        (b"\0\0\0\x18ftypisom" + bytes(5000), (), "an mp4 whose index is at its end needs a file"),
+        (b"", RAW, "no frame arrived, expected a video or whole raw frames"),
+        (b"short", RAW, "no frame arrived"),
+        (raw(2), ("--input-format", "rgb24"), "add --input-size WxH to rgb24"),
+        (raw(2), ("--input-size", f"{W}x{H}"), "--input-size is for raw frames and devices"),
+        (raw(2), ("--input-format", "hls"), "--input-format, expected rgb24"),
+        (raw(2), ("--input-format", "rgb24", "--input-size", "16x16"), "another size than its frame, expected 16×16"),
+        (raw(2), (*RAW, "--when-late", "never"), "--when-late, expected wait or drop, got 'never'"),
+        (raw(2), (*RAW, "--queue", "0"), "--queue, expected 1 to 1024 frames, got 0"),
+        (raw(2), (*RAW, "--output-format", "gif"), "--output-format, expected folder, raw, png"),
+        (raw(2), (*RAW, "--start", "5"), "the stream ended before frame 5, which has the first mask"),
+        (raw(2), (*RAW, "--start", "5", "--end", "4"), "--start/--end"),
+        (raw(2), (*RAW, "--memory-budget", "2GB"), "--memory-budget is not for streams"),
+    ],
+    ids=["nothing", "text", "mp4", "no bytes", "less than a frame", "no size", "size of a film", "playlist",
+         "mask size", "policy", "queue", "format", "before the mask", "range", "budget"],
+)  # fmt: skip
+def test_a_bad_stream_is_one_line_and_exit_code_2(data, flags, message, tmp_path, track, pipe_in, capfd):
+    pipe_in(data)
+    assert track("-", tmp_path / "out", *flags) == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert message in lines[0]
+    assert not list((tmp_path / "out").rglob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("source", "flags", "message"),
+    [
+        ("file:///etc/hostname", (), "an address of another kind, expected http, https"),
+        ("concat://a|b", (), "an address of another kind"),
+        ("rtsp://127.0.0.1:1/camera", (), "the stream cannot be opened, got connection refused"),
+        ("/nowhere/camera", ("--input-format", "v4l2"), "/nowhere/camera: the stream cannot be opened"),
+        ("/nowhere/raw", RAW, "/nowhere/raw: cannot be read, got no such file or directory"),
+        ("/nowhere/film.mp4", ("--queue", "3"), "--queue is for streams"),
+    ],
+)
+def test_a_bad_source_is_one_line_and_exit_code_2(source, flags, message, tmp_path, track, capfd):
+    assert track(source, tmp_path / "out", *flags) == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert message in lines[0]
+
+
+def test_earlier_results_are_not_overwritten_unasked(tmp_path, track, pipe_in, capfd):
+    (tmp_path / "out" / "masks").mkdir(parents=True)
+    (tmp_path / "out" / "masks" / "00009.png").write_bytes(b"")
+    pipe_in(raw(2))
+    assert track("-", tmp_path / "out", *RAW) == 2
+    assert "--overwrite" in capfd.readouterr().err
+    pipe_in(raw(2))
+    assert track("-", tmp_path / "out", *RAW, "--overwrite") == 0
+    assert list(masks_in(tmp_path / "out")) == ["00000", "00001"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal on POSIX")
+@pytest.mark.parametrize("data", [b"", raw()], ids=["before the first frame", "while waiting for more"])
+def test_ctrl_c_on_a_silent_pipe_ends_the_program(tmp_path, mini_weights, mask, data):
+    command = [sys.executable, "-m", "jointformer", "track", "-", *RAW, "--masks", str(mask), "-o", "-", "--size", "-1"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, "--quiet", "--model", str(mini_weights)], **pipes) as process:
+        try:
+            process.stdin.write(data)
+            process.stdin.flush()
+            if data:
+                assert len(process.stdout.read(H * W * LENGTH)) == H * W * LENGTH  # all that came is tracked
+            else:
+                wait_until_it_reads(process.pid)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 130, err
+    assert err.decode().strip().endswith("interrupted: the stream was ended by hand")
+    assert b"Traceback" not in err
+
+
+def wait_until_it_reads(pid: int) -> None:
+    """Wait until the program has its own copy of standard input, which it makes just before it reads."""
+    import time
+
+    for _ in range(1200):
+        try:
+            links = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+        except FileNotFoundError:
+            links = []
+        if len([link for link in links if link == os.readlink(f"/proc/{pid}/fd/0")]) > 1:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the program never read its input")
+
+
+def test_a_stream_takes_masks_of_its_own_size_only(tmp_path, track, pipe_in, capfd):
+    write_mask(tmp_path / "wide.png", np.pad(label_map(), ((0, 0), (0, 2))))
+    pipe_in(raw(2))
+    assert track("-", tmp_path / "out", *RAW, masks=tmp_path / "wide.png") == 2
+    assert f"expected {W}×{H}" in capfd.readouterr().err
