@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,6 +59,40 @@ def test_a_frame_reads_all_earlier_ones_or_the_first_and_some_drawn() -> None:
         assert len(set(drawn)) == 3
         assert max(drawn) < 6
     assert draw_references(6, 1, rng) == [0]
+
+
+def test_blind_frames_change_no_mask_and_leave_no_gradient() -> None:
+    model = small_network().eval()
+    batch = batch_of(0, 1, frames=4)
+    config = UnrollConfig(reference_frames=4, token_update_probability=1.0)
+    every, late = (ClipUnroller(model, config)(replace(batch, blind=blind), 0) for blind in (0, 1))
+    assert (len(every), len(late)) == (3, 2)
+    torch.testing.assert_close(late[0], every[1])  # frame 2 reads frames 0 and 1 either way
+    model.zero_grad()
+    total_loss(late, replace(batch, label_maps=batch.label_maps[:, 1:])).backward()
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    model.zero_grad()
+    total_loss(every[1:], replace(batch, label_maps=batch.label_maps[:, 1:])).backward()
+    through = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert torch.isfinite(gradient).all()
+    assert not torch.allclose(gradient, through, rtol=1e-3)
+
+
+def test_blind_frames_hold_nothing_for_the_backward_pass() -> None:
+    model, held = small_network(), []
+    batch = batch_of(0, frames=8)
+    for blind in (0, 5):
+        saved = 0
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal saved
+            saved += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            ClipUnroller(model, UnrollConfig())(replace(batch, blind=blind), 0)
+        held.append(saved)
+    assert held[1] < 0.45 * held[0]
 
 
 def test_random_choices_of_a_clip_depend_on_the_seed_only() -> None:

@@ -106,6 +106,7 @@ class ClipLoader:
             torch.from_numpy(np.stack([clip.label_maps for clip in clips])),
             torch.tensor([clip.num_objects for clip in clips]),
             plan.slots,
+            plan.blind,
         )
 
     def _clip(self, index: int, plan: StepPlan) -> Clip:

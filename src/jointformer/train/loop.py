@@ -152,8 +152,8 @@ class Trainer:
 
     def _losses(self, plan: StepPlan, batch: ClipBatch, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         losses = [
-            frame_loss(one, batch.label_maps[:, t + 1], batch.num_objects, plan.hardest, void=self.config.void)
-            for t, one in enumerate(logits)
+            frame_loss(one, batch.label_maps[:, t], batch.num_objects, plan.hardest, void=self.config.void)
+            for t, one in enumerate(logits, plan.blind + 1)
         ]
         return (
             torch.stack([one.cross_entropy for one in losses]).sum(),

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from jointformer.errors import ConfigError
 
+#: What a frame without gradient costs, compared with one that is learnt from.
+BLIND_COST = 0.35
+
 
 @dataclass(frozen=True)
 class StepPlan:
@@ -15,7 +18,8 @@ class StepPlan:
     `first_clip` is the index of the batch's first clip in the run's endless sequence of clips; `fraction`
     is how far the run had come (0..1) when the plan was made, and sets the learning rate as well. Frames are
     `size` x `size` pixels, or `size` x `width` where a width is given; `difficulty` is the stills' motion,
-    `max_skip` the videos' frame distance, `hardest` the share of pixels in the cross entropy (None: all).
+    `max_skip` the videos' frame distance, `hardest` the share of pixels in the cross entropy (None: all). `blind` of
+    the `frames`, the second and following, are unrolled without gradient or loss.
     """
 
     iteration: int
@@ -30,6 +34,7 @@ class StepPlan:
     hardest: float | None = None
     fine_tune: bool = False
     width: int | None = None
+    blind: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,7 +64,9 @@ class Phase:
     Every iteration draws one of `shapes` (height, width), `frames` and `objects`; the number of clips then
     follows from `load`, the pixels x frames x objects (in units of one 128x128 frame with one object) that one
     iteration can hold, so that iterations of every shape cost about the same. `difficulty` runs linearly through the
-    phase. `hardest` is the share of pixels in the cross entropy (None: all).
+    phase. `hardest` is the share of pixels in the cross entropy (None: all). `blind` frames come between the first
+    and those that are learnt from (`frames` does not count them), so that the network starts from masks as they are
+    late in a video.
     """
 
     until: float
@@ -69,9 +76,10 @@ class Phase:
     load: int
     difficulty: tuple[float, float]
     hardest: float | None = None
+    blind: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        for name in ("shapes", "frames", "objects"):
+        for name in ("shapes", "frames", "objects", "blind"):
             if not getattr(self, name):
                 raise ConfigError("empty", where=name)
         if any(side % 16 or side < 32 for shape in self.shapes for side in shape):
@@ -101,18 +109,18 @@ class Curriculum:
         phase, start = self.phases[index], self._starts[index]
         rng = random.Random(f"{self.seed}:{iteration}")
         for _ in range(20):
-            (height, width), frames, objects = (
-                rng.choice(phase.shapes), rng.choice(phase.frames), rng.choice(phase.objects)
+            (height, width), frames, objects, blind = (
+                rng.choice(phase.shapes), rng.choice(phase.frames), rng.choice(phase.objects), rng.choice(phase.blind)
             )  # fmt: skip
-            clips = phase.load / (height * width / 128**2 * frames * objects)
+            clips = phase.load / (height * width / 128**2 * (frames + BLIND_COST * blind) * objects)
             if self.multiple <= 1.5 * clips:  # else even the smallest batch would take far too long
                 break
         batch = max(1, round(clips / self.multiple)) * self.multiple
         along = min(1.0, (fraction - start) / max(phase.until - start, 1e-9))
         low, high = phase.difficulty
         return StepPlan(
-            iteration, fraction, first_clip, batch, frames, objects, height, low + along * (high - low),
-            hardest=phase.hardest, width=width,
+            iteration, fraction, first_clip, batch, frames + blind, objects, height, low + along * (high - low),
+            hardest=phase.hardest, width=width, blind=blind,
         )  # fmt: skip
 
 
@@ -125,10 +133,18 @@ STILLS_CPU = Curriculum(
         Phase(
             0.5,
             ((96, 96), (128, 128), (160, 160), (128, 208), (144, 256)),
-            (3, 4, 5), (1, 1, 1, 2), 36, (0.5, 0.7),
+            (3, 4, 5), (1, 1, 1, 2), 36, (0.5, 0.7), blind=(0, 0, 4),
         ),
-        Phase(0.8, ((128, 128), (160, 160), (144, 256), (192, 336)), (3, 4, 5, 7), (1, 1, 1, 2), 40, (0.7, 0.8)),
-        Phase(1.0, ((128, 128), (160, 160), (192, 336), (240, 432)), (3, 4, 5), (1, 1, 1, 2), 44, (0.8, 0.85)),
+        Phase(
+            0.8,
+            ((128, 128), (160, 160), (144, 256), (192, 336)),
+            (3, 4), (1, 1, 1, 2), 40, (0.7, 0.8), blind=(0, 4, 8),
+        ),
+        Phase(
+            1.0,
+            ((128, 128), (160, 160), (192, 336), (240, 432)),
+            (3, 4), (1, 1, 1, 2), 44, (0.8, 0.85), blind=(0, 4, 8, 12),
+        ),
     )
 )  # fmt: skip
 

@@ -54,7 +54,7 @@ class DeviceStillsSource:
     def sample_batch(self, indices: range, plan: StepPlan) -> ClipBatch:
         """The clips of these indices on the device."""
         clips = self._maker(clip_config(plan)).sample(indices)
-        return ClipBatch(clips.frames, clips.label_maps, clips.num_objects, plan.slots)
+        return ClipBatch(clips.frames, clips.label_maps, clips.num_objects, plan.slots, plan.blind)
 
     def _build(self, config: ClipConfig) -> StillsBatches:
         return StillsBatches(self.pack, config, self.seed)
@@ -82,7 +82,7 @@ def stills_run(
             lr=1e-3, weight_decay=0.05, backbone_scale=1.0, decay_all=False, clip=1.0, betas=(0.9, 0.98), muon=True
         ),
         schedule=WarmupCosine(warmup=100),
-        unroll=UnrollConfig(reference_frames=2, checkpointing=checkpointing),
+        unroll=UnrollConfig(reference_frames=2, checkpointing=checkpointing, spoiled=0.3),
         mean_over_frames=True,
         average=0.998,
         workers=workers,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jointformer.errors import ConfigError
 from jointformer.track.frames import MEAN, STD
+from jointformer.train.mask_noise import spoil
 
 if TYPE_CHECKING:
     from jointformer.model.network import JointFormer
@@ -24,13 +25,15 @@ class ClipBatch:
     """Clips of equal size: frames (B, T, H, W, 3) uint8, label_maps (B, T, H, W) uint8, num_objects (B,).
 
     `slots` is the number of object rows the network works with, the same for all clips; it comes from the
-    sampler, not from the batch's content, so that every process of a run sees the same shape of loss.
+    sampler, not from the batch's content, so that every process of a run sees the same shape of loss. Frames
+    1..`blind` are lived through as at inference, without gradient or loss.
     """
 
     frames: Tensor
     label_maps: Tensor
     num_objects: Tensor
     slots: int
+    blind: int = 0
 
     def to(self, device: torch.device) -> ClipBatch:
         """The same batch on a device."""
@@ -39,15 +42,20 @@ class ClipBatch:
             self.label_maps.to(device, non_blocking=True),
             self.num_objects.to(device, non_blocking=True),
             self.slots,
+            self.blind,
         )
 
 
 @dataclass(frozen=True)
 class UnrollConfig:
-    """How a clip is unrolled: reference frames read at most, and how often a prediction updates the token."""
+    """How a clip is unrolled: reference frames read at most, and how often a prediction updates the token.
+
+    `spoiled`: share of the clips whose predicted masks are made worse before they are memorised.
+    """
 
     reference_frames: int = 2
     token_update_probability: float = 0.6
+    spoiled: float = 0.0
     checkpointing: bool = False
 
 
@@ -72,17 +80,21 @@ def draw_references(frame: int, most: int, rng: random.Random) -> list[int]:
 
 
 def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng: random.Random) -> list[Tensor]:
-    """The logits (B, N+1, H, W) of frames 1..T-1 of every clip, background first.
+    """The logits (B, N+1, H, W) of frames blind+1..T-1 of every clip, background first.
 
     Frame 0's masks are given; every later frame reads its reference frames, and what it predicts is
-    memorised in turn, with gradients through the soft masks. All random choices come from `rng` and hold
+    memorised in turn, with gradients through the soft masks. The batch's blind frames read the first frame and the
+    one before, and leave their memories without gradient. All random choices come from `rng` and hold
     for the whole batch. Source: the training step of JointFormer (arXiv 2308.13505).
     """
     dtype = model.dtype
     clips, length = batch.frames.shape[:2]
     # Frame-major, so that one frame of all clips is one contiguous block.
     frames = normalise(batch.frames.transpose(0, 1), dtype)
-    features = _per_frame(model, frames[1:], config.checkpointing)
+    blind, grad = batch.blind, torch.is_grad_enabled()
+    with torch.no_grad():
+        features = _per_frame(model, frames[1 : blind + 1], False) if blind else []
+    features += _per_frame(model, frames[blind + 1 :], config.checkpointing)
     masks = one_hot(batch.label_maps[:, 0], batch.slots, dtype)
     used = torch.arange(1, batch.slots + 1, device=batch.num_objects.device)
     selector = (used[None] <= batch.num_objects[:, None]).to(dtype)
@@ -91,20 +103,26 @@ def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng:
     logits = []
     for t in range(1, length):
         last = t == length - 1
-        references = draw_references(t, config.reference_frames, rng)
-        output = _run(
-            config.checkpointing,
-            model.segment,
-            features[t - 1],
-            [memories[r] for r in references],
-            tokens,
-            selector=selector,
-            update_token=not last,
-        )
-        logits.append(output.logits)
-        if not last:
+        references = sorted({0, t - 1}) if blind else draw_references(t, config.reference_frames, rng)
+        with torch.set_grad_enabled(grad and t > blind):
+            output = _run(
+                config.checkpointing,
+                model.segment,
+                features[t - 1],
+                [memories[r] for r in references],
+                tokens,
+                selector=selector,
+                update_token=not last,
+            )
+            if t > blind:
+                logits.append(output.logits)
+            if last:
+                break
             update = rng.random() < config.token_update_probability
-            masks = output.prob[:, 1:].to(dtype)
+            prob = output.prob
+            if config.spoiled:
+                prob = spoil(prob, batch.label_maps[:, 0], config.spoiled, rng.getrandbits(32))
+            masks = prob[:, 1:].to(dtype)
             memory, tokens = _run(
                 config.checkpointing, model.memorize, frames[t], masks, output.tokens, update_token=update
             )
@@ -153,7 +171,7 @@ class ClipUnroller(nn.Module):
         self.precision = precision
 
     def forward(self, batch: ClipBatch, seed: int) -> list[Tensor]:
-        """Logits of frames 1..T-1; `seed` decides the reference frames and token updates of this iteration."""
+        """Logits of frames blind+1..T-1; `seed` decides the reference frames and token updates of this iteration."""
         rng = random.Random(seed)
         if self.precision == "float32":
             return self.model(batch, rng)
