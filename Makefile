@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint types layers package clean
+.PHONY: help demo test test-all lint types layers docs package clean
 
 help:
 	@echo "make demo      set up, track the bundled clip with the embedded weights, print J&F, write demo/"
@@ -26,6 +26,7 @@ help:
 	@echo "make lint      ruff"
 	@echo "make types     mypy"
 	@echo "make layers    files import downwards only"
+	@echo "make docs      the guides as a site in build/docs; a link or picture amiss stops it"
 	@echo "make package   build the wheel, install it elsewhere and run its command there"
 	@echo "make clean     remove .venv and everything that was built"
 
@@ -51,6 +52,10 @@ types: $(VENV)/.installed-dev
 
 layers: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
+
+# -W: any warning is a failure (links between pages, anchors, pictures); -E: all pages are read anew.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m sphinx -E -W --keep-going -n -q -b html docs build/docs
 
 # The checkout is not on the path here: what the wheel lacks (weights, pages, tables) is missed here first.
 package: $(VENV)/.installed-dev
