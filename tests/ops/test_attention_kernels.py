@@ -220,7 +220,7 @@ def test_older_processors_select_the_same(tmp_path: Path) -> None:
     environment = {
         **os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"
     }  # fmt: skip
-    subprocess.run([sys.executable, "-c", OLDER], env=environment, check=True, timeout=200)
+    subprocess.run([sys.executable, "-c", OLDER], env=environment, check=True, timeout=280)
 
 
 def test_a_function_that_cannot_be_cached_is_compiled_all_the_same() -> None:

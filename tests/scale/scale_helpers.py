@@ -63,7 +63,7 @@ class Runs:
     def run(self, output: Path, *more: str) -> tuple[int, str]:
         """Return (exit code, standard error) of a whole run."""
         with self.start(output, *more) as process:
-            _, text = process.communicate(timeout=240)
+            _, text = process.communicate(timeout=800)
         return process.returncode, text
 
     def here(self, output: Path, *more: str) -> int:
@@ -76,6 +76,11 @@ class Runs:
 def masks(output: Path) -> dict[str, bytes]:
     """Return every mask's bytes by its path."""
     return {str(path.relative_to(output)): path.read_bytes() for path in sorted(output.rglob("*.png"))}
+
+
+def label_pids(output: Path) -> list[int]:
+    """Return the processes that have a video in work in an output folder."""
+    return [int(path.name.split("-")[2]) for path in output.glob(".jointformer-*") if path.is_dir()]
 
 
 def leftovers(output: Path) -> list[str]:

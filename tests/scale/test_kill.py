@@ -47,7 +47,7 @@ def test_runs_killed_at_random_end_with_the_bytes_of_an_undisturbed_one(mini_wei
 
 def wait_for_a_video(output: Path, pid: int) -> None:
     """Wait until a run has begun a video."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not any(f"-{pid}-" in path.name for path in output.glob(".jointformer-*")) and time.monotonic() < end:
         time.sleep(0.002)
 

@@ -80,10 +80,13 @@ def test_resuming_continues_the_sequence_of_clips(tmp_path: Path) -> None:
 def test_a_killed_process_leaves_a_checkpoint_that_ends_bit_equal(tmp_path: Path) -> None:
     whole = small_trainer(tmp_path / "whole", iterations=40, save_every=10)
     whole.train()
+    # It waits at its second checkpoint, so that it cannot end before the signal comes, however slow we are.
     script = (
-        "import sys, torch; sys.path.insert(0, sys.argv[2]); torch.set_num_threads(1)\n"
+        "import sys, time, torch; sys.path.insert(0, sys.argv[2]); torch.set_num_threads(1)\n"
         "from pathlib import Path; from train_helpers import small_trainer\n"
-        "small_trainer(Path(sys.argv[1]), iterations=40, save_every=10).train()"
+        "trainer = small_trainer(Path(sys.argv[1]), iterations=40, save_every=10)\n"
+        "trainer.on_save = lambda trainer: trainer.iteration >= 20 and time.sleep(600)\n"
+        "trainer.train()"
     )
     folder = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", script, str(folder), str(Path(__file__).parent)])

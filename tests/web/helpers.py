@@ -76,7 +76,7 @@ class Tool:
         self.ask("POST", "/track", wanted)
         return self.until(lambda state: state["tracking"]["state"] == "idle")["tracking"]["outcome"]
 
-    def until(self, good, seconds: float = 20.0) -> Any:
+    def until(self, good, seconds: float = 120.0) -> Any:
         """Return the state as soon as it is good."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

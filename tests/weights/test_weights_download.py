@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -116,22 +117,24 @@ def test_without_a_network_the_line_says_what_was_tried_and_where_to_put_the_fil
 def test_a_silent_server_is_given_up(target, url, server, monkeypatch):
     import httpx
 
-    monkeypatch.setattr(download, "TIMEOUT", httpx.Timeout(0.05))
+    # Only reading is short of time: a machine under load may take long to connect.
+    monkeypatch.setattr(download, "TIMEOUT", httpx.Timeout(60, read=0.05))
     monkeypatch.setattr(download, "ATTEMPTS", 2)
     server.claim = len(BODY)
     server.files["w.pth"] = b""
-    answer = server.answer
+    answer, given_up = server.answer, threading.Event()
 
-    def slow(handler):
+    def silent(handler):
         answer(handler)
         handler.wfile.flush()
-        import time
+        given_up.wait(60)
 
-        time.sleep(0.3)
-
-    server.answer = slow
-    with pytest.raises(WeightsError, match=r"ReadTimeout"):
-        fetch(url, target)
+    server.answer = silent
+    try:
+        with pytest.raises(WeightsError, match=r"ReadTimeout"):
+            fetch(url, target)
+    finally:
+        given_up.set()
 
 
 def test_fewer_bytes_than_announced_are_not_a_file(target, url, server):
