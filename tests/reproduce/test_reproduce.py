@@ -253,3 +253,36 @@ def test_every_row_has_a_name_of_its_own_and_a_wrong_one_a_hint():
     assert len(select_rows()) == 33
     with pytest.raises(ConfigError, match=r"did you mean d17-val/s012\?"):
         select_rows(["d17-vla/s012"])
+
+
+def test_shards_of_a_row_are_scored_by_the_last_one(whole_tree, release, tmp_path):
+    tree = whole_tree("VOST")
+    assert main(command(tree, tmp_path / "whole", "vost-val/s24")) == 0
+    assert main(command(tree, tmp_path / "out", "vost-val/s24", "--shard", "2/2")) == 0
+    (row,) = report(tmp_path / "out")
+    assert row["status"] == "open"
+    assert row["notes"][0].startswith("1 of 2 videos are finished; scored by the part that finishes the last one")
+    assert main(command(tree, tmp_path / "out", "vost-val/s24", "--shard", "1/2", "--memory-budget", "64GB")) == 0
+    assert report(tmp_path / "out")[0]["ours"] == report(tmp_path / "whole")[0]["ours"]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_frames_that_cannot_be_read_are_told_of_beside_the_figures(whole_tree, release, tmp_path):
+    tree = whole_tree("VOST")
+    sorted((tree.images / "2_break_egg").iterdir())[3].write_bytes(b"")
+    assert main(command(tree, tmp_path / "out", "vost-val/s24")) == 2
+    assert report(tmp_path / "out")[0]["status"] == "failed"
+    assert main(command(tree, tmp_path / "out", "vost-val/s24", "--on-bad-frame", "hold")) == 0
+    (row,) = report(tmp_path / "out")
+    assert (row["status"], row["notes"][0]) == ("scored", "1 frames could not be read (--on-bad-frame hold)")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_give_a_rows_figures_too(whole_tree, release, tmp_path):
+    tree = whole_tree("VOST")
+    more = ("vost-val/s24", "--threads", "1")
+    assert main(command(tree, tmp_path / "one", *more)) == 0
+    assert main(command(tree, tmp_path / "two", *more, "--workers", "2")) == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert report(tmp_path / "one")[0]["ours"] == report(tmp_path / "two")[0]["ours"]

@@ -5,6 +5,8 @@
   jointformer reproduce d17-val s02 'lvos-*'                 a benchmark, a checkpoint, a pattern
   jointformer reproduce --dry-run                            what all rows need, and what is missing here
   jointformer reproduce d17-val --published-masks            score the masks that were published: needs no GPU
+  jointformer reproduce --workers 4                          four processes, one network each (docs/scaling.md)
+  jointformer reproduce --shard 3/8                          part 3 of 8 of every row's videos
 
 Where a benchmark's truth is with a server, the archive for it is checked and packed instead. A run that was cut off
 goes on with the unfinished videos. Exit code 0 where every row came to its end, 2 otherwise.
@@ -17,6 +19,8 @@ import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from jointformer.cli.running import add_running_flags, add_scale_flags, budget_bytes, build_scale, first_device
 
 if TYPE_CHECKING:
     from jointformer.evaluate.reproduce import RowResult
@@ -35,38 +39,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report = parser.add_argument_group("report")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write the comparison as Markdown")
     report.add_argument("--json", metavar="FILE", help="write it as JSON, full digits; - for standard output")
-    running = parser.add_argument_group("running")
+    running = add_running_flags(parser)
     running.add_argument("--model", metavar="NAME", help="these weights with the rows' settings")
-    running.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    running.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
     running.add_argument("--size", type=int, default=480, help="shorter side the network sees (published: 480)")
-    running.add_argument("--objects-per-pass", type=int, help="bound the working memory of videos with many objects")
-    running.add_argument("--overwrite", action="store_true", help="start anew where results are there already")
-    running.add_argument("--workers", type=int, metavar="N", help="processes that score (default: one per processor)")
-    running.add_argument("--quiet", action="store_true", help="no progress bars")
+    running.add_argument("--scorers", type=int, metavar="N", help="processes that score (default: one per processor)")
+    add_scale_flags(parser, merge=False)
 
 
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of ``jointformer reproduce``."""
     if args.list:
         return _list(args)
-    from jointformer.data.convert_jobs import processors
-    from jointformer.evaluate.reproduce import Options, reproduce
-    from jointformer.evaluate.reproduce_report import as_data, table
-    from jointformer.evaluate.reproduce_rows import select_rows
+    from jointformer.evaluate.scale.stop import stop_on_signal
 
+    with stop_on_signal():  # an import that is cut off fails in any way it likes
+        from jointformer.data.convert_jobs import processors
+        from jointformer.evaluate.reproduce import Options, reproduce
+        from jointformer.evaluate.reproduce_report import as_data, table
+        from jointformer.evaluate.reproduce_rows import select_rows
+
+    device, precision = first_device(args)
     options = Options(
         data_root=args.data_root,
         output=args.output,
         model=args.model,
-        device=args.device,
-        precision=args.precision,
+        device=device,
+        precision=precision,
         size=args.size,
         objects_per_pass=args.objects_per_pass,
-        workers=processors() if args.workers is None else args.workers,
+        workers=processors() if args.scorers is None else args.scorers,
         overwrite=args.overwrite,
         published_masks=args.published_masks,
         progress=not args.quiet,
+        scale=build_scale(args),
+        on_bad_frame=args.on_bad_frame,
+        memory_budget=budget_bytes(args),
     )
     rows = select_rows(args.rows)
     results = reproduce(rows, options, dry_run=args.dry_run, after_row=lambda so_far: _write(args, so_far))

@@ -86,7 +86,12 @@ def _run(args: argparse.Namespace) -> int:
         got = f"{args.start}, {args.end}"
         raise ConfigError("--start/--end", expected="frame numbers from 0, start first", got=got)
     side = suitable_size(args.model) if args.size is None else args.size
-    config = TrackerConfig(size=side, max_memory_frames=args.max_memory_frames, topk=args.topk or None)
+    config = TrackerConfig(
+        size=side,
+        max_memory_frames=args.max_memory_frames,
+        topk=args.topk or None,
+        objects_per_pass=args.objects_per_pass,
+    )
     fps = None if args.fps is None else Fraction(args.fps).limit_denominator(1001)
     settings = InputSettings(args.input_format, args.input_size, fps)
     result = Path(target) / MASKS if format == "folder" else Path(target)

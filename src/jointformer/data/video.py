@@ -21,6 +21,29 @@ from jointformer.data.video_container import decoding, frame_index, open_contain
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 
+#: What files of videos are called, where a folder is searched for them; any other name may be given by itself.
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".mp4",
+        ".mov",
+        ".m4v",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".m2ts",
+        ".mts",
+        ".ts",
+        ".gif",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ogv",
+        ".mxf",
+        ".apng",
+    ]
+)
 #: The rate of a folder of pictures, and of a video that tells none.
 DEFAULT_FPS = Fraction(25)
 

@@ -16,6 +16,8 @@ from jointformer.data.video import FolderVideo, VideoFile
 from jointformer.data.video_writer import VideoWriter
 from jointformer.data.writer import ResultWriter
 from jointformer.errors import ConfigError, DataError
+from jointformer.evaluate.scale.label import OnFrames
+from jointformer.evaluate.scale.stop import Interrupted, Stop, never
 from jointformer.ops.drawing import OverlayStyle, overlay
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
@@ -131,11 +133,14 @@ def label_any_video(
     style: OverlayStyle = "fill",
     on_bad_frame: BadFramePolicy = "stop",
     progress: bool = True,
+    on_frames: OnFrames = lambda n: None,
+    stop: Stop = never,
 ) -> Stopwatch:
     """Track from the first mask to frame `end` (excluded); write output/masks/*.png and output/overlay.mp4.
 
     Later masks bring new objects and correct known ones. Both results appear under their names when they are whole.
-    on_bad_frame: see `iter_segmentations`; in the overlay the picture before stands for a held frame.
+    on_bad_frame: see `iter_segmentations`; in the overlay the picture before stands for a held frame. stop: asked after
+    each frame; then nothing of the video stays and Interrupted is raised.
     Returns the time spent in the model. Raises DataError for damaged frames, OutputError where nothing can be written.
     """
     watch = Stopwatch()
@@ -187,6 +192,9 @@ def label_any_video(
             if films is not None and frame is not None:
                 time = video.time(index) - video.time(start) if variable else None
                 films.write(_draw(frame, result.label_map, style), time)
+            on_frames(1)
+            if stop():
+                raise Interrupted
     return watch
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,15 +22,20 @@ from jointformer.evaluate.reproduce_rows import (
     weights_piece,
 )
 from jointformer.evaluate.runner import evaluate
+from jointformer.evaluate.scale.manifest import Manifest
+from jointformer.evaluate.scale.run import Scale
+from jointformer.evaluate.scale.shards import holes
 from jointformer.evaluate.score import score
 from jointformer.evaluate.score_results import Scores
 from jointformer.evaluate.submit import check_submission, pack_submission
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model, locate
 from jointformer.track.config import TrackerConfig
+from jointformer.track.loop import BadFramePolicy
 
-#: ``planned``: a dry run; ``checked``: published masks of a row whose truth is with a server.
-Status = Literal["scored", "packed", "checked", "planned", "missing", "failed"]
+#: ``planned``: a dry run; ``checked``: published masks of a row whose truth is with a server; ``open``: this shard's
+#: videos are finished, others are not.
+Status = Literal["scored", "packed", "checked", "planned", "open", "missing", "failed"]
 
 #: What a reader of the difference has to know, by dataset.
 _ABOUT = {
@@ -41,7 +46,10 @@ _ABOUT = {
 
 @dataclass(frozen=True)
 class Options:
-    """How rows are run. ``model`` takes the place of the rows' own weights; ``size`` of the published 480."""
+    """How rows are run. ``model`` takes the place of the rows' own weights; ``size`` of the published 480.
+
+    ``scale`` says who labels videos, ``workers`` how many processes score; the rest is `evaluate`'s.
+    """
 
     data_root: Path = Path("..")
     output: Path = Path("output/reproduce")
@@ -54,12 +62,17 @@ class Options:
     overwrite: bool = False
     published_masks: bool = False
     progress: bool = False
+    scale: Scale = field(default_factory=Scale)
+    on_bad_frame: BadFramePolicy = "stop"
+    memory_budget: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError("too few processes", where="workers", expected="at least 1", got=self.workers)
         if self.published_masks and self.model is not None:
             raise ConfigError("published masks are not made by a model of yours", where="model")
+        if self.overwrite:
+            self.scale.refuse_overwriting()
 
 
 @dataclass(frozen=True)
@@ -153,8 +166,17 @@ class Reproduction:
             config=config,
             overwrite=options.overwrite,
             progress=options.progress,
+            on_bad_frame=options.on_bad_frame,
+            memory_budget=options.memory_budget,
+            scale=options.scale,
         )
-        return self._judge(row, pieces, output, fps=manifest.fps)
+        left = holes(output, manifest)
+        if left:
+            done = f"{len(manifest.wanted) - len(left)} of {len(manifest.wanted)} videos are finished"
+            note = f"{done}; scored by the part that finishes the last one, or by the same command without --shard"
+            return RowResult(row, "open", pieces, notes=[note], where=output)
+        judged = self._judge(row, pieces, output, fps=manifest.fps)
+        return replace(judged, notes=[*_bad_frames(manifest, options.on_bad_frame), *judged.notes])
 
     def _judge(self, row: PublishedRow, pieces: Sequence[Piece], masks: Path, fps: float = 0.0) -> RowResult:
         """Score masks where the truth is public; check them, and pack ours, where a server has it."""
@@ -234,6 +256,12 @@ def reproduce(
         if after_row is not None:
             after_row(results)
     return results
+
+
+def _bad_frames(manifest: Manifest, policy: BadFramePolicy) -> list[str]:
+    """What became of frames that could not be read, where there were any."""
+    count = sum(video.bad_frames for video in manifest.videos.values())
+    return [f"{count} frames could not be read (--on-bad-frame {policy})"] if count else []
 
 
 def _published_figures(row: PublishedRow, scores: Scores) -> dict[str, float]:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from jointformer.errors import DataError
+from jointformer.evaluate.scale.stop import without_ctrl_c
 from jointformer.evaluate.score_plans import VideoPlan
 from jointformer.evaluate.score_sources import MaskTree
 from jointformer.metrics.protocols import Protocol
@@ -77,8 +78,13 @@ def score_videos(jobs: Sequence[VideoJob], workers: int = 1) -> Iterator[VideoRe
         replace(job, truth=job.truth.only(job.plan.video), predictions=job.predictions.only(job.plan.video))
         for job in jobs
     ]
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        yield from pool.map(score_video, jobs)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+    try:
+        with without_ctrl_c():  # a terminal sends it to everybody; ending is for the parent to ask
+            results = pool.map(score_video, jobs)
+        yield from results
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _one_thread() -> None:

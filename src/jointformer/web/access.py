@@ -7,30 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jointformer.data.frames import PICTURE_SUFFIXES, is_hidden, list_pictures, natural_key
+from jointformer.data.video import VIDEO_SUFFIXES
 from jointformer.errors import DataError
 
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".mov",
-        ".m4v",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".m2ts",
-        ".mts",
-        ".ts",
-        ".gif",
-        ".wmv",
-        ".flv",
-        ".3gp",
-        ".ogv",
-        ".mxf",
-        ".apng",
-    ]
-)
 _LONGEST_LISTING = 2000
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jointformer.data.frames import PICTURE_SUFFIXES
+from jointformer.data.video import VIDEO_SUFFIXES
 from jointformer.errors import DataError
 from jointformer.ops.files import make_dir, remove, temporary_name, writing
-from jointformer.web.access import VIDEO_SUFFIXES
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _MOST_FILES = 20_000

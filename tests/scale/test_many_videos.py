@@ -1,0 +1,231 @@
+"""`jointformer track` over many videos, and `reproduce` in parts: the guarantees of `evaluate`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scale_helpers import leftovers
+
+from jointformer.cli.main import main
+from jointformer.data.masks import write_mask
+from jointformer.data.video_writer import VideoWriter
+from jointformer.errors import DataError
+from jointformer.evaluate.manyvideos import Part, find_jobs, holds_videos
+from jointformer.evaluate.scale.shards import Shard
+from trees import draw_frame, draw_ids
+
+LENGTHS = {"a": 3, "b": 6, "film": 4}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    """Two folders of pictures and a film beside a text and a hidden folder, and their masks in both ways."""
+    root = tmp_path_factory.mktemp("archive")
+    for name in ("a", "b", ".hidden"):
+        (root / "videos" / name).mkdir(parents=True)
+        for step in range(LENGTHS.get(name, 2)):
+            Image.fromarray(draw_frame(step)).save(root / "videos" / name / f"{step:03d}.png")
+    from fractions import Fraction
+
+    with VideoWriter(root / "videos/film.mp4", Fraction(10), (24, 32)) as film:
+        for step in range(LENGTHS["film"]):
+            film.write(draw_frame(step))
+    (root / "videos/readme.md").write_text("not a video")
+    (root / "masks/b").mkdir(parents=True)
+    write_mask(root / "masks/a.png", draw_ids((1, 3), 0))
+    write_mask(root / "masks/b/000.png", draw_ids((7,), 0))
+    write_mask(root / "masks/b/002.png", draw_ids((9,), 2))
+    write_mask(root / "masks/film.png", draw_ids((3,), 0))
+    return root
+
+
+@pytest.fixture
+def track(archive, mini_weights):
+    """A function that runs `jointformer track` over the archive."""
+
+    def run(output: Path, *more: str, videos: tuple[str, ...] = ()) -> int:
+        command = ["track", *(videos or [str(archive / "videos")]), "-o", str(output), "--model", str(mini_weights)]
+        if "--masks" not in more:
+            command += ["--masks", str(archive / "masks")]
+        return main([*command, "--size", "-1", "--precision", "float32", "--device", "cpu", "--quiet", *more])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def one_by_one(archive, mini_weights, tmp_path_factory) -> dict[str, bytes]:
+    """Every file that tracking the videos by themselves writes."""
+    output = tmp_path_factory.mktemp("single")
+    for name, masks in (("a", "a.png"), ("b", "b"), ("film.mp4", "film.png")):
+        command = ["track", str(archive / "videos" / name), "--masks", str(archive / "masks" / masks)]
+        command += ["-o", str(output / Path(name).stem), "--model", str(mini_weights), "--size", "-1"]
+        assert main([*command, "--precision", "float32", "--device", "cpu", "--quiet"]) == 0
+    return files(output)
+
+
+def files(output: Path) -> dict[str, bytes]:
+    """Return every result's bytes by its path."""
+    found = (path for suffix in ("png", "mp4") for path in sorted(output.rglob(f"*.{suffix}")))
+    return {str(path.relative_to(output)): path.read_bytes() for path in found}
+
+
+def test_a_folder_of_videos_gives_the_bytes_of_each_by_itself(track, one_by_one, tmp_path, capsys):
+    figures = tmp_path / "figures.json"
+    assert track(tmp_path / "out", "--json", str(figures)) == 0
+    assert files(tmp_path / "out") == one_by_one
+    assert len(one_by_one) == sum(LENGTHS.values()) + 3
+    assert leftovers(tmp_path / "out") == []
+    manifest = json.loads((tmp_path / "out/run.json").read_text())
+    assert manifest["settings"]["command"] == "track"
+    assert {name: video["frames"] for name, video in manifest["videos"].items()} == LENGTHS
+    assert json.loads(figures.read_text())["frames"] == sum(LENGTHS.values())
+    assert main(["evaluate", "--merge", str(tmp_path / "out")]) == 0
+    assert "3 of 3 videos are finished" in capsys.readouterr().err
+
+
+def test_several_names_and_a_list_mean_the_same(track, archive, one_by_one, tmp_path):
+    assert track(tmp_path / "named", videos=tuple(str(archive / "videos" / n) for n in ("film.mp4", "a", "b"))) == 0
+    lines = ["videos/a\tmasks/a.png", "", "videos/film.mp4", f"{archive}/videos/b\t{archive}/masks/b"]
+    (archive / "list.txt").write_text("\n".join(lines))
+    assert track(tmp_path / "listed", videos=(str(archive / "list.txt"),)) == 0
+    assert files(tmp_path / "named") == files(tmp_path / "listed") == one_by_one
+
+
+def test_shards_of_an_archive_are_put_together(track, one_by_one, tmp_path):
+    for number in (1, 2):
+        assert track(tmp_path / "out", "--shard", f"{number}/2") == 0
+    assert files(tmp_path / "out") == one_by_one
+    assert leftovers(tmp_path / "out") == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_give_the_bytes_of_one(track, one_by_one, tmp_path):
+    assert track(tmp_path / "out", "--workers", "2", "--threads", "1") == 0
+    assert files(tmp_path / "out") == one_by_one
+
+
+def test_an_interrupted_archive_goes_on_with_the_videos_that_are_left(track, one_by_one, tmp_path, monkeypatch, capsys):
+    import jointformer.evaluate.manyvideos as many
+
+    original, calls = many.label_any_video, []
+
+    def interrupted(*args, **options):
+        calls.append(args[3])
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return original(*args, **options)
+
+    monkeypatch.setattr(many, "label_any_video", interrupted)
+    assert track(tmp_path / "out") == 130
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == "jointformer track: interrupted: 1 of 3 videos are finished; the same command goes on from there"
+    assert [name for name in leftovers(tmp_path / "out") if ".part" in name] == []
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/masks/*")}
+    assert len(stamps) == LENGTHS["a"]
+    assert track(tmp_path / "out") == 0
+    assert len(calls) == 4, "the finished video is left alone"
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    assert files(tmp_path / "out") == one_by_one
+
+
+def test_a_single_video_that_is_interrupted_leaves_nothing(track, archive, tmp_path, monkeypatch, capsys):
+    from jointformer.data.writer import ResultWriter
+
+    original = ResultWriter.write
+
+    def interrupted(self, name, ids):
+        signal.raise_signal(signal.SIGINT)
+        original(self, name, ids)
+
+    monkeypatch.setattr(ResultWriter, "write", interrupted)
+    masks = ("--masks", str(archive / "masks/a.png"))
+    assert track(tmp_path / "out", *masks, videos=(str(archive / "videos/a"),)) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert list((tmp_path / "out").rglob("*")) == []
+
+
+def test_a_damaged_video_and_one_without_masks_keep_no_other_waiting(track, archive, one_by_one, tmp_path, capsys):
+    shutil.copytree(archive / "videos", tmp_path / "videos")
+    (tmp_path / "videos/film.mp4").write_bytes(b"not a film")
+    (tmp_path / "videos/a").rename(tmp_path / "videos/nobody")
+    assert track(tmp_path / "out", videos=(str(tmp_path / "videos"),)) == 1
+    err = capsys.readouterr().err
+    assert re.search(r"^not finished: film: .*film\.mp4", err, re.MULTILINE)
+    assert re.search(r"^not finished: nobody: .*masks: holds no masks of a video, expected nobody\.png", err, re.M)
+    assert files(tmp_path / "out") == {name: data for name, data in one_by_one.items() if name.startswith("b/")}
+    shutil.copy(archive / "videos/film.mp4", tmp_path / "videos/film.mp4")
+    assert track(tmp_path / "out", videos=(str(tmp_path / "videos"),)) == 1
+    assert (tmp_path / "out/film/overlay.mp4").is_file()
+
+
+def test_other_settings_in_the_same_folder_are_refused_unless_overwritten(track, tmp_path, capsys):
+    assert track(tmp_path / "out") == 0
+    assert track(tmp_path / "out", "--topk", "5") == 2
+    assert "another tracker.topk, expected 60, got 5" in capsys.readouterr().err
+    assert track(tmp_path / "out", "--topk", "5", "--overwrite") == 0
+
+
+def test_a_budget_is_planned_for_every_video_and_changes_no_byte(track, one_by_one, tmp_path, capsys):
+    assert track(tmp_path / "out", "--memory-budget", "64GB") == 0
+    assert files(tmp_path / "out") == one_by_one
+    assert track(tmp_path / "other", "--memory-budget", "100MB") == 2
+    assert "the memory budget is too small" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--shard", "1/2", "--overwrite"), "overwrite with shard"),
+        (("--workers", "0"), "workers, expected 1 to 1024, got 0"),
+        (("--when-late", "drop"), "--when-late is for one stream"),
+        (("--on-bad-frame", "pray"), "--on-bad-frame, expected one of stop, skip, hold"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(flags, message, track, tmp_path, capsys):
+    assert track(tmp_path / "out", *flags) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+
+
+def test_flags_for_many_are_refused_for_one(track, archive, tmp_path, capsys):
+    assert track(tmp_path / "out", "--workers", "2", videos=(str(archive / "videos/a"),)) == 2
+    assert "--workers is for several videos" in capsys.readouterr().err
+
+
+def test_lists_that_are_none_are_refused_with_their_line(tmp_path):
+    (tmp_path / "list.txt").write_text("a\tb\tc\n")
+    with pytest.raises(DataError, match=r"list\.txt:1: not a line of a list"):
+        find_jobs([tmp_path / "list.txt"], None, Part())
+    (tmp_path / "list.txt").write_text("\n\n")
+    with pytest.raises(DataError, match="no videos"):
+        find_jobs([tmp_path / "list.txt"], None, Part())
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(DataError, match="cannot be read, got not UTF-8"):
+        find_jobs([tmp_path / "list.txt"], None, Part())
+    (tmp_path / "list.txt").write_text("nothing.mp4\n")
+    with pytest.raises(DataError, match="no masks are named for it"):
+        find_jobs([tmp_path / "list.txt"], None, Part())
+
+
+def test_two_videos_of_one_name_are_refused(archive, tmp_path):
+    shutil.copytree(archive / "videos/a", tmp_path / "a")
+    with pytest.raises(DataError, match="two videos are called a"):
+        find_jobs([archive / "videos/a", tmp_path / "a"], archive / "masks", Part())
+
+
+def test_a_folder_of_pictures_is_one_video_and_a_folder_of_those_are_many(archive):
+    assert not holds_videos(archive / "videos/a")
+    assert holds_videos(archive / "videos")
+    assert not holds_videos(archive / "masks/nothing")
+    jobs = find_jobs([archive / "videos"], archive / "masks", Part(end=2))
+    assert {job.name: job.tracked_frames for job in jobs} == {"a": 3, "b": 3, "film": 3}
+    assert [job.name for job in Shard(1, 1).of(jobs)] == ["a", "b", "film"]
+    assert np.prod(jobs[0].size) == 24 * 32
