@@ -1,22 +1,24 @@
 """What a session costs on a long video, without the network: peak memory, disk and time per frame.
 
-    python benchmarks/long_session.py --minutes 20
+    python benchmarks/long_session.py
 
 Makes a synthetic 854x480 H.264 video (B-frames, a key frame every 10 s), tracks it from its first frame with a stand-in
-for the network that follows the object exactly, gives two corrections and tracks again. Everything else is the real
-thing: decoding, joining from both sides, confidence, run lengths, SQLite. Prints JSON.
+for the network that follows the object exactly (at the 240 rows that the embedded weights see), gives two corrections
+and tracks again. Everything else is the real thing: decoding, joining from both sides, confidence, run lengths, SQLite.
+Prints JSON. All lies in --folder until it has finished: interrupted, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import shutil
 import sys
-import tempfile
 from fractions import Fraction
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import av
 import numpy as np
@@ -25,7 +27,8 @@ import torch
 from jointformer.session import Session
 from jointformer.track.segmentation import Segmentation
 
-H, W, FPS = 480, 854, 25
+H, W = 480, 854
+h, w = 240, 427  # what the stand-in sees
 
 
 def centre(frame: int) -> tuple[int, int]:
@@ -40,22 +43,23 @@ def disc(frame: int) -> np.ndarray:
     return (y - cy) ** 2 + (x - cx) ** 2 < 60**2
 
 
-def make_video(path: Path, frames: int) -> None:
+def make_video(path: Path, frames: int, fps: int) -> None:
     """Writes the video; each frame's number stands in 16 squares of black or white at its top."""
     background = np.random.default_rng(0).integers(0, 255, (H // 8, W // 7 + 1, 3), np.uint8)
     background = background.repeat(8, 0).repeat(7, 1)[:H, :W]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "g": "250", "bf": "2"})
+    partial = path.with_name("partial.mp4")
+    with av.open(str(partial), "w") as container:
+        options = {"preset": "ultrafast", "g": str(10 * fps), "bf": "2"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
         for t in range(frames):
             picture = background.copy()
             picture[disc(t)] = (230, 60, 40)
             for bit in range(16):
                 picture[:16, 16 * bit : 16 * bit + 16] = 255 * (t >> bit & 1)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode(None):
-            container.mux(packet)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    os.replace(partial, path)
 
 
 def number(picture: np.ndarray) -> int:
@@ -78,9 +82,10 @@ class Oracle:
     def step(self, frame: np.ndarray, masks: dict | None = None, *, last: bool = False) -> Segmentation:
         type(self).steps += 1
         self.ids += [i for i in (masks or {}) if i not in self.ids]
-        y, x = torch.arange(H)[:, None], torch.arange(W)[None]
         cy, cx = centre(number(frame))
-        objects = torch.sigmoid((60 - ((y - cy) ** 2 + (x - cx) ** 2).float().sqrt()) * 2)[None]
+        y = torch.arange(0.5, h)[:, None] * (H / h) - cy
+        x = torch.arange(0.5, w)[None] * (W / w) - cx
+        objects = torch.sigmoid(60 - (y**2 + x**2).sqrt())[None]
         return Segmentation(tuple(self.ids), torch.cat([1 - objects, objects]), (H, W))
 
     def add_memory(self, frame: np.ndarray, masks: dict) -> None:
@@ -97,52 +102,103 @@ class OracleSession(Session):
         return Oracle()
 
 
+class Progress:
+    """The figures so far, in the folder: they survive an interruption, times add up over the runs."""
+
+    def __init__(self, folder: Path, settings: dict[str, float]) -> None:
+        self._path = folder / "progress.json"
+        self.figures: dict[str, float] = dict(settings)
+        if self._path.exists():
+            self.figures = json.loads(self._path.read_text())
+            if any(self.figures[name] != value for name, value in settings.items()):
+                sys.exit(f"{folder}: begun with other settings ({self.figures}); remove it or choose another --folder")
+
+    def add(self, name: str, value: float) -> None:
+        self.figures[name] = self.figures.get(name, 0) + value
+
+    def save(self) -> None:
+        self.figures["peak_mb"] = max(self.figures.get("peak_mb", 0), peak())
+        self._path.with_suffix(".part").write_text(json.dumps(self.figures))
+        os.replace(self._path.with_suffix(".part"), self._path)
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20)
-    frames = int(parser.parse_args().minutes * 60 * FPS)
+    parser.add_argument("--fps", type=int, default=12, help="25: as many frames as a film, twice the time")
+    parser.add_argument("--folder", type=Path, default=Path("build/long-session"), help="kept until it has finished")
+    args = parser.parse_args()
+    frames = int(args.minutes * 60 * args.fps)
     torch.set_num_threads(1)
-    figures: dict[str, float] = {"frames": frames}
-    with tempfile.TemporaryDirectory() as folder:
-        video = Path(folder) / "video.mp4"
-        make_video(video, frames)
-        figures["video_mb"] = video.stat().st_size / 1e6
-        figures["peak_mb_before"] = peak()
-        start = perf_counter()
-        session = OracleSession(video, folder=Path(folder) / "session")
-        figures["open_s"] = perf_counter() - start
-        assert session.video.fps == Fraction(FPS)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    progress = Progress(args.folder, {"frames": frames, "fps": args.fps})
+    video = args.folder / "video.mp4"
+    if not video.exists():
+        make_video(video, frames, args.fps)
+        progress.figures |= {"video_mb": video.stat().st_size / 1e6, "peak_mb_before": peak()}
+        progress.save()
+    session = opened(video, args.folder / "session", progress)
+    assert session.video.fps == Fraction(args.fps)
+    if not session.annotated_frames:
         session.add_masks(0, {1: disc(0)})
-        track(session, figures, "first")
-        for at in (frames // 3, 2 * frames // 3):
-            session.add_masks(at, {1: disc(at)})
-        track(session, figures, "corrected")
-        start = perf_counter()
-        status, _ = session.timeline()
-        figures["timeline_s"] = perf_counter() - start
-        assert set(status) == {1, 2}
-        for at in range(0, frames, max(1, frames // 50)):
-            assert number(session.frame(at)) == at
-            assert (session.result(at).masks[1] ^ disc(at)).mean() < 0.002
-        session.close()
-        figures["disk_mb"] = sum(f.stat().st_size for f in (Path(folder) / "session").iterdir()) / 1e6
-        start = perf_counter()
-        Session.load(Path(folder) / "session").close()
-        figures["load_s"] = perf_counter() - start
-    figures["peak_mb"] = peak()
-    json.dump({name: round(value, 2) for name, value in figures.items()}, sys.stdout, indent=2)
+    corrections = (frames // 3, 2 * frames // 3)
+    if len(session.annotated_frames) == 1:
+        track(session, progress, "first")
+    for at in set(corrections) - set(session.annotated_frames):
+        session.add_masks(at, {1: disc(at)})
+    track(session, progress, "corrected")
+    check(session, progress)
+    session.close()
+    progress.figures["disk_mb"] = sum(f.stat().st_size for f in (args.folder / "session").iterdir()) / 1e6
+    start = perf_counter()
+    Session.load(args.folder / "session").close()
+    progress.figures["load_s"] = perf_counter() - start
+    for name in ("first", "corrected"):
+        cpu, steps = progress.figures[f"{name}_cpu_s"], progress.figures[f"{name}_steps"]
+        progress.figures[f"{name}_cpu_ms_per_step"] = 1000 * cpu / steps
+    progress.save()
+    json.dump({name: round(value, 2) for name, value in progress.figures.items()}, sys.stdout, indent=2)
     print()
+    shutil.rmtree(args.folder)
 
 
-def track(session: Session, figures: dict[str, float], name: str) -> None:
-    """Propagate and note the time per step of the tracker."""
-    start, before = perf_counter(), Oracle.steps
-    for _ in session.propagate():
-        pass
-    figures[f"{name}_s"] = perf_counter() - start
-    figures[f"{name}_steps"] = Oracle.steps - before
-    figures[f"{name}_ms_per_step"] = 1000 * figures[f"{name}_s"] / figures[f"{name}_steps"]
+def opened(video: Path, folder: Path, progress: Progress) -> Session:
+    """The session, new or as it was left."""
+    start = perf_counter()
+    session = OracleSession.load(folder) if (folder / "session.db").exists() else OracleSession(video, folder=folder)
+    progress.figures.setdefault("open_s", perf_counter() - start)
+    return session
+
+
+def track(session: Session, progress: Progress, name: str) -> None:
+    """Propagate; note clock and processor time and the tracker's steps, every 500 frames."""
+    clock, cpu, steps = perf_counter(), process_time(), Oracle.steps
+
+    def note() -> None:
+        nonlocal clock, cpu, steps
+        progress.add(f"{name}_s", perf_counter() - clock)
+        progress.add(f"{name}_cpu_s", process_time() - cpu)
+        progress.add(f"{name}_steps", Oracle.steps - steps)
+        clock, cpu, steps = perf_counter(), process_time(), Oracle.steps
+        progress.save()
+
+    for count, _ in enumerate(session.propagate(), 1):
+        if count % 500 == 0:
+            note()
+            print(f"{name}: {progress.figures[f'{name}_steps']:.0f} steps", file=sys.stderr)
+    note()
+
+
+def check(session: Session, progress: Progress) -> None:
+    """Every frame has a result, and 50 of them are sought exactly and have the right mask."""
+    start = perf_counter()
+    status, _ = session.timeline()
+    progress.figures["timeline_s"] = perf_counter() - start
+    assert set(status) == {1, 2}
+    for at in range(0, len(session), max(1, len(session) // 50)):
+        assert number(session.frame(at)) == at
+        assert (session.result(at).masks[1] ^ disc(at)).mean() < 0.002
 
 
 def peak() -> float:
