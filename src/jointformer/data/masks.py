@@ -150,7 +150,9 @@ def read_scores(path: str | Path) -> tuple[tuple[int, ...], FloatArray]:
         # Opened here: numpy leaves the file open where the zip is damaged.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             return tuple(int(i) for i in data["ids"]), data["prob"].astype(np.float32)
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile, zlib.error) as error:
+    except (
+        OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile, zlib.error, RuntimeError, MemoryError
+    ) as error:  # fmt: skip
         raise DataError("not a score file", where=path, got=str(error)) from error
 
 

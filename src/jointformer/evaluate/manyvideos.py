@@ -207,7 +207,8 @@ def find_jobs(paths: Sequence[str | Path], masks: str | Path | None, part: Part)
     """
     jobs: dict[str, VideoJob] = {}
     for video, own_masks in _expand(paths):
-        name = video.stem if video.is_file() else Path(os.path.abspath(video)).name
+        whole = Path(os.path.abspath(video))
+        name = whole.stem if _exists(video) and video.is_file() else whole.name
         if name in jobs:
             raise DataError(
                 f"two videos are called {name}",
@@ -217,7 +218,8 @@ def find_jobs(paths: Sequence[str | Path], masks: str | Path | None, part: Part)
             )
         try:
             jobs[name] = VideoJob.check(name, video, own_masks or _masks_of(name, masks, video), part)
-        except DataError as error:
+        except (DataError, OSError) as reason:
+            error = reason if isinstance(reason, DataError) else DataError("cannot be opened", where=video, got=reason)
             jobs[name] = VideoJob(name, video, video, part, (1, 1), 0, 0, 1, error)
     if not jobs:
         raise DataError("no videos", where=", ".join(map(str, paths))[:200], expected="at least one")
@@ -238,6 +240,13 @@ def _expand(paths: Sequence[str | Path]) -> Iterator[tuple[Path, Path | None]]:
             yield from _read_list(path)
         else:
             yield path, None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file system takes
+        return False
 
 
 def _is_video(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from jointformer.data.published import PublishedRow, published_rows
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_burst import read_burst_json
+from jointformer.evaluate.score_burst_json import read_burst_json
 from jointformer.evaluate.score_check import check_truth
 from jointformer.evaluate.score_plans import build_plan
 from jointformer.evaluate.score_sources import MaskTree

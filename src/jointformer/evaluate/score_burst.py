@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jointformer.errors import DataError
+from jointformer.evaluate.score_burst_json import read_burst_json
 from jointformer.evaluate.score_check import Problems, describe
 from jointformer.evaluate.score_results import Scores
 from jointformer.evaluate.score_sources import MaskTree, open_masks
@@ -23,10 +23,6 @@ from jointformer.metrics.burst_classes import COMMON
 from jointformer.metrics.hota import HotaCounts
 from jointformer.metrics.pairs import labels_in, mask_of
 from jointformer.metrics.protocols import Protocol
-
-_SEQUENCE_KEYS = frozenset(
-    "dataset seq_name height width annotated_image_paths segmentations track_category_ids".split()  # noqa: SIM905
-)
 
 
 def score_burst(
@@ -91,22 +87,6 @@ def burst_figures(per_class: Mapping[int, HotaCounts]) -> dict[str, float]:
         }
         figures |= {f"{name}_{group}": float(np.mean(part)) if part else math.nan for group, part in groups.items()}
     return figures
-
-
-def read_burst_json(path: Path) -> dict[str, Any]:
-    """The content of a BURST JSON; DataError when it is none."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the JSON ({error})", where=path) from error
-    if not isinstance(content, dict) or not isinstance(content.get("sequences"), list):
-        raise DataError("not a BURST JSON", where=path, expected="an object with a list 'sequences'")
-    for index, entry in enumerate(content["sequences"]):
-        lacking = sorted(_SEQUENCE_KEYS - entry.keys()) if isinstance(entry, dict) else ["all of it"]
-        if lacking or len(entry["annotated_image_paths"]) != len(entry["segmentations"]):
-            what = f"lacks {', '.join(lacking)}" if lacking else "has not one segmentation per annotated image"
-            raise DataError(f"sequence {index} {what}", where=path)
-    return content
 
 
 def iter_sequences(

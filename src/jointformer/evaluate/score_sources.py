@@ -133,13 +133,17 @@ def _places(path: Path) -> list[Path]:
 
 def _zip_trees(path: Path) -> list[MaskTree]:
     by_prefix: dict[str, dict[str, dict[str, str]]] = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            inside = PurePosixPath(member.replace("\\", "/"))
-            if inside.is_absolute() or ".." in inside.parts:
-                raise DataError("an archive whose names leave it", where=path, got=repr(member))
-            if inside.suffix.lower() != ".png" or len(inside.parts) < 2 or inside.parts[0] == "__MACOSX":
-                continue
-            prefix = "/".join(inside.parts[:-2])
-            by_prefix.setdefault(prefix, {}).setdefault(inside.parts[-2], {})[inside.stem] = member
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise DataError("not a zip that can be read", where=path, got=str(error)) from error
+    for member in members:
+        inside = PurePosixPath(member.replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts:
+            raise DataError("an archive whose names leave it", where=path, got=repr(member))
+        if inside.suffix.lower() != ".png" or len(inside.parts) < 2 or inside.parts[0] == "__MACOSX":
+            continue
+        prefix = "/".join(inside.parts[:-2])
+        by_prefix.setdefault(prefix, {}).setdefault(inside.parts[-2], {})[inside.stem] = member
     return [MaskTree(prefix, path, members) for prefix, members in by_prefix.items()]

@@ -23,10 +23,20 @@ def decode_rle(counts: str, size: tuple[int, int]) -> Mask:
     Not pycocotools' decoder: it writes behind the mask where the runs of a damaged file are too long.
     """
     runs = _runs(counts)
-    if runs is None or (runs < 0).any() or int(runs.sum()) != size[0] * size[1]:
+    if runs is None or not _fills(runs, size):
         raise DataError("damaged run lengths of a mask", expected=f"{size[1]}x{size[0]} pixels")
     values = np.arange(len(runs)) % 2 == 1
     return np.ascontiguousarray(np.repeat(values, runs).reshape(size[1], size[0]).T)
+
+
+def fills(counts: str, size: tuple[int, int]) -> bool:
+    """Whether compressed run lengths are those of a mask of (H, W): only then may pycocotools have them."""
+    runs = _runs(counts)
+    return runs is not None and _fills(runs, size)
+
+
+def _fills(runs: npt.NDArray[np.int64], size: tuple[int, int]) -> bool:
+    return not (runs < 0).any() and int(runs.sum()) == size[0] * size[1]
 
 
 def _runs(counts: str) -> npt.NDArray[np.int64] | None:

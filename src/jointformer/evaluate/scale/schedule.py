@@ -73,9 +73,7 @@ class _Open:
         return bool(self.queue or self.busy or self.later)
 
 
-def hand_out(
-    pool: Pool, count: int, videos: Sequence[Job], *, on_frames: OnFrames, stop: Stop
-) -> Iterator[Outcome]:
+def hand_out(pool: Pool, count: int, videos: Sequence[Job], *, on_frames: OnFrames, stop: Stop) -> Iterator[Outcome]:
     """Yield each video's outcome as it comes, from up to `count` workers of a pool.
 
     The longest video goes first. A worker that dies is replaced and its video goes to another, at most TRIES times;

@@ -1,0 +1,344 @@
+"""Every reader of files that people bring: how to read one, and whole inputs to begin with (all generated here)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import sqlite3
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from trees import HEIGHT, WIDTH, Tree, draw_frame, draw_ids, make_tree
+
+Seeds = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """read: takes a file of that name and may raise UserError, nothing else. seeds: {file name: content}.
+
+    made_of: whether bytes or the values of a json document are changed.
+    """
+
+    read: Callable[[Path], object]
+    seeds: Callable[[], Seeds]
+    made_of: str = "bytes"
+
+
+READERS: dict[str, Reader] = {}
+
+
+def reader(name: str, seeds: Callable[[], Seeds], made_of: str = "bytes"):
+    """Return a decorator that enters a reader into the table."""
+
+    def enter(read: Callable[[Path], object]) -> Callable[[Path], object]:
+        READERS[name] = Reader(read, lru_cache(seeds), made_of)
+        return read
+
+    return enter
+
+
+def _saved(image: Image.Image, format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def _pictures() -> Seeds:
+    rgb = Image.fromarray(draw_frame(0))
+    exif = Image.Exif()
+    exif[274] = 6
+    deep = Image.fromarray((np.arange(HEIGHT * WIDTH, dtype=np.uint16) * 80).reshape(HEIGHT, WIDTH))
+    return {
+        "a.png": _saved(rgb, "PNG"),
+        "grey.png": _saved(rgb.convert("L"), "PNG"),
+        "deep.png": _saved(deep, "PNG"),
+        "alpha.png": _saved(rgb.convert("RGBA"), "PNG"),
+        "palette.png": _saved(rgb.quantize(7), "PNG"),
+        "turned.jpg": _saved(rgb, "JPEG", exif=exif),
+        "cmyk.jpg": _saved(rgb.convert("CMYK"), "JPEG"),
+        "progressive.jpg": _saved(rgb, "JPEG", progressive=True),
+        "a.bmp": _saved(rgb, "BMP"),
+        "a.webp": _saved(rgb, "WEBP"),
+        "a.tiff": _saved(rgb, "TIFF"),
+        "a.ppm": _saved(rgb, "PPM"),
+    }
+
+
+@reader("pictures", _pictures)
+def _read_picture(path: Path) -> object:
+    from jointformer.data.frames import picture_size, read_frame
+
+    picture_size(path)
+    return read_frame(path)
+
+
+def _masks() -> Seeds:
+    from jointformer.data.masks import encode_mask
+
+    ids = draw_ids((1, 3, 255), 0)
+    colours = np.stack([ids * 5, ids * 3, ids], -1).astype(np.uint8)
+    return {
+        "palette.png": encode_mask(ids),
+        "grey.png": _saved(Image.fromarray(ids), "PNG"),
+        "deep.png": _saved(Image.fromarray(ids.astype(np.uint16)), "PNG"),
+        "colour.png": _saved(Image.fromarray(colours), "PNG"),
+        "bits.png": _saved(Image.fromarray(ids > 0), "PNG"),
+        "a.gif": _saved(Image.fromarray(ids), "GIF"),
+        "a.bmp": _saved(Image.fromarray(ids), "BMP"),
+        "a.tiff": _saved(Image.fromarray(ids), "TIFF"),
+    }
+
+
+@reader("masks", _masks)
+def _read_mask(path: Path) -> object:
+    from jointformer.data.masks import ColourTable, is_colour_mask, read_mask_file, resolve_void
+
+    is_colour_mask(path)
+    return resolve_void(read_mask_file(path, ColourTable.from_files([path])).ids)
+
+
+def _scores() -> Seeds:
+    from jointformer.data.masks import encode_scores
+
+    return {"a.npz": encode_scores(np.full((2, 6, 8), 0.25, np.float32), (1, 3))}
+
+
+@reader("scores", _scores)
+def _read_scores(path: Path) -> object:
+    from jointformer.data.masks import read_scores
+
+    return read_scores(path)
+
+
+def _videos() -> Seeds:
+    import av
+
+    found = {}
+    for name, codec in (("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mjpeg"), ("a.webm", "libvpx")):
+        with TemporaryDirectory() as folder:
+            with av.open(f"{folder}/{name}", "w") as container:
+                stream = container.add_stream(codec, rate=Fraction(10))
+                stream.width, stream.height = WIDTH, HEIGHT
+                stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+                for step in range(5):
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(step), format="rgb24")))
+                container.mux(stream.encode())
+            found[name] = Path(folder, name).read_bytes()
+    return found
+
+
+@reader("videos", _videos)
+def _read_video(path: Path) -> object:
+    from jointformer.data.video import open_video
+
+    video = open_video(path)
+    video.name(0), video.time(len(video) - 1)
+    return list(itertools.islice(video.iter_readable(), 8))
+
+
+def _weights() -> Seeds:
+    from jointformer.model.config import ModelConfig
+    from jointformer.model.storage import save_weights
+    from seeded import seeded_model
+
+    network = seeded_model(ModelConfig("nano", (8, 12, 24), (1, 1, 2), heads=1))
+    found = {}
+    for suffix in (".safetensors", ".pth"):
+        with TemporaryDirectory() as folder:
+            path = save_weights(network, Path(folder) / f"a{suffix}")
+            found[path.name] = path.read_bytes()
+    buffer = io.BytesIO()
+    torch.save({"a": torch.zeros(3), "b": {"c": torch.ones(2, 2)}}, buffer)
+    return {**found, "other.pth": buffer.getvalue()}
+
+
+@reader("weights", _weights)
+def _read_weights(path: Path) -> object:
+    from jointformer.model.storage import read_weights
+
+    return read_weights(path).network()
+
+
+def _metas() -> Seeds:
+    youtube = {"videos": {"v": {"objects": {"1": {"category": "cat", "frames": ["00000", "00005"]}}}}}
+    lvos = {"videos": {"v": {"objects": {"1": {"frame_range": {"start": "1", "end": "11", "frame_nums": "3"}}}}}}
+    sequence = {"dataset": "HACS", "seq_name": "a", "annotated_image_paths": ["f1.jpg", "f2.jpg"], "height": 4}
+    return {
+        f"{name}.json": json.dumps(value).encode()
+        for name, value in (("youtube", youtube), ("lvos", lvos), ("burst", {"sequences": [sequence]}))
+    }
+
+
+@reader("metas", _metas, "json")
+def _read_metas(path: Path) -> object:
+    from jointformer.data.metas import burst_frames, is_plain_name, lvos_frames, youtube_frames
+    from jointformer.errors import UserError
+
+    for read in (youtube_frames, lvos_frames, burst_frames):
+        try:
+            found = read(path)
+        except UserError:
+            continue
+        assert all(is_plain_name(name) for video, frames in found.items() for name in (video, *frames))
+    return None
+
+
+def _burst() -> Seeds:
+    from jointformer.ops.rle import encode_rle
+
+    rle = encode_rle(draw_ids((1,), 0) == 1)
+    sequence = {
+        "dataset": "HACS", "seq_name": "a", "height": HEIGHT, "width": WIDTH, "annotated_image_paths": ["f1.jpg"],
+        "segmentations": [{"1": {"rle": rle}}], "track_category_ids": {"1": 95},
+    }  # fmt: skip
+    return {"a.json": json.dumps({"split": "val", "sequences": [sequence]}).encode()}
+
+
+@reader("burst", _burst, "json")
+def _read_burst(path: Path) -> object:
+    from jointformer.evaluate.score_burst import iter_sequences, read_burst_json
+
+    truth = json.loads(READERS["burst"].seeds()["a.json"])
+    read_burst_json(path)
+    return list(iter_sequences(truth, path, [], with_masks=True))
+
+
+@reader("visor", lambda: {"a.json": b'{"P01_107_seq_00001": {"1": "left hand", "2": "pan"}}'}, "json")
+def _read_visor(path: Path) -> object:
+    from jointformer.data.convert_visor import read_mapping
+
+    return read_mapping(path)
+
+
+def _manifests() -> Seeds:
+    video = {"state": "finished", "frames": 3, "seconds": 1.5, "objects": 2, "bad_frames": 0, "device": "cpu"}
+    settings = {"dataset": "G", "split": "val", "tracker": {"topk": 30}, "views": [{"size": 480}]}
+    videos = {"a": video, "b": {"state": "failed", "error": "x"}, "c": {"state": "open"}}
+    whole = {"format": 2, "settings": settings, "dataset_videos": 3, "videos": videos}
+    return {"run.json": json.dumps(whole).encode()}
+
+
+@reader("manifests", _manifests, "json")
+def _read_manifest(path: Path) -> object:
+    from jointformer.evaluate.scale.shards import merge
+
+    target = path.parent / "run.json"
+    if path != target:
+        target.write_bytes(path.read_bytes())
+    return merge(path.parent)
+
+
+def _archives() -> Seeds:
+    found = {}
+    for name, inside in (("flat.zip", ""), ("inside.zip", "Annotations/"), ("packed.zip", "x/Annotations/")):
+        buffer = io.BytesIO()
+        packing = zipfile.ZIP_DEFLATED if name == "packed.zip" else zipfile.ZIP_STORED
+        with zipfile.ZipFile(buffer, "w", packing) as archive:
+            for step in range(2):
+                archive.writestr(f"{inside}cat/{step:05d}.png", _masks()["palette.png"])
+        found[name] = buffer.getvalue()
+    return found
+
+
+@reader("archives", _archives)
+def _read_archive(path: Path) -> object:
+    from jointformer.errors import UserError
+    from jointformer.evaluate.score_sources import open_masks
+
+    tree = open_masks(path, ["cat"])
+    for frame in tree.frames("cat"):
+        try:
+            tree.header("cat", frame)
+            tree.read("cat", frame)
+        except UserError:
+            continue
+    return tree
+
+
+def _lists() -> Seeds:
+    return {
+        "val.txt": b"2563_unfold_cloth\n555_tear_aluminium_foil\n",
+        "list.txt": b"a.mp4\ta.png\nb\tmasks/b\n\nc.mp4",
+    }
+
+
+@lru_cache
+def _vost() -> tuple[TemporaryDirectory[str], Tree]:
+    folder = TemporaryDirectory()
+    return folder, make_tree(Path(folder.name), "VOST")
+
+
+@reader("lists", _lists)
+def _read_list(path: Path) -> object:
+    from jointformer.data.benchmarks import open_benchmark
+    from jointformer.errors import UserError
+    from jointformer.evaluate.manyvideos import Part, find_jobs
+
+    tree = _vost()[1]
+    next(tree.root.rglob("val.txt")).write_bytes(path.read_bytes())
+    with contextlib.suppress(UserError):
+        open_benchmark("VOST", "val", tree.root)
+    listed = path.with_name("listed.txt")
+    listed.write_bytes(path.read_bytes())
+    return find_jobs([listed], path.parent, Part())
+
+
+@reader(
+    "stills",
+    lambda: {
+        "manifest.csv": (
+            b"set,image,mask,width,height,objects\nx,a.jpg,a.png,32,24,1\nx,a.jpg,b.png,32,24,1\ny,c.jpg,c.png,32,24,1\n"
+        )
+    },
+)
+def _read_stills(path: Path) -> object:
+    from jointformer.data.clip_pack import StillsPack
+
+    target = path.parent / "manifest.csv"
+    if path != target:
+        target.write_bytes(path.read_bytes())
+    for name in ("a.jpg", "c.jpg"):
+        Image.fromarray(draw_frame(0)).save(path.parent / name)
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(draw_ids((1,), 0)).save(path.parent / name)
+    return StillsPack(path.parent)
+
+
+def _sessions() -> Seeds:
+    from jointformer.session.store import FILE, Cell, Kind, Store
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / FILE
+        store = Store(path, create=True)
+        store.set_meta("video", {"frames": 3, "size": [4, 5]})
+        store.close()
+        with sqlite3.connect(path) as database:
+            database.execute("INSERT INTO cells VALUES (2, 0, 1, x'0102', 0.5, 1, 0)")
+        database.close()
+        assert Cell and Kind  # noqa: PT018
+        return {FILE: path.read_bytes()}
+
+
+@reader("sessions", _sessions)
+def _read_session(path: Path) -> object:
+    from jointformer.session.store import Kind, Store
+
+    store = Store(path, create=False)
+    try:
+        store.meta("video")
+        return [store.cells(kind) for kind in Kind]
+    finally:
+        store.close()
