@@ -72,15 +72,15 @@ def write_video(
         for picture in np.pad(pictures(frames), ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge"):
             writer.write(picture)
     if rotation:
-        _turn(plain, path, rotation)
+        assert rotation == 90
+        turn(plain, path)
     return path
 
 
-def _turn(source: Path, target: Path, degrees: int) -> None:
-    """Set the display matrix of an mp4's video track (tkhd box, ISO/IEC 14496-12), the way phones store upright."""
+def turn(source: Path, target: Path) -> None:
+    """Turn an mp4 by 90 degrees in its video track's display matrix (tkhd box, ISO/IEC 14496-12), as phones do."""
     data = bytearray(source.read_bytes())
     at = data.index(b"tkhd") + 4
-    assert degrees == 90
     one = 1 << 16
     matrix = (0, one, 0, -one & 0xFFFFFFFF, 0, 0, 0, 0, 1 << 30)
     start = at + (40 if data[at] == 0 else 52)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -35,18 +36,28 @@ def free_port() -> int:
 class Server:
     """`jointformer ui` as a process; it can be killed and started again on the same folders and port."""
 
-    def __init__(self, folder: Path, weights: Path, size: str = "240") -> None:
-        self.size = size
-        self.folder, self.weights, self.port = folder, weights, free_port()
+    def __init__(
+        self,
+        folder: Path,
+        weights: Path | None = None,
+        size: str = "240",
+        *,
+        video: Path | None = None,
+        command: list[str] | None = None,
+    ) -> None:
+        model = [] if weights is None else ["--model", str(weights), "--size", size]
+        self._arguments = ([] if video is None else [str(video)]) + [*model, "--device", "cpu"]
+        self._command = command or [sys.executable, "-m", "jointformer"]
+        self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "jointformer", "ui", "--no-browser", "--port", str(self.port)]
+        command = [*self._command, "ui", "--no-browser", "--port", str(self.port)]
         places = ["--projects", str(self.folder / "projects"), "--folder", str(self.folder)]
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                [*command, *places, "--model", str(self.weights), "--size", self.size, "--device", "cpu"], stderr=log
+                [*command, *places, *self._arguments], stderr=log, cwd=self.folder
             )
         end = time.monotonic() + 90
         while time.monotonic() < end:
@@ -58,6 +69,10 @@ class Server:
             if self.process.poll() is not None:
                 break
         pytest.fail((self.folder / "server.log").read_text())
+
+    def start_url(self) -> str:
+        """The address that the command tells, with the project of the video it was given."""
+        return re.findall(r"http://\S+", (self.folder / "server.log").read_text())[-1]
 
     def kill(self) -> None:
         self.process.kill()
@@ -73,6 +88,7 @@ class Person:
 
     def __init__(self, page: Any, url: str) -> None:
         self.page, self.url = page, url
+        self.frame_size = (432, 240)  # the demo clip's
         self.problems: list[str] = []
         page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -95,10 +111,11 @@ class Person:
         return self.page.url.rpartition("/")[2]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point of the demo clip's frame is on the page (fitted into the stage)."""
+        """Where a point of the frame is on the page (fitted into the stage)."""
+        width, height = self.frame_size
         box = self.page.locator(".stage-canvas").bounding_box()
-        scale = min((box["width"] - 24) / 432, (box["height"] - 24) / 240)
-        left, top = (box["width"] - 432 * scale) / 2, (box["height"] - 240 * scale) / 2
+        scale = min((box["width"] - 24) / width, (box["height"] - 24) / height)
+        left, top = (box["width"] - width * scale) / 2, (box["height"] - height * scale) / 2
         return box["x"] + left + x * scale, box["y"] + top + y * scale
 
     def drag(self, *points: tuple[float, float], button: str = "left") -> None:

@@ -26,6 +26,7 @@ def videos(tmp_path):
 def start(tmp_path, videos, monkeypatch):
     """A function that starts a server on the same folders, as often as a test likes; all are ended with the test."""
     monkeypatch.setattr(SharedModel, "get", lambda self: None)
+    monkeypatch.setattr(SharedModel, "warm", lambda self, then: None)
     SquareTracker.lost, SquareTracker.calls = set(), []
     GatedTracker.gate = None
     clients = []

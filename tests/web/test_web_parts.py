@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
 
 from jointformer.errors import DataError
+from jointformer.model.config import ModelConfig
 from jointformer.web.config import WebConfig
 from jointformer.web.cutout import Stroke, cut_out
 from jointformer.web.events import Broadcaster
+from jointformer.web.models import SharedModel
 from jointformer.web.pace import Pace
 from jointformer.web.runs import decode_runs, encode_runs
 from jointformer.web.server import address, listen
+from seeded import seeded_model
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -117,6 +121,19 @@ def test_other_sizes_and_numbers_of_objects_are_estimated_from_the_nearest(tmp_p
     assert pace.seconds("a", 800, 1) == 2.0
     assert pace.seconds("a", 2000, 2) == 3.0
     assert pace.seconds("b", 400, 1) is None
+
+
+def test_a_step_that_was_never_measured_is_guessed_from_the_machines_rate(monkeypatch):
+    model = SharedModel("mini", "cpu", "float32")
+    network = seeded_model(ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2))
+    monkeypatch.setattr("jointformer.web.models.load_model", lambda *_: network)
+    assert model.guess(48, 64, 1, 2) is None
+    warm = threading.Event()
+    model.warm(warm.set)
+    assert warm.wait(120)
+    one, two = model.guess(48, 64, 1, 2), model.guess(40, 60, 2, 2)
+    assert 0 < one < two
+    model.warm(pytest.fail)  # once is enough
 
 
 @pytest.mark.parametrize(

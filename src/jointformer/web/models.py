@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 
+import torch
+
+from jointformer.errors import UserError
+from jointformer.model.cost import step_cost
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
 from jointformer.session import Session
+
+#: The part of the rate of matrix products that a step reaches on a CPU: 18 to 77 % in docs/performance.md.
+_EFFICIENCY = 0.35
+_SIDE = 768  # of the matrices that are multiplied to learn that rate
 
 
 class SharedModel:
@@ -17,6 +27,8 @@ class SharedModel:
         self.name, self.device, self.precision = name, device, precision
         self._lock = threading.Lock()
         self._network: JointFormer | None = None
+        self._warming = False
+        self._rate: float | None = None
 
     @property
     def ready(self) -> bool:
@@ -29,6 +41,45 @@ class SharedModel:
             if self._network is None:
                 self._network = load_model(self.name, self.device, self.precision)
             return self._network
+
+    def warm(self, then: Callable[[], None]) -> None:
+        """Load the network in the background, so that tracking begins sooner, and learn what `guess` needs.
+
+        `then` is called afterwards. What goes wrong is told when tracking begins.
+        """
+        if self._warming:
+            return
+        self._warming = True
+
+        def load() -> None:
+            try:
+                self._rate = _matrix_rate(self.get())
+            except UserError:
+                return
+            then()
+
+        threading.Thread(target=load, name="warm", daemon=True).start()
+
+    def guess(self, height: int, width: int, objects: int, memory_frames: int) -> float | None:
+        """Return roughly the seconds of a step at network size, from the machine's rate; None where that is unknown."""
+        if self._network is None or self._rate is None:
+            return None
+        padded = (-(-height // 16) * 16, -(-width // 16) * 16)
+        cost = step_cost(self._network.config, *padded, objects, memory_frames).total
+        return cost / (self._rate * _EFFICIENCY)
+
+
+def _matrix_rate(network: JointFormer) -> float | None:
+    """Operations per second of matrix products on this CPU, in the network's numbers; None on other devices."""
+    if network.device.type != "cpu":
+        return None
+    a = torch.ones((_SIDE, _SIDE), dtype=network.dtype)
+    seconds = []
+    for _ in range(4):  # the first pays for the library's own preparations
+        start = perf_counter()
+        a @ a
+        seconds.append(perf_counter() - start)
+    return 2 * _SIDE**3 / min(seconds)
 
 
 class SharedSession(Session):

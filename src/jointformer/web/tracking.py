@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jointformer.errors import ConfigError, DataError, UserError
+from jointformer.ops.resize import network_size
 from jointformer.session import STATUSES
 from jointformer.web.models import SharedModel, SharedSession
 from jointformer.web.pace import Pace
@@ -59,12 +60,20 @@ class Tracking:
         return dict(self._status)
 
     def plan(self, wanted: Range) -> dict[str, Any]:
-        """Return how many steps a run would take and how many seconds (None: never measured here)."""
+        """Return how many steps a run would take, and how many seconds: as measured here, or a rough guess, or None.
+
+        Where nothing was measured yet, the network is loaded meanwhile, and pages are told when a guess can be made.
+        """
         plan = self._session.plan(wanted.start, wanted.end, wanted.direction, again=wanted.again)
         objects = sum(bool(need.any()) for need in plan.needs.values())
         pace = self._desk.pace.seconds(*self._setting(), max(1, objects))
-        steps = plan.steps()
-        return {"steps": steps, "objects": objects, "seconds": None if pace is None else steps * pace}
+        steps, rough = plan.steps(), pace is None
+        if pace is None and steps:
+            config = self._session.config
+            size = network_size(*self._session.size, config.size)
+            pace = self._desk.model.guess(*size, max(1, objects), min(2, config.max_memory_frames or 2))
+            self._desk.model.warm(lambda: self._publish("tracking", self.status()))
+        return {"steps": steps, "objects": objects, "seconds": None if pace is None else steps * pace, "rough": rough}
 
     def start(self, wanted: Range) -> None:
         """Begin a run. Raises DataError where there is nothing to track from, or another run goes on."""
