@@ -27,7 +27,7 @@ help:
 	@echo "make types     mypy"
 	@echo "make layers    files import downwards only"
 	@echo "make docs      the guides as a site in build/docs; a link or picture amiss stops it"
-	@echo "make package   build the wheel, install it elsewhere and run its command there"
+	@echo "make package   build the wheel, install it in a clean environment, import and run it there"
 	@echo "make clean     remove .venv and everything that was built"
 
 demo: $(VENV)/.installed
@@ -57,14 +57,15 @@ layers: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m sphinx -E -W --keep-going -n -q -b html docs build/docs
 
-# The checkout is not on the path here: what the wheel lacks (weights, pages, tables) is missed here first.
+# A clean environment without extras, and the checkout not on its path: what the wheel lacks is missed here first.
 package: $(VENV)/.installed-dev
-	rm -rf build
+	rm -rf build/wheel build/clean
 	$(PIP) wheel --quiet --no-deps --wheel-dir build/wheel .
-	$(PIP) install --quiet --no-deps --target build/site build/wheel/*.whl
-	cd build/site && PYTHONPATH=. bin/jointformer --version
-	cd build/site && PYTHONPATH=. $(abspath $(BIN))/python -c \
-		"import jointformer as j; assert 'build/site' in j.__file__, j.__file__; j.load_model('tiny', device='cpu')"
+	$(BIN)/python -m venv build/clean
+	build/clean/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(if $(TORCH_SPEC),"$(TORCH_SPEC)") build/wheel/*.whl
+	build/clean/bin/python -m pip --disable-pip-version-check check
+	build/clean/bin/jointformer --version
+	cd build && clean/bin/python -I ../tests/package_check.py
 
 $(VENV)/.made:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \
