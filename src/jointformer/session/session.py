@@ -7,7 +7,6 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,17 +20,18 @@ from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
 from jointformer.ops.files import make_dir, output_error
 from jointformer.session.book import Book, Colour, ObjectInfo
+from jointformer.session.edits import Edits
 from jointformer.session.exporting import export_session
 from jointformer.session.opening import OpenedVideo, describe, find_video, model_name, stored_config
 from jointformer.session.overview import frame_result, frame_status, least_certain, timeline
-from jointformer.session.plan import Direction, Plan, make_plan, neighbours
+from jointformer.session.plan import Direction, Plan, make_plan
 from jointformer.session.propagation import Propagation, SessionTracker
 from jointformer.session.result import FrameResult, Status
 from jointformer.session.rle import SoftMaps
 from jointformer.session.source import FrameCache
 from jointformer.session.store import FILE, Kind, Store
 from jointformer.track import Tracker, TrackerConfig
-from jointformer.track.frames import MasksLike, read_masks
+from jointformer.track.frames import MasksLike
 from jointformer.types import UInt8Array
 
 
@@ -183,74 +183,30 @@ class Session:
         Objects not named keep what they have, less the pixels now another's. An empty mask in a mapping says that the
         object is not in this frame. Where masks given together overlap, the lowest id has the pixel. Raises DataError.
         """
-        frame = self._checked(frame)
-        given: dict[int, np.ndarray] = {}
-        free = np.ones(self.size, bool)
-        for i, mask in read_masks(masks, *self.size).items():
-            given[i] = mask & free
-            free &= ~mask
-        with self._book.lock:
-            known = self._book.objects()
-            for i in given:
-                if i not in known and not given[i].any():
-                    raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
-            kept = {i: mask & free for i, mask in self._book.drawn(frame).items() if i not in given}
-            with self._store.transaction():
-                at = self._edit("masks")
-                for i in given:
-                    if i not in known:
-                        self._book.put_object(ObjectInfo.default(i), at)
-                    self._mark_stale(at, i, frame)
-                self._book.put_drawn(frame, {**given, **kept}, at)
+        self._edits.add_masks(self._checked(frame), masks)
 
     def clear_masks(self, frame: int, object_id: int | None = None) -> None:
         """Take the user's masks of a frame (of one object) back; the frame can be tracked again then."""
-        frame = self._checked(frame)
-        with self._book.lock:
-            ids = [i for i in self._book.drawn(frame) if object_id in (None, i)]
-            if not ids:
-                raise DataError(
-                    f"no mask of the user's in frame {frame}", got=f"annotated frames {self.annotated_frames}"
-                )
-            with self._store.transaction():
-                at = self._edit("clear")
-                for i in ids:
-                    self._mark_stale(at, i, frame)
-                    self._store.delete(Kind.MASK, at=at, frame=frame, object_id=i)
+        self._edits.clear_masks(self._checked(frame), object_id)
 
     def remove_object(self, object_id: int) -> None:
         """Forget an object in all frames; the others stay as they are. Raises DataError for an id that is none."""
-        with self._book.lock:
-            self._object(object_id)
-            with self._store.transaction():
-                at = self._edit("remove")
-                for kind in (Kind.OBJECT, Kind.MASK, Kind.RESULT):
-                    self._store.delete(kind, at=at, object_id=object_id)
+        self._edits.remove_object(object_id)
 
     def set_object(self, object_id: int, *, name: str | None = None, colour: Colour | None = None) -> ObjectInfo:
         """Give an object another name or (red, green, blue) colour and return it. Raises DataError, ConfigError."""
-        with self._book.lock:
-            old = self._object(object_id)
-            chosen: Any = old.colour if colour is None else tuple(colour)  # ObjectInfo checks it
-            info = replace(old, name=old.name if name is None else name, colour=chosen)
-            with self._store.transaction():
-                self._book.put_object(info, self._store.begin_edit("object"))
-        return info
+        return self._edits.set_object(object_id, name=name, colour=colour)
 
     def undo(self) -> str | None:
         """Take back the newest edit or tracking run and return what it was; None where there is none.
 
         Labels: masks, clear, remove, object, track. Results come back as they were.
         """
-        with self._book.lock, self._store.transaction():
-            self._book.drop_halves()
-            return self._store.undo()
+        return self._edits.undo()
 
     def redo(self) -> str | None:
         """Do again what was undone last and return what it was; None where there is none."""
-        with self._book.lock, self._store.transaction():
-            self._book.drop_halves()
-            return self._store.redo()
+        return self._edits.redo()
 
     @property
     def history(self) -> tuple[str | None, str | None]:
@@ -375,6 +331,7 @@ class Session:
     def _show(self, opened: OpenedVideo) -> None:
         self._video = opened.reader
         self._book = Book(self._store, len(opened.reader), opened.reader.size)
+        self._edits = Edits(self._book)
         self._frames = FrameCache(opened.reader)
 
     def _set_up(
@@ -397,24 +354,6 @@ class Session:
             span = self._store.frames(kind)
             if span is not None and not 0 <= span[0] <= span[1] < len(self):
                 raise DataError("a session with cells outside its video", where=self._home, got=f"frame {span[1]}")
-
-    def _edit(self, label: str) -> int:
-        """Begin an edit of masks: halves seen before it are worth nothing after it."""
-        self._book.drop_halves()
-        return self._store.begin_edit(label)
-
-    def _mark_stale(self, at: int, object_id: int, frame: int) -> None:
-        """An object's mask in a frame counts up to the object's next annotated frame on either side."""
-        before, after = neighbours(self._book.drawn_frames(object_id), frame)
-        low = 0 if before is None else before + 1
-        high = len(self) - 1 if after is None else after - 1
-        self._store.mark_stale(at, object_id, low, high)
-
-    def _object(self, object_id: int) -> ObjectInfo:
-        objects = self._book.objects()
-        if object_id not in objects:
-            raise DataError(f"no object {object_id}", expected=f"one of {list(objects)}")
-        return objects[object_id]
 
     def _checked(self, frame: int) -> int:
         if isinstance(frame, bool) or not isinstance(frame, int | np.integer) or not 0 <= frame < len(self):

@@ -1,0 +1,117 @@
+"""An SQLite file of ours, opened safely: its tables must be exactly ours, and its errors become one line."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jointformer.errors import DataError, OutputError
+from jointformer.ops.files import atomic_path
+
+_APPLICATION = 0x4A46_5331  # "JFS1"
+
+_TABLES = {
+    "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "cells": (
+        "CREATE TABLE cells (kind INTEGER, frame INTEGER, object INTEGER, value BLOB, score REAL, edit INTEGER,"
+        " sides INTEGER, PRIMARY KEY (kind, object, frame)) WITHOUT ROWID"
+    ),
+    "edits": "CREATE TABLE edits (edit INTEGER PRIMARY KEY, label TEXT NOT NULL)",
+    "journal": (
+        "CREATE TABLE journal (at INTEGER, kind INTEGER, frame INTEGER, object INTEGER, existed INTEGER, value BLOB,"
+        " score REAL, edit INTEGER, sides INTEGER, PRIMARY KEY (at, kind, object, frame)) WITHOUT ROWID"
+    ),
+    "stale": "CREATE TABLE stale (edit INTEGER, object INTEGER, low INTEGER, high INTEGER)",
+}
+_FRAMES = "CREATE INDEX cells_by_frame ON cells (kind, frame)"
+
+
+class Database:
+    """The open file. Not thread-safe by itself: the session's lock guards it."""
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self.path = path
+        if not create and not path.is_file():
+            raise DataError("no session here", where=path.parent, expected=f"a folder with {path.name}")
+        with self._errors():
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            with self._errors():
+                self._harden()
+                if create and not self._tables():
+                    self._make_tables()
+                self._check()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; what was written stays."""
+        with self._errors():
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A block whose writes are kept together or not at all, whatever happens to the process."""
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.rollback()
+            raise
+        with self._errors():
+            self._db.execute("COMMIT")
+
+    def copy_to(self, folder: Path) -> None:
+        """Write a compact copy into another folder, whole or not at all. Raises OutputError."""
+        with atomic_path(folder / self.path.name) as temporary, self._errors():
+            self._db.execute("VACUUM INTO ?", (str(temporary),))
+
+    # -- inside
+
+    def _harden(self) -> None:
+        defensive = getattr(sqlite3, "SQLITE_DBCONFIG_DEFENSIVE", None)
+        if defensive is not None:  # Python 3.12
+            self._db.setconfig(defensive, True)  # type: ignore[attr-defined]
+        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "busy_timeout = 5000"):
+            self._db.execute(f"PRAGMA {pragma}")
+
+    def _tables(self) -> dict[str, str]:
+        return dict(self._db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall())
+
+    def _make_tables(self) -> None:
+        with self.transaction():
+            for statement in (*_TABLES.values(), _FRAMES):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
+
+    def _check(self) -> None:
+        """Refuse a file whose tables are not exactly ours (a trigger or view would be someone else's program)."""
+        application = self._db.execute("PRAGMA application_id").fetchone()[0]
+        if application != _APPLICATION or self._tables() != {**_TABLES, "cells_by_frame": _FRAMES}:
+            raise DataError("not a session of this version of JointFormer", where=self.path)
+        problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise self._damaged(problem)
+        # With a write-ahead log a frame costs one append, and a killed process leaves a valid file.
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def _damaged(self, what: str) -> DataError:
+        return DataError("the session is damaged", where=self.path, got=what)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """SQLite's errors inside the block become ours, in one line."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            hint = "free some space, or choose another folder" if "full" in str(error) else None
+            raise OutputError(f"the session cannot be written: {error}", where=self.path, hint=hint) from error
+        except sqlite3.ProgrammingError as error:
+            raise DataError("the session is closed", where=self.path) from error
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            raise self._damaged(str(error)) from error

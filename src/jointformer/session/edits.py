@@ -1,0 +1,110 @@
+"""What a person changes: masks of frames, objects, and taking changes back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jointformer.errors import DataError
+from jointformer.session.book import Book, Colour, ObjectInfo
+from jointformer.session.plan import neighbours
+from jointformer.session.store import Kind
+from jointformer.track.frames import MasksLike, read_masks
+
+
+class Edits:
+    """Edits of a book, as `Session` tells them. Each is one entry of the history.
+
+    An edit of masks also notes which results it puts out of date.
+    """
+
+    def __init__(self, book: Book) -> None:
+        self._book, self._store = book, book.store
+
+    def add_masks(self, frame: int, masks: MasksLike) -> None:
+        """Give masks of a frame that exists. Raises DataError."""
+        given: dict[int, np.ndarray] = {}
+        free = np.ones(self._book.size, bool)
+        for i, mask in read_masks(masks, *self._book.size).items():
+            given[i] = mask & free
+            free &= ~mask
+        with self._book.lock:
+            known = self._book.objects()
+            for i in given:
+                if i not in known and not given[i].any():
+                    raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
+            kept = {i: mask & free for i, mask in self._book.drawn(frame).items() if i not in given}
+            with self._store.transaction():
+                at = self._edit("masks")
+                for i in given:
+                    if i not in known:
+                        self._book.put_object(ObjectInfo.default(i), at)
+                    self._mark_stale(at, i, frame)
+                self._book.put_drawn(frame, {**given, **kept}, at)
+
+    def clear_masks(self, frame: int, object_id: int | None = None) -> None:
+        """Take the user's masks of a frame (of one object) back. Raises DataError where there are none."""
+        with self._book.lock:
+            ids = [i for i in self._book.drawn(frame) if object_id in (None, i)]
+            if not ids:
+                raise DataError(
+                    f"no mask of the user's in frame {frame}", got=f"annotated frames {self._book.drawn_frames()}"
+                )
+            with self._store.transaction():
+                at = self._edit("clear")
+                for i in ids:
+                    self._mark_stale(at, i, frame)
+                    self._store.delete(Kind.MASK, at=at, frame=frame, object_id=i)
+
+    def remove_object(self, object_id: int) -> None:
+        """Forget an object in all frames. Raises DataError for an id that is none."""
+        with self._book.lock:
+            self._object(object_id)
+            with self._store.transaction():
+                at = self._edit("remove")
+                for kind in (Kind.OBJECT, Kind.MASK, Kind.RESULT):
+                    self._store.delete(kind, at=at, object_id=object_id)
+
+    def set_object(self, object_id: int, *, name: str | None = None, colour: Colour | None = None) -> ObjectInfo:
+        """Return an object with another name or (red, green, blue) colour. Raises DataError, ConfigError."""
+        with self._book.lock:
+            old = self._object(object_id)
+            chosen: Any = old.colour if colour is None else tuple(colour)  # ObjectInfo checks it
+            info = replace(old, name=old.name if name is None else name, colour=chosen)
+            with self._store.transaction():
+                self._book.put_object(info, self._store.begin_edit("object"))
+        return info
+
+    def undo(self) -> str | None:
+        """Take back the newest edit or tracking run and return its label; None where there is none."""
+        with self._book.lock, self._store.transaction():
+            self._book.drop_halves()
+            return self._store.undo()
+
+    def redo(self) -> str | None:
+        """Do again what was undone last and return its label; None where there is none."""
+        with self._book.lock, self._store.transaction():
+            self._book.drop_halves()
+            return self._store.redo()
+
+    # -- inside
+
+    def _edit(self, label: str) -> int:
+        """Begin an edit of masks: halves seen before it are worth nothing after it."""
+        self._book.drop_halves()
+        return self._store.begin_edit(label)
+
+    def _mark_stale(self, at: int, object_id: int, frame: int) -> None:
+        """An object's mask in a frame counts up to the object's next annotated frame on either side."""
+        before, after = neighbours(self._book.drawn_frames(object_id), frame)
+        low = 0 if before is None else before + 1
+        high = self._book.length - 1 if after is None else after - 1
+        self._store.mark_stale(at, object_id, low, high)
+
+    def _object(self, object_id: int) -> ObjectInfo:
+        objects = self._book.objects()
+        if object_id not in objects:
+            raise DataError(f"no object {object_id}", expected=f"one of {list(objects)}")
+        return objects[object_id]
