@@ -510,6 +510,68 @@ def _(bench: Bench) -> list[str]:
     return bench.track()
 
 
+def _many(bench: Bench, *more: str) -> list[str]:
+    """Return a tracking of every video in `videos`, with masks in `masks`."""
+    (bench.root / "videos").mkdir(exist_ok=True)
+    bench.images.rename(bench.root / "videos/cat")
+    (bench.root / "masks").mkdir(exist_ok=True)
+    command = ["track", str(bench.root / "videos"), "--masks", str(bench.root / "masks"), "--no-overlay"]
+    return [*command, *bench.common("--size", "-1"), *more]
+
+
+@case("Many videos", "no masks for any")
+def _(bench: Bench) -> list[str]:
+    return _many(bench)
+
+
+@case("Many videos", "a damaged one among them", loose=True, code=1)
+def _(bench: Bench) -> list[str]:
+    command = _many(bench)
+    for name in ("cat", "dog"):
+        write_mask(bench.root / f"masks/{name}.png", draw_ids((1,), 0))
+    bench.write("videos/dog.mp4", "not a video " * 50)
+    return command
+
+
+@case("Many videos", "masks of one video in two places")
+def _(bench: Bench) -> list[str]:
+    command = _many(bench)
+    write_mask(bench.root / "masks/cat.png", draw_ids((1,), 0))
+    write_mask(bench.root / "masks/cat/00000.png", draw_ids((1,), 0))
+    return command
+
+
+@case("Many videos", "two videos of one name")
+def _(bench: Bench) -> list[str]:
+    bench.write("videos/cat.mp4", "")
+    return _many(bench)
+
+
+@case("Many videos", "an empty list")
+def _(bench: Bench) -> list[str]:
+    return ["track", str(bench.write("list.txt", "\n")), *bench.common()]
+
+
+@case("Many videos", "a list of three columns")
+def _(bench: Bench) -> list[str]:
+    return ["track", str(bench.write("list.txt", "cat.mp4\tcat.png\tmore\n")), *bench.common()]
+
+
+@case("Many videos", "a list without masks")
+def _(bench: Bench) -> list[str]:
+    return ["track", str(bench.write("list.txt", "data/JPEGImages/cat\n")), *bench.common()]
+
+
+@case("Many videos", "several processes for one video")
+def _(bench: Bench) -> list[str]:
+    return bench.track(None, None, "--workers", "2")
+
+
+@case("Many videos", "a stream's flag for many")
+def _(bench: Bench) -> list[str]:
+    return _many(bench, "--queue", "3")
+
+
 @case("Weights", "a file of another kind", loose=True)
 def _(bench: Bench) -> list[str]:
     return bench.model(bench.write("weights.pth", "hello " * 100))

@@ -104,7 +104,15 @@ print(json.dumps({"plan": plan.total, "peak": peak_memory(model.device), "base":
 @pytest.mark.timeout(2500)
 @pytest.mark.parametrize(
     "settings",
-    ["tiny 240 432 1 0 1", "tiny 240 432 8 0 1", "tiny 240 432 12 2 1", "tiny 480 854 1 0 2", "small 240 432 4 0 1"],
+    [
+        "tiny 240 432 1 0 1",
+        "tiny 240 432 8 0 1",
+        "tiny 240 432 12 2 1",
+        "tiny 480 854 1 0 2",
+        "small 240 432 4 0 1",
+        "base 240 432 4 0 1",
+        "base 480 854 1 0 1",
+    ],
 )
 def test_the_measured_peak_is_within_10_percent_under_the_plan(settings):
     measured = []

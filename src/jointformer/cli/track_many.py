@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]
 
     for name in ("input_format", "input_size", "output_format", "when_late", "queue"):
         if getattr(args, name) is not None:
-            raise ConfigError(f"--{name.replace('_', '-')} is for one stream", got=f"{len(args.video)} videos")
+            raise ConfigError(f"--{name.replace('_', '-')} is for one stream", got="several videos")
     scale, budget = build_scale(args), budget_bytes(args)
     jobs = find_jobs(args.video, args.masks, options["part"])
     for job in jobs:
