@@ -9,21 +9,24 @@ is fixed here, and every path keeps to it:
 - `topk` of the number of keys or more keeps them all;
 - a NaN among a row's scores makes that row of the result NaN, as a dense softmax does, and no other row.
 
-`plain_attention` states the rule in tensor operations and serves gradients, small sizes and accelerators (by
-operations that never wait for the device; not yet measured on one). Large sizes on the CPU take compiled kernels
-(topk_cpu), which are tested against it.
+`plain_attention` states the rule in tensor operations, on any device without waiting for it, and serves gradients and
+small sizes. Large sizes on the CPU take compiled kernels (topk_cpu), CUDA devices a Triton kernel where Triton is
+installed (topk_gpu); both are tested against it.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import logging
 from collections.abc import Callable
 from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+logger = logging.getLogger(__name__)
 
 # From this many scores on, compiled kernels are worth their start.
 FAST_FROM = 1 << 18
@@ -95,6 +98,11 @@ def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -
     rows, memory = q.shape[2], memory_k.shape[2]
     if topk is None and memory > 0:
         return _plain_in_parts if rows <= FEW_ROWS else None
+    if topk is not None and rows > FEW_ROWS and q.device.type == "cuda":
+        kernel = _gpu_kernel()
+        if kernel is not None and kernel.fits(q, k, memory_k):
+            whole: Way = kernel.attend
+            return whole
     objects = max(q.shape[0], k.shape[0], memory_k.shape[0])
     large = objects * q.shape[1] * rows * (k.shape[2] + memory) >= FAST_FROM
     kernels = _kernels() if large and q.device.type == "cpu" and not torch.compiler.is_compiling() else None
@@ -118,6 +126,18 @@ def _kernels() -> ModuleType | None:
         if error.name in ("numba", "llvmlite"):
             return None
         raise
+
+
+@functools.cache
+def _gpu_kernel() -> ModuleType | None:
+    """The Triton kernel's module, or None where Triton is not installed; the log says so once."""
+    try:
+        return importlib.import_module("jointformer.ops.topk_gpu")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "triton":
+            raise
+        logger.warning("Triton is not installed: PyTorch's operations select the GPU's top-k keys, more slowly")
+        return None
 
 
 def plain_attention(

@@ -1,0 +1,128 @@
+"""Joint attention on a GPU without gradients: when its Triton kernel serves, and its launch.
+
+The kernel (topk_triton) is one operation of PyTorch's, `jointformer::attend_topk`, so that fake tensors pass through
+it (and PyTorch's compiler would). Importing this file imports Triton.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+
+from jointformer.ops import topk_triton
+
+logger = logging.getLogger(__name__)
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+MOST_WIDTH = 128  # of a head; beyond it the tiles no longer fit the memory of a multiprocessor
+LEAST_DEPTH = 16  # of a matrix product's tiles
+#: The interpreter cannot multiply bfloat16; products of its values are exact in float32 all the same.
+INTERPRETED = hasattr(topk_triton.attend, "fn") and not isinstance(topk_triton.attend, triton.JITFunction)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How many query rows a program serves and how many keys it sees at a time (powers of two from 16 on)."""
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+
+
+def tiles_for(dtype: torch.dtype, depth: int) -> Tiles:
+    """Tile sizes by what Triton's compiler reports for an H100 (no registers spilled in 16-bit types); not yet timed.
+
+    Keys and values of `stages` tiles lie in shared memory: 64 KiB at most, beside little else, which every GPU since
+    2020 has. As many columns as keys are kept (or more) let the search start near its end.
+    """
+    if dtype == torch.float32:  # multiplied outside the tensor cores, with operands in registers
+        return Tiles(rows=32, columns=128, warps=8, stages=1) if depth <= 64 else Tiles(16, 64, 8, 1)
+    return Tiles(rows=64, columns=128, warps=8, stages=2 if depth <= 64 else 1)
+
+
+def depth_of(width: int) -> int:
+    """Head width as the tiles have it: a power of two."""
+    return max(LEAST_DEPTH, 1 << (width - 1).bit_length())
+
+
+def fits(q: Tensor, k: Tensor, memory_k: Tensor) -> bool:
+    """Whether the kernel serves these: type, head width, and tokens that 32-bit numbers reach from their head's first.
+
+    The first question of a kind compiles the kernel; where that fails the log says so once and the answer stays False.
+    """
+    if q.dtype not in DTYPES or q.shape[3] > MOST_WIDTH:
+        return False
+    if any(tensor.stride(2) * tensor.shape[2] >= 1 << 31 for tensor in (q, k, memory_k)):
+        return False
+    return compiles(q.device, q.dtype, depth_of(q.shape[3]))
+
+
+@functools.cache
+def compiles(device: torch.device, dtype: torch.dtype, depth: int) -> bool:
+    """Whether Triton makes the kernel here, found out by a small call; a failure is logged.
+
+    Triton needs more than its own files: a C compiler for the launcher, and a GPU that it knows.
+    """
+    few = torch.ones((1, 1, LEAST_DEPTH, depth), device=device, dtype=dtype)
+    many = torch.ones((1, 1, 2 * LEAST_DEPTH, depth), device=device, dtype=dtype)
+    try:
+        launch(few, few, few, many, many, 1, 2 * LEAST_DEPTH, torch.empty_like(few))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of many kinds: compilers, drivers, missing tools
+        reason = " ".join(str(error).split())[:300]
+        logger.warning(
+            "the GPU's kernel for top-k attention cannot be made here (%s: %s); PyTorch's operations serve instead, "
+            "more slowly", type(error).__name__, reason,
+        )  # fmt: skip
+        return False
+    return True
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
+) -> None:
+    """Fills `out`; shapes as in plain_attention, objects broadcast, any strides. See fits."""
+    _attend_topk(q, k, v, memory_k, memory_v, topk, group, out)
+
+
+@torch.library.custom_op("jointformer::attend_topk", mutates_args=("out",))
+def _attend_topk(
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
+) -> None:
+    launch(q, k, v, memory_k, memory_v, topk, group, out)
+
+
+@_attend_topk.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
+) -> None:
+    return None
+
+
+def launch(
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor,
+    tiles: Tiles | None = None,
+) -> None:  # fmt: skip
+    """Fills `out` by the kernel, with other tiles than tiles_for's where they are given."""
+    objects, heads, rows, width = out.shape
+    depth = depth_of(width)
+    tiles = tiles or tiles_for(q.dtype, depth)
+    places: list[int] = []
+    for tensor in (q, k, v, memory_k, memory_v, out):
+        shared = tensor.shape[0] == 1
+        places += [0 if shared else tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)]
+    grid = (triton.cdiv(rows, tiles.rows), objects * heads)
+    topk_triton.attend[grid](
+        q, k, v, memory_k, memory_v, out, *places,
+        heads, rows, k.shape[2], group, memory_k.shape[2] // group, topk, width**-0.5,
+        BOUNDED=topk <= tiles.columns, WIDTH=width, ROWS=tiles.rows, COLS=tiles.columns, DEPTH=depth,
+        WIDEN=INTERPRETED and q.dtype == torch.bfloat16, num_warps=tiles.warps, num_stages=tiles.stages,
+        enable_fp_fusion=True,
+    )  # fmt: skip

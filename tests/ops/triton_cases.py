@@ -1,0 +1,176 @@
+"""The Triton kernel against the rule: run by test_topk_triton.py in Triton's interpreter, or by hand on a GPU.
+
+    python -m pytest tests/ops/triton_cases.py                      where there is a GPU
+    TRITON_INTERPRET=1 python -m pytest tests/ops/triton_cases.py   anywhere
+
+Queries and keys are multiples of 1/64, so that every score is exact and what is selected cannot depend on the order in
+which a machine adds.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor
+
+from jointformer.ops import topk_gpu
+from jointformer.ops.attention import plain_attention
+from jointformer.ops.topk_gpu import Tiles
+
+DEVICE = "cpu" if topk_gpu.INTERPRETED else "cuda"
+SMALL = Tiles(rows=32, columns=32, warps=4, stages=1)
+
+
+def exact(seed: int, *shape: int, most: int = 100) -> Tensor:
+    numbers = torch.randint(-most, most + 1, shape, generator=torch.Generator().manual_seed(seed))
+    return (numbers / 64).to(DEVICE)
+
+
+def inputs(
+    objects: int, heads: int, rows: int, own: int, memory: int, width: int, dtype: torch.dtype, shared: bool = False
+) -> list[Tensor]:
+    """q, k, v and the memory's k, v, laid out as the network's: slices of one linear's output and of a bank."""
+    side = exact(0, 1 if shared else objects, max(rows, own), 3, heads, width).permute(2, 0, 3, 1, 4).to(dtype)
+    bank = exact(1, 2, objects, heads, memory + 5, width).to(dtype)
+    return [side[0][:, :, :rows], side[1][:, :, :own], side[2][:, :, :own], *bank[:, :, :, 3 : memory + 3]]
+
+
+def by_the_kernel(tensors: list[Tensor], topk: int, group: int, tiles: Tiles | None = SMALL) -> Tensor:
+    objects = max(tensor.shape[0] for tensor in tensors)
+    shape = (objects, *tensors[0].shape[1:])
+    out = torch.full(shape, 7.0, dtype=tensors[0].dtype, device=DEVICE).mT.contiguous().mT  # the odd layout of the two
+    q, k, v, mk, mv = tensors
+    topk_gpu.launch(q, k, v, mk, mv, topk, group, out, tiles)
+    return out
+
+
+def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x as the type has it; Triton's interpreter cuts bfloat16 off where machines round."""
+    if dtype == torch.bfloat16 and topk_gpu.INTERPRETED:
+        return (x.float().view(torch.int32) & -(1 << 16)).view(torch.float32).double()
+    return x.to(dtype).double()
+
+
+def by_the_rule(tensors: list[Tensor], topk: int, group: int) -> Tensor:
+    """float64, but for scores rounded to the inputs' type as plain_attention rounds them."""
+    objects, dtype = max(tensor.shape[0] for tensor in tensors), tensors[0].dtype
+    q, k, v, mk, mv = (tensor.expand(objects, -1, -1, -1).double() for tensor in tensors)
+    q = rounded(q.float() * q.shape[-1] ** -0.5, dtype)
+    own, memory = (rounded(q @ keys.mT, dtype) for keys in (k, mk))
+    grouped = memory.unflatten(-1, (-1, group))
+    least = grouped.topk(topk).values[..., -1:]
+    memory = grouped.masked_fill(grouped < least, float("-inf")).flatten(-2)
+    return torch.cat((own, memory), -1).softmax(-1) @ torch.cat((v, mv), 2)
+
+
+NAN_IS_MEANT = pytest.mark.filterwarnings("ignore:invalid value|All-NaN:RuntimeWarning")  # the interpreter's NumPy
+CLOSE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
+
+
+def check(tensors: list[Tensor], topk: int, group: int, tiles: Tiles | None = SMALL, whole: bool = False) -> None:
+    """Fails unless the kernel follows the rule and plain_attention. whole: no score needs rounding."""
+    got, near = by_the_kernel(tensors, topk, group, tiles), CLOSE[tensors[0].dtype]
+    torch.testing.assert_close(got.double(), by_the_rule(tensors, topk, group), atol=near, rtol=near)
+    if tensors[0].dtype == torch.bfloat16 and topk_gpu.INTERPRETED and not whole:
+        return  # see `rounded`
+    q, k, v, mk, mv = (tensor.expand(got.shape[0], -1, -1, -1) for tensor in tensors)
+    torch.testing.assert_close(got, plain_attention(q, k, v, mk, mv, topk, group), atol=2 * near, rtol=2 * near)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_odd_sizes_follow_the_rule_with_own_keys_shared_by_the_objects(dtype: torch.dtype) -> None:
+    check(inputs(2, 1, 21, 35, 70, 24, dtype, shared=True), topk=9, group=70)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_frame_selects_for_itself(dtype: torch.dtype) -> None:
+    check(inputs(1, 1, 9, 5, 3 * 37, 16, dtype), topk=5, group=37)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_more_keys_may_be_kept_than_a_tile_has_columns(dtype: torch.dtype) -> None:
+    check(inputs(1, 1, 9, 5, 70, 16, dtype), topk=40, group=70)
+
+
+def test_the_tiles_used_on_a_gpu_give_the_same() -> None:
+    check(inputs(1, 2, 70, 1, 150, 64, torch.float16), topk=60, group=150, tiles=None)
+
+
+def test_ties_with_the_last_kept_key_are_all_kept() -> None:
+    tensors = [exact(seed, 1, 1, tokens, 16, most=3).bfloat16() for seed, tokens in enumerate((9, 5, 5, 60, 60))]
+    tensors[3] = tensors[3][:, :, torch.arange(60, device=DEVICE) % 15]  # every score four times, some more often
+    check(tensors, topk=6, group=60, whole=True)
+
+
+def test_a_row_of_equal_scores_keeps_every_key_and_zeros_of_either_sign_are_equal() -> None:
+    tensors = inputs(1, 1, 9, 5, 40, 16, torch.float32)
+    tensors[3] = torch.zeros_like(tensors[3])
+    tensors[3][:, :, ::2] *= -1
+    check(tensors, topk=3, group=40)
+    dense = plain_attention(*tensors, None, 40)  # type: ignore[arg-type]
+    torch.testing.assert_close(by_the_kernel(tensors, 3, 40), dense, atol=2e-6, rtol=2e-6)
+
+
+@NAN_IS_MEANT
+@pytest.mark.parametrize("place", [0, 1, 3])  # in a query, an own key, a memory key
+def test_nan_spoils_its_own_rows_and_no_other(place: int) -> None:
+    tensors = [tensor.clone() for tensor in inputs(1, 2, 9, 5, 40, 16, torch.float16)]
+    clean = by_the_kernel(tensors, 5, 40)
+    tensors[place][0, 1, 4, 3] = float("nan")
+    rows = slice(4, 5) if place == 0 else slice(None)
+    got = by_the_kernel(tensors, 5, 40)
+    assert got[0, 1, rows].isnan().all()
+    got[0, 1, rows] = clean[0, 1, rows]
+    assert torch.equal(got, clean)
+
+
+@NAN_IS_MEANT
+def test_an_infinite_score_spoils_its_row_and_minus_infinity_counts_for_nothing() -> None:
+    tensors = [tensor.clone() for tensor in inputs(1, 1, 9, 5, 40, 16, torch.float32)]
+    clean = by_the_kernel(tensors, 5, 40)
+    tensors[3][0, 0, 17, 3] = float("inf")
+    over = tensors[0][0, 0, :, 3] > 0
+    got = by_the_kernel(tensors, 5, 40)
+    assert got[0, 0, over].isnan().all()
+    assert got[0, 0, ~over].isfinite().all()
+    assert 0 < over.sum() < len(over)
+    assert clean.isfinite().all()
+
+
+def test_the_operation_fills_what_it_is_given_and_needs_no_gradients() -> None:
+    tensors = inputs(1, 1, 9, 5, 40, 16, torch.float32)
+    out = torch.empty_like(tensors[0])
+    with torch.inference_mode():
+        q, k, v, mk, mv = tensors
+        topk_gpu.attend(q, k, v, mk, mv, 3, 40, out)
+    torch.testing.assert_close(out.double(), by_the_rule(tensors, 3, 40), atol=2e-6, rtol=2e-6)
+
+
+def test_a_kernel_that_cannot_be_made_is_reported_once_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+    q = torch.zeros(1, 1, 40, 16, device=DEVICE)
+    topk_gpu.compiles.cache_clear()
+    try:
+        with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+            patch.setattr(topk_gpu, "launch", fail)
+            assert [topk_gpu.fits(q, q, q) for _ in range(3)] == [False] * 3
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "Failed to find C compiler. Please" in caplog.text
+    finally:
+        topk_gpu.compiles.cache_clear()
+
+
+def test_it_serves_what_its_tiles_hold() -> None:
+    q = torch.zeros(1, 1, 40, 64, device=DEVICE)
+    assert topk_gpu.fits(q, q, q)
+    assert not topk_gpu.fits(q.double(), q, q)
+    wide = torch.zeros(1, 1, 40, 129, device=DEVICE)
+    assert not topk_gpu.fits(wide, wide, wide)
+    far = torch.empty_strided((1, 1, 2, 64), (0, 0, 1 << 30, 1), device="meta")
+    assert not topk_gpu.fits(q, q, far)
