@@ -184,3 +184,8 @@ def test_a_changed_area_and_doubtful_predecessors_lower_the_confidence():
     for _ in range(100):
         trust.update(0.6, 0.1)
     assert trust.level == pytest.approx(0.6, abs=1e-3)
+
+
+def test_probabilities_that_are_no_numbers_are_no_certainty():
+    prob = torch.full((2, 4, 6), torch.nan)
+    assert soft_jaccard(prob)[0] == [0.0]

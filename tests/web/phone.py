@@ -94,7 +94,7 @@ def work_through(person: Person, url: str, last: int, shoot: Shoot = lambda name
     end = page.get_by_role("spinbutton", name="Last frame")
     end.fill(str(last))
     end.press("Enter")
-    page.locator(".estimate", has_text="step").wait_for()
+    page.locator(".estimate", has_text=f"{last} steps").wait_for()
     took(f"the tool expects: {page.locator('.estimate').inner_text()}")
     shoot("2-drawn")
     page.get_by_role("button", name="Track", exact=True).click()

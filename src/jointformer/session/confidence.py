@@ -31,7 +31,8 @@ def soft_jaccard(prob: Tensor) -> tuple[list[float], list[float]]:
     outside = objects.sum(dim=(1, 2)) - inside
     sure = inside / (area + outside).clamp_min(1e-6)
     absent = _ABSENT * (1 - objects.amax(dim=(1, 2)))
-    confidence = torch.where(area > 0, sure, absent).clamp(0, 1)
+    # Half precision may overflow: what is no number is no certainty either, and the session's file cannot keep it.
+    confidence = torch.where(area > 0, sure, absent).clamp(0, 1).nan_to_num(nan=0.0)
     shares = area / float(prob[0].numel())
     return [float(v) for v in confidence.cpu()], [float(v) for v in shares.cpu()]
 

@@ -30,6 +30,7 @@ class Exports:
         self._thread: threading.Thread | None = None
         self._running: str | None = None
         self._failure: str | None = None
+        self._done, self._total, self._told = 0, 0, 0.0
 
     @property
     def running(self) -> bool:
@@ -37,7 +38,7 @@ class Exports:
         return self._thread is not None and self._thread.is_alive()
 
     def status(self) -> dict[str, Any]:
-        """Return the finished files, newest first, the one being written, and why the last one failed."""
+        """Return the finished files, newest first, the one being written and how far, and why the last one failed."""
         files = []
         if self._folder.is_dir():
             for path in self._folder.iterdir():
@@ -45,7 +46,8 @@ class Exports:
                     stat = path.stat()
                     files.append({"name": path.name, "bytes": stat.st_size, "created": stat.st_mtime})
         files.sort(key=lambda row: (-float(str(row["created"])), str(row["name"])))
-        return {"files": files, "running": self._running, "failure": self._failure}
+        far = {"done": self._done, "total": self._total}
+        return {"files": files, "running": self._running, **far, "failure": self._failure}
 
     def path(self, name: str) -> Path:
         """Return a finished file. Raises DataError for names that are none."""
@@ -67,7 +69,7 @@ class Exports:
             if self.running:
                 raise DataError("an export is being written already", hint="wait until it is done")
             name = self._free_name(f"{slug(title)}-{format}", FORMATS[format].suffix or ".zip")
-            self._running, self._failure = name, None
+            self._running, self._failure, self._done, self._total = name, None, 0, 0
             arguments = (format, name, options)
             self._thread = threading.Thread(target=self._run, args=arguments, name="export", daemon=True)
             self._thread.start()
@@ -84,7 +86,7 @@ class Exports:
         try:
             make_dir(self._folder)
             if FORMATS[format].suffix:
-                self._session.export(format, self._folder / name, **options)
+                self._session.export(format, self._folder / name, progress=self._progress, **options)
             else:
                 self._zip(format, name, options)
         except UserError as error:
@@ -95,11 +97,17 @@ class Exports:
         self._running, self._failure = None, failure
         self._publish("exports", self.status())
 
+    def _progress(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        if time.monotonic() - self._told > 0.5:  # pages need not hear of every frame
+            self._told = time.monotonic()
+            self._publish("exports", self.status())
+
     def _zip(self, format: str, name: str, options: dict[str, Any]) -> None:
         """Formats that are folders become one file to download; PNGs are compressed already."""
         work = temporary_name(self._folder / name)
         try:
-            self._session.export(format, work, **options)
+            self._session.export(format, work, progress=self._progress, **options)
             with atomic_path(self._folder / name) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
                 for file in sorted(work.rglob("*")):
                     if file.is_file():

@@ -1,5 +1,6 @@
 // The dialog that writes the masks into the formats of other programs.
 
+import { STATUS } from "./status.js";
 import { ago, bytes, h, icon, iconButton, openDialog } from "./dom.js";
 
 const titles = {
@@ -19,7 +20,7 @@ export function openExport(editor) {
   const opacity = h("input", { type: "range", min: 0, max: 100, value: 50 });
   const [labels, sound, soft] = [false, true, false].map((checked) => h("input", { type: "checkbox", checked }));
   const pictures = h("input", { type: "number", min: 1, max: 400, value: 12 });
-  const range = h("input", { type: "checkbox" });
+  const range = h("input", { type: "checkbox", onchange: refresh });
   const { start, end } = editor.range;
   const partial = start > 0 || end < editor.state.frames - 1;
   const rows = {
@@ -44,8 +45,12 @@ export function openExport(editor) {
     const format = chosen();
     last.format = format.name;
     for (const [name, row] of Object.entries(rows)) row.hidden = !format.options.includes(name);
+    const [low, high] = partial && range.checked ? [start, end] : [0, editor.state.frames - 1];
+    const count = high - low + 1;
+    const bare = editor.status.slice(low, high + 1).filter((status) => status === STATUS.none).length;
     const softless = format.name === "soft" && !editor.state.soft;
-    hint.textContent = softless ? "This project keeps no soft edges. Choose “Keep soft edges” under the options when you begin a project." : "";
+    hint.textContent = softless ? "This project keeps no soft edges. Choose “Keep soft edges” under the options when you begin a project."
+      : bare ? `${bare} of ${count} frames have no masks yet: they are written without.` : "";
     write.disabled = softless || Boolean(editor.state.exports.running);
   }
 
@@ -62,13 +67,15 @@ export function openExport(editor) {
   }
 
   function showFiles() {
-    const { files: done, running, failure } = editor.state.exports;
+    const { files: done, running, failure, done: written, total } = editor.state.exports;
     const entries = done.map((file) => h("li", {},
       h("a", { href: `${editor.base}/exports/${file.name}`, download: file.name, class: "file-link" }, icon("download"), h("span", {}, file.name)),
       h("span", { class: "quiet" }, `${bytes(file.bytes)}, ${ago(file.created)}`),
       iconButton("trash", `Delete ${file.name}`, () => editor.ask("DELETE", `/exports/${file.name}`))));
     files.replaceChildren(
       running ? h("p", { class: "running" }, h("span", { class: "spinner" }), `Writing ${running} …`) : "",
+      running && total ? h("progress", { max: total, value: written }) : "",
+      running && total ? h("p", { class: "quiet" }, `${written} of ${total} frames`) : "",
       failure ? h("p", { class: "failure" }, failure) : "",
       done.length ? h("h3", {}, "Finished") : "", h("ul", {}, entries));
   }
