@@ -105,12 +105,16 @@ def masks(output: Path) -> dict[str, bytes]:
 
 def on_cluster(args: argparse.Namespace, tree: Path, output: Path, *, deaths: bool) -> dict[str, Any]:
     """Return the figures of an evaluation by two actors; deaths: with a killed worker and a node that goes."""
-    with subprocess.Popen(
+    log = output.with_suffix(".cluster.log")
+    with log.open("w") as errors, subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", CLUSTER],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENV,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=ENV,
     ) as cluster:  # fmt: skip
         assert cluster.stdin is not None and cluster.stdout is not None  # noqa: PT018
-        run = Run(args, tree, output, "--ray", cluster.stdout.readline().strip())
+        address = cluster.stdout.readline().strip()
+        if not address:
+            raise SystemExit(f"the cluster did not start: {log.read_text()[-2000:]}")
+        run = Run(args, tree, output, "--ray", address)
         stamps, killed = {}, False
         if deaths:
             for pid in run.pids()[:1]:

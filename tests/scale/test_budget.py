@@ -10,6 +10,7 @@ import pytest
 from scale_helpers import ENV, Runs, make_videos, masks
 
 from jointformer.errors import ConfigError
+from jointformer.evaluate.anyvideo import overlay_bytes
 from jointformer.model.config import PRESETS
 from jointformer.track.budget import VideoSize, bank_places, fit_budget, parse_size, plan_memory
 from jointformer.track.config import TrackerConfig
@@ -52,6 +53,14 @@ def test_a_plan_takes_as_many_objects_per_pass_as_fit():
     chosen = [plan(least + step * 50_000_000) or 10 for step in range(12)]
     assert chosen == sorted(chosen)
     assert 1 < chosen[6] < 10
+
+
+def test_an_overlays_encoder_counts():
+    def total(writing: int) -> int:
+        video = VideoSize("cat", 100, (480, 854), 2, writing)
+        return plan_memory(PRESETS["tiny"], TrackerConfig(), video, base=BASE, itemsize=4).total
+
+    assert total(overlay_bytes((480, 854))) - total(0) > 40 * 10**6
 
 
 def test_what_cannot_fit_is_refused_with_the_estimate_and_what_would():

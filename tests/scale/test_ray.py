@@ -52,6 +52,7 @@ def test_a_worker_and_a_node_may_die_and_the_masks_are_those_of_one_process(mini
     ) as cluster:  # fmt: skip
         assert cluster.stdin is not None and cluster.stdout is not None  # noqa: PT018
         address = cluster.stdout.readline().strip()
+        assert address, "the cluster did not start"
         start = time.monotonic()
         # One video is ours until the node is gone, so the run cannot be over before, however slow we are.
         with ExitStack() as held, runs.start(output, "--ray", address, "--threads", "1") as process:

@@ -101,7 +101,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     from jointformer.cli.running import budget_bytes
     from jointformer.data.video import open_video
     from jointformer.errors import OutputError
-    from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video
+    from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
     from jointformer.evaluate.scale.stop import stop_on_signal
     from jointformer.model.weights import load_model
     from jointformer.track import Tracker
@@ -117,7 +117,8 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     budget = budget_bytes(args)
     model = load_model(args.model, device=args.device, precision=args.precision)
     if budget is not None:
-        known = VideoSize(video.path.name, end - start, video.size, masks.count())
+        writing = 0 if args.no_overlay else overlay_bytes(video.size)
+        known = VideoSize(video.path.name, end - start, video.size, masks.count(), writing)
         base, before = base_within(model, config, budget)
         size = model.dtype.itemsize
         plan = fit_budget(

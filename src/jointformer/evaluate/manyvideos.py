@@ -12,7 +12,7 @@ from jointformer.data.frames import is_hidden, list_folder, list_pictures, natur
 from jointformer.data.masks import MASK_SUFFIXES
 from jointformer.data.video import DEFAULT_FPS, VIDEO_SUFFIXES, FolderVideo, VideoFile, open_video
 from jointformer.errors import DataError
-from jointformer.evaluate.anyvideo import GivenMasks, find_masks, frame_range, label_any_video
+from jointformer.evaluate.anyvideo import GivenMasks, find_masks, frame_range, label_any_video, overlay_bytes
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.label import OnFrames, Work, make_record
 from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, TrackSettings, VideoRecord, weights_hash
@@ -69,9 +69,10 @@ class VideoJob:
         opened, given, _ = _open(self.video, self.masks, self.part)
         return opened, given
 
-    def memory_size(self) -> VideoSize:
-        """Return what a memory plan has to know."""
-        return VideoSize(self.name, self.tracked_frames, self.size, self.objects)
+    def memory_size(self, overlay: bool) -> VideoSize:
+        """Return what a memory plan has to know. overlay: whether one is written."""
+        writing = overlay_bytes(self.size) if overlay else 0
+        return VideoSize(self.name, self.tracked_frames, self.size, self.objects, writing)
 
 
 def _open(video: Path, masks: Path, part: Part) -> tuple[VideoFile | FolderVideo, GivenMasks, int]:
@@ -183,7 +184,7 @@ def track_many(
             settings.as_data(),
             dataset_videos=len(jobs),
             scale=scale,
-            size_of=VideoJob.memory_size,
+            size_of=lambda job: job.memory_size(write_overlay),
             memory_budget=memory_budget,
             progress=progress,
         )

@@ -36,12 +36,16 @@ _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 @dataclass(frozen=True)
 class VideoSize:
-    """What a plan has to know of a video: frames, (H, W) of a frame and of its label maps, objects at most."""
+    """What a plan has to know of a video: frames, (H, W) of a frame and of its label maps, objects at most.
+
+    writing: bytes that writing its results takes besides, such as an overlay's encoder.
+    """
 
     name: str
     frames: int
     size: tuple[int, int]
     objects: int
+    writing: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ def plan_memory(
         bank += bank // 2 // max(1, 2 * model.layers)  # while a layer moves to a larger room, the old one is there too
     pixels = video.size[0] * video.size[1]
     resized = 2 * min(objects + 1, 16) * pixels * 4 if (h, w) != video.size else 0
-    return MemoryPlan(video.name, base, bank, work, pixels * (3 * 6 + waiting) + resized, config, before)
+    pictures = pixels * (3 * 6 + waiting) + resized + video.writing
+    return MemoryPlan(video.name, base, bank, work, pictures, config, before)
 
 
 def bank_places(config: TrackerConfig, frames: int) -> int:
