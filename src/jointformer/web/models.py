@@ -16,7 +16,7 @@ from jointformer.model.weights import load_model
 from jointformer.session import Session
 
 #: The part of the rate of matrix products that a step reaches on a CPU: 18 to 77 % in docs/performance.md.
-_EFFICIENCY = 0.35
+_EFFICIENCY = 0.25
 _SIDE = 768  # of the matrices that are multiplied to learn that rate
 
 
@@ -79,7 +79,8 @@ def _matrix_rate(network: JointFormer) -> float | None:
         start = perf_counter()
         a @ a
         seconds.append(perf_counter() - start)
-    return 2 * _SIDE**3 / min(seconds)
+    # The mean, not the best: other work on the machine slows tracking as well.
+    return 2 * _SIDE**3 * len(seconds[1:]) / sum(seconds[1:])
 
 
 class SharedSession(Session):
