@@ -13,6 +13,7 @@ import pytest
 CASES = Path(__file__).with_name("triton_cases.py")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton (PyTorch's CUDA builds bring it)")
 def test_the_gpu_kernel_follows_the_rule_in_tritons_interpreter() -> None:
     # Triton asks when it is imported whether to interpret: hence a process of its own, and what it says on failure.

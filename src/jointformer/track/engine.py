@@ -95,7 +95,7 @@ class Engine:
         memory, _ = self.model.memorize(
             pad(frame, padding)[None],
             pad(masks.to(frame), padding)[None],
-            self.tokens[:, rows],
+            torch.stack([self.tokens[:, row] for row in rows], dim=1),
             attention=self.config.attention,
         )
         for source, row in enumerate(rows):
@@ -174,7 +174,7 @@ def _merge_given(prob: Tensor, corrections: dict[int, Tensor], added: Tensor) ->
     """
     prob = prob.clone()
     for mask in (*corrections.values(), *added):
-        prob[:, mask > 0.5] = 0
+        prob.masked_fill_(mask > 0.5, 0)
     for row, mask in corrections.items():
         prob[row] = mask
     return soft_aggregate(torch.cat([prob, added]))[1]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from jointformer.track.config import TrackerConfig
 from jointformer.track.frames import FrameLike, MasksLike
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.tracker import Tracker
+from jointformer.track.transfer import StagedFrame
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class EnsembleTracker:
         """Ids of the objects being tracked, in order of appearance."""
         return self.trackers[0].object_ids
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.trackers[0].device
+
     def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
         """Return the next frame's segmentation; arguments and errors are `Tracker.step`'s."""
         results = []
@@ -62,6 +69,8 @@ class EnsembleTracker:
 
 
 def _flip_frame(frame: FrameLike) -> FrameLike:
+    if isinstance(frame, StagedFrame):
+        return frame.flipped()
     if isinstance(frame, Image.Image):
         frame = np.asarray(frame.convert("RGB"))
     return frame.flip(2) if isinstance(frame, Tensor) else frame[:, ::-1]

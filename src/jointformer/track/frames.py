@@ -13,10 +13,11 @@ from torch import Tensor
 from jointformer.errors import DataError
 from jointformer.ops.label_maps import check_label_map, object_ids
 from jointformer.ops.resize import network_size, resize_bilinear, resize_label_map
+from jointformer.track.transfer import StagedFrame, on_gpu, stage, to_device
 from jointformer.types import Mask
 
-#: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) of RGB in [0, 1].
-FrameLike: TypeAlias = np.ndarray[Any, Any] | Image.Image | Tensor
+#: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) of RGB in [0, 1]; staged: already on its way to a GPU.
+FrameLike: TypeAlias = np.ndarray[Any, Any] | Image.Image | Tensor | StagedFrame
 #: A label map (H, W), or {object id: (H, W) mask of bools or 0/1}.
 MasksLike: TypeAlias = (
     np.ndarray[Any, Any] | Tensor | Image.Image | Mapping[int, np.ndarray[Any, Any] | Tensor]
@@ -30,6 +31,8 @@ def frame_size(frame: FrameLike) -> tuple[int, int]:
     """Return (H, W) of a frame; DataError for anything that is none."""
     if isinstance(frame, Image.Image):
         return frame.height, frame.width
+    if isinstance(frame, StagedFrame):
+        return int(frame.pixels.shape[0]), int(frame.pixels.shape[1])
     if isinstance(frame, Tensor):
         if frame.ndim == 3 and frame.shape[0] == 3 and frame.is_floating_point() and frame.numel():
             return int(frame.shape[1]), int(frame.shape[2])
@@ -47,17 +50,34 @@ def frame_size(frame: FrameLike) -> tuple[int, int]:
 
 def prepare_frame(frame: FrameLike, size: int, device: torch.device) -> Tensor:
     """Return the (3, h, w) float32 frame, normalised by ImageNet's mean and std, then resized, on the device."""
-    if isinstance(frame, Image.Image):
-        frame = np.asarray(frame.convert("RGB"))
-    if isinstance(frame, np.ndarray):
-        # A copy: arrays from decoders are often read-only, which torch warns about, and inputs are never written to.
-        x = torch.from_numpy(np.ascontiguousarray(frame).copy()).to(device).permute(2, 0, 1).float() / 255
-    else:
+    if isinstance(frame, Tensor):
         x = frame.to(device=device, dtype=torch.float32)
-    mean = torch.tensor(MEAN, device=device)[:, None, None]
-    std = torch.tensor(STD, device=device)[:, None, None]
+    else:
+        pixels = frame.get() if isinstance(frame, StagedFrame) else to_device(_pixels(frame), device)
+        x = pixels.permute(2, 0, 1).float() / 255
+    mean = to_device(torch.tensor(MEAN), device)[:, None, None]
+    std = to_device(torch.tensor(STD), device)[:, None, None]
     x = (x - mean) / std
     return resize_bilinear(x[None], *network_size(x.shape[1], x.shape[2], size))[0]
+
+
+def stage_frame(frame: FrameLike, device: torch.device) -> FrameLike:
+    """Return the frame on its way to a GPU; for a CPU the frame itself, as is what is no frame."""
+    if not on_gpu(device) or not isinstance(frame, np.ndarray | Image.Image):
+        return frame
+    try:
+        frame_size(frame)
+    except DataError:  # for whoever uses it to refuse
+        return frame
+    return stage(_pixels(frame), device)
+
+
+def _pixels(frame: np.ndarray[Any, Any] | Image.Image) -> Tensor:
+    """Return the picture as a uint8 tensor (H, W, 3) of its own."""
+    if isinstance(frame, Image.Image):
+        frame = np.asarray(frame.convert("RGB"))
+    # A copy: arrays from decoders are often read-only, which torch warns about, and inputs are never written to.
+    return torch.from_numpy(np.ascontiguousarray(frame).copy())
 
 
 def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
@@ -92,4 +112,4 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
 def prepare_masks(masks: Sequence[Mask], height: int, width: int, device: torch.device) -> Tensor:
     """Return float32 masks (n, height, width) of 0 and 1, resized by nearest neighbour, on the device."""
     resized = [resize_label_map(mask.astype(np.uint8), height, width) for mask in masks]
-    return torch.from_numpy(np.stack(resized).astype(np.float32)).to(device)
+    return to_device(torch.from_numpy(np.stack(resized).astype(np.float32)), device)

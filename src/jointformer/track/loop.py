@@ -10,8 +10,9 @@ from typing import Literal, Protocol, get_args
 import torch
 
 from jointformer.errors import ConfigError, DataError
-from jointformer.track.frames import FrameLike, MasksLike, frame_size
+from jointformer.track.frames import FrameLike, MasksLike, frame_size, stage_frame
 from jointformer.track.segmentation import Segmentation
+from jointformer.track.transfer import on_gpu, one_behind
 
 #: (frame index, ids tracked so far) -> masks given at that frame, or None.
 MaskSource = Callable[[int, tuple[int, ...]], MasksLike | None]
@@ -59,12 +60,16 @@ def iter_segmentations(
     watch: Stopwatch | None = None,
     output_size: tuple[int, int] | None = None,
     on_bad_frame: BadFramePolicy = "stop",
+    ahead: bool = False,
 ) -> Iterator[tuple[int, Segmentation]]:
     """Yield (frame index, segmentation) of frames given as (index, frame), each with its label map made.
 
     masks: asked at every frame what is given there. last: index of the frame that nothing follows. output_size: (H, W)
-    of the label maps where it is not the frames' own. Reading frames and what the caller does between two results is
-    not counted on the watch.
+    of the label maps where it is not the frames' own. ahead: on a GPU, a frame is fetched and sent there while the one
+    before is segmented, and a result is yielded when the next frame's step has begun, so that the GPU need not wait for
+    what the caller does with it; not for callers that change the tracker in between or must have each result at once.
+    On a CPU it changes nothing. Reading frames and what the caller does between two results is not counted on the
+    watch.
 
     A frame may be the error that reading it gave; on_bad_frame says what becomes of it and of frames of another size
     than the first. The tracker never sees them, so the next good frame goes on from the last good one. Raises the
@@ -73,6 +78,30 @@ def iter_segmentations(
     if on_bad_frame not in BAD_FRAME_POLICIES:
         raise ConfigError("on_bad_frame", expected=f"one of {', '.join(BAD_FRAME_POLICIES)}", got=repr(on_bad_frame))
     watch = watch or Stopwatch()
+    device = getattr(tracker, "device", torch.device("cpu"))
+    ahead = ahead and on_gpu(device)
+    if ahead:
+        frames = one_behind(
+            (index, frame if isinstance(frame, DataError) else stage_frame(frame, device)) for index, frame in frames
+        )
+    results = _steps(tracker, frames, masks, last, watch, output_size, on_bad_frame)
+    for index, result in one_behind(results) if ahead else results:
+        start = perf_counter()
+        _ = result.label_map  # made here: the resize counts as the model's work, and the copy waits for the device
+        watch.seconds += perf_counter() - start
+        yield index, result
+
+
+def _steps(
+    tracker: Steps,
+    frames: Iterable[tuple[int, FrameLike | DataError]],
+    masks: MaskSource,
+    last: int | None,
+    watch: Stopwatch,
+    output_size: tuple[int, int] | None,
+    on_bad_frame: BadFramePolicy,
+) -> Iterator[tuple[int, Segmentation]]:
+    """Yield (frame index, segmentation), each with its label map on its way; see `iter_segmentations`."""
     before: Segmentation | None = None
     first_size: tuple[int, int] | None = None
     for index, frame in frames:
@@ -93,7 +122,7 @@ def iter_segmentations(
         result = tracker.step(frame, given, last=index == last)
         if output_size is not None and output_size != result.size:
             result = replace(result, size=output_size)
-        _ = result.label_map  # made here: the resize counts as the model's work, and the copy waits for the device
+        result.begin_label_map()
         watch.seconds += perf_counter() - start
         watch.frames += 1
         before = result

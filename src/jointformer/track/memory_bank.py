@@ -71,10 +71,9 @@ class MemoryBank:
 
     def remove_row(self, row: int) -> None:
         """Drop a row; the rows behind it move up."""
-        keep = [i for i in range(len(self._rows)) if i != row]
         for tensors in (self._keys, self._values):
             for layer, tensor in enumerate(tensors):
-                tensors[layer] = tensor[keep]
+                tensors[layer] = torch.cat((tensor[:row], tensor[row + 1 :]))
         del self._rows[row]
 
     def append(

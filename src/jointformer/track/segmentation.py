@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jointformer.ops.label_maps import slots_to_label_map
 from jointformer.ops.resize import resize_bilinear
+from jointformer.track.transfer import Download, download
 from jointformer.types import FloatArray, LabelMap, Mask
 
 #: Probability maps resized together while the label map is made; bounds the memory of videos with many objects.
@@ -29,9 +30,18 @@ class Segmentation:
     prob: Tensor
     size: tuple[int, int]
 
+    def begin_label_map(self) -> None:
+        """Start making the label map and copying it from the device; `label_map` then waits for no more than that."""
+        _ = self._slots
+
     @cached_property
     def label_map(self) -> LabelMap:
         """The (H, W) label map of object ids at the frame's size: bilinear resize, then the most probable row."""
+        return slots_to_label_map(self._slots.wait().numpy(), list(self.ids))
+
+    @cached_property
+    def _slots(self) -> Download:
+        """The label map of rows (background 0) on its way from the device."""
         best, slots = None, None
         for start in range(0, len(self.prob), _CHUNK):
             maps = resize_bilinear(self.prob[None, start : start + _CHUNK], *self.size)[0]
@@ -43,7 +53,9 @@ class Segmentation:
                 slots = torch.where(value > best, index, slots)
                 best = torch.maximum(value, best)
         assert slots is not None
-        return slots_to_label_map(slots.cpu().numpy(), list(self.ids))
+        if slots.device.type != "cpu" and len(self.prob) <= 256:
+            slots = slots.to(torch.uint8)  # a quarter of the bytes to copy
+        return download(slots)
 
     @cached_property
     def masks(self) -> dict[int, Mask]:

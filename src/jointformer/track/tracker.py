@@ -39,6 +39,11 @@ class Tracker:
         return tuple(self._ids)
 
     @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.model.device
+
+    @property
     def memory_nbytes(self) -> int:
         """Bytes that the memory bank has allocated."""
         return 0 if self._engine.bank is None else self._engine.bank.nbytes
