@@ -190,7 +190,9 @@ def label_any_video(
                     shown[index] = picture
                 yield index, picture
 
-        results = iter_segmentations(tracker, remembered(), given, last=end - 1, watch=watch, on_bad_frame=on_bad_frame)
+        results = iter_segmentations(
+            tracker, remembered(), given, last=end - 1, watch=watch, on_bad_frame=on_bad_frame, ahead=True
+        )
         bar = stack.enter_context(tqdm(results, total=end - start, unit="frame", disable=not progress))
         for index, result in bar:
             frame = shown.pop(index, frame)

@@ -164,6 +164,7 @@ def label_video(
             watch=watch,
             output_size=video.output_size,
             on_bad_frame=on_bad_frame,
+            ahead=True,
         )
         for index, result in results:
             if index in video.frames_to_save:
