@@ -59,7 +59,7 @@ class Run:
         command = [sys.executable, "-m", "jointformer", "evaluate", "--dataset", "G", "--generic-path", str(tree)]
         command += ["--model", args.model, "--sizes", str(args.size), "--precision", args.precision, "--device", "cpu"]
         command += ["--threads", "1", "--quiet", "-o", str(output), *more]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENV)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENV)
         self.wait(lambda: self.pids() or self.finished())
         self.first_video = time.monotonic()
 
@@ -122,7 +122,7 @@ def on_cluster(args: argparse.Namespace, tree: Path, output: Path, *, deaths: bo
                 killed = True
             third = max(1, len(list((tree / "JPEGImages").iterdir())) // 3)
             run.wait(lambda: len(run.finished()) >= third)
-            stamps = {path: path.stat().st_mtime_ns for path in output.glob("*/*.png")}
+            stamps = {path: path.stat().st_mtime_ns for path in output.glob("[!.]*/*.png")}
             cluster.stdin.write("remove\n")
             cluster.stdin.flush()
             cluster.stdout.readline()

@@ -55,7 +55,10 @@ def test_a_worker_and_a_node_may_die_and_the_masks_are_those_of_one_process(mini
         assert address, "the cluster did not start"
         start = time.monotonic()
         # One video is ours until the node is gone, so the run cannot be over before, however slow we are.
-        with ExitStack() as held, runs.start(output, "--ray", address, "--threads", "1") as process:
+        with ExitStack() as held, subprocess.Popen(
+            runs.command(output, "--ray", address, "--threads", "1", "--json"),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV,
+        ) as process:  # fmt: skip
             assert held.enter_context(RunFolder(output).claim("v2"))
             wait_for(lambda: label_pids(output), process)
             os.kill(label_pids(output)[0], signal.SIGKILL)
@@ -65,7 +68,7 @@ def test_a_worker_and_a_node_may_die_and_the_masks_are_those_of_one_process(mini
             cluster.stdin.flush()
             assert cluster.stdout.readline().strip() == "removed"
             held.close()
-            _, text = process.communicate(timeout=1000)
+            figures, text = process.communicate(timeout=1000)
         print(f"{time.monotonic() - start:.1f} s from start to end")
         cluster.stdin.write("end\n")
         cluster.stdin.close()
@@ -74,6 +77,7 @@ def test_a_worker_and_a_node_may_die_and_the_masks_are_those_of_one_process(mini
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items()), "nothing is computed twice"
     assert leftovers(output) == []
     manifest = json.loads((output / "run.json").read_text())
+    assert json.loads(figures)["videos"] == manifest["videos"], "Ray's own words are not among the figures"
     assert {video["state"] for video in manifest["videos"].values()} == {"finished"}
 
 

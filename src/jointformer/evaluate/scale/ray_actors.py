@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,9 @@ class RayPool:
         self._asked: dict[Any, _Asked] = {}
         self._frames: dict[int, int] = {}
         self._last_asked = 0.0
+        # Ray tells of dead workers on standard output, which is for our figures.
+        self._elsewhere = contextlib.redirect_stdout(sys.stderr)
+        self._elsewhere.__enter__()
 
     def start(self) -> int:
         """Start one more actor and return its number."""
@@ -169,6 +173,7 @@ class RayPool:
             for actor in self._actors.values():
                 self._ray.kill(actor)
         self._ray.shutdown()
+        self._elsewhere.__exit__(None, None, None)
 
 
 def _connect(address: str) -> Any:
