@@ -68,15 +68,15 @@ class Attention(nn.Module):
         """Return (N, A, P, D), a view of (N, P, A·D)."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, key and value, each (N, A, P, D), views of one product; x is (N, P, C)."""
-        q, k, v = linear(x, self.qkv.weight, self.qkv.bias).chunk(3, dim=2)
+    def project(self, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value of norm(x), each (N, A, P, D), views of one product; x is (N, P, C)."""
+        q, k, v = linear(x, self.qkv.weight, self.qkv.bias, norm=norm).chunk(3, dim=2)
         return self.split_heads(q), self.split_heads(k), self.split_heads(v)
 
-    def project_query(self, x: Tensor) -> Tensor:
-        """Return the query alone, (N, A, P, D)."""
+    def project_query(self, x: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
+        """Return the query alone, (N, A, P, D), of x or of norm(x)."""
         width = x.shape[2]
-        return self.split_heads(linear(x, self.qkv.weight[:width], self.qkv.bias[:width]))
+        return self.split_heads(linear(x, self.qkv.weight[:width], self.qkv.bias[:width], norm=norm))
 
     def project_key_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return key and value alone, each (N, A, P, D)."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointformer.model.fused import linear
+from jointformer.model.fused import linear, mlp, multiplies_tiles
 
-#: Without gradients a CPU computes an MLP on as many rows at a time as keep its widest features within this many bytes:
-#: they stay in the cache, and no large block of memory is fetched from the system and given back.
+#: Without gradients or tiles a CPU computes an MLP on as many rows at a time as keep its widest features within this
+#: many bytes: they stay in the cache, and no large block of memory is fetched from the system and given back.
 MLP_BYTES = 4 << 20
 
 
@@ -21,9 +21,14 @@ class PointwiseConv(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1)
 
-    def forward(self, x: Tensor, *, gelu: bool = False, add: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, *, norm: nn.LayerNorm | None = None, add: Tensor | None = None) -> Tensor:
+        return linear(x, *self.layer, norm=norm, add=add)
+
+    @property
+    def layer(self) -> tuple[Tensor, Tensor]:
+        """Weight (D, C) and bias (D,) of the product."""
         assert self.bias is not None
-        return linear(x, self.weight.flatten(1), self.bias, gelu=gelu, add=add)
+        return self.weight.flatten(1), self.bias
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -80,9 +85,9 @@ class PointwiseMlp(nn.Module):
         self.fc1 = PointwiseConv(width, 4 * width)
         self.fc2 = PointwiseConv(4 * width, width)
 
-    def forward(self, x: Tensor, *, add: Tensor) -> Tensor:
-        """Return add + MLP(x)."""
-        return self.fc2(self.fc1(x, gelu=True), add=add)
+    def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Return x + MLP(norm(x))."""
+        return mlp(x, norm, self.fc1.layer, self.fc2.layer)
 
 
 class ConvBlock(nn.Module):
@@ -99,11 +104,12 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape (B, h, w, C)."""
-        y = self.attn(self.conv1(self.norm1(x)).permute(0, 3, 1, 2))
+        y = self.attn(self.conv1(x, norm=self.norm1).permute(0, 3, 1, 2))
         x = self.conv2(y.permute(0, 2, 3, 1), add=x)
-        if torch.is_grad_enabled() or x.device.type != "cpu":
-            return self.mlp(self.norm2(x), add=x)
+        weights = self.mlp.fc1.weight, self.mlp.fc2.weight
+        if torch.is_grad_enabled() or x.device.type != "cpu" or multiplies_tiles(x, *weights):
+            return self.mlp(x, self.norm2)
         rows = x.view(-1, x.shape[3])
         for part in rows.split(max(1, MLP_BYTES // (4 * rows[:1].nbytes))):
-            part.copy_(self.mlp(self.norm2(part), add=part))
+            part.copy_(self.mlp(part, self.norm2))
         return x

@@ -1,13 +1,17 @@
-"""Linear layers and convolutions that take what follows them (GELU, ReLU, an addition) into the same pass.
+"""Linear layers and convolutions that take what comes before and after them into the same pass.
 
-Inference in bfloat16 on a CPU uses oneDNN's fused operations, which PyTorch has under `torch.ops.mkldnn`: what follows
-is done while a product's tile is still in registers, and no bias is spread out beforehand. Everything else (gradients,
-accelerators, float32, where they gain nothing) takes the plain operations that the fused ones are tested against.
+Inference in bfloat16 on a CPU uses kernels of our own for many rows (ops/tile_cpu.py, where the processor has AMX),
+else oneDNN's fused operations, which PyTorch has under `torch.ops.mkldnn`: what follows a product (GELU, ReLU, an
+addition) is done while it is still in registers or the nearest cache, and no bias is spread out beforehand. Everything
+else (gradients, accelerators, float32, where they gain nothing) takes the plain operations that the fused ones are
+tested against.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +40,43 @@ def fuses(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool = False, add: Tensor | None = None) -> Tensor:
-    """Return x (..., C) times weight (D, C) plus bias, then GELU or plus `add` (..., D)."""
+@functools.cache
+def _tiles() -> ModuleType | None:
+    """The compiled kernels' module, or None where Numba is not installed."""
+    try:
+        return importlib.import_module("jointformer.ops.tile_cpu")
+    except ModuleNotFoundError as error:
+        if error.name in ("numba", "llvmlite"):
+            return None
+        raise
+
+
+def multiplies_tiles(x: Tensor, *weights: Tensor) -> bool:
+    """Whether rows x (..., C) times these weights (D, C) are computed by the kernels for AMX tiles."""
+    if not fuses(x, weights[0]):
+        return False
+    tiles = _tiles()
+    return tiles is not None and bool(tiles.fits(x, *weights))
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    norm: nn.LayerNorm | None = None,
+    gelu: bool = False,
+    add: Tensor | None = None,
+) -> Tensor:
+    """Return x (..., C), through `norm`, times weight (D, C) plus bias, then GELU or plus `add` (..., D)."""
+    if multiplies_tiles(x, weight):
+        tiles = _tiles()
+        assert tiles is not None
+        before = None if norm is None else (norm.weight, norm.bias, norm.eps)
+        multiplied: Tensor = tiles.linear(x, (weight, bias), norm=before, gelu=gelu, add=add)
+        return multiplied
     if fuses(x, weight):
+        x = x if norm is None else norm(x)
         if add is not None:
             add = add.expand(*x.shape[:-1], -1)
             fused: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, add, weight, bias, "add")
@@ -46,10 +84,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool = False, add: 
             kind: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
             fused = torch.ops.mkldnn._linear_pointwise(x, weight, bias, *kind)
         return fused
-    y = F.linear(x, weight, bias)
+    y = F.linear(x if norm is None else norm(x), weight, bias)
     if gelu:
         return F.gelu(y)
     return y if add is None else y + add
+
+
+def mlp(
+    x: Tensor, norm: nn.LayerNorm, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Return x (..., C) plus second(GELU(first(norm(x)))), both (weight, bias) of linear layers."""
+    if multiplies_tiles(x, first[0], second[0]):
+        tiles = _tiles()
+        assert tiles is not None
+        mixed: Tensor = tiles.mlp(x, (norm.weight, norm.bias, norm.eps), first, second, add=x)
+        return mixed
+    return linear(linear(x, *first, norm=norm, gelu=True), *second, add=x)
 
 
 def conv_relu(x: Tensor, layer: nn.Conv2d) -> Tensor:

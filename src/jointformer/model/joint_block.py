@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jointformer.model.attention import Attention, attend_token, token_scores
-from jointformer.model.fused import linear
+from jointformer.model.fused import mlp
 from jointformer.ops.attention import joint_attention
 
 #: Queries, keys and values, each (B, A, P, D).
@@ -35,10 +35,9 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor, *, add: Tensor) -> Tensor:
-        """Return add + MLP(x)."""
-        hidden = linear(x, self.fc1.weight, self.fc1.bias, gelu=True)
-        return linear(hidden, self.fc2.weight, self.fc2.bias, add=add)
+    def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Return x + MLP(norm(x))."""
+        return mlp(x, norm, (self.fc1.weight, self.fc1.bias), (self.fc2.weight, self.fc2.bias))
 
 
 class JointBlock(nn.Module):
@@ -56,11 +55,11 @@ class JointBlock(nn.Module):
         return self._mix(self.attn.merge(heads_out, add=x))
 
     def _mix(self, x: Tensor) -> Tensor:
-        return self.mlp(self.norm2(x), add=x)
+        return self.mlp(x, self.norm2)
 
     def project(self, x: Tensor) -> Projected:
         """Return the queries, keys and values of tokens x (B, P, C)."""
-        return self.attn.project(self.norm1(x))
+        return self.attn.project(x, self.norm1)
 
     def read(
         self,
@@ -136,7 +135,7 @@ class JointBlock(nn.Module):
         """
         normed_token = self.norm1(token)
         k, v = self.attn.project_key_value(normed_token)
-        q = self.attn.project_query(self.norm1(x))
+        q = self.attn.project_query(x, self.norm1)
         gate = torch.sigmoid(token_scores(k, q) * q.shape[3] ** -0.5)
         x = self._finish(x, (gate[..., None] * v.transpose(1, 2)).transpose(1, 2))
         return x, token if last else self._mix(token + normed_token)

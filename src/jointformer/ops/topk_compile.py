@@ -11,7 +11,8 @@ from numba import njit
 
 #: Stands for the text of all kernel files. Numba's cache looks only at the file of the function it caches, but
 #: compiles in what that function calls from the others; a value its closure holds is part of the cache's key.
-SOURCES = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("topk_*.py"))))
+_FILES = sorted(path for pattern in ("topk_*.py", "tile_*.py") for path in Path(__file__).parent.glob(pattern))
+SOURCES = zlib.crc32(b"".join(path.read_bytes() for path in _FILES))
 
 
 def compiled(function: Callable[..., None]) -> Any:

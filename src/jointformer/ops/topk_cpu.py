@@ -9,10 +9,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 
 from jointformer.ops import topk_fused, topk_rows, topk_tiles
+from jointformer.ops.workers import share_out
 
 HEAD_WIDTH = 64  # of the tiles' kernel
 MOST_KEYS = 1 << 16  # a group's keys are numbered with 16 bits
@@ -59,6 +58,15 @@ def tiles_allowed() -> bool:
         return False
 
 
+def tile_configuration() -> np.ndarray:
+    """The 64 bytes that give every tile 16 rows of 64 bytes."""
+    configuration = np.zeros(64, np.uint8)
+    configuration[0] = 1  # the only palette
+    configuration[16:32].view(np.uint16)[:] = 64  # bytes in a row, of each of the eight tiles
+    configuration[48:56] = 16  # rows
+    return configuration
+
+
 def fits_tiles(q: Tensor, group: int) -> bool:
     """Whether the tiles' kernel serves these queries."""
     wide_enough = q.shape[2] >= topk_fused.ROWS and q.shape[3] == HEAD_WIDTH
@@ -80,7 +88,8 @@ def attend_tiles(
     sizes = Sizes(q.dtype, k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
     scale = np.float32(q.shape[3] ** -0.5 * _LOG2_E)
 
-    def work(n: int, a: int, first: int, last: int) -> None:
+    def work(task: tuple[int, int, int, int]) -> None:
+        n, a, first, last = task
         scratch = _scratch(_TileScratch, sizes)
         places = [_place(tensor, n, a) for tensor in (*tensors, result)]
         numbers = (sizes.own, sizes.group, sizes.groups, sizes.topk, first, last)
@@ -106,7 +115,8 @@ def attend_rows(
     scale = np.float32(q.shape[3] ** -0.5 * _LOG2_E)
     threads = torch.get_num_threads()
 
-    def work(n: int, a: int, first: int, last: int) -> None:
+    def work(task: tuple[int, int, int, int]) -> None:
+        n, a, first, last = task
         if torch.get_num_threads() != 1:  # of this worker
             torch.set_num_threads(1)
         with torch.inference_mode():
@@ -152,8 +162,8 @@ def _place(tensor: Tensor, n: int, a: int) -> tuple[int, int]:
     return tensor.data_ptr() + offset, tensor.stride(2) * tensor.element_size()
 
 
-def _share_out(work: Callable[[int, int, int, int], None], out: Tensor, block: int) -> None:
-    """Calls work(object, head, first row, last row) for all of `out`, on as many threads as PyTorch uses."""
+def _share_out(work: Callable[[tuple[int, int, int, int]], None], out: Tensor, block: int) -> None:
+    """Calls work((object, head, first row, last row)) for all of `out`, on as many threads as PyTorch uses."""
     objects, heads, rows, _ = out.shape
     threads = torch.get_num_threads()
     # Heads are cut only as far as the threads need for equal shares: every part packs its keys anew.
@@ -162,24 +172,15 @@ def _share_out(work: Callable[[int, int, int, int], None], out: Tensor, block: i
     starts = [first for first in range(0, rows, step) if first == 0 or rows - first >= block]
     ends = [*starts[1:], rows]
     spans = list(zip(starts, ends, strict=True))
-    tasks = iter([(n, a, *span) for n in range(objects) for a in range(heads) for span in spans])
-    if threads == 1:
-        _work_off(work, tasks)
-        return
-    pool = _pool(os.getpid(), threads)
-    for future in [pool.submit(_work_off, work, tasks) for _ in range(threads)]:
-        future.result()
+    share_out(work, [(n, a, *span) for n in range(objects) for a in range(heads) for span in spans])
 
 
-def _work_off(work: Callable[[int, int, int, int], None], tasks: Iterator[tuple[int, int, int, int]]) -> None:
-    for task in tasks:  # a list's iterator hands every task out once, to whichever thread asks
-        work(*task)
-
-
-@functools.lru_cache(maxsize=1)
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """This process's worker threads (a forked child has none of its parent's)."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="attention")
+def _aligned(shape: int | tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
+    """An uninitialised array that begins with a line of the cache: tiles across two lines take twice as long."""
+    size = math.prod((shape,) if isinstance(shape, int) else shape) * np.dtype(kind).itemsize
+    room = np.empty(size + 64, np.uint8)
+    first = -room.ctypes.data % 64
+    return room[first : first + size].view(kind).reshape(shape)
 
 
 class _RowScratch:
@@ -211,30 +212,31 @@ class _TileScratch:
         own, group = (math.ceil(n / topk_fused.WIDE) * topk_fused.WIDE for n in (sizes.own, sizes.group))
         memory = sizes.groups * group
         width = sizes.groups * (2 * sizes.topk + PAD)
-        self.packed = tuple(np.empty(n * HEAD_WIDTH, np.int16) for n in (own, own, memory))
+        self.packed = tuple(_aligned(n * HEAD_WIDTH, np.int16) for n in (own, own, memory))
         self.buffers = (
-            np.empty((rows, HEAD_WIDTH), np.int16),
-            np.empty((rows, memory + PAD), np.int16),
-            np.empty((rows, width + PAD), np.int16),
-            (np.empty(group + PAD, np.int16), np.empty(group + PAD, np.uint16)),
-            np.empty(memory + PAD, np.int32),
-            np.empty(memory + PAD, np.float32),
-            np.empty(HEAD_WIDTH, np.float32),
-            np.empty((2, rows, topk_fused.WIDE), np.float32),
+            _aligned((rows, HEAD_WIDTH), np.int16),
+            _aligned((rows, memory + PAD), np.int16),
+            _aligned((rows, width + PAD), np.int16),
+            (_aligned(group + PAD, np.int16), _aligned(group + PAD, np.uint16)),
+            _aligned(memory + PAD, np.int32),
+            _aligned(memory + PAD, np.float32),
+            _aligned(HEAD_WIDTH, np.float32),
+            _aligned((2, rows + 16, topk_fused.WIDE), np.float32),  # 16: see topk_fused.memory_keys
             (
-                np.empty(rows, np.float32),
-                np.empty(rows, np.float32),
-                np.empty((rows, 16), np.float32),
-                np.empty((rows, HEAD_WIDTH), np.float32),
-                np.empty((rows, topk_fused.CHUNK), np.float32),
-                np.empty((rows, HEAD_WIDTH), np.float32),
+                _aligned((topk_fused.QUICK, rows, topk_fused.WIDE), np.int16),
+                _aligned(rows, np.float32),
+                _aligned(rows, np.float32),
+            ),
+            (
+                _aligned(rows, np.float32),
+                _aligned(rows, np.float32),
+                _aligned((rows, 16), np.float32),
+                _aligned((rows, HEAD_WIDTH), np.float32),
+                _aligned((rows, topk_fused.CHUNK), np.float32),
+                _aligned((rows, HEAD_WIDTH), np.float32),
             ),
         )
-        configuration = np.zeros(64, np.uint8)
-        configuration[0] = 1  # the only palette
-        configuration[16:32].view(np.uint16)[:] = 64  # bytes in a row, of each of the eight tiles
-        configuration[48:56] = 16  # rows
-        self.tiles = (configuration, np.zeros(64, np.uint8))
+        self.tiles = (tile_configuration(), np.zeros(64, np.uint8))
 
 
 Scratch = TypeVar("Scratch", _RowScratch, _TileScratch)

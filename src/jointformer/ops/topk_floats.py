@@ -15,12 +15,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from jointformer.ops.topk_ir import (
+    BRAINS,
     F32,
     FLOATS,
     HALVES,
+    I8,
     I16,
     I32,
     I64,
+    PACKED_ORDER,
     WORDS,
     every,
     float_of_key,
@@ -34,25 +37,57 @@ from jointformer.ops.topk_ir import (
     splat,
     store,
 )
+from jointformer.ops.topk_tiles import score_products
 
 _multiply_add = instruction("llvm.fma.v16f32", FLOATS, FLOATS, FLOATS, FLOATS)
 _largest_half = instruction("llvm.vector.reduce.smax.v32i16", I16, HALVES)
 _largest_word = instruction("llvm.vector.reduce.smax.v16i32", I32, WORDS)
 
 
-@intrinsic
-def note_scores(typingctx: Any, scores: Any, keys: Any, maxima: Any) -> Any:
+def _note(builder: Any, scores: Any, keys: Any, maxima: Any) -> None:
     """32 float32 scores become 16-bit keys of their bfloat16 roundings at `keys`, and raise 32 maxima."""
+    low, high = (load(builder, plus(builder, scores, 64 * i), FLOATS) for i in range(2))
+    found = key_of(builder, rounded(builder, low, high))
+    store(builder, found, keys)
+    best = load(builder, maxima, HALVES)
+    store(builder, builder.select(builder.icmp_signed(">", found, best), found, best), maxima)
+
+
+@intrinsic
+def note_tile(
+    typingctx: Any, scores: Any, keys: Any, keys_step: Any, maxima: Any, maxima_step: Any
+) -> Any:
+    """32 rows of 32 float32 scores become keys, 32 in each row `keys_step` bytes apart, and raise maxima likewise."""
 
     def codegen(builder: Any, args: Any) -> None:
-        scores, keys, maxima = args
-        low, high = (load(builder, plus(builder, scores, 64 * i), FLOATS) for i in range(2))
-        found = key_of(builder, rounded(builder, low, high))
-        store(builder, found, keys)
-        best = load(builder, maxima, HALVES)
-        store(builder, builder.select(builder.icmp_signed(">", found, best), found, best), maxima)
+        scores, keys, keys_step, maxima, maxima_step = args
+        with cgutils.for_range(builder, ir.Constant(I64, 32)) as loop:
+            goal = builder.add(keys, builder.mul(loop.index, keys_step))
+            best = builder.add(maxima, builder.mul(loop.index, maxima_step))
+            _note(builder, builder.add(scores, builder.mul(loop.index, ir.Constant(I64, 128))), goal, best)
 
-    return types.none(types.intp, types.intp, types.intp), no_result(codegen)
+    return types.none(*[types.intp] * 5), no_result(codegen)
+
+
+@intrinsic
+def multiply_and_note(
+    typingctx: Any, q: Any, packed: Any, result: Any, scores: Any, keys: Any, keys_step: Any, maxima: Any,
+    maxima_step: Any,
+) -> Any:  # fmt: skip
+    """next_products, and in between note_tile of the `scores` that are there already."""
+
+    def codegen(builder: Any, args: Any) -> None:
+        q, packed, result, scores, keys, keys_step, maxima, maxima_step = args
+
+        def note_rows(first: int) -> None:
+            for row in range(first, first + 4):
+                goal = builder.add(keys, builder.mul(keys_step, ir.Constant(I64, row)))
+                best = builder.add(maxima, builder.mul(maxima_step, ir.Constant(I64, row)))
+                _note(builder, plus(builder, scores, 128 * row), goal, best)
+
+        score_products(builder, q, packed, result, note_rows)
+
+    return types.none(*[types.intp] * 8), no_result(codegen)
 
 
 @intrinsic
@@ -111,7 +146,8 @@ def scores_to_weights(
 ) -> Any:
     """32 * `pairs` float32 scores become bfloat16 weights 2**(score * scale - shift), from the same address on.
 
-    16 running sums at `totals` are multiplied by `factor` and take the weights in.
+    Every 32 of them are left in PACKED_ORDER. 16 running sums at `totals` are multiplied by `factor` and take the
+    weights in.
     """
 
     def codegen(builder: Any, args: Any) -> None:
@@ -125,12 +161,107 @@ def scores_to_weights(
             for total, term in zip(sums, terms, strict=True):
                 builder.store(builder.fadd(builder.load(total), term), total)
             place = builder.add(scores, builder.mul(loop.index, ir.Constant(I64, 64)))
-            store(builder, rounded(builder, *terms), place)
+            weights = rounded(builder, *terms)
+            store(builder, shuffle(builder, weights, weights, PACKED_ORDER), place)
         new = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
         old = load(builder, totals, FLOATS)
         store(builder, _multiply_add(builder, [old, splat(builder, FLOATS, factor), new]), totals)
 
     return types.none(types.intp, types.intp, *[types.float32] * 3, types.intp), no_result(codegen)
+
+
+# The fraction's part of a bfloat16 power of two: of n in 128ths, 128 * (2**(n / 128) - 1) to the nearest whole.
+_FRACTIONS = [round(128 * (2 ** (n / 128) - 1)) for n in range(128)]
+_QUARTER = ir.VectorType(I8, 64)
+_to_words = instruction("llvm.x86.avx512.mask.cvtps2dq.512", WORDS, FLOATS, WORDS, I16, I32)
+_pack_words = instruction("llvm.x86.avx512.packusdw.512", HALVES, WORDS, WORDS)
+_look_up = instruction("llvm.x86.avx512.vpermi2var.qi.512", _QUARTER, _QUARTER, _QUARTER, _QUARTER)
+_add_pairs = instruction("llvm.x86.avx512bf16.dpbf16ps.512", FLOATS, FLOATS, BRAINS, BRAINS)
+
+
+def _weigh(builder: Any, scores: Any, scale: Any, shift: Any, weights: Any, totals: Any) -> None:
+    """A row's part of tile_to_weights."""
+    table = [ir.Constant(_QUARTER, _FRACTIONS[i : i + 64]) for i in (0, 64)]
+    words = []
+    for i in range(2):
+        number = _multiply_add(builder, [load(builder, plus(builder, scores, 64 * i), FLOATS), scale, shift])
+        unset = ir.Constant(WORDS, ir.Undefined)
+        words.append(_to_words(builder, [number, unset, ir.Constant(I16, -1), ir.Constant(I32, 4)]))
+    bits = _pack_words(builder, words)
+    fraction = builder.bitcast(_look_up(builder, [table[0], builder.bitcast(bits, _QUARTER), table[1]]), HALVES)
+    bits = builder.or_(builder.and_(bits, every(HALVES, -128)), builder.and_(fraction, every(HALVES, 127)))
+    store(builder, bits, weights)
+    ones = builder.bitcast(every(HALVES, 0x3F80), BRAINS)
+    total = _add_pairs(builder, [load(builder, totals, FLOATS), builder.bitcast(bits, BRAINS), ones])
+    store(builder, total, totals)
+
+
+@intrinsic
+def tile_to_weights(typingctx: Any, scores: Any, scale: Any, shifts: Any, weights: Any, totals: Any) -> Any:
+    """32 x 32 float32 scores become bfloat16 weights, 32 lines of 64 bytes: 2**((score * scale + shift) / 128 - 127).
+
+    Every row has its own shift; its 32 weights are left in PACKED_ORDER, and 16 running sums of the row at `totals`
+    take them in. The number that is rounded to a whole is the weight's bits but for the curve of its fraction, which is
+    looked up: a weight is at most 0.5 % off, and exactly as it is summed. What is too small becomes 0.
+    """
+
+    def codegen(builder: Any, args: Any) -> None:
+        scores, scale, shifts, weights, totals = args
+        scale = splat(builder, FLOATS, scale)
+        with cgutils.for_range(builder, ir.Constant(I64, 32)) as loop:
+            line = builder.mul(loop.index, ir.Constant(I64, 64))
+            shift = load(builder, builder.add(shifts, builder.mul(loop.index, ir.Constant(I64, 4))), F32)
+            place = builder.add(scores, builder.mul(loop.index, ir.Constant(I64, 128)))
+            goal, total = builder.add(weights, line), builder.add(totals, line)
+            _weigh(builder, place, scale, splat(builder, FLOATS, shift), goal, total)
+
+    return types.none(types.intp, types.float32, *[types.intp] * 3), no_result(codegen)
+
+
+@intrinsic
+def multiply_and_weigh(
+    typingctx: Any, q: Any, packed: Any, result: Any, scores: Any, scale: Any, shifts: Any, weights: Any,
+    totals: Any,
+) -> Any:  # fmt: skip
+    """next_products, and in between tile_to_weights of the `scores` that are there already."""
+
+    def codegen(builder: Any, args: Any) -> None:
+        q, packed, result, scores, scale, shifts, weights, totals = args
+        scale = splat(builder, FLOATS, scale)
+
+        def weigh_rows(first: int) -> None:
+            for row in range(first, first + 4):
+                shift = splat(builder, FLOATS, load(builder, plus(builder, shifts, 4 * row), F32))
+                goal, total = plus(builder, weights, 64 * row), plus(builder, totals, 64 * row)
+                _weigh(builder, plus(builder, scores, 128 * row), scale, shift, goal, total)
+
+        score_products(builder, q, packed, result, weigh_rows)
+
+    return types.none(*[types.intp] * 4, types.float32, *[types.intp] * 3), no_result(codegen)
+
+
+@intrinsic
+def sum_of_lanes(typingctx: Any, lanes: Any) -> Any:
+    """The sum of 16 float32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _sum_of_lanes(builder, load(builder, args[0], FLOATS))
+
+    return types.float32(types.intp), codegen
+
+
+@intrinsic
+def square_sum(typingctx: Any, row: Any) -> Any:
+    """The sum of squares of 64 bfloat16."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        total = every(FLOATS, 0.0)
+        for i in range(2):
+            values = builder.bitcast(load(builder, plus(builder, args[0], 64 * i), HALVES), BRAINS)
+            total = _add_pairs(builder, [total, values, values])
+        return _sum_of_lanes(builder, total)
+
+    return types.float32(types.intp), codegen
 
 
 @intrinsic
@@ -213,17 +344,14 @@ def weigh_values(typingctx: Any, values: Any, step: Any, index: Any, weight: Any
 
 
 @intrinsic
-def finish_row(typingctx: Any, own: Any, memory: Any, factor: Any, result: Any) -> Any:
-    """64 bfloat16 at `result`: (own + memory) * factor, of 64 float32 each."""
+def finish_row(typingctx: Any, sums: Any, factor: Any, result: Any) -> Any:
+    """64 bfloat16 at `result`: the 64 float32 sums times `factor`."""
 
     def codegen(builder: Any, args: Any) -> None:
-        own, memory, factor, result = args
+        sums, factor, result = args
         factor = splat(builder, FLOATS, factor)
-        parts = []
-        for i in range(4):
-            a, b = (load(builder, plus(builder, place, 64 * i), FLOATS) for place in (own, memory))
-            parts.append(builder.fmul(builder.fadd(a, b), factor))
+        parts = [builder.fmul(load(builder, plus(builder, sums, 64 * i), FLOATS), factor) for i in range(4)]
         for i in range(2):
             store(builder, rounded(builder, *parts[2 * i : 2 * i + 2]), plus(builder, result, 64 * i))
 
-    return types.none(types.intp, types.intp, types.float32, types.intp), no_result(codegen)
+    return types.none(types.intp, types.float32, types.intp), no_result(codegen)

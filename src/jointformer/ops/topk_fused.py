@@ -12,19 +12,38 @@ from jointformer.ops.topk_floats import (
     keys_to_weights,
     largest_key,
     largest_score_key,
-    note_scores,
+    multiply_and_note,
+    multiply_and_weigh,
+    note_tile,
     scores_to_weights,
+    square_sum,
+    sum_of_lanes,
     take_in,
+    tile_to_weights,
     weigh_values,
 )
 from jointformer.ops.topk_rows import candidates, groups_for, power_of_two
-from jointformer.ops.topk_tiles import copy_row, multiply_tiles, pack_keys, pack_values, set_tiles
+from jointformer.ops.topk_tiles import (
+    add_products,
+    begin_products,
+    copy_row,
+    end_products,
+    multiply_tiles,
+    next_products,
+    pack_keys,
+    pack_values,
+    set_tiles,
+)
 from jointformer.ops.topk_vectors import key_to_float
 
 ROWS = 32  # query rows at a time: two tiles
 WIDE = 32  # keys at a time
 CHUNK = 832  # own keys whose scores are looked at together
 TILE = 1024  # bytes
+QUICK = 16  # blocks of keys whose weights are multiplied with values together
+HEADROOM = np.float32(64.0)  # quick weights may reach this power of two ...
+LEAST = np.float32(2.0**-48)  # ... and a row's sum must reach this, or its weights were too small to tell apart
+ENDLESS = np.float32(1e30)
 LOWEST = -(1 << 15)
 INFINITE_16 = 0x7F80 - 0x7F  # key of infinity; NaN is above
 INFINITE_32 = 0x7F800000 - 0x7FFFFF
@@ -40,7 +59,9 @@ def pack_head(k, k_step, v, v_step, own, memory, memory_step, group, groups, pac
         pack_keys(k + row * k_step, k_step, own - 1 - row, place + i * 128)
     place = packed_values.ctypes.data
     for i in range(0, padded(own), 2):
-        row = min(i, own - 1)
+        # Weights come in PACKED_ORDER, two and two as the keys are.
+        pair = i // 2 % 16
+        row = min(i // 32 * 32 + 4 * (pair // 4) + 2 * (pair % 2) + 16 * (pair % 4 // 2), own - 1)
         pack_values(v + row * v_step, v_step, own - 1 - row, place + i // 32 * 4 * TILE + i % 32 * 32)
     place = packed_memory.ctypes.data
     for g in range(groups):
@@ -94,6 +115,73 @@ def attend_own(q, q_step, packed_keys, packed_values, own, scale, state):
 
 
 @njit(nogil=True)
+def longest(k, step, count):
+    """The largest length of rows of 64 bfloat16; infinity where one is not finite, or too long for its square."""
+    most = np.float32(0.0)
+    for i in range(count):
+        length = square_sum(k + i * step)
+        if not length < ENDLESS:
+            return np.float32(np.inf)
+        most = max(most, length)
+    return np.sqrt(most)
+
+
+@njit(nogil=True)
+def shifts_for(q, q_step, longest_key, scale, peaks, shifts):
+    """Whether every row's scores have a finite bound; `shifts` (32,) then keeps any weight below 2**HEADROOM.
+
+    No score exceeds the product of its query's and its key's lengths. `peaks`: the largest memory scores, NaN for
+    spoilt rows.
+    """
+    for r in range(ROWS):
+        bound = np.sqrt(square_sum(q + r * q_step)) * longest_key * np.float32(1.001)
+        if not (bound < ENDLESS and peaks[r] < ENDLESS):
+            return False
+        shifts[r] = max(bound, peaks[r]) * scale - HEADROOM
+    return True
+
+
+@njit(nogil=True)
+def attend_own_quickly(q, q_step, packed_keys, packed_values, own, scale, state, quick):
+    """As attend_own, but relative to `shifts` that are known beforehand, and with quicker weights."""
+    _, _, totals, sums, _, _ = state
+    weights, shifts, offsets, tile = quick
+    for r in range(ROWS):
+        offsets[r] = (np.float32(127.0) - shifts[r]) * np.float32(128.0)
+    half = tile.strides[0]
+    per_chunk = weights.shape[0]
+    blocks = padded(own) // WIDE
+    fine = scale * np.float32(128.0)
+    for start in range(0, blocks, per_chunk):
+        count = min(per_chunk, blocks - start)
+        scores, goal = tile.ctypes.data, weights.ctypes.data
+        first = packed_keys + start * 4 * TILE
+        begin_products(q, first)
+        for i in range(1, count):
+            first += 4 * TILE
+            if i == 1:
+                next_products(q, first, scores)
+            else:
+                multiply_and_weigh(
+                    q, first, scores + (i - 1) % 2 * half, scores + i % 2 * half, fine, offsets.ctypes.data, goal,
+                    totals.ctypes.data,
+                )  # fmt: skip
+                goal += 2 * TILE
+        end_products(scores + (count - 1) % 2 * half)
+        if count > 1:
+            tile_to_weights(scores + count % 2 * half, fine, offsets.ctypes.data, goal, totals.ctypes.data)
+            goal += 2 * TILE
+        if (start + count) * WIDE > own:
+            tile[(count - 1) % 2, :ROWS, own - (start + count - 1) * WIDE :] = -np.inf
+        tile_to_weights(scores + (count - 1) % 2 * half, fine, offsets.ctypes.data, goal, totals.ctypes.data)
+        for side in range(2):
+            first = packed_values + start * 4 * TILE + 2 * side * TILE
+            add_products(
+                weights.ctypes.data, first, first + TILE, 4 * TILE, sums.ctypes.data + 128 * side, 256, count
+            )
+
+
+@njit(nogil=True)
 def memory_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
     """Keys (32, groups * padded(group)) of 32 query rows' memory scores, and maxima (32, groups * width) for select.
 
@@ -101,27 +189,34 @@ def memory_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
     """
     size = padded(group)
     maxima[:, : groups * width] = LOWEST
-    half = ROWS * WIDE * 4
+    half = tile.strides[0]
+    scores = tile.ctypes.data
+    blocks = size // WIDE
     for g in range(groups):
         at = 0
-        for i in range(0, size + WIDE, WIDE):
-            if i < size:
-                first = packed + (g * size + i) * 128
-                target = tile.ctypes.data + (i // WIDE % 2) * half
-                multiply_tiles(q, q_step, first, first + 2 * TILE, TILE, target, 128, 2)
-            done = i - WIDE
-            if done < 0:
-                continue
-            which = done // WIDE % 2
-            if i > group:
-                tile[which, :, group - done :] = -np.inf
-            for r in range(ROWS):
-                note_scores(
-                    tile.ctypes.data + which * half + r * 128,
-                    keys.ctypes.data + r * keys.strides[0] + (g * size + done) * 2,
-                    maxima.ctypes.data + r * maxima.strides[0] + (g * width + at) * 2,
-                )
+        first = packed + g * size * 128
+        goal = keys.ctypes.data + g * size * 2
+        best = maxima.ctypes.data + g * width * 2
+        begin_products(q, first)
+        for i in range(1, blocks):
+            first += 4 * TILE
+            if i == 1:
+                next_products(q, first, scores)
+            else:
+                multiply_and_note(
+                    q, first, scores + (i - 1) % 2 * half, scores + i % 2 * half, goal, keys.strides[0],
+                    best + 2 * at, maxima.strides[0],
+                )  # fmt: skip
+                goal += 2 * WIDE
+                at = at + WIDE if at + WIDE < width else 0
+        end_products(scores + (blocks - 1) % 2 * half)
+        if blocks > 1:
+            note_tile(scores + blocks % 2 * half, goal, keys.strides[0], best + 2 * at, maxima.strides[0])
+            goal += 2 * WIDE
             at = at + WIDE if at + WIDE < width else 0
+        if size > group:
+            tile[(blocks - 1) % 2, :ROWS, group - size + WIDE :] = -np.inf
+        note_tile(scores + (blocks - 1) % 2 * half, goal, keys.strides[0], best + 2 * at, maxima.strides[0])
 
 
 @njit(nogil=True)
@@ -144,12 +239,44 @@ def weigh_memory(keys, maxima, topk, group, groups, width, scale, shift, scratch
 
 
 @njit(nogil=True)
-def attend_block(q, q_step, own, memory, scale, packed, buffers, out, out_step):
-    """Writes 32 rows of the result at `out`."""
+def add_memory(memory, scale, shifts, buffers):
+    """Adds 32 rows' kept memory keys to their `totals` and `sums`, relative to `shifts`."""
     memory_v, memory_step, topk, group, groups, width = memory
-    packed_keys, packed_values, packed_memory = packed
-    block, keys, maxima, scratch, index, weight, mixed, tile, state = buffers
+    _, keys, maxima, scratch, index, weight, mixed, _, _, state = buffers
+    _, _, totals, sums, _, _ = state
+    if groups == 0:
+        return
+    for r in range(ROWS):
+        n, total = weigh_memory(
+            keys[r], maxima[r], topk, group, groups, width, scale, shifts[r], scratch, index, weight
+        )
+        weigh_values(memory_v, memory_step, index.ctypes.data, weight.ctypes.data, n, mixed.ctypes.data)
+        take_in(sums.ctypes.data + r * 256, np.float32(1.0), mixed.ctypes.data)
+        totals[r, 0] += total
+
+
+@njit(nogil=True)
+def finish(state, least, out, out_step):
+    """Writes 32 rows of the result from their sums; False if one's weights sum to less than `least`."""
     peaks, _, totals, sums, _, _ = state
+    for r in range(ROWS):
+        total = sum_of_lanes(totals.ctypes.data + r * 64)
+        if total < least:
+            return False
+        # Of a row with NaN or +inf the peak is NaN; of one with nothing but -inf there is no softmax either.
+        factor = np.float32(1.0) / total if peaks[r] > -np.inf or least > 0 else np.float32(np.nan)
+        finish_row(sums.ctypes.data + r * 256, factor, out + r * out_step)
+    return True
+
+
+@njit(nogil=True)
+def attend_block(q, q_step, own, longest_key, memory, scale, packed, buffers, out, out_step):
+    """Writes 32 rows of the result at `out`."""
+    _, _, _, group, groups, width = memory
+    packed_keys, packed_values, packed_memory = packed
+    block, keys, maxima, _, _, _, _, tile, quick, state = buffers
+    peaks, _, totals, sums, _, _ = state
+    shifts = quick[1]
     for r in range(ROWS):  # rows of a wide matrix would evict each other from the L1 cache
         copy_row(q + r * q_step, block.ctypes.data + r * 128)
     q, q_step = block.ctypes.data, 128
@@ -159,17 +286,21 @@ def attend_block(q, q_step, own, memory, scale, packed, buffers, out, out_step):
         peaks[r] = np.nan if best >= INFINITE_16 else key_to_float(np.int16(best))
     totals[:] = 0.0
     sums[:] = 0.0
+    if shifts_for(q, q_step, longest_key, scale, peaks, shifts):
+        add_memory(memory, scale, shifts, buffers)  # first, while the scores are in the cache
+        attend_own_quickly(
+            q, q_step, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, state,
+            (quick[0], shifts, quick[2], tile),
+        )  # fmt: skip
+        if finish(state, LEAST, out, out_step):
+            return
+        totals[:] = 0.0
+        sums[:] = 0.0
     attend_own(q, q_step, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, state)
     for r in range(ROWS):
-        n, total = weigh_memory(
-            keys[r], maxima[r], topk, group, groups, width, scale, peaks[r] * scale, scratch, index, weight
-        )
-        weigh_values(memory_v, memory_step, index.ctypes.data, weight.ctypes.data, n, mixed.ctypes.data)
-        for lane in range(totals.shape[1]):
-            total += totals[r, lane]
-        # Of a row with NaN or +inf the peak is NaN; of one with nothing but -inf there is no softmax either.
-        factor = np.float32(1.0) / total if peaks[r] > -np.inf else np.float32(np.nan)
-        finish_row(sums.ctypes.data + r * 256, mixed.ctypes.data, factor, out + r * out_step)
+        shifts[r] = peaks[r] * scale
+    add_memory(memory, scale, shifts, buffers)
+    finish(state, np.float32(-np.inf), out, out_step)
 
 
 def _with_stamp(stamp):
@@ -188,11 +319,12 @@ def _with_stamp(stamp):
         new, old = tiles
         pack_head(k[0], k[1], v[0], v[1], own, memory_k[0], memory_k[1], group, groups, packed)
         memory = (memory_v[0], memory_v[1], topk, group, groups, groups_for(topk, WIDE))
+        longest_key = longest(k[0], k[1], own)
         set_tiles(new.ctypes.data, old.ctypes.data)
         for start in range(first, last, ROWS):
             row = min(start, last - ROWS)
             attend_block(
-                q[0] + row * q[1], q[1], own, memory, scale, packed, buffers, out[0] + row * out[1], out[1]
+                q[0] + row * q[1], q[1], own, longest_key, memory, scale, packed, buffers, out[0] + row * out[1], out[1]
             )
         set_tiles(old.ctypes.data, new.ctypes.data)
 

@@ -44,9 +44,12 @@ def instruction(name: str, result: Any, *arguments: Any) -> Callable[[Any, Any],
     return call
 
 
-_round_pair = instruction(
-    "llvm.x86.avx512bf16.cvtne2ps2bf16.512", ir.VectorType(_BFloat(), 32), FLOATS, FLOATS
-)
+BRAINS = ir.VectorType(_BFloat(), 32)
+_round_pair = instruction("llvm.x86.avx512bf16.cvtne2ps2bf16.512", BRAINS, FLOATS, FLOATS)
+
+
+#: Where pack_words leaves each of 32 numbers: four of the first vector, four of the second, and so on.
+PACKED_ORDER = [8 * (n // 8) // 2 + n % 4 + 16 * (n % 8 // 4) for n in range(32)]
 
 
 def at(builder: Any, address: Any, type_: Any) -> Any:

@@ -1,0 +1,98 @@
+"""Linear layers on AMX tiles against plain operations, at sizes with odd edges."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+tile_cpu = pytest.importorskip("jointformer.ops.tile_cpu", reason="needs numba")
+topk_cpu = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
+pytestmark = pytest.mark.skipif(not topk_cpu.tiles_allowed(), reason="needs a processor with AMX for bfloat16")
+
+ROWS, WIDTH, HIDDEN = 75, 64, 96
+
+
+def tensor(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
+    return (scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))).bfloat16()
+
+
+def layer(seed: int, outer: int, inner: int) -> tuple[Tensor, Tensor]:
+    return tensor(seed, outer, inner, scale=inner**-0.5), tensor(seed + 1, outer)
+
+
+def norm() -> tuple[Tensor, Tensor, float]:
+    return tensor(7, WIDTH), tensor(8, WIDTH), 1e-6
+
+
+def exact_norm(x: Tensor) -> Tensor:
+    weight, bias, eps = norm()
+    return F.layer_norm(x.float(), (WIDTH,), weight.float(), bias.float(), eps)
+
+
+@pytest.fixture(params=["whole", "in chunks"])
+def _sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights packed at once, and in chunks of columns and parts of rows."""
+    if request.param == "in chunks":
+        monkeypatch.setattr(tile_cpu, "WHOLE_BYTES", 0)
+        monkeypatch.setattr(tile_cpu, "CHUNK_BYTES", 1)
+        monkeypatch.setattr(tile_cpu, "PART", 48)
+    monkeypatch.setattr(tile_cpu, "SMALL_PART", 32)
+
+
+@pytest.mark.usefixtures("_sizes")
+@pytest.mark.parametrize("kind", ["plain", "gelu", "add"])
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_layer_agrees_with_plain_operations(kind: str, normed: bool) -> None:
+    wide = tensor(0, ROWS, 2 * WIDTH)
+    x, add = wide[:, WIDTH:], tensor(1, ROWS, HIDDEN)  # rows that do not lie side by side
+    weight, bias = layer(2, HIDDEN, WIDTH)
+    expected = F.linear(exact_norm(x) if normed else x.float(), weight.float(), bias.float())
+    expected = F.gelu(expected) if kind == "gelu" else expected + add.float() if kind == "add" else expected
+    got = tile_cpu.linear(
+        x, (weight, bias), norm=norm() if normed else None, gelu=kind == "gelu", add=add if kind == "add" else None
+    )
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.float(), expected, atol=0.04, rtol=0.01)
+
+
+@pytest.mark.usefixtures("_sizes")
+def test_an_mlp_agrees_with_plain_operations() -> None:
+    x, first, second = tensor(0, 3, 25, WIDTH), layer(2, HIDDEN, WIDTH), layer(4, WIDTH, HIDDEN)
+    hidden = F.gelu(F.linear(exact_norm(x), first[0].float(), first[1].float()))
+    expected = x.float() + F.linear(hidden, second[0].float(), second[1].float())
+    got = tile_cpu.mlp(x, norm(), first, second, add=x)
+    assert got.shape == x.shape
+    torch.testing.assert_close(got.float(), expected, atol=0.05, rtol=0.01)
+
+
+def test_the_gelu_is_within_a_rounding_of_the_exact_one_everywhere() -> None:
+    x = torch.linspace(-30, 30, 64 * 32).reshape(64, 32).bfloat16()
+    got = tile_cpu.linear(x, (torch.eye(32).bfloat16(), torch.zeros(32).bfloat16()), gelu=True)
+    exact = F.gelu(x.double())
+    assert ((got.double() - exact).abs() <= 1e-4 + exact.abs() / 256).all()
+
+
+def test_nan_stays_in_its_row() -> None:
+    x, one = tensor(0, 64, WIDTH), layer(2, WIDTH, WIDTH)
+    clean = tile_cpu.mlp(x, norm(), one, one, add=x)
+    spoilt = x.clone()
+    spoilt[40, 3] = float("nan")
+    got = tile_cpu.mlp(spoilt, norm(), one, one, add=spoilt)
+    assert got[40].isnan().all()
+    rest = torch.arange(64) != 40
+    assert torch.equal(got[rest], clean[rest])
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_any_number_of_threads_gives_the_same_bits(threads: int) -> None:
+    x, first, second = tensor(0, 130, WIDTH), layer(2, HIDDEN, WIDTH), layer(4, WIDTH, HIDDEN)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = tile_cpu.mlp(x, norm(), first, second, add=x)
+        torch.set_num_threads(threads)
+        assert torch.equal(tile_cpu.mlp(x, norm(), first, second, add=x), alone)
+    finally:
+        torch.set_num_threads(before)
