@@ -42,6 +42,7 @@ def linear(
     x: Tensor, layer: Layer, *, norm: Norm | None = None, gelu: bool = False, add: Tensor | None = None
 ) -> Tensor:
     """Return x (..., C), through a layer norm, times a weight plus bias, then GELU or plus `add`. See `fits`."""
+    assert tiles_allowed(), "the system has not been asked for AMX"  # its instructions would end the process
     rows, (weight, bias) = _rows(x), _kept(layer)
     (outer, inner), count = weight.shape, len(rows)
     out = x.new_empty(*x.shape[:-1], outer)
@@ -67,6 +68,7 @@ def linear(
 
 def mlp(x: Tensor, norm: Norm, first: Layer, second: Layer, *, add: Tensor) -> Tensor:
     """Return add + second(GELU(first(norm(x)))) of rows x (..., C). See `fits`."""
+    assert tiles_allowed(), "the system has not been asked for AMX"
     rows, first, second = _rows(x), _kept(first), _kept(second)
     hidden, width = first[0].shape
     out = torch.empty(x.shape, dtype=x.dtype)

@@ -1,13 +1,17 @@
-"""Compiling with a cache on disk that notices every change of the kernels' sources."""
+"""Compiling with a cache on disk that notices every change of the kernels' sources, and a word when it takes time."""
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core import event
+
+logger = logging.getLogger(__name__)
 
 #: Stands for the text of all kernel files. Numba's cache looks only at the file of the function it caches, but
 #: compiles in what that function calls from the others; a value its closure holds is part of the cache's key.
@@ -15,9 +19,29 @@ _FILES = sorted(path for pattern in ("topk_*.py", "tile_*.py") for path in Path(
 SOURCES = zlib.crc32(b"".join(path.read_bytes() for path in _FILES))
 
 
+class _Notice(event.Listener):  # type: ignore[misc]
+    """Says once per process that a kernel is being compiled, which a first frame waits for; not when one is loaded."""
+
+    told = False
+
+    def on_start(self, event: Any) -> None:
+        if not self.told and event.data["dispatcher"] in _entries:
+            self.told = True
+            logger.warning("compiling kernels for this processor: once, a few seconds each")
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+_entries: list[Any] = []
+event.register("numba:compile", _Notice())
+
+
 def compiled(function: Callable[..., None]) -> Any:
     """`function` compiled by Numba on its first call, without the GIL; kept on disk where a folder can be written."""
     try:
-        return njit(nogil=True, cache=True)(function)
+        entry = njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder to write to: compile once per process
-        return njit(nogil=True)(function)
+        entry = njit(nogil=True)(function)
+    _entries.append(entry)
+    return entry
