@@ -62,3 +62,14 @@ def test_an_overlays_bytes_do_not_depend_on_memory_beside_its_rows(tmp_path, mon
                 writer.write(picture(*size))
         written.append((tmp_path / "out.mp4").read_bytes())
     assert written[0] == written[1]
+
+
+def test_the_encoder_gives_the_same_frames_the_same_bytes(tmp_path):
+    coarse = np.random.default_rng(0).integers(0, 255, (10, 10, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    found = set()
+    for number in range(12):
+        with VideoWriter(tmp_path / f"{number}.mp4", Fraction(25), (64, 64)) as video:
+            for step in range(6):
+                video.write(np.ascontiguousarray(coarse[step : step + 64, step : step + 64]))
+        found.add((tmp_path / f"{number}.mp4").read_bytes())
+    assert len(found) == 1

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from jointformer.model.config import ModelConfig
+from jointformer.model.weights import load_model
 from jointformer.track import Tracker, TrackerConfig
 from seeded import seeded_model
 
@@ -78,3 +79,18 @@ def test_twenty_thousand_steps_with_objects_that_come_and_go_grow_neither_memory
     early = np.median(times[500:4500]) / np.median(pieces[50:450])
     late = np.median(times[-4000:]) / np.median(pieces[-400:])
     assert late < 1.3 * early, f"a step took {early:.2f} yardsticks early and {late:.2f} late"
+
+
+@pytest.mark.timeout(3600)
+def test_ten_thousand_steps_of_the_embedded_model_end_as_fast_as_they_began():
+    tracker = Tracker(load_model("tiny", device="cpu"), TrackerConfig(max_memory_frames=3, topk=8, size=-1))
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 255, (H, W, 3), dtype=np.uint8) for _ in range(7)]
+    times, yardstick, pieces = [], Yardstick(), []
+    for t in range(10_000):
+        start = thread_time()
+        tracker.step(frames[t % 7], {1: box(2, 2)} if t == 0 else None)
+        times.append(thread_time() - start)
+        pieces.append(yardstick.seconds())
+    early, late = (np.median(times[part]) / np.median(pieces[part]) for part in (slice(20, 120), slice(-100, None)))
+    assert late < 1.15 * early, f"a step took {early:.2f} yardsticks early and {late:.2f} late"

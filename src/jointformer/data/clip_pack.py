@@ -150,8 +150,8 @@ def find_regions(mask: U8) -> Regions:
 def _read_picture(path: Path) -> U8:
     try:
         encoded = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(f"cannot read the picture ({error.strerror})", where=path) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise DataError(f"cannot read the picture ({getattr(error, 'strerror', error)})", where=path) from error
     picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     if picture is None or min(picture.shape[:2]) < 8:
         raise DataError("not a readable picture", where=path, expected="a JPEG or PNG of at least 8x8 pixels")
