@@ -4,7 +4,7 @@
 
 Every video is tracked twice from its first frame; the first and the last frame are not scored, as the benchmark's rules
 have it. A line of JSON is added to --out after each video, so that an interrupted run goes on where it stopped. The
-last line on standard output is the summary: means over videos, and the difference (issue: 0.1 at most).
+last line on standard output is the summary: means over videos, and the difference (aim: 0.1 at most).
 """
 
 from __future__ import annotations
