@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from jointformer.ops import tile_linear
-from jointformer.ops.topk_cpu import tile_configuration, tiles_allowed
-from jointformer.ops.workers import share_out
+from jointformer.ops.topk_cpu import aligned, tile_configuration, tiles_allowed
+from jointformer.ops.workers import run_team
 
 ROWS = tile_linear.ROWS
 #: Fewer rows than these for each thread are not worth packing the weights for.
@@ -42,54 +43,63 @@ def linear(
     x: Tensor, layer: Layer, *, norm: Norm | None = None, gelu: bool = False, add: Tensor | None = None
 ) -> Tensor:
     """Return x (..., C), through a layer norm, times a weight plus bias, then GELU or plus `add`. See `fits`."""
-    assert tiles_allowed(), "the system has not been asked for AMX"  # its instructions would end the process
-    rows, (weight, bias) = _rows(x), _kept(layer)
-    (outer, inner), count = weight.shape, len(rows)
-    out = x.new_empty(*x.shape[:-1], outer)
-    added = None if add is None else _rows(add.expand(out.shape))
-    kind = tile_linear.ADD if added is not None else tile_linear.GELU if gelu else tile_linear.PLAIN
-    whole = 2 * inner * outer <= WHOLE_BYTES
-    chunk = outer if whole else _chunk(inner, outer)
-    before, eps = _norm(norm)
-    target = out.view(-1, outer)
-
-    def work(span: tuple[int, int]) -> None:
-        part = min(PART, span[1] - span[0])
-        lines = math.ceil(part / ROWS) * ROWS
-        scratch, tiles = _scratch(2 * lines * inner, 2 * chunk * inner, 4 * (outer + 2 * inner), 8192)
-        tile_linear.linear_rows(
-            kind, _place(rows, span[0]), before, weight.data_ptr(), bias.data_ptr(), _place(added, span[0]),
-            _place(target, span[0]), (span[1] - span[0], part, inner, outer), eps, chunk, scratch, tiles,
-        )  # fmt: skip
-
-    share_out(work, _spans(count))
+    weight, _ = layer
+    (outer, inner), out = weight.shape, x.new_empty(*x.shape[:-1], weight.shape[0])
+    kind = tile_linear.ADD if add is not None else tile_linear.GELU if gelu else tile_linear.PLAIN
+    chunk = outer if 2 * inner * outer <= WHOLE_BYTES else _chunk(inner, outer)
+    sizes = _Sizes(inner, outer, PART, chunk, 0)
+    room = (2 * chunk * inner, 4 * (outer + 2 * inner), 0)
+    _run(kind, x, norm, layer, None, add, out, sizes, room)
     return out
 
 
 def mlp(x: Tensor, norm: Norm, first: Layer, second: Layer, *, add: Tensor) -> Tensor:
     """Return add + second(GELU(first(norm(x)))) of rows x (..., C). See `fits`."""
-    assert tiles_allowed(), "the system has not been asked for AMX"
-    rows, first, second = _rows(x), _kept(first), _kept(second)
-    hidden, width = first[0].shape
-    out = torch.empty(x.shape, dtype=x.dtype)
-    added, target = _rows(add.expand(out.shape)), out.view(-1, width)
+    (hidden, width), out = first[0].shape, torch.empty(x.shape, dtype=x.dtype)
     whole = 4 * width * hidden <= WHOLE_BYTES
     chunks = (hidden, width) if whole else (_chunk(width, hidden), _chunk(hidden, width))
-    room = 4 * width * hidden if whole else 2 * max(chunks[0] * width, chunks[1] * hidden)
-    before, eps = _norm(norm)
-    layers = tuple(tuple(tensor.data_ptr() for tensor in layer) for layer in (first, second))
-
-    def work(span: tuple[int, int]) -> None:
-        part = min(SMALL_PART if whole else PART, span[1] - span[0])
-        lines = math.ceil(part / ROWS) * ROWS
-        scratch, tiles = _scratch(2 * lines * width, room, 4 * (hidden + 3 * width), 8192, 2 * lines * hidden)
-        tile_linear.mlp_rows(
-            _place(rows, span[0]), before, *layers, _place(added, span[0]), _place(target, span[0]),
-            (span[1] - span[0], part, width, hidden), eps, chunks, scratch, tiles,
-        )  # fmt: skip
-
-    share_out(work, _spans(len(rows)))
+    sizes = _Sizes(width, hidden, SMALL_PART if whole else PART, *chunks)
+    packed = 4 * width * hidden if whole else 2 * max(chunks[0] * width, chunks[1] * hidden)
+    _run(tile_linear.ADD, x, norm, first, second, add, out, sizes, (packed, 4 * (hidden + 3 * width), hidden))
     return out
+
+
+class _Sizes(NamedTuple):
+    """Widths of a layer or an MLP, rows brought into tiles at a time, columns packed at a time."""
+
+    inner: int
+    outer: int
+    part: int
+    chunk: int
+    second_chunk: int
+
+
+def _run(
+    kind: int, x: Tensor, norm: Norm | None, first: Layer, second: Layer | None, add: Tensor | None, out: Tensor,
+    sizes: _Sizes, room: tuple[int, int, int],
+) -> None:  # fmt: skip
+    """Fill `out`; room: bytes for packed columns and for floats, and the width of hidden rows, of a thread."""
+    assert tiles_allowed(), "the system has not been asked for AMX"  # its instructions would end the process
+    rows, target = _rows(x), out.view(-1, out.shape[-1])
+    added = None if add is None else _rows(add.expand(out.shape))
+    layers = [tensor.contiguous() for layer in (first, second) if layer is not None for tensor in layer]
+    weights = [tensor.data_ptr() for tensor in layers] + [0] * (4 - len(layers))
+    spans = np.array(_spans(len(rows)), np.int64)
+    part = min(sizes.part, int((spans[:, 1] - spans[:, 0]).max()))
+    lines = math.ceil(part / ROWS) * ROWS
+    scratch = _scratch(len(spans), (64, 2 * lines * sizes.inner, room[0], room[1], 8192, 2 * lines * room[2]))
+    before, eps = (0, 0), 0.0
+    if norm is not None:
+        before, eps = (norm[0].data_ptr(), norm[1].data_ptr()), norm[2]
+    numbers = np.array(
+        [
+            0, 0, len(spans), spans.ctypes.data, tile_configuration().ctypes.data, scratch.ctypes.data, kind,
+            *_place(rows), *before, 0, *weights, *_place(added), *_place(target), *sizes._replace(part=part),
+        ],
+        np.int64,
+    )  # fmt: skip
+    numbers[tile_linear.EPS : tile_linear.EPS + 1].view(np.float64)[0] = eps
+    run_team(tile_linear.layer_rows.address, numbers.ctypes.data, len(spans))
 
 
 def _chunk(inner: int, outer: int) -> int:
@@ -110,38 +120,30 @@ def _rows(x: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 else rows.contiguous()
 
 
-def _kept(layer: Layer) -> Layer:
-    weight, bias = layer
-    return weight.contiguous(), bias.contiguous()
+def _place(rows: Tensor | None) -> tuple[int, int]:
+    """(address, bytes from row to row)."""
+    return (0, 0) if rows is None else (rows.data_ptr(), rows.stride(0) * rows.element_size())
 
 
-def _norm(norm: Norm | None) -> tuple[tuple[int, int], np.float32]:
-    """((addresses of weight and bias, or zeros), eps)."""
-    if norm is None:
-        return (0, 0), np.float32(0)
-    return (norm[0].data_ptr(), norm[1].data_ptr()), np.float32(norm[2])
+class _Scratch(threading.local):
+    """What the threads of this thread's calls work in; buffers grow as needed."""
+
+    def __init__(self) -> None:
+        self.buffers: list[list[np.ndarray]] = []
+        self.sizes: tuple[int, ...] = ()
+        self.addresses = np.zeros((0, tile_linear.BUFFERS_EACH), np.int64)
 
 
-def _place(rows: Tensor | None, first: int) -> tuple[int, int]:
-    """(address of row `first`, bytes from row to row)."""
-    if rows is None:
-        return 0, 0
-    step = rows.stride(0) * rows.element_size()
-    return rows.data_ptr() + first * step, step
+_local = _Scratch()
 
 
-_local = threading.local()
-
-
-def _scratch(*sizes: int) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """(addresses of this thread's buffers of so many bytes, of its tile configurations); they grow as needed."""
-    buffers: list[np.ndarray] = _local.__dict__.setdefault("buffers", [])
-    if not buffers:
-        buffers += [tile_configuration(), np.zeros(64, np.uint8)]
-    for i, size in enumerate(sizes, 2):
-        if len(buffers) <= i:
-            buffers.append(np.empty(size + 64, np.uint8))
-        elif len(buffers[i]) < size + 64:
-            buffers[i] = np.empty(size + 64, np.uint8)
-    addresses = tuple((buffer.ctypes.data + 63) // 64 * 64 for buffer in buffers[2 : 2 + len(sizes)])
-    return addresses, (buffers[0].ctypes.data, buffers[1].ctypes.data)
+def _scratch(threads: int, sizes: tuple[int, ...]) -> np.ndarray:
+    """(threads, buffers) addresses of buffers of at least so many bytes each."""
+    if threads > len(_local.addresses) or any(new > old for new, old in zip(sizes, _local.sizes, strict=True)):
+        old = _local.sizes or (0,) * len(sizes)
+        _local.sizes = tuple(max(pair) for pair in zip(sizes, old, strict=True))
+        count = max(threads, len(_local.addresses))
+        _local.buffers = []  # given back before new ones are taken
+        _local.buffers = [[aligned(size, np.uint8) for size in _local.sizes] for _ in range(count)]
+        _local.addresses = np.array([[b.ctypes.data for b in buffers] for buffers in _local.buffers], np.int64)
+    return _local.addresses

@@ -8,7 +8,7 @@ stale. Columns are taken in chunks that stay in the second-level cache together 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
 from jointformer.ops.tile_rows import (
     BLOCK,
@@ -23,11 +23,23 @@ from jointformer.ops.tile_rows import (
     pack_tile,
     widen,
 )
-from jointformer.ops.topk_compile import SOURCES, compiled
+from jointformer.ops.tile_team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
+from jointformer.ops.topk_compile import SOURCES, TeamKernel
 from jointformer.ops.topk_tiles import set_tiles
 
 ROWS = 32
 PLAIN, GELU, ADD = 0, 1, 2
+
+#: The shared numbers after what tile_team counts in. *_STEP: bytes from row to row. EPS: a float64's bits. PART: rows
+#: brought into tiles at a time; CHUNK: columns packed at a time. A layer of no second weight is no MLP.
+(
+    SPANS, TILES, BUFFERS, KIND, X, X_STEP, NORM, NORM_BIAS, EPS, WEIGHT, BIAS, SECOND, SECOND_BIAS, ADDED, ADDED_STEP,
+    OUT, OUT_STEP, INNER, OUTER, PART, CHUNK, SECOND_CHUNK,
+) = range(HEADER, HEADER + 22)  # fmt: skip
+NUMBERS = HEADER + 22
+#: A thread's buffers, in the order of their addresses.
+OLD_TILES, LEFT, RIGHT, FLOATS, SUMS, BETWEEN = range(6)
+BUFFERS_EACH = 6
 
 
 @njit(nogil=True)
@@ -126,73 +138,92 @@ def layer(kind, left, rows, inner, weight, bias, outer, chunk, packed, ready, ad
         )  # fmt: skip
 
 
+@njit(nogil=True)
+def linear_rows(numbers, first, last, at):
+    """Writes rows first..last (32 at least) of norm(x) times a weight plus bias, by their kind.
+
+    Right factors are packed once for all rows where their columns fit, else anew for every part of the rows.
+    """
+    inner, outer, part, chunk = numbers[INNER], numbers[OUTER], numbers[PART], numbers[CHUNK]
+    left, right, floats, sums = at[LEFT], at[RIGHT], at[FLOATS], at[SUMS]
+    norm = wide_norm(numbers, inner, floats + 4 * outer)
+    whole = chunk >= outer
+    if whole:
+        pack_columns(numbers[WEIGHT], 0, outer, inner, right, numbers[BIAS], floats)
+    for start in range(first, last, part):
+        start = max(first, min(start, last - ROWS))
+        size = min(part, last - start)
+        rows_in_tiles(numbers[X] + start * numbers[X_STEP], numbers[X_STEP], size, inner, norm, left)
+        layer(
+            numbers[KIND], left, size, inner, numbers[WEIGHT], numbers[BIAS], outer, chunk, (right, floats), whole,
+            (numbers[ADDED] + start * numbers[ADDED_STEP], numbers[ADDED_STEP]),
+            (numbers[OUT] + start * numbers[OUT_STEP], numbers[OUT_STEP], 64, 0), sums,
+        )  # fmt: skip
+
+
+@njit(nogil=True)
+def mlp_rows(numbers, first, last, at):
+    """Writes rows first..last of added + (GELU(norm(x) times a weight plus bias) times a second one plus bias)."""
+    width, hidden, part, chunk, second_chunk = (
+        numbers[INNER], numbers[OUTER], numbers[PART], numbers[CHUNK], numbers[SECOND_CHUNK]
+    )  # fmt: skip
+    left, right, floats, sums, between = at[LEFT], at[RIGHT], at[FLOATS], at[SUMS], at[BETWEEN]
+    norm = wide_norm(numbers, width, floats + 4 * (width + hidden))
+    whole = chunk >= hidden and second_chunk >= width
+    first_right, second_right = (right, floats), (right, floats + 4 * hidden)
+    if whole:
+        second_right = (right + 2 * width * hidden, floats + 4 * hidden)
+        pack_columns(numbers[WEIGHT], 0, hidden, width, first_right[0], numbers[BIAS], first_right[1])
+        pack_columns(numbers[SECOND], 0, width, hidden, second_right[0], numbers[SECOND_BIAS], second_right[1])
+    for start in range(first, last, part):
+        start = max(first, min(start, last - ROWS))
+        size = min(part, last - start)
+        rows_in_tiles(numbers[X] + start * numbers[X_STEP], numbers[X_STEP], size, width, norm, left)
+        layer(
+            GELU, left, size, width, numbers[WEIGHT], numbers[BIAS], hidden, chunk, first_right, whole,
+            (0, 0), (between, 64, BLOCK, hidden // 32 * BLOCK), sums,
+        )  # fmt: skip
+        layer(
+            ADD, between, size, hidden, numbers[SECOND], numbers[SECOND_BIAS], width, second_chunk, second_right, whole,
+            (numbers[ADDED] + start * numbers[ADDED_STEP], numbers[ADDED_STEP]),
+            (numbers[OUT] + start * numbers[OUT_STEP], numbers[OUT_STEP], 64, 0), sums,
+        )  # fmt: skip
+
+
+@njit(nogil=True)
+def wide_norm(numbers, inner, floats):
+    """(weight, bias, eps) of the layer norm with its numbers as float32 at `floats`; zeros where there is none."""
+    eps = np.float32(numbers[EPS : EPS + 1].view(np.float64)[0])
+    if numbers[NORM] == 0:
+        return 0, 0, eps
+    widen(numbers[NORM], inner // 16, floats)
+    widen(numbers[NORM_BIAS], inner // 16, floats + 4 * inner)
+    return floats, floats + 4 * inner, eps
+
+
 def _with_stamp(stamp):
-    """The entry points; `stamp` stands for the sources they are made from (see topk_compile)."""
+    """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
 
-    def linear_rows(kind, x, norm, weight, bias, add, out, sizes, eps, chunk, scratch, tiles):
-        """Writes rows (32 at least) of norm(x) times a weight plus bias, by their kind: as they are, GELU, plus `add`.
-
-        x, add, out: (address, bytes from row to row). norm: (weight, bias) or zeros. sizes: rows, rows at a time,
-        inner and outer width (multiples of 32). scratch: addresses of rows in tiles, packed columns, floats, sums.
-        """
+    def layer_rows(shared):
+        """Writes the rows of the tasks (first row, last row) that this thread takes."""
         if stamp < 0:
             return
-        rows, part, inner, outer = sizes
-        left, right, floats, sums = scratch
-        set_tiles(tiles[0], tiles[1])
-        if norm[0] != 0:
-            widen(norm[0], inner // 16, floats + 4 * outer)
-            widen(norm[1], inner // 16, floats + 4 * outer + 4 * inner)
-            wide = (floats + 4 * outer, floats + 4 * outer + 4 * inner, eps)
-        else:
-            wide = (0, 0, eps)
-        whole = chunk >= outer
-        if whole:
-            pack_columns(weight, 0, outer, inner, right, bias, floats)
-        for first in range(0, rows, part):
-            first = max(0, min(first, rows - ROWS))
-            size = min(part, rows - first)
-            rows_in_tiles(x[0] + first * x[1], x[1], size, inner, wide, left)
-            layer(
-                kind, left, size, inner, weight, bias, outer, chunk, (right, floats), whole,
-                (add[0] + first * add[1], add[1]), (out[0] + first * out[1], out[1], 64, 0), sums,
-            )  # fmt: skip
-        set_tiles(tiles[1], tiles[0])
+        numbers = carray(shared, (NUMBERS,))
+        thread = take(numbers.ctypes.data + 8 * NEXT_THREAD)
+        at = array_at(numbers[BUFFERS] + 8 * BUFFERS_EACH * thread, (BUFFERS_EACH,), np.int64)
+        spans = array_at(numbers[SPANS], (numbers[TASKS], 2), np.int64)
+        set_tiles(numbers[TILES], at[OLD_TILES])
+        while True:
+            task = take(numbers.ctypes.data + 8 * NEXT_TASK)
+            if task >= numbers[TASKS]:
+                break
+            if numbers[SECOND] != 0:
+                mlp_rows(numbers, spans[task, 0], spans[task, 1], at)
+            else:
+                linear_rows(numbers, spans[task, 0], spans[task, 1], at)
+        set_tiles(at[OLD_TILES], numbers[TILES])
 
-    def mlp_rows(x, norm, first_layer, second_layer, add, out, sizes, eps, chunks, scratch, tiles):
-        """Writes add + (GELU(norm(x) times a first weight plus bias) times a second one plus bias), as linear_rows.
-
-        sizes: rows, rows at a time, outer width, hidden width. scratch: as there, and hidden rows in tiles.
-        """
-        if stamp < 0:
-            return
-        rows, part, width, hidden = sizes
-        left, right, floats, sums, between = scratch
-        set_tiles(tiles[0], tiles[1])
-        wide = (floats + 4 * (width + hidden), floats + 4 * (2 * width + hidden), eps)
-        widen(norm[0], width // 16, wide[0])
-        widen(norm[1], width // 16, wide[1])
-        whole = chunks[0] >= hidden and chunks[1] >= width
-        first_right, second_right = (right, floats), (right, floats + 4 * hidden)
-        if whole:
-            second_right = (right + 2 * width * hidden, floats + 4 * hidden)
-            pack_columns(first_layer[0], 0, hidden, width, first_right[0], first_layer[1], first_right[1])
-            pack_columns(second_layer[0], 0, width, hidden, second_right[0], second_layer[1], second_right[1])
-        for first in range(0, rows, part):
-            first = max(0, min(first, rows - ROWS))
-            size = min(part, rows - first)
-            rows_in_tiles(x[0] + first * x[1], x[1], size, width, wide, left)
-            layer(
-                GELU, left, size, width, first_layer[0], first_layer[1], hidden, chunks[0], first_right, whole,
-                (0, 0), (between, 64, BLOCK, hidden // 32 * BLOCK), sums,
-            )  # fmt: skip
-            layer(
-                ADD, between, size, hidden, second_layer[0], second_layer[1], width, chunks[1], second_right, whole,
-                (add[0] + first * add[1], add[1]), (out[0] + first * out[1], out[1], 64, 0), sums,
-            )  # fmt: skip
-        set_tiles(tiles[1], tiles[0])
-
-    return compiled(linear_rows), compiled(mlp_rows)
+    return TeamKernel(layer_rows, mlp_rows)
 
 
-linear_rows, mlp_rows = _with_stamp(SOURCES)
+layer_rows = _with_stamp(SOURCES)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import cfunc, njit, types
 from numba.core import event
 
 logger = logging.getLogger(__name__)
@@ -45,3 +46,27 @@ def compiled(function: Callable[..., None]) -> Any:
         entry = njit(nogil=True)(function)
     _entries.append(entry)
     return entry
+
+
+#: A kernel of several threads gets the address of its int64 numbers, and is entered once by every thread.
+_KERNEL = types.void(types.CPointer(types.int64))
+
+
+class TeamKernel:
+    """A function of an address, compiled when first asked for, that threads without an interpreter can enter.
+
+    `inner`: a compiled function that it calls, whose compiling is announced.
+    """
+
+    def __init__(self, function: Callable[[Any], None], inner: Any) -> None:
+        self._function = function
+        _entries.append(inner)
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Where its machine code begins: void (*)(int64_t *); compiled now, or loaded from disk."""
+        try:
+            self._code = cfunc(_KERNEL, cache=True)(self._function)
+        except RuntimeError:  # no folder to write to: compile once per process
+            self._code = cfunc(_KERNEL)(self._function)
+        return int(self._code.address)

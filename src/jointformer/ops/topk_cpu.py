@@ -10,7 +10,6 @@ import ctypes
 import functools
 import math
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointformer.ops import topk_fused, topk_rows, topk_tiles
-from jointformer.ops.workers import share_out
+from jointformer.ops import topk_fused, topk_heads, topk_rows, topk_tiles
+from jointformer.ops.workers import run_team, share_out
 
 HEAD_WIDTH = 64  # of the tiles' kernel
 MOST_KEYS = 1 << 16  # a group's keys are numbered with 16 bits
 ROW_BLOCK = 128  # rows PyTorch multiplies at a time: their scores stay in the second-level cache
-PAD = 64  # whole vectors are written behind the last value
+PAD = topk_heads.PAD
 _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 _LOG2_E = math.log2(math.e)
 
@@ -58,6 +57,7 @@ def tiles_allowed() -> bool:
         return False
 
 
+@functools.cache
 def tile_configuration() -> np.ndarray:
     """The 64 bytes that give every tile 16 rows of 64 bytes."""
     configuration = np.zeros(64, np.uint8)
@@ -86,16 +86,17 @@ def attend_tiles(
     tensors = [_rows_whole(tensor) for tensor in (q, k, v, memory_k, memory_v)]
     result = out if out.stride(3) == 1 else torch.empty_like(out, memory_format=torch.contiguous_format)
     sizes = Sizes(q.dtype, k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
-    scale = np.float32(q.shape[3] ** -0.5 * _LOG2_E)
-
-    def work(task: tuple[int, int, int, int]) -> None:
-        n, a, first, last = task
-        scratch = _scratch(_TileScratch, sizes)
-        places = [_place(tensor, n, a) for tensor in (*tensors, result)]
-        numbers = (sizes.own, sizes.group, sizes.groups, sizes.topk, first, last)
-        topk_fused.attend_head(*places, numbers, scale, scratch.packed, scratch.buffers, scratch.tiles)
-
-    _share_out(work, out, topk_fused.ROWS)
+    threads = torch.get_num_threads()
+    scratch = _scratch(_TileScratch, sizes, threads)
+    tasks = np.array(_tasks(out, topk_fused.ROWS), np.int64)
+    numbers = np.array(
+        [
+            0, 0, len(tasks), tasks.ctypes.data, sizes.own, group, sizes.groups, topk, tile_configuration().ctypes.data,
+            scratch.places.ctypes.data, *(number for tensor in (*tensors, result) for number in _place(tensor)),
+        ],
+        np.int64,
+    )  # fmt: skip
+    run_team(topk_heads.attend_heads.address, numbers.ctypes.data, min(threads, len(tasks)))
     if result is not out:
         out.copy_(result)
 
@@ -121,10 +122,10 @@ def attend_rows(
             torch.set_num_threads(1)
         with torch.inference_mode():
             head = [tensor[n if tensor.shape[0] > 1 else 0, a] for tensor in (q, k, v, memory_k, memory_v)]
-            _attend_rows_of_head(head, scale, _scratch(_RowScratch, sizes), out[n, a], first, last)
+            _attend_rows_of_head(head, scale, _scratch(_RowScratch, sizes, 1), out[n, a], first, last)
 
     try:
-        _share_out(work, out, ROW_BLOCK)
+        share_out(work, _tasks(out, ROW_BLOCK))
     finally:
         torch.set_num_threads(threads)  # a worker's own number is also what later threads would start with
 
@@ -155,15 +156,14 @@ def _rows_whole(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(3) == 1 else tensor.contiguous()
 
 
-def _place(tensor: Tensor, n: int, a: int) -> tuple[int, int]:
-    """(address, bytes from row to row) of object n's head a; an object stands for all where it is the only one."""
-    n = n if tensor.shape[0] > 1 else 0
-    offset = (n * tensor.stride(0) + a * tensor.stride(1)) * tensor.element_size()
-    return tensor.data_ptr() + offset, tensor.stride(2) * tensor.element_size()
+def _place(tensor: Tensor) -> tuple[int, int, int, int]:
+    """(address, bytes from object to object, head to head, row to row); an only object stands for all."""
+    objects, heads, rows, _ = (stride * tensor.element_size() for stride in tensor.stride())
+    return tensor.data_ptr(), objects if tensor.shape[0] > 1 else 0, heads, rows
 
 
-def _share_out(work: Callable[[tuple[int, int, int, int]], None], out: Tensor, block: int) -> None:
-    """Calls work((object, head, first row, last row)) for all of `out`, on as many threads as PyTorch uses."""
+def _tasks(out: Tensor, block: int) -> list[tuple[int, int, int, int]]:
+    """(object, head, first row, last row): `out` cut up for as many threads as PyTorch uses."""
     objects, heads, rows, _ = out.shape
     threads = torch.get_num_threads()
     # Heads are cut only as far as the threads need for equal shares: every part packs its keys anew.
@@ -172,10 +172,10 @@ def _share_out(work: Callable[[tuple[int, int, int, int]], None], out: Tensor, b
     starts = [first for first in range(0, rows, step) if first == 0 or rows - first >= block]
     ends = [*starts[1:], rows]
     spans = list(zip(starts, ends, strict=True))
-    share_out(work, [(n, a, *span) for n in range(objects) for a in range(heads) for span in spans])
+    return [(n, a, *span) for n in range(objects) for a in range(heads) for span in spans]
 
 
-def _aligned(shape: int | tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
+def aligned(shape: int | tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
     """An uninitialised array that begins with a line of the cache: tiles across two lines take twice as long."""
     size = math.prod((shape,) if isinstance(shape, int) else shape) * np.dtype(kind).itemsize
     room = np.empty(size + 64, np.uint8)
@@ -186,8 +186,8 @@ def _aligned(shape: int | tuple[int, ...], kind: type[np.generic]) -> np.ndarray
 class _RowScratch:
     """One thread's buffers for the rows' kernel."""
 
-    def __init__(self, sizes: Sizes) -> None:
-        self.sizes = sizes
+    def __init__(self, sizes: Sizes, threads: int) -> None:
+        self.sizes, self.threads = sizes, threads
         key, number = (np.int16, np.uint16) if sizes.dtype == torch.bfloat16 else (np.int32, np.uint32)
         self.own = torch.empty(ROW_BLOCK, sizes.own, dtype=sizes.dtype)
         self.memory = torch.empty(ROW_BLOCK, sizes.memory, dtype=sizes.dtype)
@@ -204,49 +204,27 @@ class _RowScratch:
 
 
 class _TileScratch:
-    """One thread's buffers for the tiles' kernel."""
+    """The buffers of some threads for the tiles' kernel; `places`: their addresses and shapes, as it reads them."""
 
-    def __init__(self, sizes: Sizes) -> None:
-        self.sizes = sizes
-        rows = topk_fused.ROWS
-        own, group = (math.ceil(n / topk_fused.WIDE) * topk_fused.WIDE for n in (sizes.own, sizes.group))
-        memory = sizes.groups * group
-        width = sizes.groups * (2 * sizes.topk + PAD)
-        self.packed = tuple(_aligned(n * HEAD_WIDTH, np.int16) for n in (own, own, memory))
-        self.buffers = (
-            _aligned((rows, HEAD_WIDTH), np.int16),
-            _aligned((rows, memory + PAD), np.int16),
-            _aligned((rows, width + PAD), np.int16),
-            (_aligned(group + PAD, np.int16), _aligned(group + PAD, np.uint16)),
-            _aligned(memory + PAD, np.int32),
-            _aligned(memory + PAD, np.float32),
-            _aligned(HEAD_WIDTH, np.float32),
-            _aligned((2, rows + 16, topk_fused.WIDE), np.float32),  # 16: see topk_fused.memory_keys
-            (
-                _aligned((topk_fused.QUICK, rows, topk_fused.WIDE), np.int16),
-                _aligned(rows, np.float32),
-                _aligned(rows, np.float32),
-            ),
-            (
-                _aligned(rows, np.float32),
-                _aligned(rows, np.float32),
-                _aligned((rows, 16), np.float32),
-                _aligned((rows, HEAD_WIDTH), np.float32),
-                _aligned((rows, topk_fused.CHUNK), np.float32),
-                _aligned((rows, HEAD_WIDTH), np.float32),
-            ),
-        )
-        self.tiles = (tile_configuration(), np.zeros(64, np.uint8))
+    def __init__(self, sizes: Sizes, threads: int) -> None:
+        self.sizes, self.threads = sizes, threads
+        shapes = topk_heads.shapes(sizes.own, sizes.group, sizes.groups, sizes.topk)
+        self.places = np.zeros((threads, topk_heads.BUFFERS_EACH, 3), np.int64)
+        self._kept = []
+        for thread in self.places:
+            for buffer, (kind, rows, columns) in shapes.items():
+                self._kept.append(aligned((rows, columns), kind))
+                thread[buffer] = self._kept[-1].ctypes.data, rows, columns
 
 
 Scratch = TypeVar("Scratch", _RowScratch, _TileScratch)
 _local = threading.local()
 
 
-def _scratch(kind: type[Scratch], sizes: Sizes) -> Scratch:
-    """This thread's buffers, kept until another size is asked for."""
+def _scratch(kind: type[Scratch], sizes: Sizes, threads: int) -> Scratch:
+    """This thread's buffers for so many threads, kept until another size or more threads are asked for."""
     kept: Scratch | None = getattr(_local, kind.__name__, None)
-    if kept is None or kept.sizes != sizes:
-        kept = kind(sizes)
+    if kept is None or kept.sizes != sizes or kept.threads < threads:
+        kept = kind(sizes, threads)
         setattr(_local, kind.__name__, kept)
     return kept

@@ -6,7 +6,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from jointformer.ops.topk_compile import SOURCES, compiled
 from jointformer.ops.topk_floats import (
     finish_row,
     keys_to_weights,
@@ -303,32 +302,24 @@ def attend_block(q, q_step, own, longest_key, memory, scale, packed, buffers, ou
     finish(state, np.float32(-np.inf), out, out_step)
 
 
-def _with_stamp(stamp):
-    """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
+@njit(nogil=True)
+def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers, tiles):
+    """Writes rows first..last (32 at least) of one head's result.
 
-    def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers, tiles):
-        """Writes rows first..last (32 at least) of one head's result.
-
-        q ... out: (address, bytes from row to row) of one head's tensors, 64 bfloat16 a row. sizes: own keys,
-        keys that compete in a memory group, number of such groups, topk, first, last. `scale` of
-        base-2 exponents. The last block begins 32 rows before the end, so that no row needs padding.
-        """
-        if stamp < 0:
-            return
-        own, group, groups, topk, first, last = sizes
-        new, old = tiles
-        pack_head(k[0], k[1], v[0], v[1], own, memory_k[0], memory_k[1], group, groups, packed)
-        memory = (memory_v[0], memory_v[1], topk, group, groups, groups_for(topk, WIDE))
-        longest_key = longest(k[0], k[1], own)
-        set_tiles(new.ctypes.data, old.ctypes.data)
-        for start in range(first, last, ROWS):
-            row = min(start, last - ROWS)
-            attend_block(
-                q[0] + row * q[1], q[1], own, longest_key, memory, scale, packed, buffers, out[0] + row * out[1], out[1]
-            )
-        set_tiles(old.ctypes.data, new.ctypes.data)
-
-    return compiled(attend_head)
-
-
-attend_head = _with_stamp(SOURCES)
+    q ... out: (address, bytes from row to row) of one head's tensors, 64 bfloat16 a row. sizes: own keys,
+    keys that compete in a memory group, number of such groups, topk, first, last. `scale` of
+    base-2 exponents. tiles: addresses of tile configurations, the one to take and room for the one found. The last
+    block begins 32 rows before the end, so that no row needs padding.
+    """
+    own, group, groups, topk, first, last = sizes
+    new, old = tiles
+    pack_head(k[0], k[1], v[0], v[1], own, memory_k[0], memory_k[1], group, groups, packed)
+    memory = (memory_v[0], memory_v[1], topk, group, groups, groups_for(topk, WIDE))
+    longest_key = longest(k[0], k[1], own)
+    set_tiles(new, old)
+    for start in range(first, last, ROWS):
+        row = min(start, last - ROWS)
+        attend_block(
+            q[0] + row * q[1], q[1], own, longest_key, memory, scale, packed, buffers, out[0] + row * out[1], out[1]
+        )
+    set_tiles(old, new)

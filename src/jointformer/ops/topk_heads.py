@@ -1,0 +1,139 @@
+"""The fused attention's way in: heads as tasks that threads share, and what every thread works in, as plain numbers."""
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, njit
+
+from jointformer.ops.tile_team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
+from jointformer.ops.topk_compile import SOURCES, TeamKernel
+from jointformer.ops.topk_fused import CHUNK, QUICK, ROWS, WIDE, attend_head
+
+PAD = 64  # whole vectors are written behind the last value
+#: The shared numbers: what tile_team counts in, then these; six tensors' PLACES (address, bytes from object to object,
+#: from head to head, from row to row) come last.
+TASK_LIST, OWN, GROUP, GROUPS, TOPK, TILES, BUFFERS = range(HEADER, HEADER + 7)
+PLACES = HEADER + 7
+NUMBERS = PLACES + 6 * 4
+#: The buffers of a thread, in the order of their (address, rows, columns).
+(
+    OLD_TILES, PACKED_KEYS, PACKED_VALUES, PACKED_MEMORY, BLOCK, KEYS, MAXIMA, PICKED, WHERE, INDEX, WEIGHT, MIXED,
+    PRODUCTS, WEIGHTS, SHIFTS, OFFSETS, PEAKS, FACTORS, TOTALS, SUMS, SCORES, PRODUCT,
+) = range(22)  # fmt: skip
+BUFFERS_EACH = 22
+SCALE = np.float32(64**-0.5 * 1.4426950408889634)  # of a head of 64 channels, to base-2 exponents
+
+
+def shapes(own, group, groups, topk):
+    """{buffer: (kind of number, rows, columns)} of a thread: what `arrays` finds at its addresses."""
+    own, group = (-(-n // WIDE) * WIDE for n in (own, group))
+    memory, width = groups * group, groups * (2 * topk + WIDE)
+    short, real = np.int16, np.float32
+    return {
+        OLD_TILES: (np.uint8, 1, 64),
+        PACKED_KEYS: (short, own, 64),
+        PACKED_VALUES: (short, own, 64),
+        PACKED_MEMORY: (short, memory, 64),
+        BLOCK: (short, ROWS, 64),
+        KEYS: (short, ROWS, memory + PAD),
+        MAXIMA: (short, ROWS, width + PAD),
+        PICKED: (short, 1, group + PAD),
+        WHERE: (np.uint16, 1, group + PAD),
+        INDEX: (np.int32, 1, memory + PAD),
+        WEIGHT: (real, 1, memory + PAD),
+        MIXED: (real, 1, 64),
+        PRODUCTS: (real, 2 * (ROWS + 16), WIDE),  # 16: see memory_keys
+        WEIGHTS: (short, QUICK * ROWS, WIDE),
+        SHIFTS: (real, 1, ROWS),
+        OFFSETS: (real, 1, ROWS),
+        PEAKS: (real, 1, ROWS),
+        FACTORS: (real, 1, ROWS),
+        TOTALS: (real, ROWS, 16),
+        SUMS: (real, ROWS, 64),
+        SCORES: (real, ROWS, CHUNK),
+        PRODUCT: (real, ROWS, 64),
+    }
+
+
+@njit(nogil=True)
+def line_at(at, buffer, kind):
+    """A thread's buffer of one row."""
+    return array_at(at[buffer, 0], (at[buffer, 1] * at[buffer, 2],), kind)
+
+
+@njit(nogil=True)
+def rows_at(at, buffer, kind):
+    """A thread's buffer of several rows."""
+    return array_at(at[buffer, 0], (at[buffer, 1], at[buffer, 2]), kind)
+
+
+@njit(nogil=True)
+def arrays(at):
+    """(packed, buffers) of a thread: what attend_head takes."""
+    packed = (
+        line_at(at, PACKED_KEYS, np.int16), line_at(at, PACKED_VALUES, np.int16), line_at(at, PACKED_MEMORY, np.int16)
+    )  # fmt: skip
+    state = (
+        line_at(at, PEAKS, np.float32),
+        line_at(at, FACTORS, np.float32),
+        rows_at(at, TOTALS, np.float32),
+        rows_at(at, SUMS, np.float32),
+        rows_at(at, SCORES, np.float32),
+        rows_at(at, PRODUCT, np.float32),
+    )
+    quick = (
+        array_at(at[WEIGHTS, 0], (QUICK, ROWS, WIDE), np.int16),
+        line_at(at, SHIFTS, np.float32),
+        line_at(at, OFFSETS, np.float32),
+    )
+    buffers = (
+        rows_at(at, BLOCK, np.int16),
+        rows_at(at, KEYS, np.int16),
+        rows_at(at, MAXIMA, np.int16),
+        (line_at(at, PICKED, np.int16), line_at(at, WHERE, np.uint16)),
+        line_at(at, INDEX, np.int32),
+        line_at(at, WEIGHT, np.float32),
+        line_at(at, MIXED, np.float32),
+        array_at(at[PRODUCTS, 0], (2, ROWS + 16, WIDE), np.float32),
+        quick,
+        state,
+    )
+    return packed, buffers
+
+
+@njit(nogil=True)
+def place(numbers, tensor, n, a):
+    """(address, bytes from row to row) of head `a` of object `n` of one of the six tensors."""
+    at = PLACES + 4 * tensor
+    return numbers[at] + n * numbers[at + 1] + a * numbers[at + 2], numbers[at + 3]
+
+
+def _with_stamp(stamp):
+    """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
+
+    def attend_heads(shared):
+        """Writes the results of the tasks (object, head, first row, last row) that this thread takes."""
+        if stamp < 0:
+            return
+        numbers = carray(shared, (NUMBERS,))
+        own, group, groups, topk = numbers[OWN], numbers[GROUP], numbers[GROUPS], numbers[TOPK]
+        thread = take(numbers.ctypes.data + 8 * NEXT_THREAD)
+        at = array_at(numbers[BUFFERS] + 24 * BUFFERS_EACH * thread, (BUFFERS_EACH, 3), np.int64)
+        packed, buffers = arrays(at)
+        tasks = array_at(numbers[TASK_LIST], (numbers[TASKS], 4), np.int64)
+        while True:
+            task = take(numbers.ctypes.data + 8 * NEXT_TASK)
+            if task >= numbers[TASKS]:
+                return
+            n, a, first, last = tasks[task, 0], tasks[task, 1], tasks[task, 2], tasks[task, 3]
+            attend_head(
+                place(numbers, 0, n, a), place(numbers, 1, n, a), place(numbers, 2, n, a), place(numbers, 3, n, a),
+                place(numbers, 4, n, a), place(numbers, 5, n, a), (own, group, groups, topk, first, last), SCALE,
+                packed, buffers, (numbers[TILES], at[OLD_TILES, 0]),
+            )  # fmt: skip
+
+    return TeamKernel(attend_heads, attend_head)
+
+
+attend_heads = _with_stamp(SOURCES)

@@ -1,0 +1,58 @@
+"""Kernels entered by several threads: every way gives the same bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jointformer.ops import workers
+
+tile_cpu = pytest.importorskip("jointformer.ops.tile_cpu", reason="needs numba")
+topk_cpu = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
+needs_tiles = pytest.mark.skipif(not topk_cpu.tiles_allowed(), reason="needs a processor with AMX for bfloat16")
+
+
+@pytest.fixture(params=["PyTorch's threads", "threads of our own"])
+def _team(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "threads of our own":
+        monkeypatch.setattr(workers, "_openmp_parallel", lambda: None)
+    elif workers._openmp_parallel() is None:
+        pytest.skip("this PyTorch has no OpenMP")
+
+
+@needs_tiles
+@pytest.mark.usefixtures("_team")
+@pytest.mark.parametrize("threads", [2, 3])
+def test_several_threads_give_the_bits_of_one(threads: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(n, 64, generator=generator).bfloat16() for n in (200, 96))
+    bias = torch.zeros(96).bfloat16()
+    q, k, v, mk, mv = (torch.randn(1, 3, n, 64, generator=generator).bfloat16() for n in (96, 96, 96, 70, 70))
+
+    def results() -> list[torch.Tensor]:
+        out = torch.empty_like(q)
+        topk_cpu.attend_tiles(q, k, v, mk, mv, 9, 70, out)
+        return [tile_cpu.linear(x, (weight, bias), gelu=True), out]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = results()
+        torch.set_num_threads(threads)
+        for _ in range(20):  # whoever comes first may differ
+            assert all(torch.equal(a, b) for a, b in zip(results(), expected, strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_work_is_handed_out_once_and_errors_reach_the_caller() -> None:
+    done: list[int] = []
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        workers.share_out(done.append, range(50))
+        with pytest.raises(ZeroDivisionError):
+            workers.share_out(lambda n: 1 // n, [1, 2, 0, 3])
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(done) == list(range(50))
