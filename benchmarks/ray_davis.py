@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,22 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-#: In a process of its own: Ray's threads and warnings stay there.
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 200 * 2**20})
-second = cluster.add_node(num_cpus=1, object_store_memory=200 * 2**20)
-print(cluster.address, flush=True)
-for line in sys.stdin:
-    if line.strip() == "remove":
-        cluster.remove_node(second, allow_graceful=False)
-        print("removed", flush=True)
-    else:
-        break
-cluster.shutdown()
-"""
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": ""}
+from watched import ENV, finished, kill_a_worker, label_pids, masks, stamps, two_nodes, wait_for
 
 
 def make_tree(davis: Path, root: Path, names: list[str], frames: int | None) -> Path:
@@ -60,21 +43,8 @@ class Run:
         command += ["--model", args.model, "--sizes", str(args.size), "--precision", args.precision, "--device", "cpu"]
         command += ["--threads", "1", "--quiet", "-o", str(output), *more]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENV)
-        self.wait(lambda: self.pids() or self.finished())
+        wait_for(lambda: label_pids(output) or finished(output), self.process)
         self.first_video = time.monotonic()
-
-    def pids(self) -> list[int]:
-        """Return the processes with a video in work."""
-        return [int(path.name.split("-")[2]) for path in self.output.glob(".jointformer-*") if path.is_dir()]
-
-    def finished(self) -> list[str]:
-        """Return the finished videos."""
-        return [path.name for path in self.output.glob("[!.]*") if path.is_dir()]
-
-    def wait(self, condition: Any) -> None:
-        """Wait until a condition holds or the run is over."""
-        while not condition() and self.process.poll() is None:
-            time.sleep(0.02)
 
     def figures(self, workers: int) -> dict[str, Any]:
         """Return what the run took, at its end."""
@@ -98,41 +68,21 @@ class Run:
         }
 
 
-def masks(output: Path) -> dict[str, bytes]:
-    """Return every mask's bytes by its path."""
-    return {str(path.relative_to(output)): path.read_bytes() for path in output.rglob("*.png")}
-
-
 def on_cluster(args: argparse.Namespace, tree: Path, output: Path, *, deaths: bool) -> dict[str, Any]:
     """Return the figures of an evaluation by two actors; deaths: with a killed worker and a node that goes."""
-    log = output.with_suffix(".cluster.log")
-    with log.open("w") as errors, subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", CLUSTER],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=ENV,
-    ) as cluster:  # fmt: skip
-        assert cluster.stdin is not None and cluster.stdout is not None  # noqa: PT018
-        address = cluster.stdout.readline().strip()
-        if not address:
-            raise SystemExit(f"the cluster did not start: {log.read_text()[-2000:]}")
-        run = Run(args, tree, output, "--ray", address)
-        stamps, killed = {}, False
-        if deaths:
-            for pid in run.pids()[:1]:
-                os.kill(pid, signal.SIGKILL)
-                killed = True
-            third = max(1, len(list((tree / "JPEGImages").iterdir())) // 3)
-            run.wait(lambda: len(run.finished()) >= third)
-            stamps = {path: path.stat().st_mtime_ns for path in output.glob("[!.]*/*.png")}
-            cluster.stdin.write("remove\n")
-            cluster.stdin.flush()
-            cluster.stdout.readline()
+    with two_nodes(output.with_suffix(".cluster.log")) as cluster:
+        run = Run(args, tree, output, "--ray", cluster.address)
+        if not deaths:
+            return run.figures(2)
+        killed = kill_a_worker(output, run.process)
+        third = max(1, len(list((tree / "JPEGImages").iterdir())) // 3)
+        wait_for(lambda: len(finished(output)) >= third, run.process)
+        before = stamps(output)
+        cluster.remove_second()
         figures = run.figures(2)
-        cluster.stdin.write("end\n")
-        cluster.stdin.close()
-    if deaths:
-        figures["worker_killed"] = killed
-        figures["finished_before_the_node_went"] = len({path.parent for path in stamps})
-        figures["finished_masks_untouched"] = all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    figures["worker_killed"] = killed is not None
+    figures["finished_before_the_node_went"] = len({path.parent for path in before})
+    figures["finished_masks_untouched"] = before.items() <= stamps(output).items()
     return figures
 
 

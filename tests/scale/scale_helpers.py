@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -16,10 +15,9 @@ from jointformer.model.config import ModelConfig
 from jointformer.model.storage import save_weights
 from seeded import seeded_model
 from trees import draw_frame, draw_ids
+from watched import ENV, masks
 
 MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
-#: Environment of the processes: one thread each, as their masks are compared to the byte.
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture(scope="session")
@@ -71,16 +69,6 @@ class Runs:
         from jointformer.cli.main import main
 
         return main(self.command(output, *more)[3:])
-
-
-def masks(output: Path) -> dict[str, bytes]:
-    """Return every mask's bytes by its path."""
-    return {str(path.relative_to(output)): path.read_bytes() for path in sorted(output.rglob("*.png"))}
-
-
-def label_pids(output: Path) -> list[int]:
-    """Return the processes that have a video in work in an output folder."""
-    return [int(path.name.split("-")[2]) for path in output.glob(".jointformer-*") if path.is_dir()]
 
 
 def leftovers(output: Path) -> list[str]:

@@ -7,13 +7,14 @@ import subprocess
 import sys
 
 import pytest
-from scale_helpers import ENV, Runs, make_videos, masks
+from scale_helpers import Runs, make_videos
 
 from jointformer.errors import ConfigError
 from jointformer.evaluate.anyvideo import overlay_bytes
 from jointformer.model.config import PRESETS
 from jointformer.track.budget import VideoSize, bank_places, fit_budget, parse_size, plan_memory
 from jointformer.track.config import TrackerConfig
+from watched import ENV, masks
 
 VIDEO = VideoSize("cat", 100, (480, 854), 10)
 BASE = 400 << 20

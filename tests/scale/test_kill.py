@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from scale_helpers import Runs, leftovers, make_videos, masks
+from scale_helpers import Runs, leftovers, make_videos
+
+from watched import masks
 
 #: Rounds of the kill test; each costs about one start of Python and PyTorch.
 KILLS = int(os.environ.get("JOINTFORMER_KILLS", "25"))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import pytest
 import torch
-from scale_helpers import Runs, label_pids, leftovers, masks
+from scale_helpers import Runs, leftovers
 
 from jointformer.data.benchmarks import open_benchmark
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.label import longest_first, pack_model, unpack_model
 from jointformer.evaluate.scale.manifest import weights_hash
+from watched import kill_a_worker, masks
 
 
 def test_two_processes_give_the_bytes_of_one(runs, undisturbed, tmp_path):
@@ -38,14 +37,7 @@ def test_a_killed_worker_is_replaced_and_its_video_given_to_another(runs, undist
         # The last video is ours until the worker is dead, so the run cannot be over before, however slow we are.
         assert held.enter_context(RunFolder(output).claim("v2"))
         with runs.start(output, "--workers", "2", "--threads", "1") as process:
-            killed = None
-            while killed is None and process.poll() is None:
-                for pid in label_pids(output):
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                        killed = pid
-                        break
-                time.sleep(0.005)
+            killed = kill_a_worker(output, process)
             held.close()
             _, text = process.communicate(timeout=800)
     assert process.returncode == 0, text

@@ -7,12 +7,13 @@ import shutil
 import zipfile
 
 import pytest
-from scale_helpers import leftovers, masks
+from scale_helpers import leftovers
 
 from jointformer.cli.main import main
 from jointformer.data.benchmarks import open_benchmark
 from jointformer.evaluate.scale.shards import Shard
 from trees import make_tree
+from watched import masks
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6, 9])

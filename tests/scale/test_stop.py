@@ -17,11 +17,12 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from scale_helpers import Runs, leftovers, make_videos, masks
+from scale_helpers import Runs, leftovers, make_videos
 
 from jointformer.evaluate.scale import stop
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.stop import GO_ON, Interrupted, at_once, catch_signals, stop_on_signal
+from watched import masks
 
 COUNTED = r"interrupted: (\d) of (\d) videos are finished; the same command goes on from there"
 
