@@ -155,7 +155,7 @@ MOMENTS = {
     "the command line is read": ("jointformer.cli.evaluate:add_arguments", None),
     "data is looked at": ("jointformer.data.benchmarks:open_benchmark", None),
     "weights are loaded": ("jointformer.model.weights:load_model", None),
-    "weights are hashed": ("jointformer.evaluate.runner:weights_hash", 0),
+    "weights are hashed": ("jointformer.evaluate.scale.manifest:weights_hash", 0),
     "the manifest is begun": ("jointformer.evaluate.scale.run:join_run", 0),
     "a file is written": ("jointformer.ops.files:write_text", 0),
     "memory is planned": ("jointformer.evaluate.scale.run:plan_videos", 0),
@@ -166,7 +166,7 @@ MOMENTS = {
     "the manifest is made up": ("jointformer.evaluate.scale.run:fold", 2),
     "leftovers are removed": ("jointformer.evaluate.scale.run:clean_up", 2),
     "the zip is made": ("jointformer.evaluate.scale.run:zip_if_finished", 2),
-    "figures are printed": ("jointformer.cli.evaluate:report_run", None),
+    "figures are printed": ("jointformer.cli.running:report_run", None),
 }
 
 

@@ -19,11 +19,9 @@ from typing import Any
 from jointformer.cli.running import (
     add_running_flags,
     add_scale_flags,
-    budget_bytes,
-    build_scale,
-    first_device,
+    label_and_report,
     merge_command,
-    report_run,
+    run_options,
 )
 
 
@@ -105,16 +103,12 @@ def evaluate_command(
         from jointformer.data.benchmarks import open_benchmark
         from jointformer.evaluate.runner import evaluate
         from jointformer.evaluate.scale.manifest import choose_views
-        from jointformer.evaluate.scale.run import FailedVideos
-        from jointformer.evaluate.scale.shards import merge
-        from jointformer.model.weights import load_model
         from jointformer.track import TrackerConfig
 
     # Settings and data are checked before weights are loaded or downloaded: mistakes should show at once.
     config = TrackerConfig(**tracker, size=sizes[0], objects_per_pass=args.objects_per_pass)
     views = choose_views(sizes, plain=plain, flipped=flipped)
-    scale = build_scale(args)
-    budget = budget_bytes(args)
+    options = run_options(args)
     dataset = open_benchmark(
         args.dataset,
         args.split,
@@ -124,11 +118,10 @@ def evaluate_command(
         save_all=args.save_all,
     )
     output = args.output or Path("output") / f"{args.dataset}_{args.split}"
-    device, precision = first_device(args)
-    model = load_model(args.model, device=device, precision=precision)
-    failed: dict[str, str] = {}
-    try:
-        manifest = evaluate(
+    return label_and_report(
+        args,
+        output,
+        lambda model: evaluate(
             model,
             dataset,
             output,
@@ -137,13 +130,6 @@ def evaluate_command(
             videos=args.videos,
             save_all=args.save_all,
             save_scores=args.save_scores,
-            overwrite=args.overwrite,
-            progress=not args.quiet,
-            on_bad_frame=args.on_bad_frame,
-            memory_budget=budget,
-            scale=scale,
-        )
-    except FailedVideos as error:
-        failed = error.failed
-        manifest = merge(output)[0]
-    return report_run(output, manifest, failed, as_json=args.json)
+            **options,
+        ),
+    )

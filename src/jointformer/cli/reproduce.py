@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointformer.cli.running import add_running_flags, add_scale_flags, budget_bytes, build_scale, first_device
+from jointformer.cli.running import add_running_flags, add_scale_flags, first_device, run_options
 
 if TYPE_CHECKING:
     from jointformer.evaluate.reproduce import RowResult
@@ -68,12 +68,8 @@ def run(args: argparse.Namespace) -> int:
         size=args.size,
         objects_per_pass=args.objects_per_pass,
         workers=processors() if args.scorers is None else args.scorers,
-        overwrite=args.overwrite,
         published_masks=args.published_masks,
-        progress=not args.quiet,
-        scale=build_scale(args),
-        on_bad_frame=args.on_bad_frame,
-        memory_budget=budget_bytes(args),
+        **run_options(args),
     )
     rows = select_rows(args.rows)
     results = reproduce(rows, options, dry_run=args.dry_run, after_row=lambda so_far: _write(args, so_far))

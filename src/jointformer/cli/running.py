@@ -1,14 +1,16 @@
-"""What `evaluate`, `reproduce`, `track` and eval.py share: flags of how a run over videos goes, and its end."""
+"""What `evaluate`, `reproduce`, `track` and eval.py share: flags of how a run over videos goes, the run, its end."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jointformer.evaluate.scale.manifest import Manifest
     from jointformer.evaluate.scale.run import Scale
+    from jointformer.model.network import JointFormer
 
 
 def add_running_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -71,9 +73,48 @@ def first_device(args: argparse.Namespace) -> tuple[str, str]:
     return "cpu", choose_precision(choose_device(args.devices.split(",")[0].strip()), args.precision)
 
 
-def report_run(output: Path, manifest: Manifest, failed: dict[str, str], *, as_json: bool = False) -> int:
-    """Print what a run took and which videos failed; return its exit code, 1 where some did."""
+def run_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the flags say of how a run over videos goes, as `evaluate` and `track_many` take it.
+
+    Raises ConfigError.
+    """
+    return {
+        "overwrite": args.overwrite,
+        "progress": not args.quiet,
+        "on_bad_frame": args.on_bad_frame,
+        "memory_budget": budget_bytes(args),
+        "scale": build_scale(args),
+    }
+
+
+def label_and_report(args: argparse.Namespace, output: Path, label: Callable[[JointFormer], Manifest]) -> int:
+    """Return the exit code of labelling with the network that is asked for: 1 where videos failed.
+
+    label: returns what the run took or raises FailedVideos. output: the folder that it writes to. args.json: a file
+    for the figures, or True for standard output.
+    """
+    from jointformer.evaluate.scale.stop import stop_on_signal
+
+    with stop_on_signal():  # an import that is cut off fails in any way it likes
+        from jointformer.evaluate.scale.run import FailedVideos
+        from jointformer.model.weights import load_model
+
+    device, precision = first_device(args)
+    model = load_model(args.model, device=device, precision=precision)
+    failed: dict[str, str] = {}
+    try:
+        manifest = label(model)
+    except FailedVideos as error:
+        manifest, failed = error.manifest, error.failed
+    report_run(output, manifest, failed, figures_to=args.json)
+    return 1 if failed else 0
+
+
+def report_run(output: Path, manifest: Manifest, failed: dict[str, str], *, figures_to: bool | str | None) -> None:
+    """Print what a run took and which videos failed. figures_to: a file for it as JSON, or True: standard output."""
     import sys
+
+    from jointformer.ops.files import write_json
 
     print(
         f"{output}: {len(manifest.videos)} videos, {manifest.frames} frames in {manifest.seconds:.1f} s, "
@@ -81,9 +122,10 @@ def report_run(output: Path, manifest: Manifest, failed: dict[str, str], *, as_j
         file=sys.stderr,
     )
     _list_failed(failed)
-    if as_json:
+    if figures_to is True:
         _print_json(output, manifest.as_data())
-    return 1 if failed else 0
+    elif figures_to:
+        write_json(figures_to, {"output": str(output), **manifest.as_data()})
 
 
 def merge_command(args: argparse.Namespace) -> int:

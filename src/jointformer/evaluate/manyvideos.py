@@ -15,12 +15,12 @@ from jointformer.errors import DataError
 from jointformer.evaluate.anyvideo import GivenMasks, find_masks, frame_range, label_any_video, overlay_bytes
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.label import OnFrames, Work, make_record
-from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, TrackSettings, VideoRecord, weights_hash
+from jointformer.evaluate.scale.manifest import TRACK, Manifest, VideoRecord
 from jointformer.evaluate.scale.run import Scale, run_jobs
-from jointformer.evaluate.scale.stop import Stop, stop_on_signal
+from jointformer.evaluate.scale.stop import Stop
 from jointformer.model.network import JointFormer
 from jointformer.ops.drawing import OverlayStyle
-from jointformer.ops.files import make_dir, remove, replace_dir
+from jointformer.ops.files import replace_dir
 from jointformer.track.budget import VideoSize
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View
@@ -145,49 +145,36 @@ def track_many(
     Guarantees, errors and the files beside the results are those of `evaluate`.
     """
     scale, part = scale or Scale(), part or Part()
-    views = (View(config.size),)
-    if overwrite:
-        scale.refuse_overwriting()
     target = Path(output).absolute()
     work = TrackWork(
         output=target,
         folder=target,
         config=config,
-        views=views,
+        views=(View(config.size),),
         on_bad_frame=on_bad_frame,
         write_masks=write_masks,
         write_overlay=write_overlay,
         style=style,
     )
-    with stop_on_signal():
-        settings = TrackSettings(
-            weights=weights_hash(model),
-            precision=str(model.dtype).removeprefix("torch."),
-            tracker=config,
-            views=views,
-            masks=write_masks,
-            style=style if write_overlay else None,
-            fps=str(part.fps),
-            start=part.start,
-            end=part.end,
-        )
-        make_dir(target)
-        if overwrite:
-            remove(target / MANIFEST)
-            RunFolder(target).clear()
-            for job in jobs:
-                remove(target / job.name)
-        return run_jobs(
-            model,
-            work,
-            jobs,
-            settings.as_data(),
-            dataset_videos=len(jobs),
-            scale=scale,
-            size_of=lambda job: job.memory_size(write_overlay),
-            memory_budget=memory_budget,
-            progress=progress,
-        )
+    return run_jobs(
+        model,
+        work,
+        jobs,
+        {
+            "command": TRACK,
+            "masks": write_masks,
+            "style": style if write_overlay else None,
+            "fps": str(part.fps),
+            "start": part.start,
+            "end": part.end,
+        },
+        dataset_videos=len(jobs),
+        scale=scale,
+        size_of=lambda job: job.memory_size(write_overlay),
+        overwritten=[target / job.name for job in jobs] if overwrite else None,
+        memory_budget=memory_budget,
+        progress=progress,
+    )
 
 
 def holds_videos(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jointformer.data.benchmarks import Dataset
@@ -10,13 +10,10 @@ from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES
 from jointformer.errors import ConfigError
 from jointformer.evaluate.scale.budget import video_size
-from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.label import BenchmarkWork
-from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, RunSettings, weights_hash
+from jointformer.evaluate.scale.manifest import Manifest
 from jointformer.evaluate.scale.run import Scale, run_jobs
-from jointformer.evaluate.scale.stop import stop_on_signal
 from jointformer.model.network import JointFormer
-from jointformer.ops.files import make_dir, remove
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 from jointformer.track.loop import BadFramePolicy
@@ -52,43 +49,32 @@ def evaluate(
     """
     config, scale = config or TrackerConfig(), scale or Scale()
     views = tuple(views or (View(config.size),))
-    if overwrite:
-        scale.refuse_overwriting()
-    chosen = _choose(dataset, videos)
-    folder = Path(output) / dataset.benchmark.output_folder
+    target = Path(output).absolute()
     work = BenchmarkWork(
-        output=Path(output).absolute(),
-        folder=folder.absolute(),
+        output=target,
+        folder=target / dataset.benchmark.output_folder,
         config=config,
         views=views,
         on_bad_frame=on_bad_frame,
         save_scores=save_scores,
     )
-    with stop_on_signal():
-        settings = RunSettings(
-            dataset=dataset.benchmark.key,
-            split=dataset.benchmark.split,
-            weights=weights_hash(model),
-            precision=str(model.dtype).removeprefix("torch."),
-            tracker=config,
-            views=views,
-            save_all=save_all,
-            save_scores=save_scores,
-        )
-        make_dir(output)
-        if overwrite:
-            _clear(work.output, folder, dataset)
-        return run_jobs(
-            model,
-            work,
-            chosen,
-            settings.as_data(),
-            dataset_videos=len(dataset.videos),
-            scale=scale,
-            size_of=video_size,
-            memory_budget=memory_budget,
-            progress=progress,
-        )
+    return run_jobs(
+        model,
+        work,
+        _choose(dataset, videos),
+        {
+            "dataset": dataset.benchmark.key,
+            "split": dataset.benchmark.split,
+            "save_all": save_all,
+            "save_scores": save_scores,
+        },
+        dataset_videos=len(dataset.videos),
+        scale=scale,
+        size_of=video_size,
+        overwritten=_results(work, dataset) if overwrite else None,
+        memory_budget=memory_budget,
+        progress=progress,
+    )
 
 
 def _choose(dataset: Dataset, names: Sequence[str] | None) -> list[VideoSource]:
@@ -100,10 +86,8 @@ def _choose(dataset: Dataset, names: Sequence[str] | None) -> list[VideoSource]:
     return [video for video in dataset.videos if names is None or video.name in names]
 
 
-def _clear(output: Path, folder: Path, dataset: Dataset) -> None:
-    """Remove an earlier run's manifest and the results of this benchmark's videos; nothing else is touched."""
-    remove(output / MANIFEST)
-    RunFolder(output).clear()
+def _results(work: BenchmarkWork, dataset: Dataset) -> Iterator[Path]:
+    """Yield where an earlier run's results of this benchmark's videos may lie."""
     for video in dataset.videos:
-        remove(folder / video.name)
-        remove(output / SCORES / video.name)
+        yield work.folder / video.name
+        yield work.output / SCORES / video.name

@@ -23,52 +23,20 @@ MANIFEST = "run.json"
 TRACK = "track"
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """Everything that decides the masks of a run; two runs with equal settings give equal masks.
+def made_with(model: JointFormer, config: TrackerConfig, views: Sequence[View]) -> dict[str, Any]:
+    """Return what of a run's settings decides its masks, whatever the videos are, as JSON gives it back.
 
     weights: SHA-256 of the network's parameters as loaded, before the change of precision would be lost in it.
+    objects_per_pass is left out, as it decides memory and not masks; the size is the views'.
     """
-
-    dataset: str
-    split: str
-    weights: str
-    precision: str
-    tracker: TrackerConfig
-    views: tuple[View, ...]
-    save_all: bool = False
-    save_scores: bool = False
-
-    def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON; objects_per_pass is left out, as it decides memory and not masks."""
-        return _plain(asdict(self))
-
-
-@dataclass(frozen=True)
-class TrackSettings:
-    """Everything that decides what `track` over many videos writes; weights as in `RunSettings`.
-
-    start, end: the first and the last frame, where they were given. style: of the overlay, where one is written.
-    """
-
-    weights: str
-    precision: str
-    tracker: TrackerConfig
-    views: tuple[View, ...]
-    masks: bool = True
-    style: str | None = None
-    fps: str = ""
-    start: int | None = None
-    end: int | None = None
-
-    def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON, as `RunSettings.as_data` does."""
-        return {"command": TRACK, **_plain(asdict(self))}
-
-
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as JSON gives them back, without what decides memory and not masks (the size is the views')."""
-    del data["tracker"]["objects_per_pass"], data["tracker"]["size"]
+    tracker = asdict(config)
+    del tracker["objects_per_pass"], tracker["size"]
+    data = {
+        "weights": weights_hash(model),
+        "precision": str(model.dtype).removeprefix("torch."),
+        "tracker": tracker,
+        "views": [asdict(view) for view in views],
+    }
     return json.loads(json.dumps(data))
 
 

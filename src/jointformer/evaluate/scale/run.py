@@ -18,12 +18,13 @@ from jointformer.errors import ConfigError, UserError
 from jointformer.evaluate.scale.budget import plan_videos
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.label import J, OnFrames, Work, pack_model
-from jointformer.evaluate.scale.manifest import Manifest
+from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, made_with
 from jointformer.evaluate.scale.processes import ProcessPool, processors
 from jointformer.evaluate.scale.schedule import Outcome, Pool, hand_out, label_here
 from jointformer.evaluate.scale.shards import Shard, fold, join_run, zip_if_finished
 from jointformer.evaluate.scale.stop import Interrupted, Stop, at_once, stop_on_signal
 from jointformer.model.network import JointFormer
+from jointformer.ops.files import make_dir, remove
 from jointformer.track.budget import VideoSize, size_text
 from jointformer.track.loop import reset_peak_memory
 
@@ -32,10 +33,11 @@ _SAVE_EVERY = 30.0
 
 
 class FailedVideos(UserError):
-    """Some videos could not be finished, all others are. failed: {video: its error}."""
+    """Some videos could not be finished, all others are. failed: {video: its error}. manifest: what the run took."""
 
-    def __init__(self, failed: dict[str, str], total: int, output: Path) -> None:
+    def __init__(self, failed: dict[str, str], total: int, output: Path, manifest: Manifest) -> None:
         self.failed = failed
+        self.manifest = manifest
         named = "; ".join(f"{video}: {error}" for video, error in list(failed.items())[:2])
         more = f"; and {len(failed) - 2} more" if len(failed) > 2 else ""
         super().__init__(f"{len(failed)} of {total} videos failed ({named}{more})", where=output)
@@ -84,19 +86,29 @@ def run_jobs(
     dataset_videos: int,
     scale: Scale,
     size_of: Callable[[J], VideoSize],
+    overwritten: Iterable[Path] | None = None,
     memory_budget: int | None = None,
     progress: bool = True,
 ) -> Manifest:
     """Label every video that is not finished and return what the run took.
 
-    settings: as the manifest holds them. dataset_videos: how many the whole dataset has. size_of: what a memory plan
-    has to know of a video. Raises ConfigError for a budget that a video cannot keep and for a folder with results of
-    other settings, OutputError where nothing can be written, FailedVideos at the end where some videos could not be
-    finished, Interrupted after SIGINT or SIGTERM, whatever was going on: it says how to go on.
+    settings: what the results depend on besides the network, the tracker and the views, as plain data. dataset_videos:
+    how many the whole dataset has. size_of: what a memory plan has to know of a video. overwritten: the results that go
+    first, with an earlier run's manifest; None: this run goes on where that one ended.
+
+    Raises ConfigError for a budget that a video cannot keep, for a folder with results of other settings and for a
+    shard that would overwrite the other parts, OutputError where nothing can be written, FailedVideos at the end where
+    some videos could not be finished, Interrupted after SIGINT or SIGTERM, whatever was going on: it says how to go on.
     """
+    if overwritten is not None:
+        scale.refuse_overwriting()
     output, folder = work.output, work.folder
     mine = list(jobs) if scale.shard is None else scale.shard.of(jobs)
     with stop_on_signal() as stop:
+        settings = {**settings, **made_with(model, work.config, work.views)}
+        make_dir(output)
+        if overwritten is not None:
+            _clear(output, overwritten)
         try:
             join_run(output, settings, [job.name for job in jobs], dataset_videos)
             todo = [job for job in mine if not is_finished(folder, job.name)]
@@ -118,8 +130,16 @@ def run_jobs(
                 f"interrupted: {done} of {len(mine)} videos are finished; the same command goes on from there"
             ) from None
     if failed:
-        raise FailedVideos(failed, len(mine), output)
+        raise FailedVideos(failed, len(mine), output, manifest)
     return manifest
+
+
+def _clear(output: Path, results: Iterable[Path]) -> None:
+    """Remove an earlier run's manifest and these results; nothing else is touched."""
+    remove(output / MANIFEST)
+    RunFolder(output).clear()
+    for path in results:
+        remove(path)
 
 
 def _within(
