@@ -189,6 +189,25 @@ def test_kernels_write_into_strided_buffers_and_under_inference_mode(
 
 
 @needs_tiles
+def test_one_row_a_head_agrees_with_plain_operations_and_keeps_nan_to_its_head() -> None:
+    q, k, v, _, _ = (tensor.bfloat16() for tensor in joint_inputs(2, 3, 1, 75, 1))
+    kv = torch.cat([k, v], dim=3)  # rows that do not lie side by side
+    k, v = kv[..., :64], kv[..., 64:]
+    expected = plain_attention(q.float(), k.float(), v.float(), k[:, :, :0].float(), v[:, :, :0].float(), None, 1)
+    with torch.no_grad():
+        got = attention.attend_one_row(q, k, v)
+    assert got is not None
+    torch.testing.assert_close(got.float(), expected, atol=0.01, rtol=0.01)
+    k[1, 2, 70] = torch.nan
+    with torch.no_grad():
+        spoilt = attention.attend_one_row(q, k, v)
+    assert spoilt is not None
+    assert spoilt[1, 2].isnan().all()
+    spoilt[1, 2] = got[1, 2]
+    assert torch.equal(spoilt, got)
+
+
+@needs_tiles
 def test_the_kernels_leave_pytorchs_own_use_of_the_tiles_alone() -> None:
     a, b = tokens(0, 96, 80).bfloat16(), tokens(1, 80, 64).bfloat16()
     inputs = [tensor.bfloat16() for tensor in joint_inputs(1, 1, 40, 40, 100)]

@@ -67,6 +67,14 @@ def test_an_mlp_agrees_with_plain_operations() -> None:
     torch.testing.assert_close(got.float(), expected, atol=0.05, rtol=0.01)
 
 
+def test_norm_and_gelu_in_place_agree_with_plain_operations() -> None:
+    x = tensor(0, 3, 25, WIDTH)
+    expected = F.gelu(exact_norm(x))
+    got = tile_cpu.norm_gelu_(x, norm())
+    assert got.data_ptr() == x.data_ptr()
+    torch.testing.assert_close(got.float(), expected, atol=0.01, rtol=0.01)
+
+
 def test_the_gelu_is_within_a_rounding_of_the_exact_one_everywhere() -> None:
     x = torch.linspace(-30, 30, 64 * 32).reshape(64, 32).bfloat16()
     got = tile_cpu.linear(x, (torch.eye(32).bfloat16(), torch.zeros(32).bfloat16()), gelu=True)

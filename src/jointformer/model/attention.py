@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from jointformer.errors import ConfigError
 from jointformer.model.fused import linear
-from jointformer.ops.attention import joint_attention
+from jointformer.ops.attention import attend_one_row, joint_attention
 
 RANGES = ("all_frames", "every_frame")
 BLOCKS = ("all_blocks", "half", "last_block", "None")
@@ -96,6 +96,9 @@ def attend_token(q: Tensor, k: Tensor, v: Tensor, *, topk: int | None = None) ->
     """
     if topk is not None or torch.is_grad_enabled():
         return joint_attention(q, k[:, :, :1], v[:, :, :1], k[:, :, 1:], v[:, :, 1:], topk=topk)
+    attended = attend_one_row(q, k, v)
+    if attended is not None:
+        return attended
     weights = (token_scores(q, k) * q.shape[3] ** -0.5).softmax(dim=1)
     mixed = (weights.mT @ _join_heads(v)).unflatten(2, (q.shape[1], -1))
     return mixed.diagonal(dim1=1, dim2=2).transpose(1, 2)[:, :, None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointformer.model.fused import linear, mlp, multiplies_tiles
+from jointformer.model.fused import linear, mlp, multiplies_tiles, norm_gelu
 
 #: Without gradients or tiles a CPU computes an MLP on as many rows at a time as keep its widest features within this
 #: many bytes: they stay in the cache, and no large block of memory is fetched from the system and given back.
@@ -74,7 +74,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, h/stride, w/stride, C_out) features of a (B, C_in, h, w) picture."""
-        return F.gelu(self.norm(self.proj(x).permute(0, 2, 3, 1)))
+        return norm_gelu(self.proj(x).permute(0, 2, 3, 1), self.norm)
 
 
 class PointwiseMlp(nn.Module):

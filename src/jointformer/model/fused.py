@@ -102,6 +102,15 @@ def mlp(
     return linear(linear(x, *first, norm=norm, gelu=True), *second, add=x)
 
 
+def norm_gelu(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """Return GELU(norm(x)) of x (..., C); nobody else may need x, whose place the result may take."""
+    tiles = _tiles() if fuses(x, norm.weight) and x.is_contiguous() else None
+    if tiles is not None and tiles.fits_norm(x):
+        changed: Tensor = tiles.norm_gelu_(x, (norm.weight, norm.bias, norm.eps))
+        return changed
+    return F.gelu(norm(x))
+
+
 def conv_relu(x: Tensor, layer: nn.Conv2d) -> Tensor:
     """Return the ReLU of a convolution layer of x (B, C, h, w)."""
     if fuses(x, layer.weight):

@@ -89,6 +89,20 @@ def joint_attention(
     return out
 
 
+def attend_one_row(q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
+    """The result (N, A, 1, D) for one query row per head, or None where no kernel serves it.
+
+    q (N, A, 1, D); k, v (N, A, L, D), any strides: no copy of them by heads is made.
+    """
+    if torch.is_grad_enabled() or q.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    kernels = _kernels()
+    if kernels is None or not kernels.fits_one_row(q):
+        return None
+    result: Tensor = kernels.attend_one_row(q, k, v)
+    return result
+
+
 #: Fills its last argument from (q, k, v, memory_k, memory_v, topk, group).
 Way = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, "int | None", int, Tensor], None]
 

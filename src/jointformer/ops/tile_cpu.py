@@ -39,6 +39,11 @@ def fits(x: Tensor, *weights: Tensor) -> bool:
     )
 
 
+def fits_norm(x: Tensor) -> bool:
+    """Whether rows x (..., C) are worth the kernel for a norm with GELU."""
+    return x.shape[-1] % ROWS == 0 and fits(x)
+
+
 def linear(
     x: Tensor, layer: Layer, *, norm: Norm | None = None, gelu: bool = False, add: Tensor | None = None
 ) -> Tensor:
@@ -64,6 +69,13 @@ def mlp(x: Tensor, norm: Norm, first: Layer, second: Layer, *, add: Tensor) -> T
     return out
 
 
+def norm_gelu_(x: Tensor, norm: Norm) -> Tensor:
+    """Return GELU(norm(x)) of rows x (..., C) in their place. See `fits`; x must be contiguous."""
+    width = x.shape[-1]
+    _run(tile_linear.GELU, x, norm, None, None, None, x, _Sizes(width, width, ROWS, 0, 0), (0, 8 * width, 0))
+    return x
+
+
 class _Sizes(NamedTuple):
     """Widths of a layer or an MLP, rows brought into tiles at a time, columns packed at a time."""
 
@@ -75,7 +87,7 @@ class _Sizes(NamedTuple):
 
 
 def _run(
-    kind: int, x: Tensor, norm: Norm | None, first: Layer, second: Layer | None, add: Tensor | None, out: Tensor,
+    kind: int, x: Tensor, norm: Norm | None, first: Layer | None, second: Layer | None, add: Tensor | None, out: Tensor,
     sizes: _Sizes, room: tuple[int, int, int],
 ) -> None:  # fmt: skip
     """Fill `out`; room: bytes for packed columns and for floats, and the width of hidden rows, of a thread."""

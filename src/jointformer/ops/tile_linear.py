@@ -19,6 +19,7 @@ from jointformer.ops.tile_rows import (
     multiply_add,
     multiply_gelu,
     multiply_plain,
+    norm_gelu_lines,
     norm_lines,
     pack_tile,
     widen,
@@ -31,7 +32,8 @@ ROWS = 32
 PLAIN, GELU, ADD = 0, 1, 2
 
 #: The shared numbers after what tile_team counts in. *_STEP: bytes from row to row. EPS: a float64's bits. PART: rows
-#: brought into tiles at a time; CHUNK: columns packed at a time. A layer of no second weight is no MLP.
+#: brought into tiles at a time; CHUNK: columns packed at a time. Without a second weight it is no MLP, without a
+#: first one only norm and GELU.
 (
     SPANS, TILES, BUFFERS, KIND, X, X_STEP, NORM, NORM_BIAS, EPS, WEIGHT, BIAS, SECOND, SECOND_BIAS, ADDED, ADDED_STEP,
     OUT, OUT_STEP, INNER, OUTER, PART, CHUNK, SECOND_CHUNK,
@@ -191,6 +193,17 @@ def mlp_rows(numbers, first, last, at):
 
 
 @njit(nogil=True)
+def norm_rows(numbers, first, last, at):
+    """Writes the GELU of norm(x), rows first..last, which may take the place of x."""
+    inner = numbers[INNER]
+    weight, bias, eps = wide_norm(numbers, inner, at[FLOATS])
+    share = np.float32(1.0) / np.float32(inner)
+    for row in range(first, last):
+        source, target = numbers[X] + row * numbers[X_STEP], numbers[OUT] + row * numbers[OUT_STEP]
+        norm_gelu_lines(source, inner // 32, weight, bias, share, eps, target, 64)
+
+
+@njit(nogil=True)
 def wide_norm(numbers, inner, floats):
     """(weight, bias, eps) of the layer norm with its numbers as float32 at `floats`; zeros where there is none."""
     eps = np.float32(numbers[EPS : EPS + 1].view(np.float64)[0])
@@ -217,7 +230,9 @@ def _with_stamp(stamp):
             task = take(numbers.ctypes.data + 8 * NEXT_TASK)
             if task >= numbers[TASKS]:
                 break
-            if numbers[SECOND] != 0:
+            if numbers[WEIGHT] == 0:
+                norm_rows(numbers, spans[task, 0], spans[task, 1], at)
+            elif numbers[SECOND] != 0:
                 mlp_rows(numbers, spans[task, 0], spans[task, 1], at)
             else:
                 linear_rows(numbers, spans[task, 0], spans[task, 1], at)

@@ -204,59 +204,70 @@ def copy_lines(typingctx: Any, source: Any, lines: Any, target: Any) -> Any:
     return types.none(*[types.intp] * 3), no_result(codegen)
 
 
-@intrinsic
-def norm_lines(
-    typingctx: Any, source: Any, lines: Any, weight: Any, bias: Any, share: Any, eps: Any, target: Any, step: Any
-) -> Any:  # fmt: skip
-    """Writes the layer norm of `lines` times 32 bfloat16 in a row to every `step` bytes.
+def _norm_lines(builder: Any, args: Any, after: Callable[[Any, Any], Any]) -> None:
+    """Code of norm_lines; every 16 normalised values go through `after`."""
+    source, lines, weight, bias, share, eps, target, step = args
+    share = splat(builder, FLOATS, share)
 
-    weight, bias: as many float32. share: one over the number of values.
-    """
+    def over(body: Callable[[Any, Any], None]) -> None:
+        with cgutils.for_range(builder, lines) as loop:
+            place = builder.add(source, builder.mul(loop.index, ir.Constant(I64, 64)))
+            body(loop.index, [widened(builder, plus(builder, place, 32 * i)) for i in range(2)])
 
-    def codegen(builder: Any, args: Any) -> None:
-        source, lines, weight, bias, share, eps, target, step = args
-        share = splat(builder, FLOATS, share)
+    sums = [cgutils.alloca_once_value(builder, every(FLOATS, 0.0)) for _ in range(4)]
 
-        def over(body: Callable[[Any, Any], None]) -> None:
-            with cgutils.for_range(builder, lines) as loop:
-                place = builder.add(source, builder.mul(loop.index, ir.Constant(I64, 64)))
-                body(loop.index, [widened(builder, plus(builder, place, 32 * i)) for i in range(2)])
+    def sum_up(index: Any, values: Any) -> None:
+        for total, x in zip(sums[:2], values, strict=True):
+            builder.store(builder.fadd(builder.load(total), x), total)
 
-        sums = [cgutils.alloca_once_value(builder, every(FLOATS, 0.0)) for _ in range(4)]
+    over(sum_up)
+    mean = builder.fmul(all_lanes(builder, builder.fadd(*map(builder.load, sums[:2]))), share)
 
-        def sum_up(index: Any, values: Any) -> None:
-            for total, x in zip(sums[:2], values, strict=True):
-                builder.store(builder.fadd(builder.load(total), x), total)
+    def sum_squares(index: Any, values: Any) -> None:
+        for total, x in zip(sums[2:], values, strict=True):
+            away = builder.fsub(x, mean)
+            builder.store(_multiply_add(builder, [away, away, builder.load(total)]), total)
 
-        over(sum_up)
-        mean = builder.fmul(all_lanes(builder, builder.fadd(*map(builder.load, sums[:2]))), share)
+    over(sum_squares)
+    variance = builder.fmul(all_lanes(builder, builder.fadd(*map(builder.load, sums[2:]))), share)
+    scale = builder.extract_element(variance, ir.Constant(ir.IntType(32), 0))
+    scale = builder.fdiv(ir.Constant(F32, 1.0), _root(builder, [builder.fadd(scale, eps)]))
+    scale = splat(builder, FLOATS, scale)
 
-        def sum_squares(index: Any, values: Any) -> None:
-            for total, x in zip(sums[2:], values, strict=True):
-                away = builder.fsub(x, mean)
-                builder.store(_multiply_add(builder, [away, away, builder.load(total)]), total)
+    def write(index: Any, values: Any) -> None:
+        offset = builder.mul(index, ir.Constant(I64, 128))
+        found = []
+        for i, x in enumerate(values):
+            w, b = (
+                load(builder, plus(builder, builder.add(address, offset), 64 * i), FLOATS)
+                for address in (weight, bias)
+            )
+            factor = builder.fmul(builder.fsub(x, mean), scale)
+            found.append(after(builder, _multiply_add(builder, [factor, w, b])))
+        store(builder, rounded(builder, *found), builder.add(target, builder.mul(index, step)))
 
-        over(sum_squares)
-        variance = builder.fmul(all_lanes(builder, builder.fadd(*map(builder.load, sums[2:]))), share)
-        scale = builder.extract_element(variance, ir.Constant(ir.IntType(32), 0))
-        scale = builder.fdiv(ir.Constant(F32, 1.0), _root(builder, [builder.fadd(scale, eps)]))
-        scale = splat(builder, FLOATS, scale)
+    over(write)
 
-        def write(index: Any, values: Any) -> None:
-            offset = builder.mul(index, ir.Constant(I64, 128))
-            found = []
-            for i, x in enumerate(values):
-                w, b = (
-                    load(builder, plus(builder, builder.add(address, offset), 64 * i), FLOATS)
-                    for address in (weight, bias)
-                )
-                factor = builder.fmul(builder.fsub(x, mean), scale)
-                found.append(_multiply_add(builder, [factor, w, b]))
-            store(builder, rounded(builder, *found), builder.add(target, builder.mul(index, step)))
 
-        over(write)
+def _normaliser(after: Callable[[Any, Any], Any]) -> Any:
+    @intrinsic
+    def norm_lines(
+        typingctx: Any, source: Any, lines: Any, weight: Any, bias: Any, share: Any, eps: Any, target: Any, step: Any
+    ) -> Any:  # fmt: skip
+        """Writes the layer norm of `lines` times 32 bfloat16 in a row to every `step` bytes.
 
-    return types.none(*[types.intp] * 4, types.float32, types.float32, types.intp, types.intp), no_result(codegen)
+        weight, bias: as many float32. share: one over the number of values. The target may be the source.
+        """
+
+        def codegen(builder: Any, args: Any) -> None:
+            _norm_lines(builder, args, after)
+
+        return types.none(*[types.intp] * 4, types.float32, types.float32, types.intp, types.intp), no_result(codegen)
+
+    return norm_lines
+
+
+norm_lines, norm_gelu_lines = _normaliser(lambda builder, x: x), _normaliser(gelu)
 
 
 def all_lanes(builder: Any, lanes: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointformer.ops import topk_fused, topk_heads, topk_rows, topk_tiles
+from jointformer.ops import topk_fused, topk_heads, topk_rows, topk_tiles, topk_token
 from jointformer.ops.workers import run_team, share_out
 
 HEAD_WIDTH = 64  # of the tiles' kernel
@@ -73,6 +73,11 @@ def fits_tiles(q: Tensor, group: int) -> bool:
     return q.dtype == torch.bfloat16 and wide_enough and group <= MOST_KEYS and tiles_allowed()
 
 
+def fits_one_row(q: Tensor) -> bool:
+    """Whether the kernel for one row a head serves these queries."""
+    return q.dtype == torch.bfloat16 and q.shape[2] == 1 and q.shape[3] == HEAD_WIDTH and tiles_allowed()
+
+
 def fits_rows(q: Tensor, group: int) -> bool:
     """Whether the rows' kernel serves these queries."""
     return q.dtype == torch.float32 or (q.dtype == torch.bfloat16 and group <= MOST_KEYS)
@@ -106,6 +111,20 @@ def attend_own_tiles(
 ) -> None:
     """Fills `out` by the own keys, there being no memory. See fits_tiles."""
     attend_tiles(q, k, v, memory_k, memory_v, 1, 1, out)
+
+
+def attend_one_row(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return what one bfloat16 query a head, (N, A, 1, 64), attends to among k, v (N, A, L, 64): (N, A, 1, 64)."""
+    assert tiles_allowed(), "rounding is the processor's"
+    q, k, v = (_rows_whole(tensor) for tensor in (q, k, v))
+    (objects, heads, _, width), keys = q.shape, k.shape[2]
+    out = q.new_empty(objects, 1, heads, width).transpose(1, 2)
+    threads, each = torch.get_num_threads(), topk_token.room(keys)
+    buffers = aligned(threads * each, np.uint8)
+    places = [number for tensor in (q, k, v, out) for number in _place(tensor)]
+    numbers = np.array([0, 0, objects * heads, heads, keys, buffers.ctypes.data, each, *places], np.int64)
+    run_team(topk_token.attend_rows.address, numbers.ctypes.data, min(threads, objects * heads))
+    return out
 
 
 def attend_rows(
@@ -167,12 +186,16 @@ def _tasks(out: Tensor, block: int) -> list[tuple[int, int, int, int]]:
     objects, heads, rows, _ = out.shape
     threads = torch.get_num_threads()
     # Heads are cut only as far as the threads need for equal shares: every part packs its keys anew.
+    whole = objects * heads // threads * threads
     parts = min(threads // math.gcd(objects * heads, threads), max(1, rows // (2 * block)))
     step = math.ceil(rows / parts / block) * block
     starts = [first for first in range(0, rows, step) if first == 0 or rows - first >= block]
-    ends = [*starts[1:], rows]
-    spans = list(zip(starts, ends, strict=True))
-    return [(n, a, *span) for n in range(objects) for a in range(heads) for span in spans]
+    spans = list(zip(starts, [*starts[1:], rows], strict=True))
+    return [
+        (*divmod(head, heads), *span)
+        for head in range(objects * heads)
+        for span in ([(0, rows)] if head < whole else spans)
+    ]
 
 
 def aligned(shape: int | tuple[int, ...], kind: type[np.generic]) -> np.ndarray:

@@ -251,17 +251,17 @@ def sum_of_lanes(typingctx: Any, lanes: Any) -> Any:
 
 
 @intrinsic
-def square_sum(typingctx: Any, row: Any) -> Any:
-    """The sum of squares of 64 bfloat16."""
+def product_sum(typingctx: Any, one: Any, other: Any) -> Any:
+    """The sum of products of two rows of 64 bfloat16."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         total = every(FLOATS, 0.0)
         for i in range(2):
-            values = builder.bitcast(load(builder, plus(builder, args[0], 64 * i), HALVES), BRAINS)
-            total = _add_pairs(builder, [total, values, values])
+            rows = [builder.bitcast(load(builder, plus(builder, row, 64 * i), HALVES), BRAINS) for row in args]
+            total = _add_pairs(builder, [total, *rows])
         return _sum_of_lanes(builder, total)
 
-    return types.float32(types.intp), codegen
+    return types.float32(types.intp, types.intp), codegen
 
 
 @intrinsic

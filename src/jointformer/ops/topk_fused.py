@@ -14,8 +14,8 @@ from jointformer.ops.topk_floats import (
     multiply_and_note,
     multiply_and_weigh,
     note_tile,
+    product_sum,
     scores_to_weights,
-    square_sum,
     sum_of_lanes,
     take_in,
     tile_to_weights,
@@ -118,7 +118,8 @@ def longest(k, step, count):
     """The largest length of rows of 64 bfloat16; infinity where one is not finite, or too long for its square."""
     most = np.float32(0.0)
     for i in range(count):
-        length = square_sum(k + i * step)
+        row = k + i * step
+        length = product_sum(row, row)
         if not length < ENDLESS:
             return np.float32(np.inf)
         most = max(most, length)
@@ -133,7 +134,8 @@ def shifts_for(q, q_step, longest_key, scale, peaks, shifts):
     spoilt rows.
     """
     for r in range(ROWS):
-        bound = np.sqrt(square_sum(q + r * q_step)) * longest_key * np.float32(1.001)
+        row = q + r * q_step
+        bound = np.sqrt(product_sum(row, row)) * longest_key * np.float32(1.001)
         if not (bound < ENDLESS and peaks[r] < ENDLESS):
             return False
         shifts[r] = max(bound, peaks[r]) * scale - HEADROOM

@@ -54,7 +54,7 @@ def prepare_frame(frame: FrameLike, size: int, device: torch.device) -> Tensor:
         x = frame.to(device=device, dtype=torch.float32)
     else:
         pixels = frame.get() if isinstance(frame, StagedFrame) else to_device(_pixels(frame), device)
-        x = pixels.permute(2, 0, 1).float() / 255
+        x = pixels.permute(2, 0, 1).contiguous().float() / 255  # planes first: arithmetic across them is slow
     mean = to_device(torch.tensor(MEAN), device)[:, None, None]
     std = to_device(torch.tensor(STD), device)[:, None, None]
     x = (x - mean) / std
