@@ -139,9 +139,10 @@ class JointFormer(nn.Module):
         clips, objects = masks.shape[:2]
         if others is None:
             others = sum_of_others(masks)
-        rows = _five_channels(frame, masks, others, self.dtype)
+        rgb = frame[:, None].expand(-1, objects, -1, -1, -1)
+        rows = torch.cat([rgb, torch.stack([masks, others], dim=2).to(rgb)], dim=2).flatten(0, 1)
         token = tokens.flatten(0, 1)[:, None].to(self.dtype) if update_token else None
-        memory, token = self.convmae.write(rows, token, attention)
+        memory, token = self.convmae.write(_image(rows, self.dtype), token, attention)
         return memory, tokens if token is None else token[:, 0].unflatten(0, (clips, objects))
 
 
@@ -156,21 +157,6 @@ def _passes(objects: int, per_pass: int) -> list[tuple[int, int]]:
 
 def _image(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype=dtype, memory_format=torch.channels_last)
-
-
-def _five_channels(frame: Tensor, masks: Tensor, others: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return (B·N, 5, H, W): each object's row of the frame's colours, its mask and the sum of the others'."""
-    objects = masks.shape[1]
-    rgb = frame[:, None].expand(-1, objects, -1, -1, -1)
-    if torch.is_grad_enabled():
-        return _image(torch.cat([rgb, torch.stack([masks, others], dim=2).to(rgb)], dim=2).flatten(0, 1), dtype)
-    shape = (masks.shape[0] * objects, 5, *masks.shape[2:])
-    rows = torch.empty(shape, dtype=dtype, device=masks.device, memory_format=torch.channels_last)
-    parts = rows.unflatten(0, (-1, objects))
-    parts.narrow(2, 0, 3).copy_(rgb)
-    parts.select(2, 3).copy_(masks)
-    parts.select(2, 4).copy_(others)
-    return rows
 
 
 def _to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
