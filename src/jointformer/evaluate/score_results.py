@@ -12,15 +12,6 @@ from jointformer.metrics.results import ObjectScores
 
 Figures = Mapping[str, float]
 
-#: The published tables' names of figures where they differ from ours.
-_PUBLISHED_NAMES = {
-    "Delta_tr": "delta_tr",
-    "J&Funseen": "J&F_unseen",
-    "HOTA-all": "HOTA_all",
-    "HOTA-common": "HOTA_common",
-    "HOTA-uncommon": "HOTA_uncommon",
-}
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -55,13 +46,6 @@ class Scores:
         if per_object and self.objects:
             lines += ["", *_block(self.unit, self.unit_columns, self.objects.items())]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
-
-    def beside(self, published: Iterable[str]) -> dict[str, float]:
-        """Our figures in percent under the names of a published row, such as ``J&F`` or ``HOTA-all``.
-
-        Raises KeyError for a name that these scores do not have.
-        """
-        return {name: 100 * self.figures[_PUBLISHED_NAMES.get(name, name)] for name in published}
 
     def to_json(self, per_object: bool = True, per_frame: bool = False) -> dict[str, Any]:
         """Everything with full digits, ready for ``json.dumps``; figures that do not exist are null."""
