@@ -21,8 +21,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import fuzz.readers
+import fuzz.streams  # noqa: F401  both enter their readers into the table
 from fuzz.mutate import change_bytes, change_json
-from fuzz.readers import READERS
+from fuzz.table import READERS
 from jointformer.errors import UserError
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -1,4 +1,4 @@
-"""Every reader of files that people bring: how to read one, and whole inputs to begin with (all generated here)."""
+"""Readers of files that people bring: how to read one, and whole inputs to begin with (all generated here)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import itertools
 import json
 import sqlite3
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -20,34 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fuzz.table import READERS, Seeds, reader
 from trees import HEIGHT, WIDTH, Tree, draw_frame, draw_ids, make_tree
-
-Seeds = dict[str, bytes]
-
-
-@dataclass(frozen=True)
-class Reader:
-    """read: takes a file of that name and may raise UserError, nothing else. seeds: {file name: content}.
-
-    made_of: whether bytes or the values of a json document are changed.
-    """
-
-    read: Callable[[Path], object]
-    seeds: Callable[[], Seeds]
-    made_of: str = "bytes"
-
-
-READERS: dict[str, Reader] = {}
-
-
-def reader(name: str, seeds: Callable[[], Seeds], made_of: str = "bytes"):
-    """Return a decorator that enters a reader into the table."""
-
-    def enter(read: Callable[[Path], object]) -> Callable[[Path], object]:
-        READERS[name] = Reader(read, lru_cache(seeds), made_of)
-        return read
-
-    return enter
 
 
 def _saved(image: Image.Image, format: str, **options: Any) -> bytes:

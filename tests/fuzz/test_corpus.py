@@ -12,7 +12,7 @@ import pytest
 
 from fuzz.__main__ import complaint, inputs
 from fuzz.mutate import change_bytes, change_json
-from fuzz.readers import READERS
+from fuzz.table import READERS
 from jointformer.errors import UserError
 
 #: These readers need more beside the file than there is.

@@ -13,7 +13,7 @@ import numpy as np
 
 from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
 from jointformer.data.video import DEFAULT_FPS, FolderVideo, VideoFile, open_video
-from jointformer.data.video_container import FORMATS, decoding, video_stream
+from jointformer.data.video_container import FORMATS, LATEST, decoding, video_stream
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
@@ -204,7 +204,7 @@ class DecodedStream:
         timeout = _PATIENCE if self._pipe is None else None
         try:
             return av.open(file, format=name, options=options, timeout=timeout, metadata_errors="replace")
-        except (av.FFmpegError, ValueError) as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise self._not_opened(error) from error
 
     def _decode(self, container: Any, stream: Any) -> Iterator[StreamFrame]:
@@ -224,9 +224,10 @@ class DecodedStream:
                     continue
                 for frame in decoded:
                     time = Fraction(count) / self.fps
-                    if frame.pts is not None and frame.time_base:
-                        begin = frame.pts * frame.time_base if begin is None else begin
-                        time = frame.pts * frame.time_base - begin
+                    clock = _clock(frame)
+                    if clock is not None:
+                        begin = clock if begin is None else begin
+                        time = clock - begin
                     yield StreamFrame(count, time, _upright(frame))
                     count += 1
 
@@ -239,13 +240,21 @@ class DecodedStream:
     def _not_opened(self, error: Exception) -> DataError:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         hint = None
-        if self._pipe is not None and not self._pipe.head:
+        if self._pipe is not None and not self._pipe.head and isinstance(error, av.FFmpegError):
             return DataError("nothing arrived", where=self.place, expected="a video")
         if self._pipe is not None and self._pipe.head[4:8] == b"ftyp":
             hint = "an mp4 whose index is at its end needs a file; or send Matroska, NUT or MPEG-TS"
         elif self._pipe is not None and self._settings.format is None:
             hint = "raw frames need --input-format and --input-size"
         return DataError("the stream cannot be opened", where=self.place, got=reason, hint=hint)
+
+
+def _clock(frame: Any) -> Fraction | None:
+    """The frame's time on the stream's own clock, in seconds; None where it has none or a damaged one."""
+    if frame.pts is None or not frame.time_base:
+        return None
+    time = frame.pts * frame.time_base
+    return time if abs(time) <= LATEST else None
 
 
 def _upright(frame: Any) -> UInt8Array:
@@ -258,5 +267,3 @@ def _is_live(source: str, container: Any) -> bool:
     """Whether frames are lost if nobody takes them: broadcasts, but not recordings that a server waits to send."""
     scheme = source.partition("://")[0].lower() if "://" in source else ""
     return bool(scheme) and not (scheme in ("http", "https") and container.duration)
-
-

@@ -42,7 +42,10 @@ class Pipe:
             raise ConfigError("is a terminal", where=_place(source), hint="pipe a video or raw frames in")
 
     def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes, as soon as there are any; none at the end or after ``stop``."""
+        """Return at most ``size`` bytes, as soon as there are any; none at the end or after ``stop``.
+
+        Raises OSError once where reading fails; the pipe has ended then.
+        """
         try:
             while not self._stopped.is_set():
                 with self._lock:  # `close` must not take the descriptor from under a thread that waits for it
@@ -53,6 +56,9 @@ class Pipe:
         except KeyboardInterrupt:  # FFmpeg, which calls this, would swallow it
             self._interrupted = True
             self.stop()
+        except OSError:
+            self.stop()
+            raise
         return b""
 
     @contextmanager
@@ -69,8 +75,11 @@ class Pipe:
         return stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Return the new place in a file."""
-        return os.lseek(self._fd, offset, whence)
+        """Return the new place in a file; for one that cannot be, a negative number, as FFmpeg's own files do."""
+        try:
+            return os.lseek(self._fd, offset, whence)
+        except OSError as error:
+            return -(error.errno or 1)
 
     def tell(self) -> int:
         """Return the place in a file."""

@@ -16,17 +16,19 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,gif,asf,h264,hevc,m4v,mjpeg,dv,"
     "mxf,ivf,obu,apng,yuv4mpegpipe,nut,wtv,rm"
 )
+#: Seconds, before or after the clock's zero, behind which a frame's time is damage: FFmpeg could not even write it.
+LATEST = 2**40
 _MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
 
 
 @contextmanager
 def decoding(path: Path | str) -> Iterator[None]:
-    """FFmpeg's errors inside the block become :class:`DataError`."""
+    """FFmpeg's errors inside the block, and those of the pipe it reads from, become :class:`DataError`."""
     try:
         yield
     except DataError:
         raise
-    except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
+    except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
         # Damaged headers also reach PyAV as texts that are no UTF-8, times beyond 64 bits, monstrous sizes.
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError("the video cannot be decoded", where=path, got=reason.lower()) from error
@@ -55,7 +57,7 @@ def video_stream(container: Any, path: Path | str) -> Any:
 
 
 def frame_index(container: Any, stream: Any) -> tuple[list[int], list[int]]:
-    """(times of frames in display order, numbers of key frames); empty where packets carry no times."""
+    """(times of frames in display order, numbers of key frames); empty where packets carry none that make sense."""
     if container.format.name == "avi" and stream.codec_context.has_b_frames:
         return [], []  # AVI stores no display times; FFmpeg's guesses are wrong where frames are reordered
     times: set[int] = set()
@@ -63,7 +65,7 @@ def frame_index(container: Any, stream: Any) -> tuple[list[int], list[int]]:
     for packet in container.demux(stream):
         if not packet.size or packet.is_discard:
             continue
-        if packet.pts is None:
+        if packet.pts is None or abs(packet.pts * stream.time_base) > LATEST:
             return [], []
         times.add(packet.pts)
         if packet.is_keyframe:

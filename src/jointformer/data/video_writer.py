@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 
+from jointformer.data.video_container import LATEST
 from jointformer.data.video_pixels import encoder_frame, even_sides, say_colours
 from jointformer.errors import DataError, OutputError
 from jointformer.ops.files import atomic_path
@@ -165,7 +166,8 @@ class _Audio:
         begin = self._start
         if self._input.streams.video:
             video = self._input.streams.video[0]
-            begin += (video.start_time or 0) * video.time_base
+            first = (video.start_time or 0) * video.time_base
+            begin += first if abs(first) <= LATEST else 0
         copied = track.codec_context.name in _COPIED
         if copied:
             self._out = self._target.add_stream_from_template(track)
@@ -210,7 +212,7 @@ class _Audio:
                     return
                 self._target.mux(self._waiting)
                 self._waiting = None
-        except av.FFmpegError as error:
+        except (av.FFmpegError, OverflowError) as error:  # times beyond 64 bits
             raise DataError("the sound cannot be copied", where=self._source, got=str(error)) from error
 
     def flush(self) -> None:

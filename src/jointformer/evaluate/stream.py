@@ -190,7 +190,8 @@ class _Arrivals:
             self.arrived, self._frame = arrived, frame
             if frame.index == self._first:
                 self._begin = frame.time
-            if not isinstance(frame.picture, DataError):
+            # One of another size counts as unreadable: the picture before goes with what is held for it.
+            if not isinstance(frame.picture, DataError) and frame.picture.shape == self.picture.shape:
                 self.picture = frame.picture
             yield frame.index, frame.picture
 
