@@ -9,6 +9,11 @@ from jointformer.errors import ConfigError
 
 #: What a frame without gradient costs, compared with one that is learnt from.
 BLIND_COST = 0.35
+#: With so many blind frames a clip moves half as far from one frame to the next: what it follows stays in view, and long
+#: stretches of slow motion are what videos mostly are.
+CALM_FRAMES = 20
+#: A shape is drawn again where its smallest batch would cost more than this many ordinary iterations.
+DEAREST = 2.5
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Phase:
     Every iteration draws one of `shapes` (height, width), `frames` and `objects`; the number of clips then
     follows from `load`, the pixels x frames x objects (in units of one 128x128 frame with one object) that one
     iteration can hold, so that iterations of every shape cost about the same. `difficulty` runs linearly through the
-    phase. `hardest` is the share of pixels in the cross entropy (None: all). `blind` frames come between the first
+    phase; clips with blind frames are calmer. `hardest` is the share of pixels in the cross entropy (None: all). `blind` frames come between the first
     and those that are learnt from (`frames` does not count them), so that the network starts from masks as they are
     late in a video.
     """
@@ -113,13 +118,14 @@ class Curriculum:
                 rng.choice(phase.shapes), rng.choice(phase.frames), rng.choice(phase.objects), rng.choice(phase.blind)
             )  # fmt: skip
             clips = phase.load / (height * width / 128**2 * (frames + BLIND_COST * blind) * objects)
-            if self.multiple <= 1.5 * clips:  # else even the smallest batch would take far too long
+            if self.multiple <= DEAREST * clips:
                 break
         batch = max(1, round(clips / self.multiple)) * self.multiple
         along = min(1.0, (fraction - start) / max(phase.until - start, 1e-9))
         low, high = phase.difficulty
+        difficulty = (low + along * (high - low)) / (1 + blind / CALM_FRAMES)
         return StepPlan(
-            iteration, fraction, first_clip, batch, frames + blind, objects, height, low + along * (high - low),
+            iteration, fraction, first_clip, batch, frames + blind, objects, height, difficulty,
             hardest=phase.hardest, width=width, blind=blind,
         )  # fmt: skip
 
@@ -138,12 +144,12 @@ STILLS_CPU = Curriculum(
         Phase(
             0.8,
             ((128, 128), (160, 160), (144, 256), (192, 336)),
-            (3, 4), (1, 1, 1, 2), 40, (0.7, 0.8), blind=(0, 4, 8),
+            (3, 4), (1, 1, 1, 2), 42, (0.7, 0.8), blind=(0, 4, 8, 16),
         ),
         Phase(
             1.0,
             ((128, 128), (160, 160), (192, 336), (240, 432)),
-            (3, 4), (1, 1, 1, 2), 44, (0.8, 0.85), blind=(0, 4, 8, 12),
+            (3, 4), (1, 1, 1, 2), 46, (0.8, 0.85), blind=(4, 8, 16, 24),
         ),
     )
 )  # fmt: skip
@@ -157,7 +163,7 @@ STILLS_GPU = Curriculum(
         Phase(
             1.0,
             ((256, 256), (384, 384), (240, 432), (384, 672)),
-            (4, 6), (1, 2, 3), 768, (0.8, 1.0), 0.4, (0, 4, 8, 12),
+            (4, 6), (1, 2, 3), 768, (0.8, 1.0), 0.4, (4, 8, 16, 24),
         ),
     ),
     multiple=8,
