@@ -9,8 +9,8 @@ from jointformer.errors import ConfigError
 
 #: What a frame without gradient costs, compared with one that is learnt from.
 BLIND_COST = 0.35
-#: With so many blind frames a clip moves half as far from one frame to the next: what it follows stays in view, and long
-#: stretches of slow motion are what videos mostly are.
+#: With so many blind frames a clip moves half as far from one frame to the next: what it follows stays in view, and
+#: long stretches of slow motion are what videos mostly are.
 CALM_FRAMES = 20
 #: A shape is drawn again where its smallest batch would cost more than this many ordinary iterations.
 DEAREST = 2.5
@@ -69,9 +69,9 @@ class Phase:
     Every iteration draws one of `shapes` (height, width), `frames` and `objects`; the number of clips then
     follows from `load`, the pixels x frames x objects (in units of one 128x128 frame with one object) that one
     iteration can hold, so that iterations of every shape cost about the same. `difficulty` runs linearly through the
-    phase; clips with blind frames are calmer. `hardest` is the share of pixels in the cross entropy (None: all). `blind` frames come between the first
-    and those that are learnt from (`frames` does not count them), so that the network starts from masks as they are
-    late in a video.
+    phase; clips with blind frames are calmer. `hardest` is the share of pixels in the cross entropy (None: all).
+    `blind` frames come between the first and those that are learnt from (`frames` does not count them), so that the
+    network starts from masks as they are late in a video.
     """
 
     until: float
