@@ -5,7 +5,7 @@ import pytest
 from jointformer.cli.train_published import STAGE_FLAGS, build_parser
 from jointformer.errors import ConfigError
 from jointformer.train.datasets import STILL_SETS, VIDEO_SETS
-from jointformer.train.plan import STILLS_CPU, STILLS_GPU, Curriculum, Phase, StepPlan
+from jointformer.train.plan import CALM_FRAMES, STILLS_CPU, STILLS_GPU, Curriculum, Phase, StepPlan
 from jointformer.train.stages import STAGES, overridden, own_stage, parse_stages
 
 
@@ -103,9 +103,16 @@ def test_the_curriculum_gives_every_iteration_about_the_same_work(curriculum: Cu
 
 
 def test_difficulty_rises_through_the_curriculum() -> None:
-    values = [STILLS_CPU.plan(0, f / 100, 0).difficulty for f in range(101)]
+    plans = [STILLS_CPU.plan(0, f / 100, 0) for f in range(101)]
+    values = [round(plan.difficulty * (1 + plan.blind / CALM_FRAMES), 9) for plan in plans]
     assert values == sorted(values)
     assert values[0] == 0
+
+
+def test_clips_with_blind_frames_are_calmer() -> None:
+    phase = Phase(1.0, ((64, 64),), (3,), (1,), 64, (0.8, 0.8), blind=(0, CALM_FRAMES))
+    found = {plan.blind: plan.difficulty for plan in (Curriculum((phase,)).plan(i, 0.5, 0) for i in range(20))}
+    assert found == {0: 0.8, CALM_FRAMES: 0.4}
 
 
 def test_a_curriculum_that_ends_early_is_refused() -> None:

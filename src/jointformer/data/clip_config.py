@@ -33,10 +33,10 @@ class ClipConfig:
     full_share: float = 0.0
     smallest: float = 0.005
     distractors: float = 0.8
-    own_share: float = 0.2
-    lifted_share: float = 0.3
+    own_share: float = 0.15
+    lifted_share: float = 0.2
     blob_share: float = 0.08
-    twin_share: float = 0.2
+    twin_share: float = 0.15
     leave_share: float = 0.08
 
     def __post_init__(self) -> None:

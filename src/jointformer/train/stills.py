@@ -19,6 +19,8 @@ STEP = 0.05
 """Difficulties are rounded to this, so that clip makers can be kept between iterations."""
 FULL = 0.9
 """Share of clips that fill all slots: empty slots cost as much as used ones."""
+OWN, LIFTED, TWIN = 0.2, 0.3, 0.2
+"""Shares of clips as `ClipConfig` has them: half of the targets are no foreign cut-outs but parts of the picture."""
 
 
 class StillsSource:
@@ -65,8 +67,9 @@ def clip_config(plan: StepPlan) -> ClipConfig:
     height, width = plan.shape
     difficulty = round(round(plan.difficulty / STEP) * STEP, 4)
     return ClipConfig(
-        size=height, width=width, frames=plan.frames, max_objects=plan.slots, difficulty=difficulty, full_share=FULL
-    )
+        size=height, width=width, frames=plan.frames, max_objects=plan.slots, difficulty=difficulty, full_share=FULL,
+        own_share=OWN, lifted_share=LIFTED, twin_share=TWIN,
+    )  # fmt: skip
 
 
 def stills_run(
