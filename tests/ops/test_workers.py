@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -32,15 +34,20 @@ def test_several_threads_give_the_bits_of_one(threads: int) -> None:
     def results() -> list[torch.Tensor]:
         out = torch.empty_like(q)
         topk_cpu.attend_tiles(q, k, v, mk, mv, 9, 70, out)
-        return [tile_cpu.linear(x, (weight, bias), gelu=True), out]
+        one = topk_cpu.attend_one_row(q[:, :, :1], mk, mv)
+        return [tile_cpu.linear(x, (weight, bias), gelu=True), out, one]
+
+    def same(turn: int) -> bool:
+        torch.set_num_threads(threads)  # every thread of Python has a number of its own
+        return all(torch.equal(a, b) for a, b in zip(results(), expected, strict=True))
 
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         expected = results()
-        torch.set_num_threads(threads)
-        for _ in range(20):  # whoever comes first may differ
-            assert all(torch.equal(a, b) for a, b in zip(results(), expected, strict=True))
+        assert all(same(turn) for turn in range(20))  # whoever comes first may differ
+        with ThreadPoolExecutor(2) as callers:  # at the same time
+            assert all(callers.map(same, range(20)))
     finally:
         torch.set_num_threads(before)
 

@@ -235,6 +235,22 @@ def test_a_video_is_found_by_its_path_and_a_wrong_one_is_explained(server, perso
     assert page.locator(".facts").inner_text() == "64×48 · 25 fps · 5 frames"
 
 
+def test_a_path_typed_before_the_folder_is_listed_is_kept(server, person):
+    page, held = person.page, []
+    page.route("**/api/files*", lambda route: held.append(route))
+    page.goto(person.url)
+    page.get_by_role("button", name="Open a video").click()
+    page.get_by_role("textbox", name="Path").fill("/etc")
+    while not held:
+        page.wait_for_timeout(50)
+    (listing,) = held
+    with page.expect_response("**/api/files*"):
+        listing.continue_()
+    page.locator("ul.files li").first.wait_for()
+    assert page.get_by_role("textbox", name="Path").input_value() == "/etc"
+    page.unroute("**/api/files*")
+
+
 def test_a_picture_sequence_is_uploaded(server, person, tmp_path):
     import numpy as np
     from PIL import Image

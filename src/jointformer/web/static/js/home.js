@@ -150,7 +150,10 @@ function browse(options) {
     return h("li", {}, h("button", { type: "button", onclick }, icon(name), h("span", {}, title), h("span", { class: "quiet" }, detail)));
   }
 
+  let asked = 0;
   async function show(folder) {
+    const turn = ++asked;
+    const before = path.value;
     let found;
     try {
       found = await call("GET", `/api/files${folder ? `?path=${encodeURIComponent(folder)}` : ""}`);
@@ -158,7 +161,8 @@ function browse(options) {
       toast(error.message, "error");
       return;
     }
-    path.value = found.path;
+    if (turn !== asked) return; // another folder was chosen meanwhile
+    if (path.value === before) path.value = found.path; // else something was typed meanwhile
     const rows = [];
     if (found.parent) rows.push(row("back", "Up", found.parent, () => show(found.parent)));
     for (const root of found.roots) if (root !== found.path && !found.parent) rows.push(row("folder", root, "", () => show(root)));
