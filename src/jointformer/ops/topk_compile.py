@@ -40,12 +40,17 @@ event.register("numba:compile", _Notice())
 
 def compiled(function: Callable[..., None]) -> Any:
     """`function` compiled by Numba on its first call, without the GIL; kept on disk where a folder can be written."""
-    try:
-        entry = njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder to write to: compile once per process
-        entry = njit(nogil=True)(function)
+    entry = _kept_on_disk(functools.partial(njit, nogil=True), function)
     _entries.append(entry)
     return entry
+
+
+def _kept_on_disk(decorator: Callable[..., Any], function: Callable[..., None]) -> Any:
+    """decorator()(function) with Numba's cache, or without it where it finds no folder to write to."""
+    try:
+        return decorator(cache=True)(function)
+    except RuntimeError:  # compile once per process
+        return decorator()(function)
 
 
 #: A kernel of several threads gets the address of its int64 numbers, and is entered once by every thread.
@@ -65,8 +70,5 @@ class TeamKernel:
     @functools.cached_property
     def address(self) -> int:
         """Where its machine code begins: void (*)(int64_t *); compiled now, or loaded from disk."""
-        try:
-            self._code = cfunc(_KERNEL, cache=True)(self._function)
-        except RuntimeError:  # no folder to write to: compile once per process
-            self._code = cfunc(_KERNEL)(self._function)
+        self._code = _kept_on_disk(functools.partial(cfunc, _KERNEL), self._function)
         return int(self._code.address)

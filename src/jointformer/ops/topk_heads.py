@@ -103,10 +103,10 @@ def arrays(at):
 
 
 @njit(nogil=True)
-def place(numbers, tensor, n, a):
-    """(address, bytes from row to row) of head `a` of object `n` of one of the six tensors."""
-    at = PLACES + 4 * tensor
-    return numbers[at] + n * numbers[at + 1] + a * numbers[at + 2], numbers[at + 3]
+def place(places, tensor, n, a):
+    """(address, bytes from row to row) of head `a` of object `n` of a tensor, by the shared numbers' places."""
+    at = 4 * tensor
+    return places[at] + n * places[at + 1] + a * places[at + 2], places[at + 3]
 
 
 def _with_stamp(stamp):
@@ -121,6 +121,7 @@ def _with_stamp(stamp):
         thread = take(numbers.ctypes.data + 8 * NEXT_THREAD)
         at = array_at(numbers[BUFFERS] + 24 * BUFFERS_EACH * thread, (BUFFERS_EACH, 3), np.int64)
         packed, buffers = arrays(at)
+        places = numbers[PLACES:]
         tasks = array_at(numbers[TASK_LIST], (numbers[TASKS], 4), np.int64)
         while True:
             task = take(numbers.ctypes.data + 8 * NEXT_TASK)
@@ -128,8 +129,8 @@ def _with_stamp(stamp):
                 return
             n, a, first, last = tasks[task, 0], tasks[task, 1], tasks[task, 2], tasks[task, 3]
             attend_head(
-                place(numbers, 0, n, a), place(numbers, 1, n, a), place(numbers, 2, n, a), place(numbers, 3, n, a),
-                place(numbers, 4, n, a), place(numbers, 5, n, a), (own, group, groups, topk, first, last), SCALE,
+                place(places, 0, n, a), place(places, 1, n, a), place(places, 2, n, a), place(places, 3, n, a),
+                place(places, 4, n, a), place(places, 5, n, a), (own, group, groups, topk, first, last), SCALE,
                 packed, buffers, (numbers[TILES], at[OLD_TILES, 0]),
             )  # fmt: skip
 

@@ -9,7 +9,7 @@ from numba import carray, njit
 from jointformer.ops.tile_team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
 from jointformer.ops.topk_compile import SOURCES, TeamKernel
 from jointformer.ops.topk_floats import finish_row, product_sum, weigh_values
-from jointformer.ops.topk_heads import SCALE
+from jointformer.ops.topk_heads import SCALE, place
 
 #: The shared numbers after what tile_team counts in; BUFFERS: where the threads' room begins, ROOM bytes for each: a
 #: weight (float32) and a number (int32) for every key, then 64 sums. Last come four tensors' places as in topk_heads.
@@ -55,15 +55,16 @@ def _with_stamp(stamp):
         sums = array_at(room, (64,), np.float32)
         weights = array_at(room + 256, (count,), np.float32)
         order = array_at(room + 256 + 4 * count, (count,), np.int32)
+        places = numbers[PLACES:]
         while True:
             task = take(numbers.ctypes.data + 8 * NEXT_TASK)
             if task >= numbers[TASKS]:
                 return
             n, a = task // numbers[HEADS], task % numbers[HEADS]
-            at = numbers[PLACES:]
+            k, v = place(places, 1, n, a), place(places, 2, n, a)
             attend_row(
-                at[0] + n * at[1] + a * at[2], at[4] + n * at[5] + a * at[6], at[7], at[8] + n * at[9] + a * at[10],
-                at[11], count, SCALE, weights, order, sums, at[12] + n * at[13] + a * at[14],
+                place(places, 0, n, a)[0], k[0], k[1], v[0], v[1], count, SCALE, weights, order, sums,
+                place(places, 3, n, a)[0],
             )  # fmt: skip
 
     return TeamKernel(attend_rows, attend_row)
