@@ -43,7 +43,7 @@ def iteration(model: JointFormer, batch: ClipBatch, precision: str) -> Callable[
         optimiser.zero_grad(set_to_none=True)
         losses = [
             frame_loss(logits, batch.label_maps[:, t + 1], batch.num_objects)
-            for t, logits in enumerate(unroller(batch, 0))
+            for t, logits in enumerate(unroller(batch, 0).logits)
         ]
         torch.stack([loss.cross_entropy + loss.dice for loss in losses]).sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -41,15 +41,23 @@ def test_batches_are_the_clips_of_the_cpu(pack: StillsPack, device_pack: DeviceP
     config = replace(CONFIG, smallest=0.0)
     single = StillsClips(pack, config, seed=2)
     batch = StillsBatches(device_pack, config, seed=2).sample(range(24))
-    overlap, colour = [], []
+    overlap, colour, layers = [], [], []
     for index in range(24):
         clip = single.sample(index)
         ours = batch.label_maps[index].numpy()
         overlap.append((ours == clip.label_maps).mean())
         colour.append(np.abs(batch.frames[index].numpy().astype(int) - clip.frames).mean())
+        assert clip.points is not None
+        theirs = batch.points[index].numpy()
+        same = theirs[..., 0] == clip.points[..., 0]
+        layers.append(same.mean())
+        if overlap[-1] > 0.985:  # the same point of a layer, seen from another origin and, in flipped ones, mirrored
+            away = [np.ptp(a[clip.points[..., 0] == 0], axis=0)[1:] for a in (theirs, clip.points) if same.all()]
+            assert not away or np.allclose(*away, atol=0.05)
     # Rejected clips are drawn again on the CPU only, so some differ altogether.
     assert np.median(overlap) > 0.985
     assert np.median(colour) < 4.0
+    assert np.median(layers) > 0.99
 
 
 def test_a_clip_does_not_depend_on_its_batch(device_pack: DevicePack) -> None:

@@ -52,13 +52,19 @@ def test_a_layer_is_drawn_where_its_motion_says() -> None:
     ground = local_grids(_still_motion((0.0, 0.0)), size, size, np.asarray([64.0]))[0] + np.float32(31.5)
     backdrop = Backdrop(np.full((64, 64, 3), 50, np.uint8), None, ground, np.zeros((1, 2)))
     grids = local_grids(_still_motion((0.25, -0.125)), size, size, np.asarray([23.0]))[0] + np.float32(11.0)
-    frame, labels = Renderer(backdrop, [Layer(sprite, 2, grids, tones, np.zeros((1, 2)))], size, size).frame(0)
+    frame, labels, points = Renderer(backdrop, [Layer(sprite, 2, grids, tones, np.zeros((1, 2)))], size, size).draw(0)
     rows, columns = np.nonzero(labels == 2)
     assert columns.mean() == pytest.approx(31.5 + 16, abs=0.6)
     assert rows.mean() == pytest.approx(31.5 - 8, abs=0.6)
     assert len(rows) == pytest.approx(17 * 17, rel=0.15)
     assert set(np.unique(frame[labels == 0][:, 0])) <= set(range(50, 126))
     assert frame[24, 48].tolist() == [200, 200, 200]
+    middles = np.stack(np.meshgrid([8, 24, 40, 56], [8, 24, 40, 56]), -1)
+    on_top = labels[middles[..., 1], middles[..., 0]] == 2
+    assert on_top.sum() == 2
+    assert np.array_equal(points[..., 0], on_top)
+    np.testing.assert_allclose(points[~on_top, 1:], middles[~on_top], atol=0.01)
+    np.testing.assert_allclose(points[on_top, 1:], middles[on_top] - [31.5 + 16 - 11, 31.5 - 8 - 11], atol=0.01)
 
 
 def test_a_layer_out_of_the_picture_touches_nothing() -> None:

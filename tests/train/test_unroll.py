@@ -25,7 +25,7 @@ def total_loss(logits: list[torch.Tensor], batch: object) -> torch.Tensor:
 def test_every_parameter_gets_a_gradient_in_one_clip() -> None:
     model = small_network()
     batch = batch_of(0, 1, frames=3, slots=2)
-    total_loss(ClipUnroller(model, UnrollConfig())(batch, 0), batch).backward()
+    total_loss(ClipUnroller(model, UnrollConfig())(batch, 0).logits, batch).backward()
     without = [
         name
         for name, p in model.named_parameters()
@@ -40,7 +40,7 @@ def test_the_unroller_and_the_tracker_agree_frame_by_frame(slots: int) -> None:
     batch = batch_of(3, frames=5, slots=slots, size=48)
     # The same memory policy: every frame is memorised, all of them are read, every memorised frame updates the token.
     with torch.no_grad():
-        unrolled = ClipUnroller(model, UnrollConfig(reference_frames=5, token_update_probability=1.0))(batch, 0)
+        unrolled = ClipUnroller(model, UnrollConfig(reference_frames=5, token_update_probability=1.0))(batch, 0).logits
     tracker = Tracker(model, TrackerConfig(max_memory_frames=0, memory_every=1, topk=None, size=-1))
     for t in range(5):
         masks = batch.label_maps[0, 0].numpy() if t == 0 else None
@@ -65,7 +65,7 @@ def test_blind_frames_change_no_mask_and_leave_no_gradient() -> None:
     model = small_network().eval()
     batch = batch_of(0, 1, frames=4)
     config = UnrollConfig(reference_frames=4, token_update_probability=1.0)
-    every, late = (ClipUnroller(model, config)(replace(batch, blind=blind), 0) for blind in (0, 1))
+    every, late = (ClipUnroller(model, config)(replace(batch, blind=blind), 0).logits for blind in (0, 1))
     assert (len(every), len(late)) == (3, 2)
     torch.testing.assert_close(late[0], every[1])  # frame 2 reads frames 0 and 1 either way
     model.zero_grad()
@@ -98,7 +98,7 @@ def test_blind_frames_hold_nothing_for_the_backward_pass() -> None:
 def test_random_choices_of_a_clip_depend_on_the_seed_only() -> None:
     unroller = ClipUnroller(small_network(), UnrollConfig())
     batch = batch_of(0, frames=5)
-    first, again, other = (unroller(batch, seed)[-1] for seed in (1, 1, 2))
+    first, again, other = (unroller(batch, seed).logits[-1] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -109,7 +109,7 @@ def test_bfloat16_weights_give_float32_gradients_close_to_the_exact_ones() -> No
     grads = {}
     for precision in ("float32", "bfloat16", "autocast-bfloat16"):
         model.zero_grad()
-        total_loss(ClipUnroller(model, UnrollConfig(), precision)(batch, 0), batch).backward()
+        total_loss(ClipUnroller(model, UnrollConfig(), precision)(batch, 0).logits, batch).backward()
         grads[precision] = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     assert grads["bfloat16"].dtype == torch.float32
     for precision in ("bfloat16", "autocast-bfloat16"):
@@ -123,7 +123,7 @@ def test_activation_checkpointing_changes_no_gradient() -> None:
     grads = []
     for checkpointing in (False, True):
         model.zero_grad()
-        total_loss(ClipUnroller(model, UnrollConfig(checkpointing=checkpointing))(batch, 0), batch).backward()
+        total_loss(ClipUnroller(model, UnrollConfig(checkpointing=checkpointing))(batch, 0).logits, batch).backward()
         grads.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     torch.testing.assert_close(*grads)
 

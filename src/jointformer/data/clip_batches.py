@@ -16,6 +16,7 @@ from jointformer.data.clip_config import ClipConfig
 from jointformer.data.clip_device import DevicePack, dense_grids, device_grids, level_of
 from jointformer.data.clip_device_look import apply_tones, compress, fill_holes, gaussian_blur, smear
 from jointformer.data.clip_plan import BLOB_WAVES, ClipPlan, Cutout, Planner
+from jointformer.data.clip_render import TOKEN
 from jointformer.errors import DataError
 
 ATTEMPTS = 48
@@ -23,11 +24,15 @@ ATTEMPTS = 48
 
 @dataclass(frozen=True, eq=False)
 class TensorClips:
-    """Clips on a device: frames (B,T,H,W,3) uint8 RGB, label_maps (B,T,H,W) uint8, num_objects (B,) int64."""
+    """Clips on a device: frames (B,T,H,W,3) uint8 RGB, label_maps (B,T,H,W) uint8, num_objects (B,) int64.
+
+    ``points`` (B,T,H/16,W/16,3) float32: layer, x, y of what the middle of each 16x16 pixels shows.
+    """
 
     frames: Tensor
     label_maps: Tensor
     num_objects: Tensor
+    points: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +43,15 @@ class _Drawn:
     look: Appearance
     tones: npt.NDArray[np.uint8]  # (L,T,256,3)
     noise_at: npt.NDArray[np.int64]  # (T,2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Canvas:
+    """What is drawn on: frames (B,T,3,H,W) float, label maps (B,T,H,W) uint8, points as in ``TensorClips``."""
+
+    frames: Tensor
+    labels: Tensor
+    points: Tensor
 
 
 class StillsBatches:
@@ -61,12 +75,12 @@ class StillsBatches:
         first = np.concatenate([[0], np.cumsum(counts)])
         spans = self._tensor(np.concatenate([d.plan.spans for d in drawn]).astype(np.float32))
         grids = device_grids([d.plan.motions for d in drawn], spans, height, width, self.pack.device)
-        frames, labels = self._backdrops(drawn, grids[self._tensor(first[:-1])])
+        canvas = self._backdrops(drawn, grids[self._tensor(first[:-1])])
         for depth in range(max(counts) - 1):
             there = [b for b, count in enumerate(counts) if count - 1 > depth]
-            self._paste(drawn, there, depth, grids[self._tensor(first[there] + 1 + depth)], frames, labels)
-        frames = self._develop(drawn, frames)
-        return self._checked(frames, labels, [d.plan.targets for d in drawn])
+            self._paste(drawn, there, depth, grids[self._tensor(first[there] + 1 + depth)], canvas)
+        frames = self._develop(drawn, canvas.frames)
+        return self._checked(frames, canvas, [d.plan.targets for d in drawn])
 
     def _draw(self, index: int) -> _Drawn:
         config = self.config
@@ -88,8 +102,13 @@ class StillsBatches:
             tensor = tensor.pin_memory()
         return tensor.to(self.pack.device, non_blocking=True)
 
-    def _places(self, grids: Tensor, flips: list[bool], ratios: list[float], middles: list) -> tuple[Tensor, Tensor]:
-        """(levels (n,), places (n,T,H,W,2) in pixels of the level) of layers with these coarse grids."""
+    def _places(
+        self, grids: Tensor, flips: list[bool], ratios: list[float], middles: list
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(levels (n,), places (n,T,H,W,2) in pixels of the level) of layers with these coarse grids.
+
+        And (n,T,H/16,W/16,2) the points of the layers in the tokens' middles.
+        """
         height, width = self.config.shape
         levels = np.asarray([level_of(ratio) for ratio in ratios])
         shrink = 0.5**levels
@@ -98,13 +117,14 @@ class StillsBatches:
         dense = dense_grids(grids, height, width)
         shape = (-1, 1, 1, 1, 2)
         scaled = dense * self._tensor(scale.astype(np.float32)).view(shape)
-        return self._tensor(levels), scaled + self._tensor(origin.astype(np.float32)).view(shape)
+        places = scaled + self._tensor(origin.astype(np.float32)).view(shape)
+        return self._tensor(levels), places, _in_tokens(dense, 2)
 
-    def _backdrops(self, drawn: list[_Drawn], grids: Tensor) -> tuple[Tensor, Tensor]:
-        """(frames (B,T,3,H,W) float, label maps (B,T,H,W) uint8) of the backdrops alone."""
+    def _backdrops(self, drawn: list[_Drawn], grids: Tensor) -> _Canvas:
+        """The backdrops alone."""
         views = [d.plan.view for d in drawn]
         flips, ratios = [v.flip for v in views], [v.ratio for v in views]
-        levels, places = self._places(grids, flips, ratios, [v.middle for v in views])
+        levels, places, points = self._places(grids, flips, ratios, [v.middle for v in views])
         holes, labels = np.zeros((2, len(views), 256), np.float32)
         masks = [v.mask if v.hole is None else v.hole.mask for v in views]
         for b, view in enumerate(views):
@@ -122,7 +142,8 @@ class StillsBatches:
             frames = frames.index_copy(0, chosen, filled.view(len(lifted), *frames.shape[1:]))
         frames = self._smeared(frames, np.stack([d.plan.smear[0] for d in drawn]))
         own = self.pack.nearest(rows, levels, places, self._tensor(labels))
-        return frames.contiguous(), own.to(torch.uint8)
+        points = torch.cat([torch.zeros_like(points[..., :1]), points], -1)
+        return _Canvas(frames.contiguous(), own.to(torch.uint8), points)
 
     def _smeared(self, images: Tensor, shift: npt.NDArray[np.float64]) -> Tensor:
         """(n,T,C,H,W): images blurred along their motion where it is long enough to be seen."""
@@ -135,13 +156,11 @@ class StillsBatches:
         moved = smear(flat[chosen], self._tensor(bounded.astype(np.float32)))
         return flat.index_copy(0, chosen, moved).view(images.shape)
 
-    def _paste(
-        self, drawn: list[_Drawn], there: list[int], depth: int, grids: Tensor, frames: Tensor, labels: Tensor
-    ) -> None:
-        """Lay the cut-outs of one depth over the frames and label maps of the clips ``there``, in place."""
+    def _paste(self, drawn: list[_Drawn], there: list[int], depth: int, grids: Tensor, canvas: _Canvas) -> None:
+        """Lay the cut-outs of one depth over the clips ``there``, in place."""
         cutouts = [drawn[b].plan.cutouts[depth] for b in there]
         ratios = [c.ratio for c in cutouts]
-        levels, places = self._places(grids, [c.flip for c in cutouts], ratios, [c.middle for c in cutouts])
+        levels, places, points = self._places(grids, [c.flip for c in cutouts], ratios, [c.middle for c in cutouts])
         values = np.stack([c.region.table(1).astype(np.float32) for c in cutouts])
         rows = self._tensor(np.asarray([self.pack.row(c.still, c.region.mask) for c in cutouts]))
         colours, alpha = self.pack.sample(rows, levels, places, self._tensor(values), reflect=False)
@@ -153,9 +172,12 @@ class StillsBatches:
             *layer.shape[:2], 3, *layer.shape[3:]
         )
         chosen, cover = self._tensor(np.asarray(there)), layer[:, :, 3:]
-        frames[chosen] = torch.lerp(frames[chosen], toned, cover)
+        canvas.frames[chosen] = torch.lerp(canvas.frames[chosen], toned, cover)
         names = self._tensor(np.asarray([c.label for c in cutouts], np.uint8)).view(-1, 1, 1, 1)
-        labels[chosen] = torch.where(cover[:, :, 0] >= 0.5, names, labels[chosen])
+        on_top = cover[:, :, 0] >= 0.5
+        canvas.labels[chosen] = torch.where(on_top, names, canvas.labels[chosen])
+        points = torch.cat([torch.full_like(points[..., :1], 1 + depth), points], -1)
+        canvas.points[chosen] = torch.where(_in_tokens(on_top, 2)[..., None], points, canvas.points[chosen])
 
     def _with_blobs(self, cutouts: list[Cutout], grids: Tensor, alpha: Tensor) -> Tensor:
         """``alpha`` (n,T,H,W) with the shapes of those cut-outs that are blobs."""
@@ -209,8 +231,12 @@ class StillsBatches:
         done = flat.add(0.5).clamp(0, 255).to(torch.uint8)
         return done.view(len(drawn), times, 3, height, width).movedim(2, -1).contiguous()
 
-    def _checked(self, frames: Tensor, labels: Tensor, targets: list[int]) -> TensorClips:
-        """The clips with labels 1.. for the targets that the first frame shows, and no clip without any."""
+    def _checked(self, frames: Tensor, canvas: _Canvas, targets: list[int]) -> TensorClips:
+        """The clips with labels 1.. for the targets that the first frame shows, and no clip without any.
+
+        ``frames`` are what the camera made of the canvas.
+        """
+        labels = canvas.labels
         pixels = labels[0, 0].numel()
         hits = F.one_hot(labels[:, 0].flatten(1).long(), max(targets) + 1).sum(1)
         fine = (hits >= max(1.0, self.config.smallest * pixels)) & (hits <= 0.75 * pixels)
@@ -221,7 +247,13 @@ class StillsBatches:
         order = torch.arange(len(targets), device=labels.device)
         before = torch.where(count > 0, order, -1).cummax(0).values
         source = torch.where(before >= 0, before, (count > 0).int().argmax())
-        return TensorClips(frames[source], labels[source], count[source])
+        return TensorClips(frames[source], labels[source], count[source], canvas.points[source])
+
+
+def _in_tokens(x: Tensor, before: int) -> Tensor:
+    """``x`` in the middle of every token: height and width come after ``before`` dimensions."""
+    rows, columns = (torch.arange(TOKEN // 2, size, TOKEN, device=x.device) for size in x.shape[before : before + 2])
+    return x.index_select(before, rows).index_select(before + 1, columns)
 
 
 def _on_rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ from jointformer.data.clip_motion import CELLS, F32
 
 U8 = npt.NDArray[np.uint8]
 Cells = tuple[int, int, int, int]
+
+TOKEN = 16  # the stride of the network's tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,17 @@ class Backdrop:
     labels: U8 | None
     grids: F32
     smear: npt.NDArray[np.float64]
+
+
+class Drawing(NamedTuple):
+    """A frame (H,W,3), its label map (H,W), and points (H/16,W/16,3) float32.
+
+    Points: which layer is on top in the middle of each token (0: the backdrop), and x, y of the point of it there.
+    """
+
+    frame: U8
+    labels: U8
+    points: F32
 
 
 def dense_map(grid: F32, cells: Cells, cell: tuple[int, int]) -> F32:
@@ -76,8 +90,8 @@ class Renderer:
         self.cell = (height // CELLS, width // CELLS)
         self.touched = [touched_cells(layer.grids, *layer.sprite.shape[:2]) for layer in layers]
 
-    def frame(self, t: int) -> tuple[U8, U8]:
-        """(frame (H,W,3), label map (H,W)) at time ``t``."""
+    def draw(self, t: int) -> Drawing:
+        """The clip at time ``t``."""
         backdrop = self.backdrop
         where = dense_map(backdrop.grids[t], (0, CELLS, 0, CELLS), self.cell)
         border = cv2.BORDER_REFLECT_101
@@ -88,14 +102,17 @@ class Renderer:
         else:
             moved = cv2.remap(backdrop.labels, where, None, cv2.INTER_NEAREST, borderMode=border)
             labels = np.asarray(moved, np.uint8)
-        for layer, touched in zip(self.layers, self.touched, strict=True):
+        middles = where[TOKEN // 2 :: TOKEN, TOKEN // 2 :: TOKEN]
+        drawing = Drawing(frame, labels, np.concatenate([np.zeros_like(middles[..., :1]), middles], -1))
+        for number, (layer, touched) in enumerate(zip(self.layers, self.touched, strict=True), 1):
             cells = touched[t]
             if cells is not None:
-                _paste(frame, labels, layer, t, cells, self.cell)
-        return frame, labels
+                _paste(drawing, number, layer, t, cells, self.cell)
+        return drawing
 
 
-def _paste(frame: U8, labels: U8, layer: Layer, t: int, cells: Cells, cell: tuple[int, int]) -> None:
+def _paste(drawing: Drawing, number: int, layer: Layer, t: int, cells: Cells, cell: tuple[int, int]) -> None:
+    frame, labels, points = drawing
     where = dense_map(layer.grids[t], cells, cell)
     moved = np.asarray(cv2.remap(layer.sprite, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
     moved = motion_blur(moved, (float(layer.smear[t, 0]), float(layer.smear[t, 1])))
@@ -106,3 +123,17 @@ def _paste(frame: U8, labels: U8, layer: Layer, t: int, cells: Cells, cell: tupl
     weight = alpha.astype(np.float32) * np.float32(1.0 / 255.0)
     frame[window] = cv2.blendLinear(colours, np.ascontiguousarray(frame[window]), weight, 1.0 - weight)
     labels[window][alpha >= 128] = layer.label
+    down, across = _tokens_within(window[0]), _tokens_within(window[1])
+    within = np.ix_(_middles(down) - window[0].start, _middles(across) - window[1].start)
+    on_top = alpha[within] >= 128
+    points[down, across][on_top, 0] = number
+    points[down, across][on_top, 1:] = where[within][on_top]
+
+
+def _tokens_within(pixels: slice) -> slice:
+    """The tokens whose middles are among these pixels of a side."""
+    return slice(*(-(-(edge - TOKEN // 2) // TOKEN) for edge in (pixels.start, pixels.stop)))
+
+
+def _middles(tokens: slice) -> npt.NDArray[np.int64]:
+    return np.arange(tokens.start, tokens.stop) * TOKEN + TOKEN // 2

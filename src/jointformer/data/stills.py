@@ -24,11 +24,16 @@ ATTEMPTS = 48
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """``frames`` (T,H,W,3) uint8 RGB, ``label_maps`` (T,H,W) uint8 with ids 1..num_objects, all in frame 0."""
+    """``frames`` (T,H,W,3) uint8 RGB, ``label_maps`` (T,H,W) uint8 with ids 1..num_objects, all in frame 0.
+
+    ``points`` (T,H/16,W/16,3) float32, where the clip was drawn: what the middle of each 16x16 pixels shows, as the
+    number of the layer and x, y of the point of that layer in pixels.
+    """
 
     frames: U8
     label_maps: U8
     num_objects: int
+    points: npt.NDArray[np.float32] | None = None
 
 
 class StillsClips:
@@ -62,15 +67,17 @@ class StillsClips:
         look = draw_appearance(rng, config.frames, config.side, config.difficulty)
         pictures = np.empty((config.frames, *config.shape, 3), np.uint8)
         label_maps = np.empty((config.frames, *config.shape), np.uint8)
+        points = []
         for t in range(config.frames):
-            frame, label_maps[t] = renderer.frame(t)
+            frame, label_maps[t], seen = renderer.draw(t)
+            points.append(seen)
             if t == 0:
                 counts = np.bincount(label_maps[0].ravel(), minlength=plan.targets + 1)[1:]
                 pixels = label_maps[0].size
                 if counts.min() < max(1.0, config.smallest * pixels) or counts.max() > 0.75 * pixels:
                     return None
             pictures[t] = apply_appearance(frame, look, t, self.noise, rng)
-        return Clip(pictures, label_maps, plan.targets)
+        return Clip(pictures, label_maps, plan.targets, np.stack(points))
 
     def _renderer(self, rng: np.random.Generator, plan: ClipPlan) -> Renderer | None:
         config = self.config

@@ -22,13 +22,15 @@ class SegmentOutput:
     """One segmented frame of B clips with N objects each, float32.
 
     object_prob: (B, N, H, W) before aggregation. logits, prob: (B, N+1, H, W) after it, background first.
-    tokens: (B, N, C) memory tokens, updated unless that was switched off.
+    tokens: (B, N, C) memory tokens, updated unless that was switched off. projected: of every joint block the frame's
+    queries, keys and values, each (B·N, A, P, D), or (B, A, P, D) in the first; None where nobody asked for them.
     """
 
     object_prob: Tensor
     logits: Tensor
     prob: Tensor
     tokens: Tensor
+    projected: tuple[Projected, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,18 +83,21 @@ class JointFormer(nn.Module):
         selector: Tensor | None = None,
         update_token: bool = True,
         objects_per_pass: int | None = None,
+        keep_projected: bool = False,
     ) -> SegmentOutput:
         """Return each object's probabilities in a query frame: read memory, enhance, decode, update the token.
 
         memory: what every object remembers (B·N rows). tokens: (B, N, C). selector: (B, N), 0 silences a slot that a
         clip does not use. objects_per_pass bounds the working memory of many objects (for one clip, B = 1).
+        keep_projected: return what the joint blocks compared (all objects in one pass).
         """
         clips, objects, _ = tokens.shape
         view = memory if isinstance(memory, MemoryView) else MemoryView.of_frames(memory)
         token = tokens.flatten(0, 1)[:, None].to(self.dtype)
         shared = _Shared(features, self.convmae.project(features), self.decoder.skips(features.f8, features.f4))
+        kept: list[Projected] | None = [] if keep_projected else None
         if objects_per_pass is None or objects_per_pass >= objects:
-            logits4, token = self._segment_rows(shared, view, token, attention, update_token)
+            logits4, token = self._segment_rows(shared, view, token, attention, update_token, kept)
         else:
             parts = [
                 self._segment_rows(shared, view.slice_rows(a, b), token[a:b], attention, update_token)
@@ -106,14 +111,16 @@ class JointFormer(nn.Module):
         if selector is not None:
             object_prob = object_prob * selector[:, :, None, None]
         logits, prob = soft_aggregate(object_prob)
-        return SegmentOutput(object_prob, logits, prob, token[:, 0].unflatten(0, (clips, objects)))
+        tokens = token[:, 0].unflatten(0, (clips, objects))
+        return SegmentOutput(object_prob, logits, prob, tokens, None if kept is None else tuple(kept))
 
     def _segment_rows(
-        self, shared: _Shared, memory: MemoryView, token: Tensor, attention: AttentionConfig, update: bool
-    ) -> tuple[Tensor, Tensor]:
+        self, shared: _Shared, memory: MemoryView, token: Tensor, attention: AttentionConfig, update: bool,
+        kept: list[Projected] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Return (stride-4 logits (N, 1, H/4, W/4) float32, tokens (N, 1, C)) of these rows."""
         grid = shared.features.grid
-        f16 = self.convmae.read(shared.features, memory, attention, projected=shared.projected)
+        f16 = self.convmae.read(shared.features, memory, attention, projected=shared.projected, kept=kept)
         enhanced = self.convmae.enhance(f16, token, grid)
         decoded = self.decoder(_to_map(f16, grid), _to_map(enhanced, grid), *shared.skips)
         if update:

@@ -135,10 +135,12 @@ class JointTransformer(nn.Module):
         attention: AttentionConfig,
         *,
         projected: Projected | None = None,
+        kept: list[Projected] | None = None,
     ) -> Tensor:
         """Return f16 tokens (N, P, C) of the query frame for each row of memory (computation B).
 
         projected: the result of `project`, for a frame that is read for several groups of objects.
+        kept: gets the queries, keys and values of every joint block.
         """
         x = features.tokens
         frame_tokens = x.shape[1] if attention.range == "every_frame" else None
@@ -146,6 +148,8 @@ class JointTransformer(nn.Module):
             topk = attention.layer_topk(layer, len(self.blocks3))
             if layer > 0 or projected is None:
                 projected = block.project(x)
+            if kept is not None:
+                kept.append(projected)
             x = block.read(x, projected, memory.layers[layer], memory.rows, topk=topk, frame_tokens=frame_tokens)
         return self.norm(x)
 

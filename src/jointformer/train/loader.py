@@ -15,7 +15,7 @@ import torch
 from jointformer.errors import DataError
 from jointformer.train.plan import StepPlan
 from jointformer.train.unroll import ClipBatch
-from jointformer.types import UInt8Array
+from jointformer.types import FloatArray, UInt8Array
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,10 @@ FAR = 1 << 40
 
 
 class Clip(Protocol):
-    """A clip: frames (T, H, W, 3) uint8 RGB, label_maps (T, H, W) uint8 with ids 1..num_objects."""
+    """A clip: frames (T, H, W, 3) uint8 RGB, label_maps (T, H, W) uint8 with ids 1..num_objects.
+
+    points (T, H/16, W/16, 3) float32: what each token's middle shows (layer, x, y), for drawn clips.
+    """
 
     @property
     def frames(self) -> UInt8Array: ...
@@ -34,6 +37,8 @@ class Clip(Protocol):
     def label_maps(self) -> UInt8Array: ...
     @property
     def num_objects(self) -> int: ...
+    @property
+    def points(self) -> FloatArray | None: ...
 
 
 class ClipSource(Protocol):
@@ -101,12 +106,14 @@ class ClipLoader:
             return self.source.sample_batch(plan.share(self.rank, self.processes), plan)
         run: Callable = map if self._clips is None else self._clips.map
         clips = list(run(lambda index: self._clip(index, plan), plan.share(self.rank, self.processes)))
+        points = [clip.points for clip in clips if clip.points is not None]
         return ClipBatch(
             torch.from_numpy(np.stack([clip.frames for clip in clips])),
             torch.from_numpy(np.stack([clip.label_maps for clip in clips])),
             torch.tensor([clip.num_objects for clip in clips]),
             plan.slots,
             plan.blind,
+            torch.from_numpy(np.stack(points)).flatten(2, 3) if len(points) == len(clips) else None,
         )
 
     def _clip(self, index: int, plan: StepPlan) -> Clip:

@@ -30,7 +30,7 @@ from jointformer.train.optimiser import (
 )
 from jointformer.train.plan import StepPlan
 from jointformer.train.progress import Progress
-from jointformer.train.unroll import ClipBatch, ClipUnroller
+from jointformer.train.unroll import ClipBatch, ClipUnroller, Unrolled
 
 if TYPE_CHECKING:
     from jointformer.model.network import JointFormer
@@ -129,11 +129,14 @@ class Trainer:
         batch = batch.to(self.processes.device)
         set_learning_rate(self.optimiser, config.optimiser.lr * config.schedule.factor(plan.iteration, plan.fraction))
         self.optimiser.zero_grad(set_to_none=True)
-        logits = self.unroller(batch, config.seed * 1_000_003 + plan.iteration)
+        unrolled: Unrolled = self.unroller(batch, config.seed * 1_000_003 + plan.iteration)
+        logits, matching = unrolled.logits, unrolled.matching
         cross_entropy, dice = self._losses(plan, batch, logits)
         loss = cross_entropy + dice
         if config.mean_over_frames:
             loss = loss / len(logits)
+        if matching is not None:
+            loss = loss + config.unroll.matching * matching
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip)
@@ -145,10 +148,12 @@ class Trainer:
         self.preview = (batch, logits[-1].detach())
         figures = torch.stack(
             [loss.detach(), cross_entropy.detach() / len(logits), dice.detach() / len(logits),
-             mean_iou(logits[-1].detach(), batch.label_maps[:, -1], batch.num_objects), norm.detach()]
+             mean_iou(logits[-1].detach(), batch.label_maps[:, -1], batch.num_objects), norm.detach(),
+             *(() if matching is None else (matching.detach(),))]
         )  # fmt: skip
         values = self.processes.mean(figures.float()).tolist()
-        return dict(zip(("loss", "ce", "dice", "iou", "grad"), values, strict=True))
+        names = ("loss", "ce", "dice", "iou", "grad", "match")
+        return dict(zip(names, values, strict=False))
 
     def _losses(self, plan: StepPlan, batch: ClipBatch, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         losses = [

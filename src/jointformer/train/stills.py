@@ -15,6 +15,8 @@ from jointformer.train.optimiser import OptimiserConfig, WarmupCosine
 from jointformer.train.plan import StepPlan
 from jointformer.train.unroll import ClipBatch, UnrollConfig
 
+MATCHING = 0.2
+"""Weight of the matching loss."""
 STEP = 0.05
 """Difficulties are rounded to this, so that clip makers can be kept between iterations."""
 FULL = 0.9
@@ -51,12 +53,13 @@ class DeviceStillsSource:
         """The clip with this index, made as the plan wants it."""
         clips = self._maker(clip_config(plan)).sample([index])
         frames, labels = clips.frames[0].cpu().numpy(), clips.label_maps[0].cpu().numpy()
-        return Clip(frames, labels, int(clips.num_objects[0]))
+        return Clip(frames, labels, int(clips.num_objects[0]), clips.points[0].cpu().numpy())
 
     def sample_batch(self, indices: range, plan: StepPlan) -> ClipBatch:
         """The clips of these indices on the device."""
         clips = self._maker(clip_config(plan)).sample(indices)
-        return ClipBatch(clips.frames, clips.label_maps, clips.num_objects, plan.slots, plan.blind)
+        points = clips.points.flatten(2, 3)
+        return ClipBatch(clips.frames, clips.label_maps, clips.num_objects, plan.slots, plan.blind, points)
 
     def _build(self, config: ClipConfig) -> StillsBatches:
         return StillsBatches(self.pack, config, self.seed)
@@ -85,7 +88,7 @@ def stills_run(
             lr=1e-3, weight_decay=0.05, backbone_scale=1.0, decay_all=False, clip=1.0, betas=(0.9, 0.98), muon=True
         ),
         schedule=WarmupCosine(warmup=100),
-        unroll=UnrollConfig(reference_frames=2, checkpointing=checkpointing, spoiled=0.3),
+        unroll=UnrollConfig(reference_frames=2, checkpointing=checkpointing, spoiled=0.3, matching=MATCHING),
         mean_over_frames=True,
         average=0.998,
         workers=workers,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from jointformer.errors import ConfigError
 from jointformer.track.frames import MEAN, STD
 from jointformer.train.mask_noise import spoil
+from jointformer.train.matching import matching_loss, matching_targets
 
 if TYPE_CHECKING:
     from jointformer.model.network import JointFormer
@@ -26,7 +27,8 @@ class ClipBatch:
 
     `slots` is the number of object rows the network works with, the same for all clips; it comes from the
     sampler, not from the batch's content, so that every process of a run sees the same shape of loss. Frames
-    1..`blind` are lived through as at inference, without gradient or loss.
+    1..`blind` are lived through as at inference, without gradient or loss. points (B, T, P, 3), where it is known what
+    each token shows: layer, x, y.
     """
 
     frames: Tensor
@@ -34,6 +36,7 @@ class ClipBatch:
     num_objects: Tensor
     slots: int
     blind: int = 0
+    points: Tensor | None = None
 
     def to(self, device: torch.device) -> ClipBatch:
         """The same batch on a device."""
@@ -43,6 +46,7 @@ class ClipBatch:
             self.num_objects.to(device, non_blocking=True),
             self.slots,
             self.blind,
+            None if self.points is None else self.points.to(device, non_blocking=True),
         )
 
 
@@ -50,12 +54,14 @@ class ClipBatch:
 class UnrollConfig:
     """How a clip is unrolled: reference frames read at most, and how often a prediction updates the token.
 
-    `spoiled`: share of the clips whose predicted masks are made worse before they are memorised.
+    `spoiled`: share of the clips whose predicted masks are made worse before they are memorised. `matching`: weight of
+    the matching loss in the clips that it is known for (0: not computed).
     """
 
     reference_frames: int = 2
     token_update_probability: float = 0.6
     spoiled: float = 0.0
+    matching: float = 0.0
     checkpointing: bool = False
 
 
@@ -79,8 +85,16 @@ def draw_references(frame: int, most: int, rng: random.Random) -> list[int]:
     return [0, *sorted(rng.sample(range(1, frame), most - 1))]
 
 
-def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng: random.Random) -> list[Tensor]:
-    """The logits (B, N+1, H, W) of frames blind+1..T-1 of every clip, background first.
+@dataclass(frozen=True)
+class Unrolled:
+    """Logits (B, N+1, H, W) of the frames that are learnt from, background first; their mean matching loss, if any."""
+
+    logits: list[Tensor]
+    matching: Tensor | None = None
+
+
+def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng: random.Random) -> Unrolled:
+    """What frames blind+1..T-1 of every clip give.
 
     Frame 0's masks are given; every later frame reads its reference frames, and what it predicts is
     memorised in turn, with gradients through the soft masks. The batch's blind frames read the first frame and the
@@ -100,7 +114,8 @@ def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng:
     selector = (used[None] <= batch.num_objects[:, None]).to(dtype)
     memory, tokens = model.memorize(frames[0], masks, model.initial_tokens(clips, batch.slots))
     memories = [memory]
-    logits = []
+    logits, matching = [], []
+    points = batch.points if config.matching else None
     for t in range(1, length):
         last = t == length - 1
         references = sorted({0, t - 1}) if blind else draw_references(t, config.reference_frames, rng)
@@ -113,9 +128,15 @@ def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng:
                 tokens,
                 selector=selector,
                 update_token=not last,
+                keep_projected=t > blind and points is not None,
             )
             if t > blind:
                 logits.append(output.logits)
+            if output.projected is not None and points is not None:
+                targets = matching_targets(points[:, t], points[:, references].flatten(1, 2))
+                keys = [memories[r].keys for r in references]
+                # Without the first block: it looks before anything is known, and finds likes from the start.
+                matching.append(matching_loss(output.projected[1:], [k[1:] for k in keys], *targets))
             if last:
                 break
             update = rng.random() < config.token_update_probability
@@ -127,7 +148,7 @@ def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng:
                 config.checkpointing, model.memorize, frames[t], masks, output.tokens, update_token=update
             )
             memories.append(memory)
-    return logits
+    return Unrolled(logits, torch.stack(matching).mean() if matching else None)
 
 
 def _per_frame(model: JointFormer, frames: Tensor, checkpointing: bool) -> list[FrameFeatures]:
@@ -170,8 +191,8 @@ class ClipUnroller(nn.Module):
         self.model = _Unroll(model, config)
         self.precision = precision
 
-    def forward(self, batch: ClipBatch, seed: int) -> list[Tensor]:
-        """Logits of frames blind+1..T-1; `seed` decides the reference frames and token updates of this iteration."""
+    def forward(self, batch: ClipBatch, seed: int) -> Unrolled:
+        """What frames blind+1..T-1 give; `seed` decides the reference frames and token updates of this iteration."""
         rng = random.Random(seed)
         if self.precision == "float32":
             return self.model(batch, rng)
@@ -192,5 +213,5 @@ class _Unroll(nn.Module):
         self.model = model
         self.config = config
 
-    def forward(self, batch: ClipBatch, rng: random.Random) -> list[Tensor]:
+    def forward(self, batch: ClipBatch, rng: random.Random) -> Unrolled:
         return unroll_clip(self.model, batch, self.config, rng)
