@@ -14,7 +14,8 @@ from jointformer.metrics.region import region_similarity
 from jointformer.model.registry import EMBEDDED
 
 VIDEOS = ("bmx-trees", "breakdance", "cows", "dog", "parkour", "scooter-black")
-FRAMES, SIZE = 12, 192
+#: Long enough that masks fail: of the first dozen frames hardly any does.
+FRAMES, SIZE = 40, 192
 
 
 @pytest.mark.slow
@@ -33,3 +34,5 @@ def test_the_least_confident_frames_of_davis_2016_have_lower_j(shared):
     confidence, j = np.asarray(rows).T
     doubtful = confidence <= np.quantile(confidence, 0.3)
     assert j[doubtful].mean() < j[~doubtful].mean() - 0.1
+    ranks = [values.argsort().argsort() for values in (confidence, j)]
+    assert np.corrcoef(*ranks)[0, 1] > 0.5
