@@ -50,7 +50,7 @@ def one_hot_features(tokens: int) -> torch.Tensor:
 
 
 def test_attention_to_the_right_tokens_costs_nothing() -> None:
-    # Queries of 4 tokens, memory of 4; the second half of the memory's keys are those of the queries.
+    # Every query is like one key: of memory, in its own place or in the wrong one, or of the frame itself.
     own, memory = torch.zeros(1, 1, 4, 4), one_hot_features(4)
     right, unseen = torch.eye(4)[None], torch.zeros(1, 4, dtype=torch.bool)
     q = one_hot_features(4)

@@ -42,16 +42,16 @@ def matching_loss(
     B. Attention runs over the frame's own tokens and all memory, as in the block. A point that is in memory should get
     it from there; one that is nowhere should look at its own frame only.
     """
+    own, rows = weights.shape[1], len(projected[0][0]) // len(weights)
+    weights, unseen = weights.repeat_interleave(rows, 0), unseen.repeat_interleave(rows, 0)
+    seen = weights.sum(2)
+    asked = (seen.sum() + unseen.sum()).clamp_min(1.0)
     losses = []
-    own = weights.shape[1]
     for block, (q, k, _) in enumerate(projected):
         keys = torch.cat([k[:, HEAD], *(frame[block][:, HEAD] for frame in memory_keys)], dim=1)
-        rows = len(keys) // len(weights)
-        w, away = weights.repeat_interleave(rows, 0), unseen.repeat_interleave(rows, 0)
         scores = (q[:, HEAD] @ keys.mT).float() * q.shape[3] ** -0.5
         total = scores.logsumexp(2)
-        matched = (w * scores[..., own:]).sum(2) - total * w.sum(2)
-        nowhere = (scores[..., :own].logsumexp(2) - total) * away
-        asked = w.sum(2).sum() + away.sum()
-        losses.append(-(matched + nowhere).sum() / asked.clamp_min(1.0))
+        matched = (weights * scores[..., own:]).sum(2) - total * seen
+        nowhere = (scores[..., :own].logsumexp(2) - total) * unseen
+        losses.append(-(matched + nowhere).sum() / asked)
     return torch.stack(losses).mean()
