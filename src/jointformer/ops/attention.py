@@ -7,6 +7,9 @@ is fixed here, and every path keeps to it:
 - the selection is by threshold: a memory key is kept if its score is not below the row's k-th largest score,
   so keys that tie with the k-th largest are all kept (a row of equal scores keeps every key);
 - `topk` of the number of keys or more keeps them all;
+- scores are float32 whatever the inputs' type: in bfloat16 the large ones of a network that matches well would be off
+  by a tenth of their weight and more, and what is kept would be decided by ties of rounding. A path may take scores for
+  equal that differ by less than 2**-13 of the product of the lengths of query and longest key;
 - a NaN among a row's scores makes that row of the result NaN, as a dense softmax does, and no other row.
 
 `plain_attention` states the rule in tensor operations, on any device without waiting for it, and serves gradients and
@@ -125,7 +128,7 @@ def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -
     if kernels is not None and kernels.fits_tiles(q, group):
         tiles: Way = kernels.attend_tiles
         return tiles
-    if kernels is not None and kernels.fits_rows(q, group):
+    if kernels is not None and kernels.fits_rows(q):
         row_by_row: Way = kernels.attend_rows
         return row_by_row
     return _plain_in_parts
@@ -162,15 +165,16 @@ def plain_attention(
     The other paths are tested against this one. Shapes as in `joint_attention`; `group` consecutive memory
     keys compete for `topk` places.
     """
-    q = q * q.shape[-1] ** -0.5
-    own = q @ k.mT
-    memory = q @ memory_k.mT
+    wide = torch.promote_types(q.dtype, torch.float32)
+    scaled = q.to(wide) * q.shape[-1] ** -0.5
+    own = scaled @ k.to(wide).mT
+    memory = scaled @ memory_k.to(wide).mT
     if topk is not None and topk < group:
         grouped = memory.unflatten(-1, (-1, group))
         threshold = grouped.detach().topk(topk, dim=-1).values[..., -1:]
         # "not below" rather than "at least": a NaN stays in and shows in the result.
         memory = grouped.masked_fill(grouped < threshold, float("-inf")).flatten(-2)
-    weights = torch.cat((own, memory), dim=-1).softmax(dim=-1)
+    weights = torch.cat((own, memory), dim=-1).softmax(dim=-1).to(v.dtype)
     own_weights, memory_weights = weights.split((own.shape[-1], memory.shape[-1]), dim=-1)
     return own_weights @ v + memory_weights @ memory_v
 
@@ -180,7 +184,7 @@ def _plain_in_parts(
     topk: int | None, group: int, out: Tensor,
 ) -> None:  # fmt: skip
     """Fills `out` by `plain_attention`, one object and a few heads at a time, so that scores stay small."""
-    row_bytes = (k.shape[2] + memory_k.shape[2]) * q.element_size()
+    row_bytes = (k.shape[2] + memory_k.shape[2]) * 4
     heads = max(1, SCORE_BYTES // (q.shape[2] * row_bytes))
     for n in range(out.shape[0]):
         parts = [tensor[n if tensor.shape[0] > 1 else 0] for tensor in (q, k, v, memory_k, memory_v)]

@@ -1,7 +1,8 @@
 """Joint attention on the CPU without gradients: heads shared out to threads, rows in blocks that stay in the cache.
 
 Two ways, both tested against plain_attention: "tiles" (bfloat16 on processors with AMX, everything in one kernel) and
-"rows" (PyTorch multiplies, the kernel selects; float32, or bfloat16 elsewhere). Importing this file imports Numba.
+"rows" (PyTorch multiplies in float32, the kernel selects: float32, or bfloat16 elsewhere). Importing this file imports
+Numba.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ HEAD_WIDTH = 64  # of the tiles' kernel
 MOST_KEYS = 1 << 16  # a group's keys are numbered with 16 bits
 ROW_BLOCK = 128  # rows PyTorch multiplies at a time: their scores stay in the second-level cache
 PAD = topk_heads.PAD
-_BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 _LOG2_E = math.log2(math.e)
 
 
@@ -32,7 +32,6 @@ _LOG2_E = math.log2(math.e)
 class Sizes:
     """What scratch memory depends on."""
 
-    dtype: torch.dtype
     own: int
     memory: int
     width: int
@@ -78,9 +77,9 @@ def fits_one_row(q: Tensor) -> bool:
     return q.dtype == torch.bfloat16 and q.shape[2] == 1 and q.shape[3] == HEAD_WIDTH and tiles_allowed()
 
 
-def fits_rows(q: Tensor, group: int) -> bool:
+def fits_rows(q: Tensor) -> bool:
     """Whether the rows' kernel serves these queries."""
-    return q.dtype == torch.float32 or (q.dtype == torch.bfloat16 and group <= MOST_KEYS)
+    return q.dtype in (torch.float32, torch.bfloat16)
 
 
 def attend_tiles(
@@ -90,7 +89,7 @@ def attend_tiles(
     assert tiles_allowed(), "the system has not been asked for AMX"  # its instructions would end the process
     tensors = [_rows_whole(tensor) for tensor in (q, k, v, memory_k, memory_v)]
     result = out if out.stride(3) == 1 else torch.empty_like(out, memory_format=torch.contiguous_format)
-    sizes = Sizes(q.dtype, k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
+    sizes = Sizes(k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
     threads = torch.get_num_threads()
     scratch = _scratch(_TileScratch, sizes, threads)
     tasks = np.array(_tasks(out, topk_fused.ROWS), np.int64)
@@ -131,7 +130,7 @@ def attend_rows(
     q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
 ) -> None:
     """Fills `out`; shapes as in plain_attention. See fits_rows."""
-    sizes = Sizes(q.dtype, k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
+    sizes = Sizes(k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
     scale = np.float32(q.shape[3] ** -0.5 * _LOG2_E)
     threads = torch.get_num_threads()
 
@@ -140,7 +139,7 @@ def attend_rows(
         if torch.get_num_threads() != 1:  # of this worker
             torch.set_num_threads(1)
         with torch.inference_mode():
-            head = [tensor[n if tensor.shape[0] > 1 else 0, a] for tensor in (q, k, v, memory_k, memory_v)]
+            head = [tensor[n if tensor.shape[0] > 1 else 0, a].float() for tensor in (q, k, v, memory_k, memory_v)]
             _attend_rows_of_head(head, scale, _scratch(_RowScratch, sizes, 1), out[n, a], first, last)
 
     try:
@@ -152,10 +151,10 @@ def attend_rows(
 def _attend_rows_of_head(
     head: list[Tensor], scale: np.float32, scratch: _RowScratch, out: Tensor, first: int, last: int
 ) -> None:
-    """Fills rows first..last of one head's result (P, D)."""
+    """Fills rows first..last of one head's result (P, D) from its float32 tensors."""
     q, k, v, memory_k, memory_v = head
     keys, memory_keys, v = k.contiguous().mT, memory_k.mT, v.contiguous()
-    values = memory_v.contiguous().view(_BITS[v.dtype]).numpy()
+    values = memory_v.contiguous().view(torch.int32).numpy()
     sizes = scratch.sizes
     for start in range(first, last, ROW_BLOCK):
         n = min(ROW_BLOCK, last - start)
@@ -164,10 +163,10 @@ def _attend_rows_of_head(
         torch.mm(q[start : start + n], keys, out=own)
         torch.mm(q[start : start + n], memory_keys, out=memory)
         topk_rows.attend_rows(
-            own.view(_BITS[own.dtype]).numpy(), memory.view(_BITS[own.dtype]).numpy(), values,
+            own.view(torch.int32).numpy(), memory.view(torch.int32).numpy(), values,
             sizes.topk, sizes.group, scale, mixed.numpy(), total.numpy(), scratch.work,
         )  # fmt: skip
-        out[start : start + n] = (torch.mm(own, v).float() + mixed) / total[:, None]
+        out[start : start + n] = (torch.mm(own, v) + mixed) / total[:, None]
 
 
 def _rows_whole(tensor: Tensor) -> Tensor:
@@ -211,16 +210,15 @@ class _RowScratch:
 
     def __init__(self, sizes: Sizes, threads: int) -> None:
         self.sizes, self.threads = sizes, threads
-        key, number = (np.int16, np.uint16) if sizes.dtype == torch.bfloat16 else (np.int32, np.uint32)
-        self.own = torch.empty(ROW_BLOCK, sizes.own, dtype=sizes.dtype)
-        self.memory = torch.empty(ROW_BLOCK, sizes.memory, dtype=sizes.dtype)
+        self.own = torch.empty(ROW_BLOCK, sizes.own)
+        self.memory = torch.empty(ROW_BLOCK, sizes.memory)
         self.mixed = torch.empty(ROW_BLOCK, sizes.width)
         self.total = torch.empty(ROW_BLOCK)
         self.work = (
-            np.empty(sizes.group + PAD, key),
-            np.empty(2 * sizes.topk + PAD, key),
-            np.empty(sizes.group + PAD, key),
-            np.empty(sizes.group + PAD, number),
+            np.empty(sizes.group + PAD, np.int32),
+            np.empty(2 * sizes.topk + PAD, np.int32),
+            np.empty(sizes.group + PAD, np.int32),
+            np.empty(sizes.group + PAD, np.uint32),
             np.empty(sizes.memory + 1, np.int64),
             np.empty(sizes.memory + 1, np.float32),
         )

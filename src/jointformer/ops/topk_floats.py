@@ -44,50 +44,96 @@ _largest_half = instruction("llvm.vector.reduce.smax.v32i16", I16, HALVES)
 _largest_word = instruction("llvm.vector.reduce.smax.v16i32", I32, WORDS)
 
 
-def _note(builder: Any, scores: Any, keys: Any, maxima: Any) -> None:
-    """32 float32 scores become 16-bit keys of their bfloat16 roundings at `keys`, and raise 32 maxima."""
-    low, high = (load(builder, plus(builder, scores, 64 * i), FLOATS) for i in range(2))
-    found = key_of(builder, rounded(builder, low, high))
+#: Where 32 neighbouring keys are left: the first and the second 16 alternate.
+MIXED_ORDER = [n // 2 + 16 * (n % 2) for n in range(32)]
+_MAGIC = 12582912.0  # adding it leaves the nearest integer in a float32's lowest bits
+
+
+def _note(builder: Any, found: Any, keys: Any, maxima: Any) -> None:
+    """32 keys go to `keys` and raise 32 maxima."""
     store(builder, found, keys)
     best = load(builder, maxima, HALVES)
     store(builder, builder.select(builder.icmp_signed(">", found, best), found, best), maxima)
 
 
+def _rounded_keys(builder: Any, scores: Any) -> Any:
+    """Keys of 32 float32 scores rounded to bfloat16, in MIXED_ORDER."""
+    low, high = (load(builder, plus(builder, scores, 64 * i), FLOATS) for i in range(2))
+    found = key_of(builder, rounded(builder, low, high))
+    return shuffle(builder, found, found, MIXED_ORDER)
+
+
+def _whole_keys(builder: Any, scores: Any, factor: Any) -> Any:
+    """32 float32 scores times `factor`, which is within 16 bits, to the nearest whole, in MIXED_ORDER."""
+    factor, magic = splat(builder, FLOATS, factor), every(FLOATS, _MAGIC)
+    low, high = (
+        builder.bitcast(
+            _multiply_add(builder, [load(builder, plus(builder, scores, 64 * i), FLOATS), factor, magic]), WORDS
+        )
+        for i in range(2)
+    )
+    pairs = builder.or_(builder.and_(low, every(WORDS, 0xFFFF)), builder.shl(high, every(WORDS, 16)))
+    return builder.bitcast(pairs, HALVES)
+
+
 @intrinsic
-def note_tile(
+def note_rounded(
     typingctx: Any, scores: Any, keys: Any, keys_step: Any, maxima: Any, maxima_step: Any
 ) -> Any:
-    """32 rows of 32 float32 scores become keys, 32 in each row `keys_step` bytes apart, and raise maxima likewise."""
+    """32 rows of 32 float32 scores become keys of their bfloat16 roundings, and raise 32 maxima a row.
+
+    A row's keys are left in MIXED_ORDER, `keys_step` bytes from the row before's.
+    """
 
     def codegen(builder: Any, args: Any) -> None:
         scores, keys, keys_step, maxima, maxima_step = args
         with cgutils.for_range(builder, ir.Constant(I64, 32)) as loop:
             goal = builder.add(keys, builder.mul(loop.index, keys_step))
             best = builder.add(maxima, builder.mul(loop.index, maxima_step))
-            _note(builder, builder.add(scores, builder.mul(loop.index, ir.Constant(I64, 128))), goal, best)
+            found = _rounded_keys(builder, builder.add(scores, builder.mul(loop.index, ir.Constant(I64, 128))))
+            _note(builder, found, goal, best)
 
     return types.none(*[types.intp] * 5), no_result(codegen)
 
 
 @intrinsic
-def multiply_and_note(
-    typingctx: Any, q: Any, packed: Any, result: Any, scores: Any, keys: Any, keys_step: Any, maxima: Any,
-    maxima_step: Any,
-) -> Any:  # fmt: skip
-    """next_products, and in between note_tile of the `scores` that are there already."""
+def note_whole(
+    typingctx: Any, scores: Any, factors: Any, keys: Any, keys_step: Any, maxima: Any, maxima_step: Any
+) -> Any:
+    """As note_rounded, but a row's keys are its scores times its float32 factor, rounded to whole numbers."""
 
     def codegen(builder: Any, args: Any) -> None:
-        q, packed, result, scores, keys, keys_step, maxima, maxima_step = args
+        scores, factors, keys, keys_step, maxima, maxima_step = args
+        with cgutils.for_range(builder, ir.Constant(I64, 32)) as loop:
+            goal = builder.add(keys, builder.mul(loop.index, keys_step))
+            best = builder.add(maxima, builder.mul(loop.index, maxima_step))
+            factor = load(builder, builder.add(factors, builder.mul(loop.index, ir.Constant(I64, 4))), F32)
+            place = builder.add(scores, builder.mul(loop.index, ir.Constant(I64, 128)))
+            _note(builder, _whole_keys(builder, place, factor), goal, best)
+
+    return types.none(*[types.intp] * 6), no_result(codegen)
+
+
+@intrinsic
+def multiply_and_note(
+    typingctx: Any, q: Any, packed: Any, result: Any, scores: Any, factors: Any, keys: Any, keys_step: Any,
+    maxima: Any, maxima_step: Any,
+) -> Any:  # fmt: skip
+    """next_products, and in between note_whole of the `scores` that are there already."""
+
+    def codegen(builder: Any, args: Any) -> None:
+        q, packed, result, scores, factors, keys, keys_step, maxima, maxima_step = args
 
         def note_rows(first: int) -> None:
             for row in range(first, first + 4):
                 goal = builder.add(keys, builder.mul(keys_step, ir.Constant(I64, row)))
                 best = builder.add(maxima, builder.mul(maxima_step, ir.Constant(I64, row)))
-                _note(builder, plus(builder, scores, 128 * row), goal, best)
+                factor = load(builder, plus(builder, factors, 4 * row), F32)
+                _note(builder, _whole_keys(builder, plus(builder, scores, 128 * row), factor), goal, best)
 
         score_products(builder, q, packed, result, note_rows)
 
-    return types.none(*[types.intp] * 8), no_result(codegen)
+    return types.none(*[types.intp] * 9), no_result(codegen)
 
 
 @intrinsic
@@ -130,7 +176,7 @@ def _power_of_two(builder: Any, x: Any) -> Any:
     """2**x of 16 float32 x <= 0; 2**-126 below that."""
     least = every(FLOATS, -126.0)
     x = builder.select(builder.fcmp_ordered(">", x, least), x, least)
-    magic = every(FLOATS, 12582912.0)  # adding it leaves the nearest integer in the lowest bits
+    magic = every(FLOATS, _MAGIC)
     shifted = builder.fadd(x, magic)
     fraction = builder.fsub(x, builder.fsub(shifted, magic))
     power = every(FLOATS, _POWER[0])
@@ -280,38 +326,49 @@ def take_in(typingctx: Any, sums: Any, factor: Any, more: Any) -> Any:
 
 @intrinsic
 def keys_to_weights(
-    typingctx: Any, picked: Any, where: Any, n: Any, threshold: Any, scale: Any, shift: Any,
+    typingctx: Any, picked: Any, where: Any, n: Any, threshold: Any, whole: Any, scale: Any, shift: Any,
     first: Any, index: Any, weight: Any,
 ) -> Any:  # fmt: skip
     """Sum of 2**(score * scale - shift) over those of n 16-bit keys at `picked` that reach the threshold.
 
-    The terms go to `weight` (0 for the others) as float32, `first` + the 16-bit numbers at `where` to `index` as
-    int32. Whole vectors of 16 are written.
+    A score is its key where those are `whole` numbers, else what the key stands for. The terms go to `weight` (0 for
+    the others) as float32, `first` + the places at `where` (16 bits, keys in MIXED_ORDER) to `index` as int32. Whole
+    vectors of 16 are written.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        picked, where, n, threshold, scale, shift, first, index, weight = args
+        picked, where, n, threshold, whole, scale, shift, first, index, weight = args
         sixteen = ir.VectorType(I16, 16)
         scale, shift = splat(builder, FLOATS, scale), builder.fneg(splat(builder, FLOATS, shift))
         first = splat(builder, WORDS, builder.trunc(first, I32))
         threshold = splat(builder, WORDS, builder.trunc(threshold, I32))
+        whole = builder.icmp_signed("!=", whole, ir.Constant(I64, 0))
         total = cgutils.alloca_once_value(builder, every(FLOATS, 0.0))
         vectors = builder.lshr(plus(builder, n, 15), ir.Constant(I64, 4))
         with cgutils.for_range(builder, vectors) as loop:
             narrow = builder.mul(loop.index, ir.Constant(I64, 32))
             wide = builder.mul(loop.index, ir.Constant(I64, 64))
             key = load(builder, builder.add(picked, narrow), sixteen)
-            score = float_of_key(builder, key)
+            number = builder.sext(key, WORDS)
+            score = builder.select(whole, builder.sitofp(number, FLOATS), float_of_key(builder, key))
             term = _power_of_two(builder, _multiply_add(builder, [score, scale, shift]))
-            kept = builder.icmp_signed(">=", builder.sext(key, WORDS), threshold)
+            kept = builder.icmp_signed(">=", number, threshold)
             term = builder.select(kept, term, every(FLOATS, 0.0))
             builder.store(builder.fadd(builder.load(total), term), total)
             store(builder, term, builder.add(weight, wide))
-            number = builder.zext(load(builder, builder.add(where, narrow), sixteen), WORDS)
-            store(builder, builder.add(number, first), builder.add(index, wide))
+            place = _unmixed(builder, builder.zext(load(builder, builder.add(where, narrow), sixteen), WORDS))
+            store(builder, builder.add(place, first), builder.add(index, wide))
         return _sum_of_lanes(builder, builder.load(total))
 
-    return types.float32(*[types.intp] * 4, types.float32, types.float32, *[types.intp] * 3), codegen
+    return types.float32(*[types.intp] * 5, types.float32, types.float32, *[types.intp] * 3), codegen
+
+
+def _unmixed(builder: Any, places: Any) -> Any:
+    """Numbers of the keys at these places of rows in MIXED_ORDER."""
+    block = builder.and_(places, every(WORDS, -32))
+    number = builder.and_(builder.lshr(places, every(WORDS, 1)), every(WORDS, 15))
+    second = builder.shl(builder.and_(places, every(WORDS, 1)), every(WORDS, 4))
+    return builder.or_(builder.or_(block, number), second)
 
 
 def _sum_of_lanes(builder: Any, lanes: Any) -> Any:

@@ -13,7 +13,8 @@ from jointformer.ops.topk_floats import (
     largest_score_key,
     multiply_and_note,
     multiply_and_weigh,
-    note_tile,
+    note_rounded,
+    note_whole,
     product_sum,
     scores_to_weights,
     sum_of_lanes,
@@ -33,7 +34,7 @@ from jointformer.ops.topk_tiles import (
     pack_values,
     set_tiles,
 )
-from jointformer.ops.topk_vectors import key_to_float
+from jointformer.ops.topk_vectors import key_to_float, power_above
 
 ROWS = 32  # query rows at a time: two tiles
 WIDE = 32  # keys at a time
@@ -44,6 +45,10 @@ HEADROOM = np.float32(64.0)  # quick weights may reach this power of two ...
 LEAST = np.float32(2.0**-48)  # ... and a row's sum must reach this, or its weights were too small to tell apart
 ENDLESS = np.float32(1e30)
 LOWEST = -(1 << 15)
+MOST_STEPS = np.float32(32000.0)  # a whole key is no larger, so that LOWEST is below all
+NO_ZERO = LOWEST  # whole keys have one zero
+ZERO_16 = -0x7F  # bfloat16 have two: key of +0
+SHORTEST = np.float32(1e-20)
 INFINITE_16 = 0x7F80 - 0x7F  # key of infinity; NaN is above
 INFINITE_32 = 0x7F800000 - 0x7FFFFF
 
@@ -127,18 +132,20 @@ def longest(k, step, count):
 
 
 @njit(nogil=True)
-def shifts_for(q, q_step, longest_key, scale, peaks, shifts):
-    """Whether every row's scores have a finite bound; `shifts` (32,) then keeps any weight below 2**HEADROOM.
+def bounds_for(q, q_step, longest_key, longest_memory, steps, bounds):
+    """Whether the scores of all 32 rows have finite bounds; `bounds` (32,) are then those of own keys.
 
-    No score exceeds the product of its query's and its key's lengths. `peaks`: the largest memory scores, NaN for
-    spoilt rows.
+    No score exceeds the product of its query's and its key's lengths. `steps` (32,): a power of two each, in units of
+    which memory scores are whole keys. Rounding to bfloat16 would be up to 128 times as coarse, and decide by ties.
     """
     for r in range(ROWS):
         row = q + r * q_step
-        bound = np.sqrt(product_sum(row, row)) * longest_key * np.float32(1.001)
-        if not (bound < ENDLESS and peaks[r] < ENDLESS):
+        length = np.sqrt(product_sum(row, row)) * np.float32(1.001)
+        bound = max(length * longest_memory, SHORTEST)
+        bounds[r] = length * longest_key
+        if not (bound < ENDLESS and bounds[r] < ENDLESS):
             return False
-        shifts[r] = max(bound, peaks[r]) * scale - HEADROOM
+        steps[r] = power_above(bound / MOST_STEPS)
     return True
 
 
@@ -183,15 +190,19 @@ def attend_own_quickly(q, q_step, packed_keys, packed_values, own, scale, state,
 
 
 @njit(nogil=True)
-def memory_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
+def whole_keys(q, q_step, packed, group, groups, width, steps, factors, keys, maxima, tile):
     """Keys (32, groups * padded(group)) of 32 query rows' memory scores, and maxima (32, groups * width) for select.
 
-    The product of the next 32 keys is begun before the last one's scores are read: the two overlap.
+    A key is its score in units of its row's step. The product of the next 32 keys is begun before the last one's scores
+    are read: the two overlap.
     """
     size = padded(group)
     maxima[:, : groups * width] = LOWEST
+    for r in range(ROWS):
+        factors[r] = np.float32(1.0) / steps[r]
     half = tile.strides[0]
     scores = tile.ctypes.data
+    scaled = factors.ctypes.data
     blocks = size // WIDE
     for g in range(groups):
         at = 0
@@ -205,34 +216,58 @@ def memory_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
                 next_products(q, first, scores)
             else:
                 multiply_and_note(
-                    q, first, scores + (i - 1) % 2 * half, scores + i % 2 * half, goal, keys.strides[0],
+                    q, first, scores + (i - 1) % 2 * half, scores + i % 2 * half, scaled, goal, keys.strides[0],
                     best + 2 * at, maxima.strides[0],
                 )  # fmt: skip
                 goal += 2 * WIDE
                 at = at + WIDE if at + WIDE < width else 0
         end_products(scores + (blocks - 1) % 2 * half)
         if blocks > 1:
-            note_tile(scores + blocks % 2 * half, goal, keys.strides[0], best + 2 * at, maxima.strides[0])
+            note_whole(scores + blocks % 2 * half, scaled, goal, keys.strides[0], best + 2 * at, maxima.strides[0])
             goal += 2 * WIDE
             at = at + WIDE if at + WIDE < width else 0
         if size > group:
-            tile[(blocks - 1) % 2, :ROWS, group - size + WIDE :] = -np.inf
-        note_tile(scores + (blocks - 1) % 2 * half, goal, keys.strides[0], best + 2 * at, maxima.strides[0])
+            for r in range(ROWS):
+                tile[(blocks - 1) % 2, r, group - size + WIDE :] = np.float32(LOWEST) * steps[r]
+        last = scores + (blocks - 1) % 2 * half
+        note_whole(last, scaled, goal, keys.strides[0], best + 2 * at, maxima.strides[0])
 
 
 @njit(nogil=True)
-def weigh_memory(keys, maxima, topk, group, groups, width, scale, shift, scratch, index, weight):
-    """(how many memory keys may count, the sum of their weights); numbers and weights lead `index` and `weight`."""
+def rounded_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
+    """As whole_keys, but the keys of scores rounded to bfloat16, which may be infinite or NaN; not made for speed."""
+    size = padded(group)
+    maxima[:, : groups * width] = LOWEST
+    for g in range(groups):
+        for i in range(0, size, WIDE):
+            begin_products(q, packed + (g * size + i) * 128)
+            end_products(tile.ctypes.data)
+            if i + WIDE > group:
+                tile[0, :ROWS, group - i :] = -np.inf
+            note_rounded(
+                tile.ctypes.data, keys.ctypes.data + (g * size + i) * 2, keys.strides[0],
+                maxima.ctypes.data + (g * width + i % width) * 2, maxima.strides[0],
+            )  # fmt: skip
+
+
+@njit(nogil=True)
+def weigh_memory(keys, maxima, topk, group, groups, width, step, scale, shift, scratch, index, weight):
+    """(how many memory keys may count, the sum of their weights); numbers and weights lead `index` and `weight`.
+
+    step: the score of a whole key of 1; 0 where keys are bfloat16's.
+    """
     picked, where = scratch
     size = padded(group)
+    whole = step > 0
+    scale = scale * step if whole else scale
     total = np.float32(0.0)
     n = 0
     for g in range(groups):
         found, threshold = candidates(
-            keys[g * size :], group, topk, maxima[g * width :], width, picked, where
+            keys[g * size :], size, topk, maxima[g * width :], width, NO_ZERO if whole else ZERO_16, picked, where
         )
         total += keys_to_weights(
-            picked.ctypes.data, where.ctypes.data, found, threshold, scale, shift,
+            picked.ctypes.data, where.ctypes.data, found, threshold, np.int64(whole), scale, shift,
             g * group, index.ctypes.data + 4 * n, weight.ctypes.data + 4 * n,
         )  # fmt: skip
         n += found
@@ -243,13 +278,13 @@ def weigh_memory(keys, maxima, topk, group, groups, width, scale, shift, scratch
 def add_memory(memory, scale, shifts, buffers):
     """Adds 32 rows' kept memory keys to their `totals` and `sums`, relative to `shifts`."""
     memory_v, memory_step, topk, group, groups, width = memory
-    _, keys, maxima, scratch, index, weight, mixed, _, _, state = buffers
+    _, keys, maxima, scratch, index, weight, mixed, _, steps, _, state = buffers
     _, _, totals, sums, _, _ = state
     if groups == 0:
         return
     for r in range(ROWS):
         n, total = weigh_memory(
-            keys[r], maxima[r], topk, group, groups, width, scale, shifts[r], scratch, index, weight
+            keys[r], maxima[r], topk, group, groups, width, steps[r], scale, shifts[r], scratch, index, weight
         )
         weigh_values(memory_v, memory_step, index.ctypes.data, weight.ctypes.data, n, mixed.ctypes.data)
         take_in(sums.ctypes.data + r * 256, np.float32(1.0), mixed.ctypes.data)
@@ -271,23 +306,33 @@ def finish(state, least, out, out_step):
 
 
 @njit(nogil=True)
-def attend_block(q, q_step, own, longest_key, memory, scale, packed, buffers, out, out_step):
+def attend_block(q, q_step, own, longest_key, longest_memory, memory, scale, packed, buffers, out, out_step):
     """Writes 32 rows of the result at `out`."""
     _, _, _, group, groups, width = memory
     packed_keys, packed_values, packed_memory = packed
-    block, keys, maxima, _, _, _, _, tile, quick, state = buffers
-    peaks, _, totals, sums, _, _ = state
+    block, keys, maxima, _, _, _, _, tile, steps, quick, state = buffers
+    peaks, factors, totals, sums, _, _ = state
     shifts = quick[1]
     for r in range(ROWS):  # rows of a wide matrix would evict each other from the L1 cache
         copy_row(q + r * q_step, block.ctypes.data + r * 128)
     q, q_step = block.ctypes.data, 128
-    memory_keys(q, q_step, packed_memory.ctypes.data, group, groups, width, keys, maxima, tile)
+    bounded = bounds_for(q, q_step, longest_key, longest_memory, steps, shifts)
+    if bounded:
+        whole_keys(q, q_step, packed_memory.ctypes.data, group, groups, width, steps, factors, keys, maxima, tile)
+    else:
+        steps[:] = 0.0
+        rounded_keys(q, q_step, packed_memory.ctypes.data, group, groups, width, keys, maxima, tile)
     for r in range(ROWS):
         best = largest_key(maxima.ctypes.data + r * maxima.strides[0], groups * width // WIDE)
-        peaks[r] = np.nan if best >= INFINITE_16 else key_to_float(np.int16(best))
+        if bounded:
+            peaks[r] = np.float32(best) * steps[r] if groups > 0 else -np.inf
+        else:
+            peaks[r] = np.nan if best >= INFINITE_16 else key_to_float(np.int16(best))
     totals[:] = 0.0
     sums[:] = 0.0
-    if shifts_for(q, q_step, longest_key, scale, peaks, shifts):
+    if bounded:
+        for r in range(ROWS):  # keeps any weight below 2**HEADROOM
+            shifts[r] = max(shifts[r], peaks[r]) * scale - HEADROOM
         add_memory(memory, scale, shifts, buffers)  # first, while the scores are in the cache
         attend_own_quickly(
             q, q_step, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, state,
@@ -317,11 +362,12 @@ def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers,
     new, old = tiles
     pack_head(k[0], k[1], v[0], v[1], own, memory_k[0], memory_k[1], group, groups, packed)
     memory = (memory_v[0], memory_v[1], topk, group, groups, groups_for(topk, WIDE))
-    longest_key = longest(k[0], k[1], own)
+    longest_key, longest_memory = longest(k[0], k[1], own), longest(memory_k[0], memory_k[1], group * groups)
     set_tiles(new, old)
     for start in range(first, last, ROWS):
         row = min(start, last - ROWS)
         attend_block(
-            q[0] + row * q[1], q[1], own, longest_key, memory, scale, packed, buffers, out[0] + row * out[1], out[1]
-        )
+            q[0] + row * q[1], q[1], own, longest_key, longest_memory, memory, scale, packed, buffers,
+            out[0] + row * out[1], out[1],
+        )  # fmt: skip
     set_tiles(old, new)

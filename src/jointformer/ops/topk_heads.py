@@ -19,9 +19,9 @@ NUMBERS = PLACES + 6 * 4
 #: The buffers of a thread, in the order of their (address, rows, columns).
 (
     OLD_TILES, PACKED_KEYS, PACKED_VALUES, PACKED_MEMORY, BLOCK, KEYS, MAXIMA, PICKED, WHERE, INDEX, WEIGHT, MIXED,
-    PRODUCTS, WEIGHTS, SHIFTS, OFFSETS, PEAKS, FACTORS, TOTALS, SUMS, SCORES, PRODUCT,
-) = range(22)  # fmt: skip
-BUFFERS_EACH = 22
+    PRODUCTS, WEIGHTS, SHIFTS, OFFSETS, STEPS, PEAKS, FACTORS, TOTALS, SUMS, SCORES, PRODUCT,
+) = range(23)  # fmt: skip
+BUFFERS_EACH = 23
 SCALE = np.float32(64**-0.5 * 1.4426950408889634)  # of a head of 64 channels, to base-2 exponents
 
 
@@ -47,6 +47,7 @@ def shapes(own, group, groups, topk):
         WEIGHTS: (short, QUICK * ROWS, WIDE),
         SHIFTS: (real, 1, ROWS),
         OFFSETS: (real, 1, ROWS),
+        STEPS: (real, 1, ROWS),
         PEAKS: (real, 1, ROWS),
         FACTORS: (real, 1, ROWS),
         TOTALS: (real, ROWS, 16),
@@ -96,6 +97,7 @@ def arrays(at):
         line_at(at, WEIGHT, np.float32),
         line_at(at, MIXED, np.float32),
         array_at(at[PRODUCTS, 0], (2, ROWS + 16, WIDE), np.float32),
+        line_at(at, STEPS, np.float32),
         quick,
         state,
     )

@@ -126,20 +126,22 @@ def extremes(keys, n):
 
 
 @njit(nogil=True)
-def candidates(keys, n, k, maxima, width, picked, where):
-    """(how many of the noted keys[:n] may be kept, the threshold that decides); they lead `picked` and `where`."""
+def candidates(keys, n, k, maxima, width, zero, picked, where):
+    """(how many of the noted keys[:n] may be kept, the threshold that decides); they lead `picked` and `where`.
+
+    zero: the key of +0, where the one below is -0's: equal scores are kept together.
+    """
     smallest, largest = extremes(maxima, width)
     # A key of -inf (the lowest) has no weight: it need not be kept, and so padding never is.
     smallest = max(smallest, np.int64(np.iinfo(keys.dtype).min) + 1)
-    bound = both_zeros(kth_largest(maxima, width, k, smallest, max(smallest, largest)), keys)
+    bound = both_zeros(kth_largest(maxima, width, k, smallest, max(smallest, largest)), zero)
     found = collect(keys, n, bound, picked, where)
-    return found, both_zeros(kth_largest(picked, found, k, bound, max(bound, largest)), keys)
+    return found, both_zeros(kth_largest(picked, found, k, bound, max(bound, largest)), zero)
 
 
 @njit(nogil=True)
-def both_zeros(threshold, keys):
-    """The threshold, lowered from +0's key to -0's: equal scores are kept together."""
-    zero = np.int64(to_key(keys.dtype.type(0)))
+def both_zeros(threshold, zero):
+    """The threshold, lowered from +0's key to -0's."""
     return threshold - 1 if threshold == zero else threshold
 
 
@@ -160,7 +162,7 @@ def exponentials(row, shift, scale):
     for j in range(row.shape[0]):
         weight = power_of_two(to_float(row[j]) * scale - shift)
         total += weight
-        row[j] = to_bits(weight, row[j])
+        row[j] = to_bits(weight)
     return total
 
 
@@ -188,21 +190,22 @@ def _with_stamp(stamp):
     def attend_rows(own, memory, values, topk, group, scale, mixed, total, work):
         """Own scores become weights in place, `mixed` the kept memory's weighted values, `total` all weights' sum.
 
-        `own` (R, L) and `memory` (R, S) scores' bits, `values` (S, D) bits, `scale` of base-2 exponents, `mixed`
+        `own` (R, L) and `memory` (R, S) scores, `values` (S, D): bits of float32. `scale` of base-2 exponents, `mixed`
         (R, D) and `total` (R,) float32. Weights are not normalised. Of a row with NaN or infinity `mixed` is NaN.
         """
         if stamp < 0:
             return
         keys, maxima, picked, where, index, weight = work
         width = groups_for(topk, VECTOR_BYTES // keys.itemsize)
-        infinity = np.int64(np.iinfo(keys.dtype).max) - 2 * (0x7F if keys.itemsize == 2 else 0x7FFFFF)
+        zero = np.int64(to_key(keys.dtype.type(0)))
+        infinity = np.int64(np.iinfo(keys.dtype).max) - 2 * 0x7FFFFF
         for r in range(own.shape[0]):
             best = largest_key(own[r])
             n = 0
             for first in range(0, memory.shape[1], group):
                 note(memory[r], first, group, keys, maxima, width)
                 best = max(best, extremes(maxima, width)[1])
-                found, threshold = candidates(keys, group, topk, maxima, width, picked, where)
+                found, threshold = candidates(keys, group, topk, maxima, width, zero, picked, where)
                 for i in range(found):
                     index[n] = first + where[i]
                     weight[n] = key_to_float(picked[i])

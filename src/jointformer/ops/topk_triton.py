@@ -9,8 +9,8 @@ compute again, so each pass over the memory recomputes them:
    each pass leaves a quarter of the range, and a threshold that exactly k reach ends the search at once;
 3. own and kept memory keys through a streaming softmax, and the values.
 
-The rule is plain_attention's: scores are rounded to the inputs' type as its products are, selection and softmax see the
-same ones, and keys are dropped by "below the threshold", which keeps ties, zeros of either sign, and NaN.
+The rule is plain_attention's: scores are float32, selection and softmax see the same ones, and keys are dropped by
+"below the threshold", which keeps ties, zeros of either sign, and NaN.
 
 Importing this file imports Triton. With TRITON_INTERPRET=1 its functions run anywhere (how they are tested).
 """
@@ -31,26 +31,17 @@ COUNT = tl.constexpr(1023)
 
 
 @triton.jit
-def to_key(x, kind: tl.constexpr):
-    """Integers in the order of float32 x, which hold values of that type: int64, so that differences fit."""
-    if kind == tl.float32:
-        bits = x.to(tl.int32, bitcast=True)
-        flip = 0x7FFFFFFF
-    else:
-        bits = x.to(kind).to(tl.int16, bitcast=True).to(tl.int32)
-        flip = 0x7FFF
-    return tl.where(bits < 0, bits ^ flip, bits).to(tl.int64)
+def to_key(x):
+    """Integers in the order of float32 x: int64, so that differences fit."""
+    bits = x.to(tl.int32, bitcast=True)
+    return tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(tl.int64)
 
 
 @triton.jit
-def to_float(key, kind: tl.constexpr):
+def to_float(key):
     """The float32 values that the keys stand for."""
     key = key.to(tl.int32)
-    if kind == tl.float32:
-        x = tl.where(key < 0, key ^ 0x7FFFFFFF, key).to(tl.float32, bitcast=True)
-    else:
-        x = tl.where(key < 0, key ^ 0x7FFF, key).to(tl.int16).to(kind, bitcast=True).to(tl.float32)
-    return x
+    return tl.where(key < 0, key ^ 0x7FFFFFFF, key).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -64,26 +55,26 @@ def multiply(a, b, sum_, WIDEN: tl.constexpr):
 
 @triton.jit
 def scores(
-    q, k, k_step, k_unit, start, stop,
+    q, k, k_step, k_unit, start, stop, scale,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """(ROWS, COLS) scores of the keys from `start` on, as the keys' type rounds them; -inf from `stop` on."""
+    """(ROWS, COLS) float32 scores of the keys from `start` on; -inf from `stop` on."""
     column = start + tl.arange(0, COLS)[None, :]
     depth = tl.arange(0, DEPTH)[:, None]
     keys = tl.load(k + column * k_step + depth * k_unit, mask=(column < stop) & (depth < WIDTH), other=0.0)
     product = multiply(q, keys, tl.zeros((ROWS, COLS), tl.float32), WIDEN)
-    return tl.where(column < stop, product.to(k.dtype.element_ty).to(tl.float32), LOWEST)
+    return tl.where(column < stop, product * scale, LOWEST)
 
 
 @triton.jit
-def bounds(best, topk, kind: tl.constexpr, COLS: tl.constexpr):
+def bounds(best, topk):
     """Keys (low, high) of the topk-th largest and of the largest of each row's maxima (ROWS, COLS)."""
-    most = to_key(tl.max(best, 1), kind)
-    low = to_key(tl.min(best, 1), kind)
+    most = to_key(tl.max(best, 1))
+    low = to_key(tl.min(best, 1))
     high = most
     while tl.max(high - low, 0) > 0:
         middle = low + (high - low + 1) // 2
-        enough = tl.sum((best >= to_float(middle, kind)[:, None]).to(tl.int32), 1) >= topk
+        enough = tl.sum((best >= to_float(middle)[:, None]).to(tl.int32), 1) >= topk
         low = tl.where(enough, middle, low)
         high = tl.where(enough, high, tl.maximum(middle - 1, low))
     return low, most
@@ -91,28 +82,27 @@ def bounds(best, topk, kind: tl.constexpr, COLS: tl.constexpr):
 
 @triton.jit
 def threshold(
-    q, k, k_step, k_unit, first, stop, topk, BOUNDED: tl.constexpr,
+    q, k, k_step, k_unit, first, stop, scale, topk, BOUNDED: tl.constexpr,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """(ROWS,) float32: the topk-th largest score of keys first..stop, or any value that the same keys reach."""
-    kind: tl.constexpr = k.dtype.element_ty
     best = tl.full((ROWS, COLS), LOWEST, tl.float32)
     for start in range(first, stop, COLS):
-        best = tl.maximum(best, scores(q, k, k_step, k_unit, start, stop, WIDTH, ROWS, COLS, DEPTH, WIDEN))
+        best = tl.maximum(best, scores(q, k, k_step, k_unit, start, stop, scale, WIDTH, ROWS, COLS, DEPTH, WIDEN))
     if BOUNDED:
-        low, high = bounds(best, topk, kind, COLS)
+        low, high = bounds(best, topk)
     else:
-        high = to_key(tl.max(best, 1), kind)
-        low = to_key(tl.full((ROWS,), LOWEST, tl.float32), kind)
+        high = to_key(tl.max(best, 1))
+        low = to_key(tl.full((ROWS,), LOWEST, tl.float32))
     while tl.max(high - low, 0) > 0:
         span = high - low
         p1, p2, p3 = low + (span + 3) // 4, low + (2 * span + 3) // 4, low + (3 * span + 3) // 4
-        x1, x2, x3 = to_float(p1, kind)[:, None], to_float(p2, kind)[:, None], to_float(p3, kind)[:, None]
+        x1, x2, x3 = to_float(p1)[:, None], to_float(p2)[:, None], to_float(p3)[:, None]
         n1 = tl.zeros((ROWS,), tl.int32)
         n2 = tl.zeros((ROWS,), tl.int32)
         n3 = tl.zeros((ROWS,), tl.int32)
         for start in range(first, stop, COLS):
-            s = scores(q, k, k_step, k_unit, start, stop, WIDTH, ROWS, COLS, DEPTH, WIDEN)
+            s = scores(q, k, k_step, k_unit, start, stop, scale, WIDTH, ROWS, COLS, DEPTH, WIDEN)
             reached = tl.where(s >= x2, tl.where(s >= x3, FIRST + SECOND + THIRD, FIRST + SECOND), FIRST)
             counts = tl.sum(tl.where(s >= x1, reached, 0), 1)
             n1 += counts & COUNT
@@ -125,17 +115,17 @@ def threshold(
         high = tl.where(n1 < topk, p1 - 1, tl.where(n2 < topk, p2 - 1, tl.where(n3 < topk, p3 - 1, high)))
         low = tl.where(done, found, low)
         high = tl.maximum(tl.where(done, found, high), low)  # a row with NaN counts too few, and must end too
-    return to_float(low, kind)
+    return to_float(low)
 
 
 @triton.jit
 def add_keys(
-    q, k, k_step, k_unit, v, v_step, v_unit, first, stop, least, top, total, mixed, SELECT: tl.constexpr,
+    q, k, k_step, k_unit, v, v_step, v_unit, first, stop, scale, least, top, total, mixed, SELECT: tl.constexpr,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """(largest score, sum of weights, weighted values) of the rows with keys first..stop added, below `least` none."""
     for start in range(first, stop, COLS):
-        s = scores(q, k, k_step, k_unit, start, stop, WIDTH, ROWS, COLS, DEPTH, WIDEN)
+        s = scores(q, k, k_step, k_unit, start, stop, scale, WIDTH, ROWS, COLS, DEPTH, WIDEN)
         if SELECT:
             s = tl.where(s < least[:, None], LOWEST, s)
         new = tl.maximum(top, tl.max(s, 1))
@@ -172,23 +162,22 @@ def attend(
     depth = tl.arange(0, DEPTH)[None, :]
     inside = (row < rows) & (depth < WIDTH)
     query = tl.load(q + n * q_object + a * q_head + row * q_step + depth * q_unit, mask=inside, other=0.0)
-    query = (query.to(tl.float32) * scale).to(q.dtype.element_ty)
 
     top = tl.full((ROWS,), LOWEST, tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     mixed = tl.zeros((ROWS, DEPTH), tl.float32)
     top, total, mixed = add_keys(
-        query, k, k_step, k_unit, v, v_step, v_unit, 0, own, top, top, total, mixed, False,
+        query, k, k_step, k_unit, v, v_step, v_unit, 0, own, scale, top, top, total, mixed, False,
         WIDTH, ROWS, COLS, DEPTH, WIDEN,
     )  # fmt: skip
     for g in range(groups):
         first = g * group
         stop = first + group
         least = threshold(
-            query, mk, mk_step, mk_unit, first, stop, topk, BOUNDED, WIDTH, ROWS, COLS, DEPTH, WIDEN
+            query, mk, mk_step, mk_unit, first, stop, scale, topk, BOUNDED, WIDTH, ROWS, COLS, DEPTH, WIDEN
         )
         top, total, mixed = add_keys(
-            query, mk, mk_step, mk_unit, mv, mv_step, mv_unit, first, stop, least, top, total, mixed, True,
+            query, mk, mk_step, mk_unit, mv, mv_step, mv_unit, first, stop, scale, least, top, total, mixed, True,
             WIDTH, ROWS, COLS, DEPTH, WIDEN,
         )  # fmt: skip
     result = (mixed / total[:, None]).to(out.dtype.element_ty)

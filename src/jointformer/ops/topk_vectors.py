@@ -52,18 +52,9 @@ def to_float(typingctx: Any, bits: Any) -> Any:
 
 
 @intrinsic
-def to_bits(typingctx: Any, value: Any, like: Any) -> Any:
-    """A finite float32 -> its bits in `like`'s width, rounded to nearest even."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bits = builder.bitcast(args[0], I32)
-        if signature.return_type.bitwidth == 32:
-            return bits
-        last = builder.and_(builder.lshr(bits, constant(bits, 16)), constant(bits, 1))
-        bits = builder.add(bits, builder.add(last, constant(bits, 0x7FFF)))
-        return builder.trunc(builder.lshr(bits, constant(bits, 16)), ir.IntType(16))
-
-    return like(types.float32, like), codegen
+def to_bits(typingctx: Any, value: Any) -> Any:
+    """A float32 -> its bits."""
+    return types.int32(types.float32), lambda context, builder, signature, args: builder.bitcast(args[0], I32)
 
 
 @intrinsic
@@ -76,6 +67,18 @@ def times_two_to(typingctx: Any, value: Any, whole: Any) -> Any:
         return builder.bitcast(builder.add(bits, shift), F32)
 
     return types.float32(types.float32, types.float32), codegen
+
+
+@intrinsic
+def power_above(typingctx: Any, value: Any) -> Any:
+    """The least power of two above a positive normal float32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], I32)
+        exponent = builder.and_(builder.add(bits, constant(bits, 1 << 23)), constant(bits, 0xFF << 23))
+        return builder.bitcast(exponent, F32)
+
+    return types.float32(types.float32), codegen
 
 
 @intrinsic
