@@ -165,16 +165,18 @@ def plain_attention(
     The other paths are tested against this one. Shapes as in `joint_attention`; `group` consecutive memory
     keys compete for `topk` places.
     """
-    wide = torch.promote_types(q.dtype, torch.float32)
-    scaled = q.to(wide) * q.shape[-1] ** -0.5
-    own = scaled @ k.to(wide).mT
-    memory = scaled @ memory_k.to(wide).mT
+    if q.dtype in (torch.bfloat16, torch.float16):
+        q, k, memory_k = q.float(), k.float(), memory_k.float()
+    q = q * q.shape[-1] ** -0.5
+    own = q @ k.mT
+    memory = q @ memory_k.mT
     if topk is not None and topk < group:
         grouped = memory.unflatten(-1, (-1, group))
         threshold = grouped.detach().topk(topk, dim=-1).values[..., -1:]
         # "not below" rather than "at least": a NaN stays in and shows in the result.
         memory = grouped.masked_fill(grouped < threshold, float("-inf")).flatten(-2)
-    weights = torch.cat((own, memory), dim=-1).softmax(dim=-1).to(v.dtype)
+    weights = torch.cat((own, memory), dim=-1).softmax(dim=-1)
+    weights = weights if weights.dtype == v.dtype else weights.to(v.dtype)
     own_weights, memory_weights = weights.split((own.shape[-1], memory.shape[-1]), dim=-1)
     return own_weights @ v + memory_weights @ memory_v
 
