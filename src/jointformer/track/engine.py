@@ -8,6 +8,7 @@ from torch import Tensor
 from jointformer.model.network import JointFormer, sum_of_others
 from jointformer.model.transformer import MemoryFrame
 from jointformer.ops.aggregation import soft_aggregate
+from jointformer.ops.heap import keep_freed_memory
 from jointformer.ops.padding import pad, padding_to_multiple, unpad
 from jointformer.track.config import TrackerConfig
 from jointformer.track.memory_bank import MemoryBank
@@ -25,6 +26,8 @@ class Engine:
         self.config = config
         self.bank: MemoryBank | None = None
         self.tokens = model.initial_tokens(1, 0)
+        if model.device.type == "cpu":
+            keep_freed_memory()
         self._steps = 0
         self._last_memory_step = 0
 
