@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -32,13 +34,19 @@ def exact_norm(x: Tensor) -> Tensor:
 
 
 @pytest.fixture(params=["whole", "in chunks"])
-def _sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Weights packed at once, and in chunks of columns and parts of rows."""
+    plans = tile_cpu._plan_linear, tile_cpu._plan_mlp
+    for plan in plans:
+        plan.cache_clear()
     if request.param == "in chunks":
         monkeypatch.setattr(tile_cpu, "WHOLE_BYTES", 0)
         monkeypatch.setattr(tile_cpu, "CHUNK_BYTES", 1)
         monkeypatch.setattr(tile_cpu, "PART", 48)
     monkeypatch.setattr(tile_cpu, "SMALL_PART", 32)
+    yield
+    for plan in plans:
+        plan.cache_clear()
 
 
 @pytest.mark.usefixtures("_sizes")
@@ -65,6 +73,15 @@ def test_an_mlp_agrees_with_plain_operations() -> None:
     got = tile_cpu.mlp(x, norm(), first, second, add=x)
     assert got.shape == x.shape
     torch.testing.assert_close(got.float(), expected, atol=0.05, rtol=0.01)
+
+
+@pytest.mark.usefixtures("_sizes")
+def test_a_layer_and_an_mlp_in_one_call_are_the_two_calls() -> None:
+    x, add = tensor(0, 3, 25, HIDDEN), tensor(1, 1, 25, WIDTH)
+    before, first, second = layer(6, WIDTH, HIDDEN), layer(2, HIDDEN, WIDTH), layer(4, WIDTH, HIDDEN)
+    between = tile_cpu.linear(x, before, add=add)
+    expected = tile_cpu.mlp(between, norm(), first, second, add=between)
+    assert torch.equal(tile_cpu.linear_mlp(x, before, add, norm(), first, second), expected)
 
 
 def test_norm_and_gelu_in_place_agree_with_plain_operations() -> None:

@@ -84,9 +84,10 @@ class Attention(nn.Module):
         k, v = linear(x, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=2)
         return self.split_heads(k), self.split_heads(v)
 
-    def merge(self, heads_out: Tensor, *, add: Tensor) -> Tensor:
-        """Return add (N, P, C) plus the output projection of the heads' results (N, A, P, D)."""
-        return linear(_join_heads(heads_out), self.proj.weight, self.proj.bias, add=add)
+    @property
+    def merging(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the output projection."""
+        return self.proj.weight, self.proj.bias
 
 
 def attend_token(q: Tensor, k: Tensor, v: Tensor, *, topk: int | None = None) -> Tensor:
@@ -100,7 +101,7 @@ def attend_token(q: Tensor, k: Tensor, v: Tensor, *, topk: int | None = None) ->
     if attended is not None:
         return attended
     weights = (token_scores(q, k) * q.shape[3] ** -0.5).softmax(dim=1)
-    mixed = (weights.mT @ _join_heads(v)).unflatten(2, (q.shape[1], -1))
+    mixed = (weights.mT @ join_heads(v)).unflatten(2, (q.shape[1], -1))
     return mixed.diagonal(dim1=1, dim2=2).transpose(1, 2)[:, :, None]
 
 
@@ -113,9 +114,9 @@ def token_scores(token: Tensor, others: Tensor) -> Tensor:
     heads = token.shape[1]
     own = torch.eye(heads, dtype=token.dtype, device=token.device)
     spread = (token[:, :, 0, :, None] * own[:, None]).flatten(1, 2)
-    return _join_heads(others) @ spread
+    return join_heads(others) @ spread
 
 
-def _join_heads(x: Tensor) -> Tensor:
+def join_heads(x: Tensor) -> Tensor:
     """Return (N, L, A·D); a view of (N, A, L, D) as split_heads makes it."""
     return x.transpose(1, 2).flatten(2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointformer.model.fused import linear, mlp, multiplies_tiles, norm_gelu
+from jointformer.model.fused import linear, linear_mlp, mlp, multiplies_tiles, norm_gelu
 
 #: Without gradients or tiles a CPU computes an MLP on as many rows at a time as keep its widest features within this
 #: many bytes: they stay in the cache, and no large block of memory is fetched from the system and given back.
@@ -78,16 +78,12 @@ class PatchEmbed(nn.Module):
 
 
 class PointwiseMlp(nn.Module):
-    """Two 1×1 convolutions with expansion 4 and GELU."""
+    """The two 1×1 convolutions, with expansion 4, of an MLP with GELU; its block computes it."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = PointwiseConv(width, 4 * width)
         self.fc2 = PointwiseConv(4 * width, width)
-
-    def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """Return x + MLP(norm(x))."""
-        return mlp(x, norm, self.fc1.layer, self.fc2.layer)
 
 
 class ConvBlock(nn.Module):
@@ -105,11 +101,13 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape (B, h, w, C)."""
         y = self.attn(self.conv1(x, norm=self.norm1).permute(0, 3, 1, 2))
-        x = self.conv2(y.permute(0, 2, 3, 1), add=x)
-        weights = self.mlp.fc1.weight, self.mlp.fc2.weight
-        if torch.is_grad_enabled() or x.device.type != "cpu" or multiplies_tiles(x, *weights):
-            return self.mlp(x, self.norm2)
+        y = y.permute(0, 2, 3, 1)
+        layer, first, second = self.conv2.layer, self.mlp.fc1.layer, self.mlp.fc2.layer
+        weights = layer[0], first[0], second[0]
+        if torch.is_grad_enabled() or x.device.type != "cpu" or multiplies_tiles(y, *weights):
+            return linear_mlp(y, layer, x, self.norm2, first, second)
+        x = linear(y, *layer, add=x)
         rows = x.view(-1, x.shape[3])
         for part in rows.split(max(1, MLP_BYTES // (4 * rows[:1].nbytes))):
-            part.copy_(self.mlp(part, self.norm2))
+            part.copy_(mlp(part, self.norm2, first, second))
         return x

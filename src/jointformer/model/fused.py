@@ -102,6 +102,19 @@ def mlp(
     return linear(linear(x, *first, norm=norm, gelu=True), *second, add=x)
 
 
+def linear_mlp(
+    x: Tensor, layer: tuple[Tensor, Tensor], add: Tensor, norm: nn.LayerNorm, first: tuple[Tensor, Tensor],
+    second: tuple[Tensor, Tensor],
+) -> Tensor:  # fmt: skip
+    """Return y (..., D) plus second(GELU(first(norm(y)))) of y = `add` (..., D) plus layer(x (..., C))."""
+    if multiplies_tiles(x, layer[0], first[0], second[0]):
+        tiles = _tiles()
+        assert tiles is not None
+        mixed: Tensor = tiles.linear_mlp(x, layer, add, (norm.weight, norm.bias, norm.eps), first, second)
+        return mixed
+    return mlp(linear(x, *layer, add=add), norm, first, second)
+
+
 def norm_gelu(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Return GELU(norm(x)) of x (..., C); nobody else may need x, whose place the result may take."""
     tiles = _tiles() if fuses(x, norm.weight) and x.is_contiguous() else None

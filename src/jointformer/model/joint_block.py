@@ -9,8 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from jointformer.model.attention import Attention, attend_token, token_scores
-from jointformer.model.fused import mlp
+from jointformer.model.attention import Attention, attend_token, join_heads, token_scores
+from jointformer.model.fused import linear_mlp, mlp
 from jointformer.ops.attention import joint_attention
 
 #: Queries, keys and values, each (B, A, P, D).
@@ -35,9 +35,19 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
+    @property
+    def first(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the first layer."""
+        return self.fc1.weight, self.fc1.bias
+
+    @property
+    def second(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the second layer."""
+        return self.fc2.weight, self.fc2.bias
+
     def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         """Return x + MLP(norm(x))."""
-        return mlp(x, norm, (self.fc1.weight, self.fc1.bias), (self.fc2.weight, self.fc2.bias))
+        return mlp(x, norm, self.first, self.second)
 
 
 class JointBlock(nn.Module):
@@ -52,7 +62,8 @@ class JointBlock(nn.Module):
 
     def _finish(self, x: Tensor, heads_out: Tensor) -> Tensor:
         """Return the block's output (N, P, C) from its input and the heads' results (N, A, P, D)."""
-        return self._mix(self.attn.merge(heads_out, add=x))
+        mlp = self.mlp
+        return linear_mlp(join_heads(heads_out), self.attn.merging, x, self.norm2, mlp.first, mlp.second)
 
     def _mix(self, x: Tensor) -> Tensor:
         return self.mlp(x, self.norm2)

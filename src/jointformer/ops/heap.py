@@ -7,8 +7,8 @@ import platform
 
 import torch
 
-#: glibc learns from what is freed: from then on blocks up to this size come from its heap, and up to twice as much stays
-#: there unused. It learns nothing from larger ones (its DEFAULT_MMAP_THRESHOLD_MAX; less a page for its own notes).
+#: glibc learns from what is freed: from then on blocks up to this size come from its heap, and up to twice as much
+#: stays there unused. It learns nothing from larger ones (DEFAULT_MMAP_THRESHOLD_MAX; less a page for its own notes).
 LARGEST_LESSON = (32 << 20) - 8192
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import ctypes
+import functools
+import struct
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,69 +51,85 @@ def linear(
 ) -> Tensor:
     """Return x (..., C), through a layer norm, times a weight plus bias, then GELU or plus `add`. See `fits`."""
     weight, _ = layer
-    (outer, inner), out = weight.shape, x.new_empty(*x.shape[:-1], weight.shape[0])
+    outer, inner = weight.shape
+    out = x.new_empty(*x.shape[:-1], outer)
+    rows = out.numel() // outer
     kind = tile_linear.ADD if add is not None else tile_linear.GELU if gelu else tile_linear.PLAIN
-    chunk = outer if 2 * inner * outer <= WHOLE_BYTES else _chunk(inner, outer)
-    sizes = _Sizes(inner, outer, PART, chunk, 0)
-    room = (2 * chunk * inner, 4 * (outer + 2 * inner), 0)
-    _run(kind, x, norm, layer, None, add, out, sizes, room)
+    plan = _plan_linear(inner, outer, rows, torch.get_num_threads())
+    _run(plan, _Stage(plan, kind, x, norm, layer, None, add, out))
     return out
 
 
 def mlp(x: Tensor, norm: Norm, first: Layer, second: Layer, *, add: Tensor) -> Tensor:
     """Return add + second(GELU(first(norm(x)))) of rows x (..., C). See `fits`."""
     (hidden, width), out = first[0].shape, torch.empty(x.shape, dtype=x.dtype)
-    whole = 4 * width * hidden <= WHOLE_BYTES
-    chunks = (hidden, width) if whole else (_chunk(width, hidden), _chunk(hidden, width))
-    sizes = _Sizes(width, hidden, SMALL_PART if whole else PART, *chunks)
-    packed = 4 * width * hidden if whole else 2 * max(chunks[0] * width, chunks[1] * hidden)
-    _run(tile_linear.ADD, x, norm, first, second, add, out, sizes, (packed, 4 * (hidden + 3 * width), hidden))
+    plan = _plan_mlp(width, hidden, x.numel() // width, torch.get_num_threads())
+    _run(plan, _Stage(plan, tile_linear.ADD, x, norm, first, second, add, out))
+    return out
+
+
+def linear_mlp(x: Tensor, layer: Layer, add: Tensor, norm: Norm, first: Layer, second: Layer) -> Tensor:
+    """Return y + second(GELU(first(norm(y)))) of y = add + layer(x) in one call, rows (..., C). See `fits`."""
+    outer, inner = layer[0].shape
+    between, out = (x.new_empty(*x.shape[:-1], outer) for _ in range(2))
+    rows, threads = out.numel() // outer, torch.get_num_threads()
+    plans = _plan_linear(inner, outer, rows, threads), _plan_mlp(outer, first[0].shape[0], rows, threads)
+    _run(
+        plans[1],
+        _Stage(plans[0], tile_linear.ADD, x, None, layer, None, add, between),
+        _Stage(plans[1], tile_linear.ADD, between, norm, first, second, between, out),
+    )
     return out
 
 
 def norm_gelu_(x: Tensor, norm: Norm) -> Tensor:
     """Return GELU(norm(x)) of rows x (..., C) in their place. See `fits`; x must be contiguous."""
     width = x.shape[-1]
-    _run(tile_linear.GELU, x, norm, None, None, None, x, _Sizes(width, width, ROWS, 0, 0), (0, 8 * width, 0))
+    plan = _plan_norm(width, x.numel() // width, torch.get_num_threads())
+    _run(plan, _Stage(plan, tile_linear.GELU, x, norm, None, None, None, x))
     return x
 
 
-class _Sizes(NamedTuple):
-    """Widths of a layer or an MLP, rows brought into tiles at a time, columns packed at a time."""
+class _Plan(NamedTuple):
+    """What a stage's sizes decide: rows in all, of a task, tasks; the stage's last numbers; bytes of buffers."""
 
-    inner: int
-    outer: int
-    part: int
-    chunk: int
-    second_chunk: int
+    rows: int
+    each: int
+    tasks: int
+    numbers: tuple[int, int, int, int, int]
+    buffers: tuple[int, int, int, int, int, int]
 
 
-def _run(
-    kind: int, x: Tensor, norm: Norm | None, first: Layer | None, second: Layer | None, add: Tensor | None, out: Tensor,
-    sizes: _Sizes, room: tuple[int, int, int],
-) -> None:  # fmt: skip
-    """Fill `out`; room: bytes for packed columns and for floats, and the width of hidden rows, of a thread."""
-    assert tiles_allowed(), "the system has not been asked for AMX"  # its instructions would end the process
-    rows, target = _rows(x), out.view(-1, out.shape[-1])
-    added = None if add is None else _rows(add.expand(out.shape))
-    layers = [tensor.contiguous() for layer in (first, second) if layer is not None for tensor in layer]
-    weights = [tensor.data_ptr() for tensor in layers] + [0] * (4 - len(layers))
-    spans = np.array(_spans(len(rows)), np.int64)
-    part = min(sizes.part, int((spans[:, 1] - spans[:, 0]).max()))
-    lines = math.ceil(part / ROWS) * ROWS
-    scratch = _scratch(len(spans), (64, 2 * lines * sizes.inner, room[0], room[1], 8192, 2 * lines * room[2]))
-    before, eps = (0, 0), 0.0
-    if norm is not None:
-        before, eps = (norm[0].data_ptr(), norm[1].data_ptr()), norm[2]
-    numbers = np.array(
-        [
-            0, 0, len(spans), spans.ctypes.data, tile_configuration().ctypes.data, scratch.ctypes.data, kind,
-            *_place(rows), *before, 0, *weights, *_place(added), *_place(target), *sizes._replace(part=part),
-        ],
-        np.int64,
-    )  # fmt: skip
-    numbers[tile_linear.EPS : tile_linear.EPS + 1].view(np.float64)[0] = eps
-    run_team(tile_linear.layer_rows.address, numbers.ctypes.data, len(spans))
+@functools.lru_cache(maxsize=256)
+def _plan_linear(inner: int, outer: int, rows: int, threads: int) -> _Plan:
+    chunk = outer if 2 * inner * outer <= WHOLE_BYTES else _chunk(inner, outer)
+    return _plan(inner, outer, PART, (chunk, 0), (2 * chunk * inner, 4 * (outer + 2 * inner), 0), rows, threads)
+
+
+@functools.lru_cache(maxsize=256)
+def _plan_mlp(width: int, hidden: int, rows: int, threads: int) -> _Plan:
+    whole = 4 * width * hidden <= WHOLE_BYTES
+    chunks = (hidden, width) if whole else (_chunk(width, hidden), _chunk(hidden, width))
+    packed = 4 * width * hidden if whole else 2 * max(chunks[0] * width, chunks[1] * hidden)
+    room = (packed, 4 * (hidden + 3 * width), hidden)
+    return _plan(width, hidden, SMALL_PART if whole else PART, chunks, room, rows, threads)
+
+
+@functools.lru_cache(maxsize=256)
+def _plan_norm(width: int, rows: int, threads: int) -> _Plan:
+    return _plan(width, width, ROWS, (0, 0), (0, 8 * width, 0), rows, threads)
+
+
+def _plan(
+    inner: int, outer: int, most: int, chunks: tuple[int, int], room: tuple[int, int, int], rows: int, threads: int
+) -> _Plan:
+    """room: bytes for packed columns and for floats, and the width of hidden rows, of a thread."""
+    each = -(-rows // (threads * ROWS)) * ROWS
+    tasks = (rows - ROWS) // each + 1  # fewer rows than a tile's at the end belong to the last task
+    part = min(most, max(each, rows - (tasks - 1) * each))
+    lines = -(-part // ROWS) * ROWS
+    buffers = (64, 2 * lines * inner, room[0], room[1], 8192, 2 * lines * room[2])
+    return _Plan(rows, each, tasks, (inner, outer, part, *chunks), buffers)
 
 
 def _chunk(inner: int, outer: int) -> int:
@@ -119,43 +137,91 @@ def _chunk(inner: int, outer: int) -> int:
     return min(outer, max(1, CHUNK_BYTES // (2 * inner * ROWS)) * ROWS)
 
 
-def _spans(rows: int) -> list[tuple[int, int]]:
-    """Rows (first, end) for each thread, 32 at least."""
-    step = math.ceil(rows / torch.get_num_threads() / ROWS) * ROWS
-    starts = [first for first in range(0, rows, step) if first == 0 or rows - first >= ROWS]
-    return list(zip(starts, [*starts[1:], rows], strict=True))
+class _Stage:
+    """The numbers of a stage (see tile_linear), and the tensors whose addresses they are, kept until it is done."""
+
+    def __init__(
+        self, plan: _Plan, kind: int, x: Tensor, norm: Norm | None, first: Layer | None, second: Layer | None,
+        add: Tensor | None, out: Tensor,
+    ) -> None:  # fmt: skip
+        self.buffers = plan.buffers
+        self.kept = kept = [_rows(x), out]
+        self.numbers = numbers = [kind, kept[0].data_ptr(), _row_step(kept[0])]
+        numbers += (0, 0, 0) if norm is None else (norm[0].data_ptr(), norm[1].data_ptr(), _bits(norm[2]))
+        for layer in (first, second):
+            for tensor in layer or ():
+                kept.append(tensor if tensor.is_contiguous() else tensor.contiguous())
+                numbers.append(kept[-1].data_ptr())
+            if layer is None:
+                numbers += (0, 0)
+        if add is None:
+            numbers += (0, 0)
+        else:
+            kept.append(_rows(add if add.shape == out.shape else add.expand(out.shape)))
+            numbers += (kept[-1].data_ptr(), _row_step(kept[-1]))
+        numbers += (out.data_ptr(), 2 * out.shape[-1], *plan.numbers)
+
+
+def _run(plan: _Plan, *stages: _Stage) -> None:
+    """Fill what the stages write, in brief: between kernels the interpreter runs out of caches that they have swept."""
+    assert tiles_allowed(), "the system has not been asked for AMX"  # its instructions would end the process
+    numbers = [0, 0, plan.tasks, plan.rows, plan.each, _tile_address(), 0, len(stages)]
+    for stage in stages:
+        _local.make_room(plan.tasks, stage.buffers)
+        numbers += stage.numbers
+    numbers[tile_linear.BUFFERS] = _local.address
+    _local.numbers[: len(numbers)] = numbers
+    run_team(tile_linear.layer_rows.address, ctypes.addressof(_local.numbers), plan.tasks)
+
+
+@functools.cache
+def _tile_address() -> int:
+    return int(tile_configuration().ctypes.data)
+
+
+@functools.cache
+def _bits(eps: float) -> int:
+    """A float64's bits."""
+    return int(struct.unpack("q", struct.pack("d", eps))[0])
 
 
 def _rows(x: Tensor) -> Tensor:
-    """The rows (R, C) of a tensor (..., C), copied only where they do not lie at one distance."""
+    """x where its rows of C lie at one distance, else its rows (R, C), copied only where they must be."""
+    if x.is_contiguous():
+        return x
     rows = x.reshape(-1, x.shape[-1])
     return rows if rows.stride(1) == 1 else rows.contiguous()
 
 
-def _place(rows: Tensor | None) -> tuple[int, int]:
-    """(address, bytes from row to row)."""
-    return (0, 0) if rows is None else (rows.data_ptr(), rows.stride(0) * rows.element_size())
+def _row_step(rows: Tensor) -> int:
+    """Bytes from row to row of what `_rows` returns."""
+    return 2 * (rows.shape[-1] if rows.is_contiguous() else rows.stride(0))
 
 
 class _Scratch(threading.local):
     """What the threads of this thread's calls work in; buffers grow as needed."""
 
     def __init__(self) -> None:
+        self.numbers: Any = (ctypes.c_int64 * tile_linear.NUMBERS)()
+        self.known: set[tuple[int, tuple[int, ...]]] = set()
         self.buffers: list[list[np.ndarray]] = []
-        self.sizes: tuple[int, ...] = ()
+        self.sizes: tuple[int, ...] = (0,) * tile_linear.BUFFERS_EACH
         self.addresses = np.zeros((0, tile_linear.BUFFERS_EACH), np.int64)
+        self.address = 0
+
+    def make_room(self, threads: int, sizes: tuple[int, ...]) -> None:
+        """Have buffers of at least so many bytes for so many threads; `address` is that of their addresses."""
+        if (threads, sizes) in self.known:
+            return
+        self.known.add((threads, sizes))
+        if threads <= len(self.addresses) and all(new <= old for new, old in zip(sizes, self.sizes, strict=True)):
+            return
+        self.sizes = tuple(max(pair) for pair in zip(sizes, self.sizes, strict=True))
+        count = max(threads, len(self.addresses))
+        self.buffers = []  # given back before new ones are taken
+        self.buffers = [[aligned(size, np.uint8) for size in self.sizes] for _ in range(count)]
+        self.addresses = np.array([[b.ctypes.data for b in buffers] for buffers in self.buffers], np.int64)
+        self.address = int(self.addresses.ctypes.data)
 
 
 _local = _Scratch()
-
-
-def _scratch(threads: int, sizes: tuple[int, ...]) -> np.ndarray:
-    """(threads, buffers) addresses of buffers of at least so many bytes each."""
-    if threads > len(_local.addresses) or any(new > old for new, old in zip(sizes, _local.sizes, strict=True)):
-        old = _local.sizes or (0,) * len(sizes)
-        _local.sizes = tuple(max(pair) for pair in zip(sizes, old, strict=True))
-        count = max(threads, len(_local.addresses))
-        _local.buffers = []  # given back before new ones are taken
-        _local.buffers = [[aligned(size, np.uint8) for size in _local.sizes] for _ in range(count)]
-        _local.addresses = np.array([[b.ctypes.data for b in buffers] for buffers in _local.buffers], np.int64)
-    return _local.addresses

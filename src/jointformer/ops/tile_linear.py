@@ -31,14 +31,19 @@ from jointformer.ops.topk_tiles import set_tiles
 ROWS = 32
 PLAIN, GELU, ADD = 0, 1, 2
 
-#: The shared numbers after what tile_team counts in. *_STEP: bytes from row to row. EPS: a float64's bits. PART: rows
-#: brought into tiles at a time; CHUNK: columns packed at a time. Without a second weight it is no MLP, without a
-#: first one only norm and GELU.
+#: The shared numbers after what tile_team counts in: rows of all tasks and of each (the last one's are the rest), the
+#: tiles' configuration, where the threads' buffers are, and the number of stages, whose numbers follow.
+ROWS_IN_ALL, ROWS_EACH, TILES, BUFFERS, STAGES = range(HEADER, HEADER + 5)
+START = HEADER + 5
+#: The numbers of a stage. *_STEP: bytes from row to row. EPS: a float64's bits. PART: rows brought into tiles at a
+#: time; CHUNK: columns packed at a time. Without a second weight it is no MLP, without a first one only norm and GELU.
 (
-    SPANS, TILES, BUFFERS, KIND, X, X_STEP, NORM, NORM_BIAS, EPS, WEIGHT, BIAS, SECOND, SECOND_BIAS, ADDED, ADDED_STEP,
-    OUT, OUT_STEP, INNER, OUTER, PART, CHUNK, SECOND_CHUNK,
-) = range(HEADER, HEADER + 22)  # fmt: skip
-NUMBERS = HEADER + 22
+    KIND, X, X_STEP, NORM, NORM_BIAS, EPS, WEIGHT, BIAS, SECOND, SECOND_BIAS, ADDED, ADDED_STEP, OUT, OUT_STEP, INNER,
+    OUTER, PART, CHUNK, SECOND_CHUNK,
+) = range(19)  # fmt: skip
+STAGE = 19
+MOST_STAGES = 2
+NUMBERS = START + MOST_STAGES * STAGE
 #: A thread's buffers, in the order of their addresses.
 OLD_TILES, LEFT, RIGHT, FLOATS, SUMS, BETWEEN = range(6)
 BUFFERS_EACH = 6
@@ -214,31 +219,39 @@ def wide_norm(numbers, inner, floats):
     return floats, floats + 4 * inner, eps
 
 
+@njit(nogil=True)
+def stage_rows(numbers, first, last, at):
+    """Writes rows first..last of a stage's result."""
+    if numbers[WEIGHT] == 0:
+        norm_rows(numbers, first, last, at)
+    elif numbers[SECOND] != 0:
+        mlp_rows(numbers, first, last, at)
+    else:
+        linear_rows(numbers, first, last, at)
+
+
 def _with_stamp(stamp):
     """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
 
     def layer_rows(shared):
-        """Writes the rows of the tasks (first row, last row) that this thread takes."""
+        """Writes the rows of the tasks that this thread takes, stage after stage: a row needs no other row."""
         if stamp < 0:
             return
         numbers = carray(shared, (NUMBERS,))
         thread = take(numbers.ctypes.data + 8 * NEXT_THREAD)
         at = array_at(numbers[BUFFERS] + 8 * BUFFERS_EACH * thread, (BUFFERS_EACH,), np.int64)
-        spans = array_at(numbers[SPANS], (numbers[TASKS], 2), np.int64)
         set_tiles(numbers[TILES], at[OLD_TILES])
         while True:
             task = take(numbers.ctypes.data + 8 * NEXT_TASK)
             if task >= numbers[TASKS]:
                 break
-            if numbers[WEIGHT] == 0:
-                norm_rows(numbers, spans[task, 0], spans[task, 1], at)
-            elif numbers[SECOND] != 0:
-                mlp_rows(numbers, spans[task, 0], spans[task, 1], at)
-            else:
-                linear_rows(numbers, spans[task, 0], spans[task, 1], at)
+            first = task * numbers[ROWS_EACH]
+            last = numbers[ROWS_IN_ALL] if task == numbers[TASKS] - 1 else first + numbers[ROWS_EACH]
+            for stage in range(numbers[STAGES]):
+                stage_rows(numbers[START + stage * STAGE :], first, last, at)
         set_tiles(at[OLD_TILES], numbers[TILES])
 
-    return TeamKernel(layer_rows, mlp_rows)
+    return TeamKernel(layer_rows, stage_rows)
 
 
 layer_rows = _with_stamp(SOURCES)
