@@ -19,7 +19,7 @@ def slots_to_label_map(slots: LabelMap, ids: list[int]) -> LabelMap:
     """Return the label map of object ids from one of slots (0 background, n the n-th id); uint8 where ids allow."""
     dtype: type[np.integer] = np.uint8 if max(ids, default=0) <= 255 else np.uint16 if max(ids) <= 65535 else np.int64
     table = np.array([0, *ids], dtype=dtype)
-    return table[slots]
+    return np.take(table, slots)
 
 
 def check_label_map(label_map: LabelMap, height: int, width: int, where: str) -> None:

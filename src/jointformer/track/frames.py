@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -54,11 +55,18 @@ def prepare_frame(frame: FrameLike, size: int, device: torch.device) -> Tensor:
         x = frame.to(device=device, dtype=torch.float32)
     else:
         pixels = frame.get() if isinstance(frame, StagedFrame) else to_device(_pixels(frame), device)
-        x = pixels.permute(2, 0, 1).contiguous().float() / 255  # planes first: arithmetic across them is slow
-    mean = to_device(torch.tensor(MEAN), device)[:, None, None]
-    std = to_device(torch.tensor(STD), device)[:, None, None]
-    x = (x - mean) / std
+        x = pixels.permute(2, 0, 1).contiguous().float().div_(255)  # planes first: arithmetic across them is slow
+    mean, std = _statistics(device)
+    x = x.sub(mean).div_(std)
     return resize_bilinear(x[None], *network_size(x.shape[1], x.shape[2], size))[0]
+
+
+@functools.cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """ImageNet's mean and std, each (3, 1, 1), copied to a device once."""
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(numbers, device=device)[:, None, None] for numbers in (MEAN, STD))
+    return mean, std
 
 
 def stage_frame(frame: FrameLike, device: torch.device) -> FrameLike:

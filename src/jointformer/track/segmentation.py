@@ -43,18 +43,17 @@ class Segmentation:
     def _slots(self) -> Download:
         """The label map of rows (background 0) on its way from the device."""
         best, slots = None, None
+        dtype = torch.uint8 if len(self.prob) <= 256 else torch.int32
         for start in range(0, len(self.prob), _CHUNK):
             maps = resize_bilinear(self.prob[None, start : start + _CHUNK], *self.size)[0]
             value, index = maps.max(dim=0)
-            index = index.to(torch.int32) + start
+            index = index.to(dtype) + start if start else index.to(dtype)
             if best is None or slots is None:
                 best, slots = value, index
             else:
                 slots = torch.where(value > best, index, slots)
                 best = torch.maximum(value, best)
         assert slots is not None
-        if slots.device.type != "cpu" and len(self.prob) <= 256:
-            slots = slots.to(torch.uint8)  # a quarter of the bytes to copy
         return download(slots)
 
     @cached_property
