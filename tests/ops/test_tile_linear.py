@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 tile_cpu = pytest.importorskip("jointformer.ops.tile_cpu", reason="needs numba")
 topk_cpu = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
-pytestmark = pytest.mark.skipif(not topk_cpu.tiles_allowed(), reason="needs a processor with AMX for bfloat16")
+pytestmark = pytest.mark.skipif(not topk_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
 
 ROWS, WIDTH, HIDDEN = 75, 64, 96
 

@@ -11,7 +11,7 @@ from jointformer.ops import workers
 
 tile_cpu = pytest.importorskip("jointformer.ops.tile_cpu", reason="needs numba")
 topk_cpu = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
-needs_tiles = pytest.mark.skipif(not topk_cpu.tiles_allowed(), reason="needs a processor with AMX for bfloat16")
+needs_tiles = pytest.mark.skipif(not topk_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
 
 
 @pytest.fixture(params=["PyTorch's threads", "threads of our own"])

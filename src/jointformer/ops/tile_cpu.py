@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from jointformer.ops import tile_linear
-from jointformer.ops.topk_cpu import aligned, tile_configuration, tiles_allowed
+from jointformer.ops.tile_support import CAN_MULTIPLY, tile_configuration
+from jointformer.ops.topk_cpu import aligned
 from jointformer.ops.workers import run_team
 
 ROWS = tile_linear.ROWS
@@ -37,7 +38,7 @@ def fits(x: Tensor, *weights: Tensor) -> bool:
         x.dtype == torch.bfloat16
         and rows >= LEAST_ROWS * torch.get_num_threads()
         and all(w.dtype == x.dtype and w.shape[0] % ROWS == 0 and w.shape[1] % ROWS == 0 for w in weights)
-        and tiles_allowed()
+        and CAN_MULTIPLY
     )
 
 
@@ -164,7 +165,7 @@ class _Stage:
 
 def _run(plan: _Plan, *stages: _Stage) -> None:
     """Fill what the stages write, in brief: between kernels the interpreter runs out of caches that they have swept."""
-    assert tiles_allowed(), "the system has not been asked for AMX"  # its instructions would end the process
+    assert CAN_MULTIPLY, "this processor lacks the instructions"
     numbers = [0, 0, plan.tasks, plan.rows, plan.each, _tile_address(), 0, len(stages)]
     for stage in stages:
         _local.make_room(plan.tasks, stage.buffers)

@@ -17,6 +17,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from jointformer.ops.tile_dots import dot_products
+from jointformer.ops.tile_support import AMX
 from jointformer.ops.topk_ir import (
     F32,
     FLOATS,
@@ -116,6 +118,14 @@ def _multiplier(finish: Finish) -> Any:
 
         def codegen(builder: Any, args: Any) -> None:
             left, right, steps, result, pace, *before = args
+            if not AMX:
+                _finish_rows(builder, before, ir.Constant(I64, 0), ir.Constant(I64, 32), finish)
+                inner = ir.Constant(I64, BLOCK)
+                dot_products(
+                    builder, (left, ir.Constant(I64, 64), inner), (right, plus(builder, right, BLOCK // 2), inner),
+                    (result, ir.Constant(I64, 128)), steps, fresh=True,
+                )  # fmt: skip
+                return
             tile = [ir.Constant(I8, i) for i in range(8)]
             line = ir.Constant(I64, 64)
             for i in range(4):

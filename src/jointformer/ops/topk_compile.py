@@ -12,12 +12,15 @@ from typing import Any
 from numba import cfunc, njit, types
 from numba.core import event
 
+from jointformer.ops.tile_support import AMX
+
 logger = logging.getLogger(__name__)
 
-#: Stands for the text of all kernel files. Numba's cache looks only at the file of the function it caches, but
-#: compiles in what that function calls from the others; a value its closure holds is part of the cache's key.
+#: Stands for the text of all kernel files and for how they multiply. Numba's cache looks only at the file of the
+#: function it caches, but compiles in what that function calls from the others; a value its closure holds is part of
+#: the cache's key.
 _FILES = sorted(path for pattern in ("topk_*.py", "tile_*.py") for path in Path(__file__).parent.glob(pattern))
-SOURCES = zlib.crc32(b"".join(path.read_bytes() for path in _FILES))
+SOURCES = zlib.crc32(b"".join([bytes([AMX]), *(path.read_bytes() for path in _FILES)]))
 
 
 class _Notice(event.Listener):  # type: ignore[misc]

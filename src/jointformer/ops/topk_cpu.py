@@ -1,14 +1,12 @@
 """Joint attention on the CPU without gradients: heads shared out to threads, rows in blocks that stay in the cache.
 
-Two ways, both tested against plain_attention: "tiles" (bfloat16 on processors with AMX, everything in one kernel) and
-"rows" (PyTorch multiplies in float32, the kernel selects: float32, or bfloat16 elsewhere). Importing this file imports
-Numba.
+Two ways, both tested against plain_attention: "tiles" (bfloat16 on processors that multiply it, see tile_support;
+everything in one kernel) and "rows" (PyTorch multiplies in float32, the kernel selects: float32, or bfloat16
+elsewhere). Importing this file imports Numba.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import math
 import threading
 from dataclasses import dataclass
@@ -18,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointformer.ops import topk_fused, topk_heads, topk_rows, topk_tiles, topk_token
+from jointformer.ops import topk_fused, topk_heads, topk_rows, topk_token
+from jointformer.ops.tile_support import CAN_MULTIPLY, tile_configuration
 from jointformer.ops.workers import run_team, share_out
 
 HEAD_WIDTH = 64  # of the tiles' kernel
@@ -44,37 +43,15 @@ class Sizes:
         return self.memory // self.group
 
 
-@functools.cache
-def tiles_allowed() -> bool:
-    """Whether the processor has AMX for bfloat16 and the system lets this process use it (Linux must be asked)."""
-    if not topk_tiles.CAN_TILE:
-        return False
-    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
-    try:
-        return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
-    except (OSError, AttributeError, TypeError):
-        return False
-
-
-@functools.cache
-def tile_configuration() -> np.ndarray:
-    """The 64 bytes that give every tile 16 rows of 64 bytes."""
-    configuration = np.zeros(64, np.uint8)
-    configuration[0] = 1  # the only palette
-    configuration[16:32].view(np.uint16)[:] = 64  # bytes in a row, of each of the eight tiles
-    configuration[48:56] = 16  # rows
-    return configuration
-
-
 def fits_tiles(q: Tensor, group: int) -> bool:
     """Whether the tiles' kernel serves these queries."""
     wide_enough = q.shape[2] >= topk_fused.ROWS and q.shape[3] == HEAD_WIDTH
-    return q.dtype == torch.bfloat16 and wide_enough and group <= MOST_KEYS and tiles_allowed()
+    return q.dtype == torch.bfloat16 and wide_enough and group <= MOST_KEYS and CAN_MULTIPLY
 
 
 def fits_one_row(q: Tensor) -> bool:
     """Whether the kernel for one row a head serves these queries."""
-    return q.dtype == torch.bfloat16 and q.shape[2] == 1 and q.shape[3] == HEAD_WIDTH and tiles_allowed()
+    return q.dtype == torch.bfloat16 and q.shape[2] == 1 and q.shape[3] == HEAD_WIDTH and CAN_MULTIPLY
 
 
 def fits_rows(q: Tensor) -> bool:
@@ -86,7 +63,7 @@ def attend_tiles(
     q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
 ) -> None:
     """Fills `out`; shapes as in plain_attention, any strides. See fits_tiles."""
-    assert tiles_allowed(), "the system has not been asked for AMX"  # its instructions would end the process
+    assert CAN_MULTIPLY, "this processor lacks the instructions"
     tensors = [_rows_whole(tensor) for tensor in (q, k, v, memory_k, memory_v)]
     result = out if out.stride(3) == 1 else torch.empty_like(out, memory_format=torch.contiguous_format)
     sizes = Sizes(k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
@@ -114,7 +91,7 @@ def attend_own_tiles(
 
 def attend_one_row(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return what one bfloat16 query a head, (N, A, 1, 64), attends to among k, v (N, A, L, 64): (N, A, 1, 64)."""
-    assert tiles_allowed(), "rounding is the processor's"
+    assert CAN_MULTIPLY, "rounding is the processor's"
     q, k, v = (_rows_whole(tensor) for tensor in (q, k, v))
     (objects, heads, _, width), keys = q.shape, k.shape[2]
     out = q.new_empty(objects, 1, heads, width).transpose(1, 2)

@@ -1,6 +1,6 @@
 """Vectors of scores, weights and values for the fused bfloat16 attention, as Numba intrinsics.
 
-They take plain addresses (intp). Rounding to bfloat16 is the processor's: see topk_tiles.CAN_TILE.
+They take plain addresses (intp). Rounding to bfloat16 is the processor's: see tile_support.
 """
 
 # mypy: disable-error-code="import-untyped,untyped-decorator"
@@ -25,6 +25,7 @@ from jointformer.ops.topk_ir import (
     I64,
     PACKED_ORDER,
     WORDS,
+    add_pairs,
     every,
     float_of_key,
     instruction,
@@ -36,6 +37,7 @@ from jointformer.ops.topk_ir import (
     shuffle,
     splat,
     store,
+    times,
 )
 from jointformer.ops.topk_tiles import score_products
 
@@ -124,14 +126,13 @@ def multiply_and_note(
     def codegen(builder: Any, args: Any) -> None:
         q, packed, result, scores, factors, keys, keys_step, maxima, maxima_step = args
 
-        def note_rows(first: int) -> None:
-            for row in range(first, first + 4):
-                goal = builder.add(keys, builder.mul(keys_step, ir.Constant(I64, row)))
-                best = builder.add(maxima, builder.mul(maxima_step, ir.Constant(I64, row)))
-                factor = load(builder, plus(builder, factors, 4 * row), F32)
-                _note(builder, _whole_keys(builder, plus(builder, scores, 128 * row), factor), goal, best)
+        def note_row(row: Any) -> None:
+            goal = builder.add(keys, builder.mul(keys_step, row))
+            best = builder.add(maxima, builder.mul(maxima_step, row))
+            factor = load(builder, times(builder, factors, row, 4), F32)
+            _note(builder, _whole_keys(builder, times(builder, scores, row, 128), factor), goal, best)
 
-        score_products(builder, q, packed, result, note_rows)
+        score_products(builder, q, packed, result, scores, note_row)
 
     return types.none(*[types.intp] * 9), no_result(codegen)
 
@@ -222,7 +223,6 @@ _QUARTER = ir.VectorType(I8, 64)
 _to_words = instruction("llvm.x86.avx512.mask.cvtps2dq.512", WORDS, FLOATS, WORDS, I16, I32)
 _pack_words = instruction("llvm.x86.avx512.packusdw.512", HALVES, WORDS, WORDS)
 _look_up = instruction("llvm.x86.avx512.vpermi2var.qi.512", _QUARTER, _QUARTER, _QUARTER, _QUARTER)
-_add_pairs = instruction("llvm.x86.avx512bf16.dpbf16ps.512", FLOATS, FLOATS, BRAINS, BRAINS)
 
 
 def _weigh(builder: Any, scores: Any, scale: Any, shift: Any, weights: Any, totals: Any) -> None:
@@ -238,7 +238,7 @@ def _weigh(builder: Any, scores: Any, scale: Any, shift: Any, weights: Any, tota
     bits = builder.or_(builder.and_(bits, every(HALVES, -128)), builder.and_(fraction, every(HALVES, 127)))
     store(builder, bits, weights)
     ones = builder.bitcast(every(HALVES, 0x3F80), BRAINS)
-    total = _add_pairs(builder, [load(builder, totals, FLOATS), builder.bitcast(bits, BRAINS), ones])
+    total = add_pairs(builder, [load(builder, totals, FLOATS), builder.bitcast(bits, BRAINS), ones])
     store(builder, total, totals)
 
 
@@ -275,13 +275,12 @@ def multiply_and_weigh(
         q, packed, result, scores, scale, shifts, weights, totals = args
         scale = splat(builder, FLOATS, scale)
 
-        def weigh_rows(first: int) -> None:
-            for row in range(first, first + 4):
-                shift = splat(builder, FLOATS, load(builder, plus(builder, shifts, 4 * row), F32))
-                goal, total = plus(builder, weights, 64 * row), plus(builder, totals, 64 * row)
-                _weigh(builder, plus(builder, scores, 128 * row), scale, shift, goal, total)
+        def weigh_row(row: Any) -> None:
+            shift = splat(builder, FLOATS, load(builder, times(builder, shifts, row, 4), F32))
+            goal, total = times(builder, weights, row, 64), times(builder, totals, row, 64)
+            _weigh(builder, times(builder, scores, row, 128), scale, shift, goal, total)
 
-        score_products(builder, q, packed, result, weigh_rows)
+        score_products(builder, q, packed, result, scores, weigh_row)
 
     return types.none(*[types.intp] * 4, types.float32, *[types.intp] * 3), no_result(codegen)
 
@@ -304,7 +303,7 @@ def product_sum(typingctx: Any, one: Any, other: Any) -> Any:
         total = every(FLOATS, 0.0)
         for i in range(2):
             rows = [builder.bitcast(load(builder, plus(builder, row, 64 * i), HALVES), BRAINS) for row in args]
-            total = _add_pairs(builder, [total, *rows])
+            total = add_pairs(builder, [total, *rows])
         return _sum_of_lanes(builder, total)
 
     return types.float32(types.intp, types.intp), codegen

@@ -164,11 +164,11 @@ def attend_own_quickly(q, q_step, packed_keys, packed_values, own, scale, state,
         count = min(per_chunk, blocks - start)
         scores, goal = tile.ctypes.data, weights.ctypes.data
         first = packed_keys + start * 4 * TILE
-        begin_products(q, first)
+        begin_products(q, first, scores)
         for i in range(1, count):
             first += 4 * TILE
             if i == 1:
-                next_products(q, first, scores)
+                next_products(q, first, scores, scores + half)
             else:
                 multiply_and_weigh(
                     q, first, scores + (i - 1) % 2 * half, scores + i % 2 * half, fine, offsets.ctypes.data, goal,
@@ -209,11 +209,11 @@ def whole_keys(q, q_step, packed, group, groups, width, steps, factors, keys, ma
         first = packed + g * size * 128
         goal = keys.ctypes.data + g * size * 2
         best = maxima.ctypes.data + g * width * 2
-        begin_products(q, first)
+        begin_products(q, first, scores)
         for i in range(1, blocks):
             first += 4 * TILE
             if i == 1:
-                next_products(q, first, scores)
+                next_products(q, first, scores, scores + half)
             else:
                 multiply_and_note(
                     q, first, scores + (i - 1) % 2 * half, scores + i % 2 * half, scaled, goal, keys.strides[0],
@@ -240,7 +240,7 @@ def rounded_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
     maxima[:, : groups * width] = LOWEST
     for g in range(groups):
         for i in range(0, size, WIDE):
-            begin_products(q, packed + (g * size + i) * 128)
+            begin_products(q, packed + (g * size + i) * 128, tile.ctypes.data)
             end_products(tile.ctypes.data)
             if i + WIDE > group:
                 tile[0, :ROWS, group - i :] = -np.inf

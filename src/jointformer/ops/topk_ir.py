@@ -15,8 +15,15 @@ import llvmlite.binding
 from llvmlite import ir
 from numba import config
 
-#: What Numba compiles for: this processor's features, or none known where its settings name another processor.
-FEATURES: dict[str, bool] = {} if config.CPU_NAME else dict(llvmlite.binding.get_host_cpu_features())
+
+def _features() -> dict[str, bool]:
+    """What Numba compiles for: this processor's features, or those that Numba's settings name for another one."""
+    if not config.CPU_NAME:
+        return dict(llvmlite.binding.get_host_cpu_features())
+    return {name[1:]: name[0] == "+" for name in (config.CPU_FEATURES or "").split(",") if name}
+
+
+FEATURES = _features()
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 F32 = ir.FloatType()
@@ -46,6 +53,8 @@ def instruction(name: str, result: Any, *arguments: Any) -> Callable[[Any, Any],
 
 BRAINS = ir.VectorType(_BFloat(), 32)
 _round_pair = instruction("llvm.x86.avx512bf16.cvtne2ps2bf16.512", BRAINS, FLOATS, FLOATS)
+#: 16 float32 and two times 32 bfloat16 -> the float32, each plus the products of its two pairs.
+add_pairs = instruction("llvm.x86.avx512bf16.dpbf16ps.512", FLOATS, FLOATS, BRAINS, BRAINS)
 
 
 #: Where pack_words leaves each of 32 numbers: four of the first vector, four of the second, and so on.
@@ -66,6 +75,11 @@ def store(builder: Any, value: Any, address: Any) -> None:
 
 def plus(builder: Any, address: Any, offset: int) -> Any:
     return builder.add(address, ir.Constant(I64, offset))
+
+
+def times(builder: Any, address: Any, index: Any, step: int) -> Any:
+    """The address `index` steps further."""
+    return builder.add(address, builder.mul(index, ir.Constant(I64, step)))
 
 
 def every(type_: Any, number: float) -> Any:

@@ -1,4 +1,4 @@
-"""AMX tiles for the fused bfloat16 attention, as Numba intrinsics.
+"""Products of tiles for the fused bfloat16 attention, as Numba intrinsics: by AMX, else by dot products (tile_dots).
 
 They take plain addresses (intp) and byte strides, so that views are read where they lie. Tiles are 16 rows of 64
 bytes: 16 x 32 bfloat16 for factors, 16 x 16 float32 for sums. A right factor's tile holds pairs of rows side by side
@@ -17,8 +17,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from jointformer.ops.tile_dots import GROUP, dot_products, dot_rows
+from jointformer.ops.tile_support import AMX
 from jointformer.ops.topk_ir import (
-    FEATURES,
     HALVES,
     I8,
     I64,
@@ -32,9 +33,6 @@ from jointformer.ops.topk_ir import (
     store,
 )
 
-#: Whether the processor has the instructions of this file and of topk_floats.
-CAN_TILE = all(FEATURES.get(name) for name in ("amx-tile", "amx-bf16", "avx512bf16", "avx512vbmi2"))
-
 _NOTHING = ir.VoidType()
 _BYTES = I8.as_pointer()
 _config_load = instruction("llvm.x86.ldtilecfg", _NOTHING, _BYTES)
@@ -47,9 +45,11 @@ tile_multiply = instruction("llvm.x86.tdpbf16ps", _NOTHING, I8, I8, I8)
 
 @intrinsic
 def set_tiles(typingctx: Any, new: Any, old: Any) -> Any:
-    """Stores the thread's tile configuration (64 bytes) at `old`, then takes the one at `new`."""
+    """Stores the thread's tile configuration (64 bytes) at `old`, then takes the one at `new`; nothing without AMX."""
 
     def codegen(builder: Any, args: Any) -> None:
+        if not AMX:
+            return
         _config_store(builder, [at(builder, args[1], I8)])
         _config_load(builder, [at(builder, args[0], I8)])
 
@@ -69,6 +69,10 @@ def multiply_tiles(
 
     def codegen(builder: Any, args: Any) -> None:
         left, left_step, first, second, inner_step, result, result_step, steps = args
+        if not AMX:
+            rows = left, left_step, ir.Constant(I64, 64)
+            dot_products(builder, rows, (first, second, inner_step), (result, result_step), steps, fresh=True)
+            return
         tile = [ir.Constant(I8, i) for i in range(8)]
         for i in range(4):
             tile_zero(builder, [tile[i]])
@@ -103,14 +107,28 @@ def transposed(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 def score_products(
-    builder: Any, q: Any, packed: Any, result: Any | None, meanwhile: Callable[[int], None] | None
+    builder: Any, q: Any, packed: Any, result: Any | None, place: Any, meanwhile: Callable[[Any], None] | None
 ) -> None:
-    """Begins the 32 x 32 float32 products of 32 rows of 64 bfloat16 at `q` with 32 packed keys; they stay in tiles 0-3.
+    """Begins the 32 x 32 float32 products of 32 rows of 64 bfloat16 at `q` with 32 packed keys.
 
-    The products begun before go to `result`, where there are any: every tile is stored just before it is needed again,
-    so that no instruction waits for the one before it. After each of the eight products `meanwhile` writes an eighth of
-    some other work, on four rows from the one it is given: vectors and tiles are separate units of the processor.
+    They stay in tiles 0-3, and the products begun before go to `result`, where there are any: every tile is stored just
+    before it is needed again, so that no instruction waits for the one before it. After each of the eight products
+    `meanwhile` does an eighth of some other work, on four rows by their numbers: vectors and tiles are separate units
+    of the processor. Without AMX the products go to `place` at once, a few rows at a time, each after `meanwhile` has
+    had its row; what it reads may lie there.
     """
+    if not AMX:
+        rows, keys = (q, ir.Constant(I64, 128), ir.Constant(I64, 64)), (packed, plus(builder, packed, 2048))
+        with cgutils.for_range(builder, ir.Constant(I64, 32 // GROUP)) as loop:
+            first = builder.mul(loop.index, ir.Constant(I64, GROUP))
+            if meanwhile is not None:
+                for i in range(GROUP):
+                    meanwhile(plus(builder, first, i))
+            dot_rows(
+                builder, first, rows, (*keys, ir.Constant(I64, 1024)), (place, ir.Constant(I64, 128)),
+                ir.Constant(I64, 2), fresh=True,
+            )  # fmt: skip
+        return
     tile = [ir.Constant(I8, i) for i in range(8)]
     line, row = ir.Constant(I64, 64), ir.Constant(I64, 128)
 
@@ -136,7 +154,8 @@ def score_products(
                 tile_zero(builder, [tile[i]])
             tile_multiply(builder, [tile[i], tile[a], tile[b]])
             if meanwhile is not None:
-                meanwhile(4 * (4 * half + i))
+                for n in range(4):
+                    meanwhile(ir.Constant(I64, 4 * (4 * half + i) + n))
 
 
 def _store_products(builder: Any, result: Any, i: int) -> None:
@@ -145,31 +164,31 @@ def _store_products(builder: Any, result: Any, i: int) -> None:
 
 
 @intrinsic
-def begin_products(typingctx: Any, q: Any, packed: Any) -> Any:
-    """score_products of the first block of keys."""
+def begin_products(typingctx: Any, q: Any, packed: Any, place: Any) -> Any:
+    """score_products of the first block of keys, which will be at `place`."""
 
     def codegen(builder: Any, args: Any) -> None:
-        score_products(builder, args[0], args[1], None, None)
-
-    return types.none(types.intp, types.intp), no_result(codegen)
-
-
-@intrinsic
-def next_products(typingctx: Any, q: Any, packed: Any, result: Any) -> Any:
-    """score_products of another block of keys; those of the block before go to `result`."""
-
-    def codegen(builder: Any, args: Any) -> None:
-        score_products(builder, args[0], args[1], args[2], None)
+        score_products(builder, args[0], args[1], None, args[2], None)
 
     return types.none(*[types.intp] * 3), no_result(codegen)
 
 
 @intrinsic
-def end_products(typingctx: Any, result: Any) -> Any:
-    """The products of the last block of keys go to `result`."""
+def next_products(typingctx: Any, q: Any, packed: Any, result: Any, place: Any) -> Any:
+    """score_products of another block of keys, which will be at `place`; those of the block before go to `result`."""
 
     def codegen(builder: Any, args: Any) -> None:
-        for i in range(4):
+        score_products(builder, args[0], args[1], args[2], args[3], None)
+
+    return types.none(*[types.intp] * 4), no_result(codegen)
+
+
+@intrinsic
+def end_products(typingctx: Any, result: Any) -> Any:
+    """The products of the last block of keys go to `result`, the place named for them."""
+
+    def codegen(builder: Any, args: Any) -> None:
+        for i in range(4) if AMX else ():
             _store_products(builder, args[0], i)
 
     return types.none(types.intp), no_result(codegen)
@@ -186,6 +205,10 @@ def add_products(
 
     def codegen(builder: Any, args: Any) -> None:
         left, first, second, inner_step, result, result_step, steps = args
+        if not AMX:
+            rows = left, ir.Constant(I64, 64), ir.Constant(I64, 2048)
+            dot_products(builder, rows, (first, second, inner_step), (result, result_step), steps, fresh=False)
+            return
         tile = [ir.Constant(I8, i) for i in range(8)]
         below = builder.add(result, builder.mul(result_step, ir.Constant(I64, 16)))
         places = (result, plus(builder, result, 64), below, plus(builder, below, 64))
