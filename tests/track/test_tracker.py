@@ -14,6 +14,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import ModelConfig
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.engine import Engine
+from jointformer.track.segmentation import Segmentation
 from seeded import seeded_model
 
 MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
@@ -258,3 +259,11 @@ def test_settings_out_of_range_are_named(setting):
     name = next(iter(setting)).replace("topk_blocks", "topk blocks").replace("topk_range", "topk range")
     with pytest.raises(ConfigError, match=name):
         TrackerConfig(**setting)
+
+
+def test_a_pixel_goes_to_its_most_probable_row_and_a_tie_to_the_first() -> None:
+    prob = torch.rand(40, 6, 8, generator=torch.Generator().manual_seed(0))
+    prob[:, 0, 0] = 0.5
+    label_map = Segmentation(tuple(range(1, 40)), prob, (6, 8)).label_map
+    assert label_map[0, 0] == 0
+    assert (label_map.ravel()[1:] == prob.max(dim=0).indices.numpy().ravel()[1:]).all()

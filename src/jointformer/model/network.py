@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -14,23 +15,27 @@ from jointformer.model.config import ModelConfig
 from jointformer.model.decoder import Decoder
 from jointformer.model.joint_block import Projected
 from jointformer.model.transformer import FrameFeatures, JointTransformer, MemoryFrame, MemoryView
-from jointformer.ops.aggregation import soft_aggregate
+from jointformer.ops.aggregation import aggregated_logits, soft_aggregate
 
 
 @dataclass(frozen=True)
 class SegmentOutput:
     """One segmented frame of B clips with N objects each, float32.
 
-    object_prob: (B, N, H, W) before aggregation. logits, prob: (B, N+1, H, W) after it, background first.
+    object_prob: (B, N, H, W) before aggregation. prob: (B, N+1, H, W) after it, background first.
     tokens: (B, N, C) memory tokens, updated unless that was switched off. projected: of every joint block the frame's
     queries, keys and values, each (B·N, A, P, D), or (B, A, P, D) in the first; None where nobody asked for them.
     """
 
     object_prob: Tensor
-    logits: Tensor
     prob: Tensor
     tokens: Tensor
     projected: tuple[Projected, ...] | None = None
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """The logits (B, N+1, H, W) of prob, which only training needs."""
+        return aggregated_logits(self.object_prob)
 
 
 @dataclass(frozen=True)
@@ -110,9 +115,8 @@ class JointFormer(nn.Module):
         object_prob = torch.sigmoid(full)
         if selector is not None:
             object_prob = object_prob * selector[:, :, None, None]
-        logits, prob = soft_aggregate(object_prob)
         tokens = token[:, 0].unflatten(0, (clips, objects))
-        return SegmentOutput(object_prob, logits, prob, tokens, None if kept is None else tuple(kept))
+        return SegmentOutput(object_prob, soft_aggregate(object_prob), tokens, None if kept is None else tuple(kept))
 
     def _segment_rows(
         self, shared: _Shared, memory: MemoryView, token: Tensor, attention: AttentionConfig, update: bool,

@@ -180,5 +180,5 @@ def _merge_given(prob: Tensor, corrections: dict[int, Tensor], added: Tensor) ->
         prob.masked_fill_(mask > 0.5, 0)
     for row, mask in corrections.items():
         prob[row] = mask
-    return soft_aggregate(torch.cat([prob, added]))[1]
+    return soft_aggregate(torch.cat([prob, added]))
 

@@ -42,18 +42,16 @@ class Segmentation:
     @cached_property
     def _slots(self) -> Download:
         """The label map of rows (background 0) on its way from the device."""
-        best, slots = None, None
         dtype = torch.uint8 if len(self.prob) <= 256 else torch.int32
+        slots = torch.zeros(self.size, dtype=dtype, device=self.prob.device)
+        best, last = None, len(self.prob) - 1
         for start in range(0, len(self.prob), _CHUNK):
-            maps = resize_bilinear(self.prob[None, start : start + _CHUNK], *self.size)[0]
-            value, index = maps.max(dim=0)
-            index = index.to(dtype) + start if start else index.to(dtype)
-            if best is None or slots is None:
-                best, slots = value, index
-            else:
-                slots = torch.where(value > best, index, slots)
-                best = torch.maximum(value, best)
-        assert slots is not None
+            # Row by row: a comparison of two rows takes a tenth of the time of a maximum with its index.
+            for row, prob in enumerate(resize_bilinear(self.prob[None, start : start + _CHUNK], *self.size)[0], start):
+                if best is not None:
+                    slots.masked_fill_(prob > best, row)
+                if row < last:
+                    best = prob if best is None else torch.maximum(best, prob)
         return download(slots)
 
     @cached_property
