@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointformer.ops import topk_gpu
+from jointformer.ops import attention, topk_gpu
 from jointformer.ops.attention import plain_attention
 from jointformer.ops.topk_gpu import Tiles
 
@@ -128,7 +128,7 @@ def test_the_operation_fills_what_it_is_given_and_needs_no_gradients() -> None:
     out = torch.empty_like(tensors[0])
     with torch.inference_mode():
         q, k, v, mk, mv = tensors
-        topk_gpu.attend(q, k, v, mk, mv, 3, 40, out)
+        torch.ops.jointformer.attend_topk(q, k, v, mk, mv, 3, 40, out)
     torch.testing.assert_close(out.double(), by_the_rule(tensors, 3, 40), atol=2e-6, rtol=2e-6)
 
 
@@ -143,7 +143,7 @@ def test_a_kernel_that_cannot_be_made_is_reported_once_and_left_alone(
     try:
         with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
             patch.setattr(topk_gpu, "launch", fail)
-            assert [topk_gpu.fits(q, q, q) for _ in range(3)] == [False] * 3
+            assert [topk_gpu.serves(q.device, q.dtype, 16) for _ in range(3)] == [False] * 3
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "Failed to find C compiler. Please" in caplog.text
     finally:
@@ -152,9 +152,24 @@ def test_a_kernel_that_cannot_be_made_is_reported_once_and_left_alone(
 
 def test_it_serves_what_its_tiles_hold() -> None:
     q = torch.zeros(1, 1, 40, 64, device=DEVICE)
-    assert topk_gpu.fits(q, q, q)
-    assert not topk_gpu.fits(q.double(), q, q)
+    assert attention._fits_triton(q, q, q)
+    assert not attention._fits_triton(q.double(), q, q)
     wide = torch.zeros(1, 1, 40, 129, device=DEVICE)
-    assert not topk_gpu.fits(wide, wide, wide)
+    assert not attention._fits_triton(wide, wide, wide)
     far = torch.empty_strided((1, 1, 2, 64), (0, 0, 1 << 30, 1), device="meta")
-    assert not topk_gpu.fits(q, q, far)
+    assert not attention._fits_triton(q, q, far)
+
+
+def test_the_kernel_is_one_operation_to_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "GPUS", (torch.device(DEVICE).type,))
+    tensors = inputs(2, 1, 21, 35, 70, 24, torch.float32, shared=True)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, example: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    with torch.inference_mode():
+        got = torch.compile(attention.joint_attention, backend=keep, fullgraph=True)(*tensors, topk=9)
+    assert sum(node.target is torch.ops.jointformer.attend_topk for node in graphs[0].graph.nodes) == 1
+    torch.testing.assert_close(got.double(), by_the_rule(tensors, 9, 70), atol=2e-6, rtol=2e-6)

@@ -106,7 +106,8 @@ def evaluate_command(
         from jointformer.track import TrackerConfig
 
     # Settings and data are checked before weights are loaded or downloaded: mistakes should show at once.
-    config = TrackerConfig(**tracker, size=sizes[0], objects_per_pass=args.objects_per_pass)
+    ways = {"objects_per_pass": args.objects_per_pass, "compile": args.compile}
+    config = TrackerConfig(**tracker, size=sizes[0], **ways)
     views = choose_views(sizes, plain=plain, flipped=flipped)
     options = run_options(args)
     dataset = open_benchmark(

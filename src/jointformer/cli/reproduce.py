@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         precision=precision,
         size=args.size,
         objects_per_pass=args.objects_per_pass,
+        compile=args.compile,
         workers=processors() if args.scorers is None else args.scorers,
         published_masks=args.published_masks,
         **run_options(args),

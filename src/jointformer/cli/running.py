@@ -20,6 +20,7 @@ def add_running_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     group.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
     group.add_argument("--overwrite", action="store_true", help="start anew where results are there already")
     group.add_argument("--objects-per-pass", type=int, help="bound the working memory of videos with many objects")
+    group.add_argument("--compile", action="store_true", help="for GPUs: PyTorch's compiler, minutes at the start")
     group.add_argument("--memory-budget", metavar="SIZE", help="such as 2GB: plan for it, or refuse what cannot fit")
     group.add_argument(
         "--on-bad-frame",

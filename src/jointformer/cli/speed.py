@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
     parser.add_argument("--objects-per-pass", type=int, help="bound the working memory of many objects")
+    parser.add_argument("--compile", action="store_true", help="for GPUs: PyTorch's compiler, minutes at the start")
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -40,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name}", expected="1 or more", got=getattr(args, name))
     config = TrackerConfig(
-        max_memory_frames=args.memory, topk=args.topk or None, size=-1, objects_per_pass=args.objects_per_pass
-    )
+        max_memory_frames=args.memory, topk=args.topk or None, size=-1, objects_per_pass=args.objects_per_pass,
+        compile=args.compile,
+    )  # fmt: skip
     device = choose_device(args.device)
     precision = choose_precision(device, args.precision)
     if args.model in PRESETS:

@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         max_memory_frames=args.max_memory_frames,
         topk=args.topk or None,
         objects_per_pass=args.objects_per_pass,
+        compile=args.compile,
     )
     part = Part(args.start, args.end, DEFAULT_FPS if args.fps is None else Fraction(args.fps).limit_denominator(1001))
     if track_many.is_wanted(args):

@@ -91,6 +91,7 @@ def _run(args: argparse.Namespace) -> int:
         max_memory_frames=args.max_memory_frames,
         topk=args.topk or None,
         objects_per_pass=args.objects_per_pass,
+        compile=args.compile,
     )
     fps = None if args.fps is None else Fraction(args.fps).limit_denominator(1001)
     settings = InputSettings(args.input_format, args.input_size, fps)

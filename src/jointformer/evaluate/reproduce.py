@@ -58,6 +58,7 @@ class Options:
     precision: str = "auto"
     size: int = 480
     objects_per_pass: int | None = None
+    compile: bool = False
     workers: int = 1
     overwrite: bool = False
     published_masks: bool = False
@@ -157,6 +158,7 @@ class Reproduction:
             topk=row.topk_num,
             size=options.size,
             objects_per_pass=options.objects_per_pass,
+            compile=options.compile,
         )
         output = self._output(row)
         manifest = evaluate(

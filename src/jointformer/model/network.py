@@ -99,7 +99,7 @@ class JointFormer(nn.Module):
         clips, objects, _ = tokens.shape
         view = memory if isinstance(memory, MemoryView) else MemoryView.of_frames(memory)
         token = tokens.flatten(0, 1)[:, None].to(self.dtype)
-        shared = _Shared(features, self.convmae.project(features), self.decoder.skips(features.f8, features.f4))
+        shared = self._share(features)
         kept: list[Projected] | None = [] if keep_projected else None
         if objects_per_pass is None or objects_per_pass >= objects:
             logits4, token = self._segment_rows(shared, view, token, attention, update_token, kept)
@@ -109,14 +109,19 @@ class JointFormer(nn.Module):
                 for a, b in _passes(objects, objects_per_pass)
             ]
             logits4, token = (torch.cat(part) for part in zip(*parts))
-        full = F.interpolate(
-            logits4.unflatten(0, (clips, objects))[:, :, 0], scale_factor=4, mode="bilinear", align_corners=False
-        )
-        object_prob = torch.sigmoid(full)
+        object_prob, prob = self._probabilities(logits4.unflatten(0, (clips, objects))[:, :, 0], selector)
+        tokens = token[:, 0].unflatten(0, (clips, objects))
+        return SegmentOutput(object_prob, prob, tokens, None if kept is None else tuple(kept))
+
+    def _share(self, features: FrameFeatures) -> _Shared:
+        return _Shared(features, self.convmae.project(features), self.decoder.skips(features.f8, features.f4))
+
+    def _probabilities(self, logits4: Tensor, selector: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return (B, N, H, W) before and (B, N+1, H, W) after aggregation from stride-4 logits (B, N, H/4, W/4)."""
+        object_prob = torch.sigmoid(F.interpolate(logits4, scale_factor=4, mode="bilinear", align_corners=False))
         if selector is not None:
             object_prob = object_prob * selector[:, :, None, None]
-        tokens = token[:, 0].unflatten(0, (clips, objects))
-        return SegmentOutput(object_prob, soft_aggregate(object_prob), tokens, None if kept is None else tuple(kept))
+        return object_prob, soft_aggregate(object_prob)
 
     def _segment_rows(
         self, shared: _Shared, memory: MemoryView, token: Tensor, attention: AttentionConfig, update: bool,
@@ -151,9 +156,14 @@ class JointFormer(nn.Module):
         if others is None:
             others = sum_of_others(masks)
         token = tokens.flatten(0, 1)[:, None].to(self.dtype) if update_token else None
-        image = _image(_five_channels(frame, masks, others, self.dtype), self.dtype)
-        memory, token = self.convmae.write(image, token, attention)
+        memory, token = self._write(frame, masks, others, token, attention)
         return memory, tokens if token is None else token[:, 0].unflatten(0, (clips, objects))
+
+    def _write(
+        self, frame: Tensor, masks: Tensor, others: Tensor, token: Tensor | None, attention: AttentionConfig
+    ) -> tuple[MemoryFrame, Tensor | None]:
+        image = _image(_five_channels(frame, masks, others, self.dtype), self.dtype)
+        return self.convmae.write(image, token, attention)
 
 
 def sum_of_others(masks: Tensor) -> Tensor:

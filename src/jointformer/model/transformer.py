@@ -96,6 +96,8 @@ class JointTransformer(nn.Module):
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Return the grid's position rows (1, P, C), resized once per grid size and table."""
         table = self.get_buffer("pos_embed")
+        if torch.compiler.is_compiling():  # the compiler cannot know when a kept one would be stale
+            return resize_table(table, *grid).to(table)
         stamp = (table.data_ptr(), 0 if table.is_inference() else table._version, table.dtype)
         known = self._positions.get(grid)
         if known is None or known[0] != stamp:

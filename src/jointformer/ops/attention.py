@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 FAST_FROM = 1 << 18
 # Below this many query rows a score matrix is smaller than a joined copy of the keys would be.
 FEW_ROWS = 16
+# Devices that Triton's kernel is for; tests run it on others, in Triton's interpreter.
+GPUS = ("cuda",)
 # Without gradients the plain path takes as many heads at a time as keep the scores within this many bytes.
 SCORE_BYTES = 128 << 20
 
@@ -115,11 +117,8 @@ def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -
     rows, memory = q.shape[2], memory_k.shape[2]
     if topk is None and memory > 0:
         return _plain_in_parts if rows <= FEW_ROWS else None
-    if topk is not None and rows > FEW_ROWS and q.device.type == "cuda":
-        kernel = _gpu_kernel()
-        if kernel is not None and kernel.fits(q, k, memory_k):
-            whole: Way = kernel.attend
-            return whole
+    if topk is not None and rows > FEW_ROWS and q.device.type in GPUS and _fits_triton(q, k, memory_k):
+        return torch.ops.jointformer.attend_topk
     objects = max(q.shape[0], k.shape[0], memory_k.shape[0])
     large = objects * q.shape[1] * rows * (k.shape[2] + memory) >= FAST_FROM
     kernels = _kernels() if large and q.device.type == "cpu" and not torch.compiler.is_compiling() else None
@@ -143,6 +142,18 @@ def _kernels() -> ModuleType | None:
         if error.name in ("numba", "llvmlite"):
             return None
         raise
+
+
+def _fits_triton(q: Tensor, k: Tensor, memory_k: Tensor) -> bool:
+    """Whether the GPU's kernel serves these: type, head width, and tokens that 32-bit numbers reach from the first."""
+    reached = all(tensor.stride(2) * tensor.shape[2] < 1 << 31 for tensor in (q, k, memory_k))
+    return reached and _triton_serves(q.device, q.dtype, q.shape[3])
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # asked once while compiling
+def _triton_serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
+    kernel = _gpu_kernel()
+    return kernel is not None and bool(kernel.serves(device, dtype, width))
 
 
 @functools.cache

@@ -51,16 +51,12 @@ def depth_of(width: int) -> int:
     return max(LEAST_DEPTH, 1 << (width - 1).bit_length())
 
 
-def fits(q: Tensor, k: Tensor, memory_k: Tensor) -> bool:
-    """Whether the kernel serves these: type, head width, and tokens that 32-bit numbers reach from their head's first.
+def serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
+    """Whether the kernel is for this type and head width, and can be made here.
 
-    The first question of a kind compiles the kernel; where that fails the log says so once and the answer stays False.
+    The first question of a kind compiles it; where that fails the log says so once and the answer stays False.
     """
-    if q.dtype not in DTYPES or q.shape[3] > MOST_WIDTH:
-        return False
-    if any(tensor.stride(2) * tensor.shape[2] >= 1 << 31 for tensor in (q, k, memory_k)):
-        return False
-    return compiles(q.device, q.dtype, depth_of(q.shape[3]))
+    return dtype in DTYPES and width <= MOST_WIDTH and compiles(device, dtype, depth_of(width))
 
 
 @functools.cache
@@ -85,17 +81,11 @@ def compiles(device: torch.device, dtype: torch.dtype, depth: int) -> bool:
     return True
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
-) -> None:
-    """Fills `out`; shapes as in plain_attention, objects broadcast, any strides. See fits."""
-    _attend_topk(q, k, v, memory_k, memory_v, topk, group, out)
-
-
 @torch.library.custom_op("jointformer::attend_topk", mutates_args=("out",))
 def _attend_topk(
     q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
 ) -> None:
+    """Fills `out`; shapes as in plain_attention, objects broadcast, any strides. See serves."""
     launch(q, k, v, memory_k, memory_v, topk, group, out)
 
 

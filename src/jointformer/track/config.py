@@ -16,7 +16,8 @@ class TrackerConfig:
     0 is unbounded. memory_every: a frame becomes memory at least that often. include_last: every other frame becomes
     the temporary memory. topk, topk_range, topk_blocks, token_topk: AttentionConfig's; topk None reads densely.
     size: the shorter side the network sees, in pixels; negative keeps the frame's own. objects_per_pass: objects that
-    go through the network together (None: one on a CPU, else all), which bounds the working memory.
+    go through the network together (None: one on a CPU, else all), which bounds the working memory. compile: the
+    network goes through PyTorch's compiler, whose first steps take minutes (model/compiled.py).
 
     Raises ConfigError naming the field.
     """
@@ -30,6 +31,7 @@ class TrackerConfig:
     token_topk: bool = False
     size: int = 480
     objects_per_pass: int | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         self._check_int("max_memory_frames", 0, "0 (unbounded) or more")

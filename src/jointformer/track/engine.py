@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from jointformer.model.compiled import compiled
 from jointformer.model.network import JointFormer, sum_of_others
 from jointformer.model.transformer import MemoryFrame
 from jointformer.ops.aggregation import soft_aggregate
@@ -22,7 +23,7 @@ class Engine:
     """
 
     def __init__(self, model: JointFormer, config: TrackerConfig) -> None:
-        self.model = model
+        self.model = compiled(model) if config.compile else model
         self.config = config
         self.bank: MemoryBank | None = None
         self.tokens = model.initial_tokens(1, 0)
