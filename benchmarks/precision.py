@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -67,7 +66,7 @@ def main() -> None:
     known = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     names = sorted(p.name for p in (args.root / "Annotations" / "480p").iterdir() if p.is_dir())[: args.videos]
     config = TrackerConfig(size=args.size, max_memory_frames=args.memory, topk=args.topk)
-    models = {"float32": load_model(args.model).float(), "bfloat16": load_model(args.model).to(torch.bfloat16)}
+    models = {kind: load_model(args.model, precision=kind) for kind in ("float32", "bfloat16")}
     with args.out.open("a") as out:
         for name in tqdm(names, unit="video"):
             if name not in {entry["video"] for entry in known}:

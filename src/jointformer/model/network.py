@@ -59,6 +59,8 @@ class JointFormer(nn.Module):
         self.config = config
         self.convmae = JointTransformer(config)
         self.decoder = Decoder(config)
+        #: Tensors by state-dict name as the file has them, where they were changed for rounding (model/centring.py).
+        self.as_loaded: dict[str, Tensor] = {}
 
     @property
     def dtype(self) -> torch.dtype:

@@ -9,6 +9,7 @@ import torch
 
 from jointformer.errors import WeightsError
 from jointformer.model.cache import verify_recorded, weights_dir
+from jointformer.model.centring import centre_tokens
 from jointformer.model.device import DTYPES, choose_device, choose_precision
 from jointformer.model.download import fetch
 from jointformer.model.network import JointFormer
@@ -32,7 +33,10 @@ def load_model(
     """
     target = choose_device(device)
     dtype = DTYPES[choose_precision(target, precision)]
-    return build_model(load_weights(name_or_path)).to(device=target, dtype=dtype)
+    model = build_model(load_weights(name_or_path))
+    if dtype != torch.float32:
+        centre_tokens(model.float(), dtype)
+    return model.to(device=target, dtype=dtype)
 
 
 def build_model(stored: StoredWeights) -> JointFormer:

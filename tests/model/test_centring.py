@@ -1,0 +1,73 @@
+"""Tokens are centred for rounding: the network computes the same, and 16 bits go further."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+
+from jointformer.evaluate.scale.manifest import weights_hash
+from jointformer.model.centring import centre_tokens
+from jointformer.model.config import ModelConfig
+from jointformer.model.network import JointFormer
+from jointformer.model.weights import load_model
+from jointformer.track import Tracker, TrackerConfig
+from seeded import seeded_model
+
+MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
+
+
+def network() -> JointFormer:
+    """Its tokens have a large part in common, as trained ones do."""
+    model = seeded_model(MINI)
+    for block in (*model.convmae.blocks3, *model.convmae.blocks4):
+        block.norm1.bias += 8.0
+    return model
+
+
+def centred(dtype: torch.dtype) -> JointFormer:
+    model = network()
+    centre_tokens(model, dtype)
+    return model
+
+
+def video(model: JointFormer) -> torch.Tensor:
+    tracker = Tracker(model, TrackerConfig(max_memory_frames=2, memory_every=2, topk=6, size=-1))
+    frames = np.random.default_rng(0).integers(0, 255, (6, 48, 64, 3), dtype=np.uint8)
+    label_map = np.zeros((48, 64), np.uint8)
+    label_map[8:40, 4:20], label_map[8:40, 30:50] = 1, 2
+    return torch.stack([tracker.step(frame, None if t else label_map).prob.float() for t, frame in enumerate(frames)])
+
+
+def test_a_centred_network_computes_the_same() -> None:
+    torch.testing.assert_close(video(centred(torch.bfloat16)), video(network()), atol=2e-4, rtol=1e-4)
+
+
+def test_rounding_moves_centred_keys_apart_less() -> None:
+    exact = load_model("tiny", device="cpu", precision="float32")
+    rounded = load_model("tiny", device="cpu", precision="bfloat16")
+    plain = load_model("tiny", device="cpu", precision="float32").bfloat16()
+    picture = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    tokens = exact.convmae.encode_frame(picture).tokens
+
+    def apart(model: JointFormer) -> torch.Tensor:
+        """What tells keys apart in the first joint block: their distances from the mean key."""
+        keys = model.convmae.blocks3[0].project(tokens.to(model.dtype))[1].float()
+        return keys - keys.mean(dim=2, keepdim=True)
+
+    errors = [(apart(model) - apart(exact)).square().mean().sqrt() for model in (rounded, plain)]
+    assert errors[0] < errors[1] / 3
+
+
+def test_weights_are_known_by_what_their_file_holds() -> None:
+    plain, changed = network().bfloat16(), centred(torch.bfloat16).bfloat16()
+    assert weights_hash(changed) == weights_hash(plain) == weights_hash(copy.deepcopy(changed))
+
+
+def test_loading_centres_what_is_rounded_and_nothing_else() -> None:
+    assert not load_model("tiny", device="cpu", precision="float32").as_loaded
+    model = load_model("tiny", device="cpu", precision="bfloat16")
+    width = model.config.token_width
+    assert all(not block.attn.qkv.bias[width : 2 * width].any() for block in model.convmae.blocks3)
+    assert all(block.attn.qkv.bias[width : 2 * width].any() for block in model.convmae.blocks5)
