@@ -3,7 +3,8 @@
     python benchmarks/performance.py [--steps 7] [--only TEXT] [--no-write]
 
 Every case runs in a process of its own, so that its peak memory is its own, one after the other on an otherwise idle
-machine. Times are medians of single steps.
+machine. Times are medians of single steps. The page has a table for each kind of processor; the one of this kind is
+written anew.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jointformer.ops.tile_support import AMX, CAN_MULTIPLY
+
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- figures: benchmarks/performance.py -->", "<!-- end of figures -->"
+KIND = "AMX" if AMX else "AVX512-BF16" if CAN_MULTIPLY else "other"
+BEGIN, END = f"<!-- figures: benchmarks/performance.py on {KIND} -->", "<!-- end of figures -->"
 FIRST = ("--model", "base", "--objects", "1", "--memory", "1", "--topk", "60")
 CASES: tuple[tuple[str, ...], ...] = (
     (*FIRST, "--precision", "bfloat16"),
@@ -42,7 +46,7 @@ def measure(case: tuple[str, ...], steps: int) -> dict[str, Any]:
 def tables(reports: list[tuple[tuple[str, ...], dict[str, Any]]]) -> str:
     """Return the tables in Markdown."""
     settings = reports[0][1]["settings"]
-    machine = f"{platform.machine()}, {settings['threads']} threads, {settings['size']}"
+    machine = f"{platform.machine()} with {KIND}, {settings['threads']} threads, {settings['size']}"
     lines = [
         f"{machine}; `jointformer speed` with the flags of each row, {settings['steps']} steps timed.",
         "",
@@ -89,9 +93,10 @@ def main() -> None:
     text = tables(reports)
     print(text)
     if not args.no_write and not args.only:
-        page = PAGE.read_text()
-        before, rest = page.split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+        before, found, rest = PAGE.read_text().partition(BEGIN)
+        if not found:
+            sys.exit(f"{PAGE} has no table for {KIND}: nothing was written")
+        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
 
 
 if __name__ == "__main__":

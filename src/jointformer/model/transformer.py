@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from jointformer.model.attention import AttentionConfig
 from jointformer.model.config import ModelConfig
 from jointformer.model.convolution import ConvBlock, PatchEmbed
+from jointformer.model.fused import linear
 from jointformer.model.joint_block import JointBlock, LayerMemory, Projected
 from jointformer.model.position import resize_table, sincos_table
 
@@ -118,7 +119,11 @@ class JointTransformer(nn.Module):
         f8 = x
         x = self.patch_embed3(x.permute(0, 3, 1, 2))
         grid = (x.shape[1], x.shape[2])
-        return f4, f8, self.patch_embed4(x.flatten(1, 2)) + self.positions(grid)
+        return f4, f8, self._placed(self.patch_embed4, x.flatten(1, 2), grid)
+
+    def _placed(self, layer: nn.Linear, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return a linear layer of tokens (N, P, C) plus the grid's position rows."""
+        return linear(x, layer.weight, layer.bias, add=self.positions(grid))
 
     def encode_frame(self, frame: Tensor) -> FrameFeatures:
         """Return what every object shares of a query frame (B, 3, H, W)."""
@@ -182,7 +187,7 @@ class JointTransformer(nn.Module):
 
     def enhance(self, f16: Tensor, token: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return f16 tokens (N, P, C) enhanced by each row's memory token (N, 1, C) (computation C)."""
-        x = self.patch_embed4_block5(f16) + self.positions(grid)
+        x = self._placed(self.patch_embed4_block5, f16, grid)
         token = self.patch_embed4_block5(token) + self.get_buffer("pos_embed")[:, :1]
         for i, block in enumerate(_joint(self.blocks5)):
             x, token = block.enhance(x, token, last=i == len(self.blocks5) - 1)
@@ -191,7 +196,7 @@ class JointTransformer(nn.Module):
     def update_token(self, fusion: Tensor, token: Tensor, attention: AttentionConfig) -> Tensor:
         """Return the token (N, 1, C) updated from the fusion feature (N, C, h, w) (computation E)."""
         grid = (fusion.shape[2], fusion.shape[3])
-        features = self.patch_embed4_block4(fusion.flatten(2).transpose(1, 2)) + self.positions(grid)
+        features = self._placed(self.patch_embed4_block4, fusion.flatten(2).transpose(1, 2), grid)
         token = self.patch_embed4_block4(token) + self.get_buffer("pos_embed")[:, :1]
         x = torch.cat([token, features], dim=1)
         topk = attention.token_update_topk
