@@ -1,6 +1,6 @@
 """Linear layers and convolutions that take what comes before and after them into the same pass.
 
-Inference in bfloat16 on a CPU uses kernels of our own for many rows (ops/tile_cpu.py, where the processor has AMX),
+Inference in bfloat16 on a CPU uses kernels of our own for many rows (ops/tile_cpu.py, where the processor has its instructions),
 else oneDNN's fused operations, which PyTorch has under `torch.ops.mkldnn`: what follows a product (GELU, ReLU, an
 addition) is done while it is still in registers or the nearest cache, and no bias is spread out beforehand. Everything
 else (gradients, accelerators, float32, where they gain nothing) takes the plain operations that the fused ones are
@@ -52,7 +52,7 @@ def _tiles() -> ModuleType | None:
 
 
 def multiplies_tiles(x: Tensor, *weights: Tensor) -> bool:
-    """Whether rows x (..., C) times these weights (D, C) are computed by the kernels for AMX tiles."""
+    """Whether rows x (..., C) times these weights (D, C) are computed by kernels of our own."""
     if not fuses(x, weights[0]):
         return False
     tiles = _tiles()

@@ -1,4 +1,4 @@
-"""Linear layers in bfloat16 on a processor with AMX: rows shared out to threads. Importing this file imports Numba."""
+"""Linear layers in bfloat16 on a CPU that multiplies it: rows shared out to threads. Importing this file imports Numba."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Layer = tuple[Tensor, Tensor]
 
 
 def fits(x: Tensor, *weights: Tensor) -> bool:
-    """Whether rows x (..., C) times these weights are worth the kernels: bfloat16 with AMX, whole tiles, many rows."""
+    """Whether rows x (..., C) times these weights are worth the kernels: bfloat16, whole tiles, many rows."""
     rows = x.numel() // max(1, x.shape[-1])
     return (
         x.dtype == torch.bfloat16

@@ -1,4 +1,4 @@
-"""Linear layers in bfloat16 on AMX tiles: what comes before (layer norm) and after (GELU, an addition) in one pass.
+"""Linear layers in bfloat16 by tiles: what comes before (layer norm) and after (GELU, an addition) in one pass.
 
 Right factors are packed for every call: no copy of the weights is kept that could grow stale. Columns are taken in
 chunks that stay in the second-level cache together with a block of rows.

@@ -1,4 +1,4 @@
-"""Rows of linear layers on AMX tiles, as Numba intrinsics: normalised, multiplied, finished.
+"""Rows of linear layers by tiles, as Numba intrinsics: normalised, multiplied, finished.
 
 They take plain addresses (intp) and byte steps. A left factor's block is 32 rows "in tiles": for every 32 values of the
 inner dimension 32 lines of 64 bytes, one after the other, so that a product reads memory in order. A right factor's
@@ -113,7 +113,8 @@ def _multiplier(finish: Finish) -> Any:
 
         left, right: blocks in tiles, `steps` of them along the inner dimension. The block before, of which `pace` /
         65536 rows are taken at each step: its sums, float32 bias, what is added to it (rows `add_step` apart), and
-        where its bfloat16 rows go. Vectors and tiles are separate units of the processor: the two overlap.
+        where its bfloat16 rows go. Vectors and AMX tiles are separate units of the processor: the two
+        overlap; without AMX the finishing comes first.
         """
 
         def codegen(builder: Any, args: Any) -> None:
