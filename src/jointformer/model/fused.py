@@ -1,6 +1,6 @@
 """Linear layers and convolutions that take what comes before and after them into the same pass.
 
-Inference in bfloat16 on a CPU uses kernels of our own for many rows (ops/tile_cpu.py, where the processor has its instructions),
+Inference in bfloat16 on a CPU uses kernels of our own for many rows (ops/tile_cpu.py, on processors that multiply it),
 else oneDNN's fused operations, which PyTorch has under `torch.ops.mkldnn`: what follows a product (GELU, ReLU, an
 addition) is done while it is still in registers or the nearest cache, and no bias is spread out beforehand. Everything
 else (gradients, accelerators, float32, where they gain nothing) takes the plain operations that the fused ones are

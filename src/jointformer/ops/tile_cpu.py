@@ -1,4 +1,4 @@
-"""Linear layers in bfloat16 on a CPU that multiplies it: rows shared out to threads. Importing this file imports Numba."""
+"""Linear layers in bfloat16 on CPUs that multiply it: rows shared out to threads. Importing this file imports Numba."""
 
 from __future__ import annotations
 

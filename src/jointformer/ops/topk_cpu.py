@@ -23,6 +23,7 @@ from jointformer.ops.workers import run_team, share_out
 HEAD_WIDTH = 64  # of the tiles' kernel
 MOST_KEYS = 1 << 16  # a group's keys are numbered with 16 bits
 ROW_BLOCK = 128  # rows PyTorch multiplies at a time: their scores stay in the second-level cache
+MOST_SCRATCH = 3  # sizes whose buffers are kept: a step reads, writes and updates the token
 PAD = topk_heads.PAD
 _LOG2_E = math.log2(math.e)
 
@@ -220,9 +221,12 @@ _local = threading.local()
 
 
 def _scratch(kind: type[Scratch], sizes: Sizes, threads: int) -> Scratch:
-    """This thread's buffers for so many threads, kept until another size or more threads are asked for."""
-    kept: Scratch | None = getattr(_local, kind.__name__, None)
-    if kept is None or kept.sizes != sizes or kept.threads < threads:
-        kept = kind(sizes, threads)
-        setattr(_local, kind.__name__, kept)
+    """This thread's buffers for so many threads, kept for the few sizes that a step takes turns with."""
+    every: dict[Sizes, Scratch] = _local.__dict__.setdefault(kind.__name__, {})
+    kept = every.get(sizes)
+    if kept is None or kept.threads < threads:
+        every.pop(sizes, None)
+        while len(every) >= MOST_SCRATCH:
+            del every[next(iter(every))]
+        kept = every[sizes] = kind(sizes, threads)
     return kept
