@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -46,3 +49,8 @@ def test_a_compiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     torch.compiler.reset()
     with pytest.raises(ConfigError, match=r"compile.*no C\+\+ compiler"):
         masks_of_a_video(seeded_model(MINI), compile=True)
+
+
+def test_who_does_not_ask_for_the_compiler_does_not_load_it() -> None:
+    asked = "import sys, jointformer.track, jointformer.model.weights; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked], timeout=120).returncode == 0

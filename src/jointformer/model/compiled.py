@@ -11,6 +11,7 @@ import torch
 
 from jointformer.errors import ConfigError
 from jointformer.model.network import JointFormer
+from jointformer.ops.attention import triton_serves
 
 #: What a step calls, each compiled as a whole: without a break, so that nothing is left to the interpreter.
 PARTS = ("encode_frame", "_share", "_segment_rows", "_probabilities", "_write")
@@ -28,6 +29,7 @@ def compiled(model: JointFormer) -> JointFormer:
     """
     known = _compiled.get(model)
     if known is None:
+        torch.compiler.assume_constant_result(triton_serves)  # asked once, while compiling
         known = _shallow_copy(model)
         for name in PARTS:
             part = torch.compile(getattr(model, name), backend=BACKEND, fullgraph=True)

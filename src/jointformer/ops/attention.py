@@ -147,11 +147,11 @@ def _kernels() -> ModuleType | None:
 def _fits_triton(q: Tensor, k: Tensor, memory_k: Tensor) -> bool:
     """Whether the GPU's kernel serves these: type, head width, and tokens that 32-bit numbers reach from the first."""
     reached = all(tensor.stride(2) * tensor.shape[2] < 1 << 31 for tensor in (q, k, memory_k))
-    return reached and _triton_serves(q.device, q.dtype, q.shape[3])
+    return reached and triton_serves(q.device, q.dtype, q.shape[3])
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # asked once while compiling
-def _triton_serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
+def triton_serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
+    """Whether the GPU's kernel is for this type and head width, and can be made here."""
     kernel = _gpu_kernel()
     return kernel is not None and bool(kernel.serves(device, dtype, width))
 
