@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -39,6 +41,10 @@ def test_a_compiled_network_finds_the_same_masks(monkeypatch: pytest.MonkeyPatch
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
     assert compiled(model) is compiled(model)
     assert "encode_frame" not in vars(model)  # who does not ask for it has the network as it is
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None  # what is compiled does not keep it
 
 
 def test_a_compiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

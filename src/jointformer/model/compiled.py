@@ -32,7 +32,7 @@ def compiled(model: JointFormer) -> JointFormer:
         torch.compiler.assume_constant_result(triton_serves)  # asked once, while compiling
         known = _shallow_copy(model)
         for name in PARTS:
-            part = torch.compile(getattr(model, name), backend=BACKEND, fullgraph=True)
+            part = torch.compile(getattr(known, name), backend=BACKEND, fullgraph=True)
             object.__setattr__(known, name, _one_line(part))
         _compiled[model] = known
     return known
