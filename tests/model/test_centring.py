@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from jointformer.evaluate.scale.manifest import weights_hash
 from jointformer.model.centring import centre_tokens
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
+from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_model
 from jointformer.track import Tracker, TrackerConfig
 from seeded import seeded_model
@@ -63,6 +65,13 @@ def test_rounding_moves_centred_keys_apart_less() -> None:
 def test_weights_are_known_by_what_their_file_holds() -> None:
     plain, changed = network().bfloat16(), centred(torch.bfloat16).bfloat16()
     assert weights_hash(changed) == weights_hash(plain) == weights_hash(copy.deepcopy(changed))
+
+
+def test_a_loaded_network_is_saved_as_its_file_had_it(tmp_path: Path) -> None:
+    save_weights(load_model("tiny", device="cpu", precision="bfloat16"), tmp_path / "again.safetensors")
+    again = load_model(tmp_path / "again.safetensors", device="cpu", precision="float32").state_dict()
+    for name, tensor in load_model("tiny", device="cpu", precision="float32").state_dict().items():
+        assert torch.equal(again[name], tensor.bfloat16().float()), name
 
 
 def test_loading_centres_what_is_rounded_and_nothing_else() -> None:

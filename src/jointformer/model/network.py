@@ -72,6 +72,11 @@ class JointFormer(nn.Module):
         """Where the network lives."""
         return self.convmae.cls_token.device
 
+    def state_as_loaded(self) -> dict[str, Tensor]:
+        """Return the state dict with the file's own numbers in place of those that were changed for rounding."""
+        state = self.state_dict()
+        return {name: self.as_loaded.get(name, tensor).to(tensor) for name, tensor in state.items()}
+
     def initial_tokens(self, clips: int, objects: int) -> Tensor:
         """Return the (B, N, C) tokens that new objects start with."""
         return self.convmae.cls_token.expand(clips, objects, -1)

@@ -121,7 +121,7 @@ def save_weights(
     """
     path = Path(path)
     check_suffix(path)
-    state = dict(weights.state_dict()) if isinstance(weights, JointFormer) else weights
+    state = weights.state_as_loaded() if isinstance(weights, JointFormer) else weights
     if isinstance(weights, JointFormer):
         config = config or weights.config
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -199,9 +199,14 @@ def longest_first(jobs: Sequence[J]) -> list[J]:
     return sorted(jobs, key=lambda job: -job.tracked_frames)
 
 
+#: Before the names of what a network keeps as its file had it.
+_AS_LOADED = "as_loaded:"
+
+
 def pack_model(model: JointFormer) -> bytes:
     """Return a network as bytes (safetensors and its config), for another process; exact to the bit."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    tensors = {**model.state_dict(), **{_AS_LOADED + name: tensor for name, tensor in model.as_loaded.items()}}
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return safetensors.torch.save(state, {"config": model.config.to_json()})
 
 
@@ -211,5 +216,8 @@ def unpack_model(data: bytes, device: str | torch.device = "cpu") -> JointFormer
     metadata = json.load(io.BytesIO(data[8 : 8 + length]))["__metadata__"]
     with torch.device("meta"):
         model = JointFormer(ModelConfig.from_json(metadata["config"]))
-    model.load_state_dict(safetensors.torch.load(data), strict=True, assign=True)
+    state = safetensors.torch.load(data)
+    for name in [name for name in state if name.startswith(_AS_LOADED)]:
+        model.as_loaded[name.removeprefix(_AS_LOADED)] = state.pop(name)
+    model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False).to(device)

@@ -174,8 +174,7 @@ def _not_a_manifest(path: Path, error: Exception) -> DataError:
 def weights_hash(model: JointFormer) -> str:
     """Return the SHA-256 over the names, shapes and bytes of a network's tensors, as they came from their file."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        tensor = model.as_loaded.get(name, tensor).to(tensor.dtype)
+    for name, tensor in model.state_as_loaded().items():
         digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
