@@ -7,6 +7,7 @@ The operands lie as AMX tiles want them (see topk_tiles), so that all around a p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -34,18 +35,23 @@ GROUP = 8
 
 def dot_products(
     builder: Any, left: tuple[Any, Any, Any], right: tuple[Any, Any, Any], result: tuple[Any, Any], steps: Any,
-    *, fresh: bool,
+    *, fresh: bool, before: Callable[[Any], None] | None = None,
 ) -> None:  # fmt: skip
     """Writes a 32 x 32 float32 product at `result` or adds it to what is there.
 
     left: (address, bytes from row to row, bytes that each of `steps` goes on). right: two columns of packed tiles
-    (first, second, bytes that a step goes on). result: (address, bytes from row to row).
+    (first, second, bytes that a step goes on). result: (address, bytes from row to row). before: other work on every
+    row, by its number, done shortly before the row's product is written.
     """
     with cgutils.for_range(builder, ir.Constant(I64, 32 // GROUP)) as loop:
-        dot_rows(builder, builder.mul(loop.index, ir.Constant(I64, GROUP)), left, right, result, steps, fresh=fresh)
+        first = builder.mul(loop.index, ir.Constant(I64, GROUP))
+        if before is not None:
+            for i in range(GROUP):
+                before(plus(builder, first, i))
+        _dot_rows(builder, first, left, right, result, steps, fresh=fresh)
 
 
-def dot_rows(
+def _dot_rows(
     builder: Any, row: Any, left: tuple[Any, Any, Any], right: tuple[Any, Any, Any], result: tuple[Any, Any],
     steps: Any, *, fresh: bool,
 ) -> None:  # fmt: skip

@@ -223,10 +223,10 @@ _local = threading.local()
 def _scratch(kind: type[Scratch], sizes: Sizes, threads: int) -> Scratch:
     """This thread's buffers for so many threads, kept for the few sizes that a step takes turns with."""
     every: dict[Sizes, Scratch] = _local.__dict__.setdefault(kind.__name__, {})
-    kept = every.get(sizes)
+    kept = every.pop(sizes, None)
     if kept is None or kept.threads < threads:
-        every.pop(sizes, None)
         while len(every) >= MOST_SCRATCH:
             del every[next(iter(every))]
-        kept = every[sizes] = kind(sizes, threads)
+        kept = kind(sizes, threads)
+    every[sizes] = kept  # behind the others: what was used last goes last
     return kept

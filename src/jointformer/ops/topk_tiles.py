@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from jointformer.ops.tile_dots import GROUP, dot_products, dot_rows
+from jointformer.ops.tile_dots import dot_products
 from jointformer.ops.tile_support import AMX
 from jointformer.ops.topk_ir import (
     HALVES,
@@ -118,16 +118,10 @@ def score_products(
     had its row; what it reads may lie there.
     """
     if not AMX:
-        rows, keys = (q, ir.Constant(I64, 128), ir.Constant(I64, 64)), (packed, plus(builder, packed, 2048))
-        with cgutils.for_range(builder, ir.Constant(I64, 32 // GROUP)) as loop:
-            first = builder.mul(loop.index, ir.Constant(I64, GROUP))
-            if meanwhile is not None:
-                for i in range(GROUP):
-                    meanwhile(plus(builder, first, i))
-            dot_rows(
-                builder, first, rows, (*keys, ir.Constant(I64, 1024)), (place, ir.Constant(I64, 128)),
-                ir.Constant(I64, 2), fresh=True,
-            )  # fmt: skip
+        rows = q, ir.Constant(I64, 128), ir.Constant(I64, 64)
+        keys = packed, plus(builder, packed, 2048), ir.Constant(I64, 1024)
+        goal = place, ir.Constant(I64, 128)
+        dot_products(builder, rows, keys, goal, ir.Constant(I64, 2), fresh=True, before=meanwhile)
         return
     tile = [ir.Constant(I8, i) for i in range(8)]
     line, row = ir.Constant(I64, 64), ir.Constant(I64, 128)
