@@ -16,9 +16,9 @@ from torch import nn
 
 from jointformer.model.config import PRESETS
 from jointformer.model.network import JointFormer
+from jointformer.ops.heap import keep_all_freed_memory
 from jointformer.train.initialise import initialise
 from jointformer.train.losses import frame_loss
-from jointformer.train.memory import keep_freed_memory
 from jointformer.train.optimiser import OptimiserConfig, build_optimiser
 from jointformer.train.unroll import PRECISIONS, ClipBatch, ClipUnroller, UnrollConfig
 
@@ -75,7 +75,7 @@ def main() -> int:
     initialise(model, 0)
     model.to(device)
     batch = random_batch(args.clips, args.frames, height, width, args.objects, device)
-    keep_freed_memory()
+    keep_all_freed_memory()
     runs = {precision: iteration(model, batch, precision) for precision in args.precisions}
     best = dict.fromkeys(runs, float("inf"))
     processor = dict.fromkeys(runs, float("inf"))

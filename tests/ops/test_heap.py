@@ -1,4 +1,4 @@
-"""The heap keeps what every frame needs."""
+"""What the heap keeps of freed memory, and how much memory a process says it holds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import sys
 
 import pytest
 
+from jointformer.ops.heap import largest_resident_size, resident_size
+
 PROGRAM = """
 import ctypes, sys, torch
-from jointformer.ops.heap import keep_freed_memory
+from jointformer.ops import heap
 
 class Info(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in
@@ -20,18 +22,18 @@ class Info(ctypes.Structure):
 
 mallinfo = ctypes.CDLL(None).mallinfo2
 mallinfo.restype = Info
-if sys.argv[1] == "kept":
-    keep_freed_memory()
+for name in sys.argv[1:]:
+    assert getattr(heap, name)() in (None, True)
 before = mallinfo().hblks
 block = torch.empty(20 << 20, dtype=torch.uint8)
 print(mallinfo().hblks - before)
 """
 
 
-def mapped(how: str) -> int:
+def mapped(*calls: str) -> int:
     """How many blocks of a large tensor's are mapped on their own, and so given back when it is freed."""
     unset = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    command = [sys.executable, "-c", PROGRAM, how]
+    command = [sys.executable, "-c", PROGRAM, *calls]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120, env=unset)
     return int(done.stdout)
 
@@ -40,6 +42,23 @@ def mapped(how: str) -> int:
     platform.libc_ver()[0] != "glibc" or not hasattr(ctypes.CDLL(None), "mallinfo2"),
     reason="other C libraries, and glibc before 2.33, cannot be asked",
 )
-def test_large_tensors_come_from_the_heap_and_stay_there() -> None:
-    assert mapped("left") == 1
-    assert mapped("kept") == 0
+@pytest.mark.parametrize(
+    ("calls", "blocks"),
+    [
+        ([], 1),
+        (["keep_freed_memory"], 0),
+        (["keep_all_freed_memory"], 0),
+    ],
+)
+def test_large_tensors_come_from_the_heap_and_stay_there(calls: list[str], blocks: int) -> None:
+    assert mapped(*calls) == blocks
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+def test_the_peak_is_this_processs_own_not_that_of_the_one_that_started_it() -> None:
+    grown = bytearray(400 << 20)
+    program = "from jointformer.ops.heap import largest_resident_size; print(largest_resident_size())"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    assert int(done.stdout) < len(grown) < largest_resident_size()
+    del grown
+    assert resident_size() < largest_resident_size()

@@ -126,9 +126,9 @@ print(json.dumps({"plan": plan.total, "peak": peak_memory(model.device), "base":
 )
 def test_the_measured_peak_is_within_10_percent_under_the_plan(settings):
     measured = []
-    # What the program holds before the first frame is measured too, and pages of its libraries that the system takes
-    # away just then, for want of memory elsewhere, come back later. That is rare and passes: three measurements.
-    for _ in range(3):
+    # Gaps in glibc's heap depend on where blocks happen to lie: peaks of one case lie up to 10 % apart from process to
+    # process (benchmarks/memory_plans.py). The highest of them is what the plan is for.
+    for _ in range(8):
         done = subprocess.run(
             [sys.executable, "-c", MEASURE, *settings.split()], capture_output=True, text=True, env=ENV, timeout=800
         )

@@ -179,6 +179,9 @@ def test_the_expected_time_comes_from_the_last_steps_and_survives_a_restart(star
     tool.draw(0, 1, square(0))
     plan = tool.ask("POST", "/plan", {"direction": "forward"})
     assert plan == {"steps": 29, "objects": 1, "seconds": None, "rough": True}
+    tool.ask("POST", "/undo", {})  # as another page may do while this one asks
+    assert tool.ask("POST", "/plan", {})["reason"].startswith("no masks to track from")
+    tool.ask("POST", "/redo", {})
     tool.track()
     tool.client.__exit__(None, None, None)
     later = start()

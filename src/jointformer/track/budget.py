@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -15,6 +12,7 @@ from jointformer.model.config import ModelConfig
 from jointformer.model.cost import bank_bytes
 from jointformer.model.network import JointFormer
 from jointformer.ops.attention import joint_attention
+from jointformer.ops.heap import give_back_freed_memory, resident_size
 from jointformer.ops.resize import network_size
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import peak_memory
@@ -201,20 +199,8 @@ def held_now(model: JointFormer, config: TrackerConfig | None = None) -> int:
         return int(torch.cuda.memory_allocated(model.device))
     if config is not None:
         _load_kernels(model, config)
-    _give_back()
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # no Linux: the largest size so far stands for the present one
-        return peak_memory(model.device)
-    import resource
-
-    return pages * resource.getpagesize()
-
-
-def _give_back() -> None:
-    """Give freed memory back to the system, where the C library can: it would count twice."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_freed_memory()
+    return resident_size()
 
 
 def _load_kernels(model: JointFormer, config: TrackerConfig) -> None:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, get_args
 import torch
 
 from jointformer.errors import ConfigError, DataError
+from jointformer.ops.heap import largest_resident_size
 from jointformer.track.frames import FrameLike, MasksLike, frame_size, stage_frame
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.transfer import on_gpu, one_behind
@@ -148,8 +149,4 @@ def peak_memory(device: torch.device) -> int:
     """Return peak bytes: allocated on a GPU since the last reset, else this process's largest resident size."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return largest_resident_size()

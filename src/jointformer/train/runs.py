@@ -17,6 +17,7 @@ from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import build_model, load_weights
 from jointformer.ops.files import make_dir, write_json
+from jointformer.ops.heap import keep_all_freed_memory
 from jointformer.train import state as checkpoint
 from jointformer.train.config import Planner, RunConfig
 from jointformer.train.datasets import (
@@ -32,7 +33,6 @@ from jointformer.train.image_clips import ImageClips
 from jointformer.train.initialise import initialise
 from jointformer.train.loader import ClipSource
 from jointformer.train.loop import Trainer
-from jointformer.train.memory import keep_freed_memory
 from jointformer.train.optimiser import MultiStep, OptimiserConfig, WarmupCosine
 from jointformer.train.own_data import check_videos
 from jointformer.train.plan import STILLS_CPU, STILLS_GPU
@@ -174,7 +174,7 @@ def _run(
     """Build the Trainer, resume where asked, train, export."""
     make_dir(folder)
     if processes.device.type == "cpu":
-        keep_freed_memory()
+        keep_all_freed_memory()
     config = settings.apply(config)
     watcher = Watcher(settings, folder) if processes.first else None
     trainer = Trainer(

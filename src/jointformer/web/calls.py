@@ -182,8 +182,8 @@ def redo(call: Call) -> Answer:
 
 
 def plan(call: Call) -> Answer:
-    """How long tracking would take."""
-    return call.project.tracking.plan(Range.parse(call.body))
+    """How long tracking would take, or why there is nothing to track."""
+    return call.project.tracking.outlook(Range.parse(call.body))
 
 
 def track(call: Call) -> Answer:

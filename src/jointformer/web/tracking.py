@@ -75,6 +75,16 @@ class Tracking:
             self._desk.model.warm(lambda: self._publish("tracking", self.status()))
         return {"steps": steps, "objects": objects, "seconds": None if pace is None else steps * pace, "rough": rough}
 
+    def outlook(self, wanted: Range) -> dict[str, Any]:
+        """Return `plan`; where there is nothing to track from, no steps and the reason.
+
+        A page asks whenever masks have changed, and another page may have taken the last one back meanwhile.
+        """
+        try:
+            return self.plan(wanted)
+        except DataError as error:
+            return {"steps": 0, "objects": 0, "seconds": None, "rough": True, "reason": str(error)}
+
     def start(self, wanted: Range) -> None:
         """Begin a run. Raises DataError where there is nothing to track from, or another run goes on."""
         with self._lock:

@@ -187,7 +187,8 @@ export function trackPanel(editor) {
       enabled = plan.steps > 0;
       const time = plan.seconds === null ? "time not measured here yet"
         : plan.rough ? `perhaps ${duration(plan.seconds)}; the first steps will tell` : `about ${duration(plan.seconds)} on this computer`;
-      text = enabled ? `${plan.steps} ${plan.steps === 1 ? "step" : "steps"}, ${time}` : "Everything in the range is up to date.";
+      text = enabled ? `${plan.steps} ${plan.steps === 1 ? "step" : "steps"}, ${time}`
+        : plan.reason ?? "Everything in the range is up to date.";
     } catch (error) {
       text = error.message;
     }
