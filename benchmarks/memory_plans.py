@@ -4,19 +4,20 @@
 
 Every measurement is a process of its own that tracks noise until its memory is full. Peaks of one case differ from
 process to process, because glibc's heap has gaps whose sizes depend on where blocks happen to lie: the plan has to hold
-for all of them. tests/scale/test_budget.py measures some of the cases.
+for all of them. tests/scale/test_budget.py holds some of the cases.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from watched import ENV
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,7 @@ CASES = (
 
 def measure(case: Case) -> dict[str, int]:
     """Return the plan, its parts and the measured peak, in bytes."""
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": str(case.threads), "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": "",
-    }  # fmt: skip
+    environment = {**ENV, "OMP_NUM_THREADS": str(case.threads)}
     command = [sys.executable, __file__, "--measure", json.dumps(asdict(case))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, timeout=900)
     found: dict[str, int] = json.loads(done.stdout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import pytest
 from scale_helpers import Runs, make_videos
@@ -14,6 +13,7 @@ from jointformer.evaluate.anyvideo import overlay_bytes
 from jointformer.model.config import PRESETS
 from jointformer.track.budget import VideoSize, bank_places, fit_budget, parse_size, plan_memory
 from jointformer.track.config import TrackerConfig
+from memory_plans import SMALL, USUAL, Case, measure
 from watched import ENV, masks
 
 VIDEO = VideoSize("cat", 100, (480, 854), 10)
@@ -85,60 +85,32 @@ def test_a_budget_changes_no_mask(runs, undisturbed, tmp_path, capsys):
     assert masks(tmp_path / "out") == undisturbed
 
 
-#: Prints what a run over frames of a size and so many objects planned and what it took, in bytes.
-MEASURE = """
-import json, sys
-import numpy as np, torch
-sys.path.insert(0, "tests")
-from seeded import seeded_model
-from jointformer.track import Tracker, TrackerConfig
-from jointformer.track.budget import VideoSize, fit_budget, base_within
-from jointformer.track.loop import peak_memory
-preset, height, width, objects, per_pass, memory = sys.argv[1], *map(int, sys.argv[2:])
-torch.set_num_threads(1)
-model = seeded_model(preset)
-config = TrackerConfig(size=-1, memory_every=1, max_memory_frames=memory, objects_per_pass=per_pass or None)
-base, before = base_within(model, config, 10**11)
-video = VideoSize("noise", 4, (height, width), objects)
-plan = fit_budget(model.config, config, video, 10**11, base=base, itemsize=4, before=before)
-tracker = Tracker(model, plan.config)
-frame = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-labels = np.repeat(np.arange(1, objects + 1).repeat(-(-width // objects))[None, :width], height, 0)
-for step in range(4):
-    tracker.step(frame, labels if step == 0 else None).label_map
-print(json.dumps({"plan": plan.total, "peak": peak_memory(model.device), "base": base, "before": before}))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(2500)
 @pytest.mark.parametrize(
-    "settings",
+    "case",
     [
-        "tiny 240 432 1 0 1",
-        "tiny 240 432 8 0 1",
-        "tiny 240 432 12 2 1",
-        "tiny 480 854 1 0 2",
-        "small 240 432 4 0 1",
-        "base 240 432 4 0 1",
-        "base 480 854 1 0 1",
+        Case("tiny", SMALL),
+        Case("tiny", SMALL, 8, 8),
+        Case("tiny", SMALL, 12, 2),
+        Case("tiny", USUAL, 1, 1, 2),
+        Case("small", SMALL, 4, 4),
+        Case("base", SMALL, 4, 4),
+        Case("base", USUAL),
     ],
+    ids=str,
 )
-def test_the_measured_peak_is_within_10_percent_under_the_plan(settings):
+def test_the_measured_peak_is_within_10_percent_under_the_plan(case):
     measured = []
     # Gaps in glibc's heap depend on where blocks happen to lie: peaks of one case lie up to 10 % apart from process to
     # process (benchmarks/memory_plans.py). The highest of them is what the plan is for.
     for _ in range(8):
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE, *settings.split()], capture_output=True, text=True, env=ENV, timeout=800
-        )
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
+        found = measure(case)
         measured.append({name: f"{value / 1e6:.0f} MB" for name, value in found.items()})
         if 0.9 * found["plan"] <= found["peak"] <= found["plan"]:
-            print(settings, measured)
+            print(case, measured)
             return
-    pytest.fail(f"{settings}: {measured}")
+    pytest.fail(f"{case}: {measured}")
 
 
 @pytest.mark.slow
