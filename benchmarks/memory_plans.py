@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from watched import ENV
@@ -40,7 +40,7 @@ class Case:
         )
 
 
-SMALL, USUAL = (240, 432), (480, 854)
+SMALL, USUAL, LARGE = (240, 432), (480, 854), (1080, 1920)
 CASES = (
     Case("tiny", SMALL),
     Case("tiny", SMALL, 8, 8),
@@ -50,6 +50,7 @@ CASES = (
     Case("tiny", USUAL, 3, 3),
     Case("tiny", USUAL, 10),
     Case("tiny", USUAL, 10, 4),
+    Case("tiny", LARGE, 2),
     Case("small", SMALL, 4, 4),
     Case("base", SMALL, 4, 4),
     Case("base", USUAL),
@@ -57,6 +58,7 @@ CASES = (
     Case("tiny", USUAL, 10, 1, 2, "bfloat16", 2),
     Case("tiny", SMALL, 8, 8, 1, "bfloat16", 2),
     Case("small", USUAL, 3, 3, 1, "bfloat16", 2),
+    Case("small", LARGE, 1, 1, 1, "bfloat16", 2),
     Case("base", USUAL, 1, 1, 3, "bfloat16", 2),
     Case("base", USUAL, 3, 1, 1, "bfloat16", 2),
 )
@@ -84,12 +86,13 @@ def _measure_here(case: Case) -> dict[str, int]:
 
     torch.set_num_threads(case.threads)
     model = JointFormer(PRESETS[case.preset]).to(DTYPES[case.precision]).eval().requires_grad_(False)
-    config = TrackerConfig(size=-1, memory_every=1, max_memory_frames=case.memory, objects_per_pass=case.per_pass)
+    every = min(case.memory, 2)  # where there are several memory frames, one in between is the temporary one
+    config = TrackerConfig(size=-1, memory_every=every, max_memory_frames=case.memory, objects_per_pass=case.per_pass)
     base, before = base_within(model, config, 10**12)
-    video = VideoSize("noise", case.memory + 3, case.size, case.objects)
+    video = VideoSize("noise", every * case.memory + 3, case.size, case.objects)
     itemsize = model.dtype.itemsize
     plan = fit_budget(model.config, config, video, 10**12, base=base, itemsize=itemsize, before=before)
-    tracker = Tracker(model, plan.config)
+    tracker = Tracker(model, replace(plan.config, memory_limit=plan.total))
     height, width = case.size
     frame = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     columns = np.arange(1, case.objects + 1).repeat(-(-width // case.objects))[:width]

@@ -97,20 +97,20 @@ def test_a_budget_changes_no_mask(runs, undisturbed, tmp_path, capsys):
         Case("small", SMALL, 4, 4),
         Case("base", SMALL, 4, 4),
         Case("base", USUAL),
+        Case("tiny", USUAL, 10, 4),
+        Case("tiny", USUAL, 1, 1, 1, "bfloat16", 2),
+        Case("small", USUAL, 3, 3, 1, "bfloat16", 2),
+        Case("base", USUAL, 3, 1, 1, "bfloat16", 2),
     ],
     ids=str,
 )
 def test_the_measured_peak_is_within_10_percent_under_the_plan(case):
-    measured = []
-    # Gaps in glibc's heap depend on where blocks happen to lie: peaks of one case lie up to 10 % apart from process to
-    # process (benchmarks/memory_plans.py). The highest of them is what the plan is for.
-    for _ in range(8):
-        found = measure(case)
-        measured.append({name: f"{value / 1e6:.0f} MB" for name, value in found.items()})
-        if 0.9 * found["plan"] <= found["peak"] <= found["plan"]:
-            print(case, measured)
-            return
-    pytest.fail(f"{case}: {measured}")
+    kernels = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
+    if case.precision == "bfloat16" and not kernels.CAN_MULTIPLY:
+        pytest.skip("needs a processor that multiplies bfloat16")
+    found = measure(case)
+    print(case, {name: f"{value / 1e6:.0f} MB" for name, value in found.items()})
+    assert 0.9 * found["plan"] <= found["peak"] <= found["plan"]
 
 
 @pytest.mark.slow

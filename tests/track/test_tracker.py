@@ -12,6 +12,7 @@ from PIL import Image
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import ModelConfig
+from jointformer.model.network import sum_of_others
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.engine import Engine
 from jointformer.track.segmentation import Segmentation
@@ -84,20 +85,20 @@ def test_the_bank_holds_what_recomputation_from_stored_frames_gives(model):
     """Streaming with the cache equals computing every memory frame's keys and values anew at each step."""
     engine = Engine(model, replace(CONFIG, objects_per_pass=2))  # both objects at once: one call is one frame
     stored = []
-    original = model.memorize
+    original = model.memorize_into
 
-    def spy(frame, masks, tokens, **options):
+    def spy(keep, frame, masks, tokens, **options):
         stored.append((frame.clone(), masks.clone(), tokens.clone(), options))
-        return original(frame, masks, tokens, **options)
+        return original(keep, frame, masks, tokens, **options)
 
-    model.memorize = spy
+    model.memorize_into = spy
     try:
         for t, frame in enumerate(video(7)):
             x = torch.from_numpy(frame).permute(2, 0, 1).float() / 255
             new = torch.from_numpy(np.stack([box(2, 2), box(20, 30)])) if t == 0 else None
             engine.step(x, new_masks=new)
     finally:
-        del model.memorize
+        del model.memorize_into
     # Steps 0, 2, 4, 6 were memory frames, 5 the last temporary one; three fit the bank: the first and the newest two.
     kept = [stored[t] for t in (5, 0, 4, 6)]
     with torch.inference_mode():
@@ -253,12 +254,41 @@ def test_things_that_are_no_frames_are_refused(model, frame):
         {"size": 3},
         {"size": 100000},
         {"objects_per_pass": 0},
+        {"memory_limit": 0},
     ],
 )
 def test_settings_out_of_range_are_named(setting):
     name = next(iter(setting)).replace("topk_blocks", "topk blocks").replace("topk_range", "topk range")
     with pytest.raises(ConfigError, match=name):
         TrackerConfig(**setting)
+
+
+@pytest.mark.parametrize(("room", "expected"), [(1, [1, 3, 3, 1]), (10**15, [0, 0, 0, 0])])
+def test_freed_memory_is_given_back_near_the_limit_only_and_changes_no_mask(model, monkeypatch, room, expected):
+    given_back = []
+    monkeypatch.setattr("jointformer.track.engine.give_back_freed_memory", lambda: given_back.append(len(seen)))
+    tracker = Tracker(model, replace(CONFIG, memory_limit=room))
+    masks, seen = {0: {1: box(2, 2)}, 1: {7: box(20, 30)}}, []
+    for t, frame in enumerate(video(4)):
+        seen.append(tracker.step(frame, masks.get(t), last=t == 3))
+    # Before a frame is segmented, and before each object is memorised there: the last frame is not.
+    assert [given_back.count(t) for t in range(4)] == expected
+    for a, b in zip(run(model, masks, frames=4), seen):
+        assert torch.equal(a.prob, b.prob)
+
+
+def test_layers_handed_out_while_a_frame_is_memorised_are_those_returned_at_once(model):
+    frame = torch.rand(1, 3, H // 16 * 16, W // 16 * 16, generator=torch.Generator().manual_seed(3))
+    masks = (torch.rand(1, 2, *frame.shape[2:], generator=torch.Generator().manual_seed(4)) > 0.7).float()
+    others, tokens, got = sum_of_others(masks), model.initial_tokens(1, 2), []
+    with torch.inference_mode():
+        memory, expected = model.memorize(frame, masks, tokens, others=others)
+        updated = model.memorize_into(lambda *layer: got.append(layer), frame, masks, tokens, others=others)
+    assert torch.equal(updated, expected)
+    assert [layer for layer, _, _ in got] == list(range(MINI.layers))
+    for (_, keys, values), k, v in zip(got, memory.keys, memory.values, strict=True):
+        assert torch.equal(keys, k)
+        assert torch.equal(values, v)
 
 
 def test_a_pixel_goes_to_its_most_probable_row_and_a_tie_to_the_first() -> None:

@@ -34,6 +34,7 @@ def compiled(model: JointFormer) -> JointFormer:
         for name in PARTS:
             part = torch.compile(getattr(known, name), backend=BACKEND, fullgraph=True)
             object.__setattr__(known, name, _one_line(part))
+        known.hands_out_layers = False  # a program is whole: it returns all layers at its end
         _compiled[model] = known
     return known
 

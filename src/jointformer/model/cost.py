@@ -95,6 +95,20 @@ def bank_bytes(config: ModelConfig, height: int, width: int, objects: int, frame
     return 2 * config.layers * config.token_width * tokens * frames * objects * itemsize
 
 
+#: Stride-4 maps that a pass takes, however many objects it has, and that each of its objects adds: measured, with the
+#: gaps that blocks of so many sizes leave in glibc's heap (benchmarks/memory_plans.py).
+SHARED_MAPS = 8.5
+PASS_MAPS = 6.7
+
+
+def pass_bytes(config: ModelConfig, height: int, width: int, objects: int, itemsize: int) -> int:
+    """Return the bytes that a CPU takes while so many objects go through the network together, and gives back.
+
+    height, width: the padded frame. itemsize: 4 for float32, else 2.
+    """
+    return int(height * width // 16 * config.widths[0] * itemsize * (SHARED_MAPS + PASS_MAPS * objects))
+
+
 def padded_size(text: str) -> tuple[int, int]:
     """Return the padded (height, width) of a size written as HEIGHTxWIDTH. Raises ConfigError."""
     height, _, width = text.lower().partition("x")

@@ -27,7 +27,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.conv2(conv_relu(F.relu(x), self.conv1))
-        return residual + (x if self.downsample is None else self.downsample(x))
+        return residual.add_(x if self.downsample is None else self.downsample(x))
 
 
 class ChannelGate(nn.Module):
@@ -102,7 +102,8 @@ class UpsampleBlock(nn.Module):
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         if skip.shape[0] not in (1, x.shape[0]):
             skip = skip.repeat_interleave(x.shape[0] // skip.shape[0], dim=0)
-        return self.out_conv(x + skip)
+        x = x + skip  # what was enlarged is not kept while the block works
+        return self.out_conv(x)
 
 
 class FusionHead(nn.Module):

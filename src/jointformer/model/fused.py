@@ -86,8 +86,10 @@ def linear(
         return fused
     y = F.linear(x if norm is None else norm(x), weight, bias)
     if gelu:
-        return F.gelu(y)
-    return y if add is None else y + add
+        return _gelu(y)
+    if add is None:
+        return y
+    return y + add if torch.is_grad_enabled() else y.add_(add)
 
 
 def mlp(
@@ -121,7 +123,15 @@ def norm_gelu(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     if tiles is not None and tiles.fits_norm(x):
         changed: Tensor = tiles.norm_gelu_(x, (norm.weight, norm.bias, norm.eps))
         return changed
-    return F.gelu(norm(x))
+    return _gelu(norm(x))
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """Return GELU(x), in the place of x where no gradient needs that: the widest features are there only once."""
+    if torch.is_grad_enabled():
+        return F.gelu(x)
+    in_place: Tensor = torch.ops.aten.gelu_(x)
+    return in_place
 
 
 def conv_relu(x: Tensor, layer: nn.Conv2d) -> Tensor:

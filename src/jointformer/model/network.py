@@ -14,7 +14,7 @@ from jointformer.model.attention import DENSE, AttentionConfig
 from jointformer.model.config import ModelConfig
 from jointformer.model.decoder import Decoder
 from jointformer.model.joint_block import Projected
-from jointformer.model.transformer import FrameFeatures, JointTransformer, MemoryFrame, MemoryView
+from jointformer.model.transformer import FrameFeatures, JointTransformer, KeepLayer, MemoryFrame, MemoryView
 from jointformer.ops.aggregation import aggregated_logits, soft_aggregate
 
 
@@ -61,6 +61,8 @@ class JointFormer(nn.Module):
         self.decoder = Decoder(config)
         #: Tensors by state-dict name as the file has them, where they were changed for rounding (model/centring.py).
         self.as_loaded: dict[str, Tensor] = {}
+        #: Whether `memorize_into` can hand out a joint block's keys and values before the next block is computed.
+        self.hands_out_layers = True
 
     @property
     def dtype(self) -> torch.dtype:
@@ -159,18 +161,55 @@ class JointFormer(nn.Module):
         each object the sum of the other objects' masks (default: of the masks given here). tokens: (B, N, C). Without
         update_token the tokens take no part and come back unchanged.
         """
-        clips, objects = masks.shape[:2]
         if others is None:
             others = sum_of_others(masks)
         token = tokens.flatten(0, 1)[:, None].to(self.dtype) if update_token else None
         memory, token = self._write(frame, masks, others, token, attention)
-        return memory, tokens if token is None else token[:, 0].unflatten(0, (clips, objects))
+        return memory, tokens if token is None else token[:, 0].unflatten(0, masks.shape[:2])
+
+    def memorize_into(
+        self,
+        keep: KeepLayer,
+        frame: Tensor,
+        masks: Tensor,
+        tokens: Tensor,
+        *,
+        others: Tensor,
+        attention: AttentionConfig = DENSE,
+    ) -> Tensor:
+        """Return updated tokens (B, N, C); `keep` gets each joint block's keys and values, of B·N rows, when made.
+
+        So that a memory frame is never there a second time beside the memory bank. The rest is as for `memorize`.
+        """
+        token: Tensor | None = tokens.flatten(0, 1)[:, None].to(self.dtype)
+        if self.hands_out_layers:
+            token = self._write_into(keep, frame, masks, others, token, attention)
+        else:
+            memory, token = self._write(frame, masks, others, token, attention)
+            for layer, (keys, values) in enumerate(zip(memory.keys, memory.values)):
+                keep(layer, keys, values)
+        assert token is not None
+        return token[:, 0].unflatten(0, masks.shape[:2])
 
     def _write(
         self, frame: Tensor, masks: Tensor, others: Tensor, token: Tensor | None, attention: AttentionConfig
     ) -> tuple[MemoryFrame, Tensor | None]:
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+
+        def keep(_: int, k: Tensor, v: Tensor) -> None:
+            keys.append(k)
+            values.append(v)
+
+        token = self._write_into(keep, frame, masks, others, token, attention)
+        return MemoryFrame(tuple(keys), tuple(values)), token
+
+    def _write_into(
+        self, keep: KeepLayer, frame: Tensor, masks: Tensor, others: Tensor, token: Tensor | None,
+        attention: AttentionConfig,
+    ) -> Tensor | None:  # fmt: skip
         image = _image(_five_channels(frame, masks, others, self.dtype), self.dtype)
-        return self.convmae.write(image, token, attention)
+        return self.convmae.write(image, token, attention, keep)
 
 
 def sum_of_others(masks: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,11 @@ class MemoryFrame:
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+
+
+#: Takes the keys and values (N, A, P, D) of one joint block of a memory frame: (layer, keys, values). They are views of
+#: a larger product, which is kept with them: who needs them for long copies them.
+KeepLayer: TypeAlias = Callable[[int, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -161,29 +166,28 @@ class JointTransformer(nn.Module):
         return self.norm(x)
 
     def write(
-        self, frames_and_masks: Tensor, token: Tensor | None, attention: AttentionConfig
-    ) -> tuple[MemoryFrame, Tensor | None]:
-        """Return (keys and values, updated token (N, 1, C)) of memory frames (N, 5, H, W) (computation A).
+        self, frames_and_masks: Tensor, token: Tensor | None, attention: AttentionConfig, keep: KeepLayer
+    ) -> Tensor | None:
+        """Return the updated token (N, 1, C) of memory frames (N, 5, H, W) (computation A); `keep` gets the rest.
 
         The five channels are RGB, this object's mask and the sum of the others'. token: (N, 1, C), or None to leave
-        it out of the blocks.
+        it out of the blocks. keep: called once per joint block, first to last, as soon as its keys and values are made.
         """
         x = self._embed(self.patch_embed1_memory(frames_and_masks))[2]
         has_token = token is not None
         if token is not None:
             x = torch.cat([token + self.get_buffer("pos_embed")[:, :1], x], dim=1)
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
         depth = len(self.blocks3)
         *first, last = _joint(self.blocks3)
         for layer, block in enumerate(first):
             topk = attention.token_layer_topk(layer, depth)
             x, k, v = block.write(x, has_token=has_token, token_topk=topk)
-            keys.append(k)
-            values.append(v)
+            keep(layer, k, v)
+            del k, v
         topk = attention.token_layer_topk(depth - 1, depth)
         token, k, v = last.write_last(x, has_token=has_token, token_topk=topk)
-        return MemoryFrame((*keys, k), (*values, v)), None if token is None else self.norm(token)
+        keep(depth - 1, k, v)
+        return None if token is None else self.norm(token)
 
     def enhance(self, f16: Tensor, token: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return f16 tokens (N, P, C) enhanced by each row's memory token (N, 1, C) (computation C)."""

@@ -9,7 +9,7 @@ import torch
 
 from jointformer.errors import ConfigError
 from jointformer.model.config import ModelConfig
-from jointformer.model.cost import bank_bytes
+from jointformer.model.cost import bank_bytes, pass_bytes
 from jointformer.model.network import JointFormer
 from jointformer.ops.attention import joint_attention
 from jointformer.ops.heap import give_back_freed_memory, resident_size
@@ -17,16 +17,10 @@ from jointformer.ops.resize import network_size
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import peak_memory
 
-#: Stride-4 maps that the frame's own encoding holds at its peak, and that each object of a pass adds.
-SHARED_MAPS = 1.0
-PASS_MAPS = 13.5
 #: Full-size float32 maps that each object of the video needs for its probabilities, whatever the pass.
-FULL_MAPS = 11.0
-#: What libraries hold beside the widest layer's work, in squares of its width: with the base preset, 24 of them are
-#: 57 MB, of which 28 MB were seen.
-LAYER_SQUARES = 24
-#: What allocators, thread stacks and decoders take besides, in bytes.
-SLACK = 48 << 20
+FULL_MAPS = 8.3
+#: What libraries, allocators and thread stacks take besides, in bytes.
+SLACK = 50 << 20
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -97,10 +91,8 @@ def plan_memory(
     height, width = -(-h // 16) * 16, -(-w // 16) * 16
     objects = max(1, video.objects)
     in_pass = min(objects, config.objects_per_pass or objects)
-    stride4 = height * width // 16 * model.widths[0] * itemsize
-    full = height * width * 4
-    work = int(stride4 * (SHARED_MAPS + PASS_MAPS * in_pass) + full * FULL_MAPS * objects) + SLACK
-    work += LAYER_SQUARES * model.widths[2] ** 2 * itemsize
+    work = pass_bytes(model, height, width, in_pass, itemsize) + SLACK
+    work += int(height * width * 4 * FULL_MAPS) * objects
     places = bank_places(config, video.frames)
     bank = bank_bytes(model, height, width, objects, places, itemsize)
     if not config.max_memory_frames:
@@ -160,7 +152,7 @@ def fit_budget(
     most = min(max(1, video.objects), config.objects_per_pass or (1 if device == "cpu" else video.objects) or 1)
 
     def plan(per_pass: int, settings: TrackerConfig = config) -> MemoryPlan:
-        chosen = replace(settings, objects_per_pass=per_pass)
+        chosen = replace(settings, objects_per_pass=per_pass, memory_limit=budget)
         return plan_memory(model, chosen, video, base=base, itemsize=itemsize, before=before)
 
     least = plan(1)

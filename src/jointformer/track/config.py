@@ -17,7 +17,9 @@ class TrackerConfig:
     the temporary memory. topk, topk_range, topk_blocks, token_topk: AttentionConfig's; topk None reads densely.
     size: the shorter side the network sees, in pixels; negative keeps the frame's own. objects_per_pass: objects that
     go through the network together (None: one on a CPU, else all), which bounds the working memory. compile: the
-    network goes through PyTorch's compiler, whose first steps take minutes (model/compiled.py).
+    network goes through PyTorch's compiler, whose first steps take minutes (model/compiled.py). memory_limit: bytes
+    that this process should not exceed: near it, on a CPU, the tracker gives freed memory back to the system, which
+    costs time (track/budget.py finds the settings that fit).
 
     Raises ConfigError naming the field.
     """
@@ -32,6 +34,7 @@ class TrackerConfig:
     size: int = 480
     objects_per_pass: int | None = None
     compile: bool = False
+    memory_limit: int | None = None
 
     def __post_init__(self) -> None:
         self._check_int("max_memory_frames", 0, "0 (unbounded) or more")
@@ -40,6 +43,8 @@ class TrackerConfig:
             raise ConfigError("size", expected="16 to 8192 pixels, or -1 for the frame's own size", got=self.size)
         if self.objects_per_pass is not None:
             self._check_int("objects_per_pass", 1, "1 or more, or None for all")
+        if self.memory_limit is not None:
+            self._check_int("memory_limit", 1, "bytes, or None")
         _ = self.attention  # validates its own fields
 
     def _check_int(self, field: str, least: int, expected: str) -> None:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from jointformer.model.compiled import compiled
+from jointformer.model.cost import pass_bytes
 from jointformer.model.network import JointFormer, sum_of_others
-from jointformer.model.transformer import MemoryFrame
 from jointformer.ops.aggregation import soft_aggregate
-from jointformer.ops.heap import keep_freed_memory
+from jointformer.ops.heap import give_back_freed_memory, keep_freed_memory, resident_size
 from jointformer.ops.padding import pad, padding_to_multiple, unpad
 from jointformer.track.config import TrackerConfig
-from jointformer.track.memory_bank import MemoryBank
+from jointformer.track.memory_bank import MemoryBank, Slot
 
 
 class Engine:
@@ -96,17 +96,35 @@ class Engine:
         """
         assert self.bank is not None
         padding = padding_to_multiple(frame.shape[1], frame.shape[2])
-        memory, _ = self.model.memorize(
+        padded = pad(masks.to(frame), padding)[None]
+        slots: list[Slot] = []
+        for source, row in enumerate(rows):
+            slots += self.bank.append(range(row, row + 1), first_source=source, pinned=(row,))
+        self.model.memorize_into(
+            self.bank.writer(slots),
             pad(frame, padding)[None],
-            pad(masks.to(frame), padding)[None],
+            padded,
             torch.stack([self.tokens[:, row] for row in rows], dim=1),
+            others=sum_of_others(padded),
             attention=self.config.attention,
         )
-        for source, row in enumerate(rows):
-            self.bank.append(memory, range(row, row + 1), first_source=source, pinned=(row,))
+
+    def _make_room(self, x: Tensor, objects: int) -> None:
+        """Give freed memory back to the system where the next pass of so many objects might exceed the limit.
+
+        The heap keeps much of what a step frees, in gaps that no later block happens to fit.
+        """
+        limit = self.config.memory_limit
+        if limit is None or self.model.device.type != "cpu":
+            return
+        height, width = x.shape[2:]
+        needed = pass_bytes(self.model.config, height, width, objects, self.model.dtype.itemsize)
+        if resident_size() + needed > limit:
+            give_back_freed_memory()
 
     def _segment(self, x: Tensor, update_token: bool) -> Tensor:
         assert self.bank is not None
+        self._make_room(x, min(self.rows, self._per_pass or self.rows))
         out = self.model.segment(
             self.model.encode_frame(x),
             self.bank.view(),
@@ -133,7 +151,9 @@ class Engine:
         tokens = []
         for a in range(0, len(masks), per_pass):
             b = min(a + per_pass, len(masks))
-            memory, token = self.model.memorize(
+            self._make_room(x, b - a)
+            token = self.model.memorize_into(
+                self.bank.writer(self._slots(a, b, old, corrections, is_memory)),
                 x,
                 masks[None, a:b],
                 self.tokens[:, a:b],
@@ -141,23 +161,20 @@ class Engine:
                 attention=self.config.attention,
             )
             tokens.append(token)
-            self._file(memory, a, b, old, corrections, is_memory)
         self.tokens = torch.cat(tokens, dim=1)
 
-    def _file(
-        self, memory: MemoryFrame, a: int, b: int, old: int, corrections: dict[int, Tensor], is_memory: bool
-    ) -> None:
-        """File rows [a, b) of a memorised frame by the published rules, and corrections where they outlast it."""
+    def _slots(self, a: int, b: int, old: int, corrections: dict[int, Tensor], is_memory: bool) -> list[Slot]:
+        """Return where rows [a, b) of a memorised frame go by the published rules, with corrections."""
         assert self.bank is not None
         seen, fresh = range(a, min(b, old)), range(max(a, old), b)
         if is_memory and self.config.max_memory_frames != 1:
-            self.bank.append(memory, seen, pinned=corrections)
+            slots = self.bank.append(seen, pinned=corrections)
         else:
-            self.bank.set_temporary(memory, seen)
+            slots = self.bank.set_temporary(seen)
         if self.config.max_memory_frames == 1:
             for row in (row for row in seen if row in corrections):
-                self.bank.set_first(memory, row, row - a)
-        self.bank.append(memory, fresh, first_source=max(a, old) - a)
+                slots += self.bank.set_first(row, row - a)
+        return slots + self.bank.append(fresh, first_source=max(a, old) - a)
 
     def _build_bank(self, x: Tensor) -> MemoryBank:
         tokens = (x.shape[2] // 16) * (x.shape[3] // 16)

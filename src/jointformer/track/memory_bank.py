@@ -6,10 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from jointformer.model.config import ModelConfig
 from jointformer.model.joint_block import LayerMemory
-from jointformer.model.transformer import MemoryFrame, MemoryView
+from jointformer.model.transformer import KeepLayer, MemoryView
 
 
 @dataclass
@@ -23,6 +24,15 @@ class _Row:
     places: list[int] = field(default_factory=list)
     pinned: set[int] = field(default_factory=set)
     has_temporary: bool = False
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one entry of a memorised frame goes: entry `source` of its tensors to place `place` of a row."""
+
+    source: int
+    row: int
+    place: int
 
 
 class MemoryBank:
@@ -76,37 +86,49 @@ class MemoryBank:
                 tensors[layer] = torch.cat((tensor[:row], tensor[row + 1 :]))
         del self._rows[row]
 
-    def append(
-        self, memory: MemoryFrame, rows: range, *, first_source: int = 0, pinned: Collection[int] = ()
-    ) -> None:
-        """Make a frame the newest memory frame of these rows; a full row gives up its oldest unpinned but the first.
+    def append(self, rows: range, *, first_source: int = 0, pinned: Collection[int] = ()) -> list[Slot]:
+        """Return where the newest memory frame of these rows goes.
 
-        memory: (n, A, P, D) per layer; row rows[i] takes its entry first_source + i. pinned: rows that keep it longest.
-        Where every place but the first is pinned, an unpinned frame becomes the temporary memory instead.
+        A full row gives up its oldest unpinned one but the first. Row rows[i] takes entry first_source + i. pinned:
+        rows that keep it longest. Where every place but the first is pinned, an unpinned frame becomes the temporary
+        memory instead. The bank counts the slots as filled, here and in the next two methods: `writer` must fill them
+        before anything is read.
         """
+        slots = []
         for source, row in enumerate(rows, first_source):
             state = self._rows[row]
             place = self._place_for(state, row in pinned)
             if place is None:
-                if self._offset:
-                    self._write(memory, source, row, 0)
-                    state.has_temporary = True
+                slots += self.set_temporary(range(row, row + 1), first_source=source) if self._offset else []
                 continue
-            self._write(memory, source, row, self._offset + place)
+            slots.append(Slot(source, row, self._offset + place))
             state.places.append(place)
             if row in pinned:
                 state.pinned.add(place)
+        return slots
 
-    def set_first(self, memory: MemoryFrame, row: int, source: int) -> None:
-        """Make a frame the first memory frame of a row in place of the old one, and forget its temporary memory."""
-        self._write(memory, source, row, self._offset + self._rows[row].places[0])
-        self._rows[row].has_temporary = False
+    def set_first(self, row: int, source: int) -> list[Slot]:
+        """Return where the frame goes that replaces a row's first memory frame; its temporary memory is forgotten."""
+        state = self._rows[row]
+        state.has_temporary = False
+        return [Slot(source, row, self._offset + state.places[0])]
 
-    def set_temporary(self, memory: MemoryFrame, rows: range) -> None:
-        """Make a frame the temporary memory of these rows (entries 0… of `memory`)."""
-        for source, row in enumerate(rows):
-            self._write(memory, source, row, 0)
+    def set_temporary(self, rows: range, *, first_source: int = 0) -> list[Slot]:
+        """Return where the frame goes that is the temporary memory of these rows."""
+        for row in rows:
             self._rows[row].has_temporary = True
+        return [Slot(source, row, 0) for source, row in enumerate(rows, first_source)]
+
+    def writer(self, slots: Collection[Slot]) -> KeepLayer:
+        """Return the function that fills these slots with a layer's keys and values (n, A, P, D)."""
+
+        def write(layer: int, keys: Tensor, values: Tensor) -> None:
+            for bank, new in ((self._keys[layer], keys), (self._values[layer], values)):
+                for slot in slots:
+                    span = slice(slot.place * self._tokens, (slot.place + 1) * self._tokens)
+                    bank[slot.row, :, span].copy_(new[slot.source])
+
+        return write
 
     def view(self) -> MemoryView:
         """Return what each row holds, grouped where neighbouring rows are equally full. No copy is made."""
@@ -145,12 +167,6 @@ class MemoryBank:
         place = row.places.pop(index)
         row.pinned.discard(place)
         return place
-
-    def _write(self, memory: MemoryFrame, source: int, row: int, place: int) -> None:
-        span = slice(place * self._tokens, (place + 1) * self._tokens)
-        for bank, new in ((self._keys, memory.keys), (self._values, memory.values)):
-            for target, layer in zip(bank, new):
-                target[row, :, span].copy_(layer[source])
 
     def _reallocate(self, rows: int, room: int) -> None:
         for tensors in (self._keys, self._values):

@@ -6,7 +6,7 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -55,8 +55,8 @@ J = TypeVar("J", bound=Job)
 class Work(ABC, Generic[J]):
     """What is to be done with a video: the same for all videos of a run, small enough to send to any process.
 
-    output: the folder of run.json. folder: where the videos' folders are. passes: {video: objects per pass} where a
-    memory budget bounds them.
+    output: the folder of run.json. folder: where the videos' folders are. configs: {video: settings} where a memory
+    budget changes them (not its masks).
     """
 
     output: Path
@@ -64,7 +64,7 @@ class Work(ABC, Generic[J]):
     config: TrackerConfig
     views: tuple[View, ...]
     on_bad_frame: BadFramePolicy = "stop"
-    passes: Mapping[str, int | None] = field(default_factory=dict)
+    configs: Mapping[str, TrackerConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.on_bad_frame not in BAD_FRAME_POLICIES:
@@ -81,7 +81,7 @@ class Work(ABC, Generic[J]):
                 return None
             if is_finished(self.folder, job.name):
                 return VideoRecord.from_data(run.records().get(job.name, {}))
-            config = replace(self.config, objects_per_pass=self.passes.get(job.name, self.config.objects_per_pass))
+            config = self.configs.get(job.name, self.config)
             return self.label_claimed(model, job, config, run, on_frames=on_frames, stop=stop)
 
     @abstractmethod

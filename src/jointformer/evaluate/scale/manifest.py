@@ -27,10 +27,10 @@ def made_with(model: JointFormer, config: TrackerConfig, views: Sequence[View]) 
     """Return what of a run's settings decides its masks, whatever the videos are, as JSON gives it back.
 
     weights: SHA-256 of the network's parameters as loaded, before the change of precision would be lost in it.
-    objects_per_pass and compile are left out, as they decide memory and time, not masks; the size is the views'.
+    What decides memory and time but no masks is left out; the size is the views'.
     """
     tracker = asdict(config)
-    del tracker["objects_per_pass"], tracker["compile"], tracker["size"]
+    del tracker["objects_per_pass"], tracker["compile"], tracker["memory_limit"], tracker["size"]
     data = {
         "weights": weights_hash(model),
         "precision": str(model.dtype).removeprefix("torch."),

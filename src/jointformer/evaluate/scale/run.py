@@ -145,12 +145,12 @@ def _clear(output: Path, results: Iterable[Path]) -> None:
 def _within(
     budget: int, model: JointFormer, work: Work[J], sizes: Iterable[VideoSize], scale: Scale, progress: bool
 ) -> Work[J]:
-    """Return the work with the objects per pass that keep every video within a budget."""
+    """Return the work with the settings that keep every video within a budget."""
     plans = plan_videos(model, work.config, work.views, sizes, budget, scale.count if scale.ray is None else 1)
     if plans and progress:
         largest = max(plans.values(), key=lambda plan: plan.total)
         print(f"memory: at most {largest}, of {size_text(budget)}", file=sys.stderr)
-    return replace(work, passes={name: plan.config.objects_per_pass for name, plan in plans.items()})
+    return replace(work, configs={name: plan.config for name, plan in plans.items()})
 
 
 def _label_all(
