@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from jointformer.errors import ConfigError, DataError
+from jointformer.errors import ConfigError, DataError, UserError
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import sum_of_others
 from jointformer.track import Tracker, TrackerConfig
@@ -275,6 +275,40 @@ def test_freed_memory_is_given_back_near_the_limit_only_and_changes_no_mask(mode
     assert [given_back.count(t) for t in range(4)] == expected
     for a, b in zip(run(model, masks, frames=4), seen):
         assert torch.equal(a.prob, b.prob)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, torch.OutOfMemoryError, RuntimeError])
+def test_a_tracker_whose_step_broke_off_says_so_instead_of_going_on_with_half_of_it(model, monkeypatch, error):
+    tracker = Tracker(model, CONFIG)
+    frames = video(3)
+    tracker.step(frames[0], box(2, 2))
+
+    def breaks(*_, **__):
+        raise error("no more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.convmae.blocks3[-1], "write_last", breaks)
+        with pytest.raises(error):
+            tracker.step(frames[1])
+    for call in (
+        lambda: tracker.step(frames[1]),
+        lambda: tracker.add_memory(frames[1], box(2, 2)),
+        lambda: tracker.remove_object(1),
+    ):
+        with pytest.raises(UserError, match=r"broke off.*use a new Tracker"):
+            call()
+
+
+def test_bad_input_leaves_a_tracker_as_it_was(model):
+    expected = run(model, {0: {1: box(2, 2)}}, frames=3)
+    tracker = Tracker(model, CONFIG)
+    frames = video(3)
+    tracker.step(frames[0], box(2, 2))
+    for frame, masks in ((frames[1][:-1], None), (frames[1], {2: np.zeros((H, W), bool)}), (frames[1], box(2, 2)[:-1])):
+        with pytest.raises(DataError):
+            tracker.step(frame, masks)
+    assert torch.equal(tracker.step(frames[1]).prob, expected[1].prob)
+    assert torch.equal(tracker.step(frames[2]).prob, expected[2].prob)
 
 
 def test_layers_handed_out_while_a_frame_is_memorised_are_those_returned_at_once(model):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-from jointformer.errors import DataError
+from jointformer.errors import DataError, UserError
 from jointformer.model.network import JointFormer
 from jointformer.ops.resize import network_size
 from jointformer.track.config import TrackerConfig
@@ -32,6 +35,7 @@ class Tracker:
         self._engine = Engine(model, self.config)
         self._ids: list[int] = []
         self._size: tuple[int, int] | None = None
+        self._changing = False
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -58,6 +62,7 @@ class Tracker:
 
         Before the first mask there is nothing to track: the result has no objects and the frame is not counted.
         Raises DataError for what is no frame, another size than before, or unusable masks; then nothing has changed.
+        What breaks off the network (an interrupt, no memory left) leaves half a step behind: UserError from then on.
         """
         size = frame_size(frame)
         if self._size is not None and size != self._size:
@@ -75,16 +80,17 @@ class Tracker:
         h, w = network_size(*size, self.config.size)
         if not self._ids and not added:
             return Segmentation((), torch.ones((1, h, w), device=self.model.device), size)
-        prob = self._engine.step(
-            prepare_frame(frame, self.config.size, self.model.device),
-            corrections={
-                self._ids.index(i): self._resized([mask], h, w)[0] for i, mask in given.items() if i in self._ids
-            },
-            new_masks=self._resized(list(added.values()), h, w) if added else None,
-            last=last,
-        )
-        self._size = size
-        self._ids += added
+        with self._change():
+            prob = self._engine.step(
+                prepare_frame(frame, self.config.size, self.model.device),
+                corrections={
+                    self._ids.index(i): self._resized([mask], h, w)[0] for i, mask in given.items() if i in self._ids
+                },
+                new_masks=self._resized(list(added.values()), h, w) if added else None,
+                last=last,
+            )
+            self._size = size
+            self._ids += added
         return Segmentation(tuple(self._ids), prob, size)
 
     def add_memory(self, frame: FrameLike, masks: MasksLike) -> None:
@@ -99,19 +105,32 @@ class Tracker:
             what = f"objects {unknown} are not tracked yet" if unknown else "frame size differs from the video's"
             raise DataError(what, expected=f"ids of {self._ids} in frames of {self._size}", hint="step with them first")
         h, w = network_size(*size, self.config.size)
-        self._engine.add_memory(
-            prepare_frame(frame, self.config.size, self.model.device),
-            self._resized(list(given.values()), h, w),
-            [self._ids.index(i) for i in given],
-        )
+        with self._change():
+            self._engine.add_memory(
+                prepare_frame(frame, self.config.size, self.model.device),
+                self._resized(list(given.values()), h, w),
+                [self._ids.index(i) for i in given],
+            )
 
     def remove_object(self, object_id: int) -> None:
         """Stop tracking an object; its id may be used again later. Raises DataError for an id that is not tracked."""
         if object_id not in self._ids:
             raise DataError(f"object {object_id} is not tracked", expected=f"one of {self._ids}")
         row = self._ids.index(object_id)
-        self._engine.remove(row)
-        del self._ids[row]
+        with self._change():
+            self._engine.remove(row)
+            del self._ids[row]
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Run a change of what is remembered, and refuse if an earlier one was not finished."""
+        if self._changing:
+            raise UserError(
+                "an earlier step of this tracker broke off: what it remembers is incomplete", hint="use a new Tracker"
+            )
+        self._changing = True
+        yield
+        self._changing = False
 
     def _resized(self, masks: list[Mask], h: int, w: int) -> torch.Tensor:
         return prepare_masks(masks, h, w, self.model.device)
