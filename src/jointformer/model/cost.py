@@ -97,8 +97,8 @@ def bank_bytes(config: ModelConfig, height: int, width: int, objects: int, frame
 
 #: Stride-4 maps that a pass takes, however many objects it has, and that each of its objects adds: measured, with the
 #: gaps that blocks of so many sizes leave in glibc's heap (benchmarks/memory_plans.py).
-SHARED_MAPS = 8.5
-PASS_MAPS = 6.7
+SHARED_MAPS = 3.9
+PASS_MAPS = 5.9
 
 
 def pass_bytes(config: ModelConfig, height: int, width: int, objects: int, itemsize: int) -> int:

@@ -18,9 +18,11 @@ from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import peak_memory
 
 #: Full-size float32 maps that each object of the video needs for its probabilities, whatever the pass.
-FULL_MAPS = 8.3
-#: What libraries, allocators and thread stacks take besides, in bytes.
-SLACK = 50 << 20
+FULL_MAPS = 8.2
+#: What libraries hold beside the widest layer's work, in squares of its width.
+LAYER_SQUARES = 58
+#: What allocators and thread stacks take besides, in bytes.
+SLACK = 56 << 20
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -92,6 +94,7 @@ def plan_memory(
     objects = max(1, video.objects)
     in_pass = min(objects, config.objects_per_pass or objects)
     work = pass_bytes(model, height, width, in_pass, itemsize) + SLACK
+    work += LAYER_SQUARES * model.token_width**2 * itemsize
     work += int(height * width * 4 * FULL_MAPS) * objects
     places = bank_places(config, video.frames)
     bank = bank_bytes(model, height, width, objects, places, itemsize)
