@@ -15,13 +15,17 @@ def sincos_table(width: int, grid: int = GRID) -> Tensor:
 
     The first half of the channels encodes x, the second y; each half is [sin, cos] of pos · 10000^(-i / (width/4)).
     """
-    frequencies = 1.0 / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-    angles = torch.arange(grid, dtype=torch.float64)[:, None] * frequencies
+    # On the CPU even while a network is built on `meta`: PyTorch computes a range there by tracing it, for which it
+    # imports its compiler, 200 MB of it.
+    steps = torch.arange(max(grid, width // 4), dtype=torch.float64, device="cpu")
+    frequencies = 1.0 / 10000 ** (steps[: width // 4] / (width / 4))
+    angles = steps[:grid, None] * frequencies
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)
     x = axis[None, :, :].expand(grid, grid, -1)
     y = axis[:, None, :].expand(grid, grid, -1)
     rows = torch.cat([x, y], dim=2).reshape(grid * grid, width)
-    return torch.cat([torch.zeros(1, width, dtype=torch.float64), rows]).float()[None]
+    table = torch.cat([torch.zeros(1, width, dtype=torch.float64, device="cpu"), rows]).float()[None]
+    return table.to(torch.get_default_device())
 
 
 def resize_table(table: Tensor, height: int, width: int) -> Tensor:
