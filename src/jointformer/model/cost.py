@@ -97,7 +97,7 @@ def bank_bytes(config: ModelConfig, height: int, width: int, objects: int, frame
 
 #: Stride-4 maps that a pass takes, however many objects it has, and that each of its objects adds: measured, with the
 #: gaps that blocks of so many sizes leave in glibc's heap (benchmarks/memory_plans.py).
-SHARED_MAPS = 3.9
+SHARED_MAPS = 4.5
 PASS_MAPS = 5.9
 
 

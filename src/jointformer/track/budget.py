@@ -19,8 +19,10 @@ from jointformer.track.loop import peak_memory
 
 #: Full-size float32 maps that each object of the video needs for its probabilities, whatever the pass.
 FULL_MAPS = 8.2
+#: Such maps that a frame takes, however many objects it has.
+FRAME_MAPS = 8
 #: What libraries hold beside the widest layer's work, in squares of its width.
-LAYER_SQUARES = 58
+LAYER_SQUARES = 52
 #: What allocators and thread stacks take besides, in bytes.
 SLACK = 56 << 20
 
@@ -95,7 +97,7 @@ def plan_memory(
     in_pass = min(objects, config.objects_per_pass or objects)
     work = pass_bytes(model, height, width, in_pass, itemsize) + SLACK
     work += LAYER_SQUARES * model.token_width**2 * itemsize
-    work += int(height * width * 4 * FULL_MAPS) * objects
+    work += int(height * width * 4 * (FRAME_MAPS + FULL_MAPS * objects))
     places = bank_places(config, video.frames)
     bank = bank_bytes(model, height, width, objects, places, itemsize)
     if not config.max_memory_frames:
