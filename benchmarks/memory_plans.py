@@ -1,4 +1,6 @@
-"""Measured peaks of memory against what a memory budget plans: how the constants of track/budget.py are found and held.
+"""Measured peaks of memory against what a memory budget plans.
+
+This is how the constants of track/budget.py and model/cost.py are found.
 
     python benchmarks/memory_plans.py [--repeat 5] [--only TEXT] [--json]
 

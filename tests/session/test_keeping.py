@@ -44,6 +44,19 @@ def test_a_session_is_found_again_as_it_was(kept):
         assert session.undo() == "track"
 
 
+def test_a_memory_limit_is_the_processs_and_stays_out_of_the_session(tmp_path):
+    config = TrackerConfig(max_memory_frames=7, memory_limit=10**12)
+    with ScriptedSession(video(), folder=tmp_path / "kept", model="tiny", config=config) as session:
+        kept = set(session._store.meta("config"))
+    # What sessions have always stored: another field would keep every older one from being opened.
+    assert kept == {
+        "max_memory_frames", "memory_every", "include_last", "topk", "topk_range", "topk_blocks", "token_topk", "size",
+        "objects_per_pass", "compile",
+    }  # fmt: skip
+    with ScriptedSession.load(tmp_path / "kept", video=video()) as session:
+        assert session.config == TrackerConfig(max_memory_frames=7)
+
+
 def test_save_writes_a_copy_that_opens(session, tmp_path):
     session.add_masks(0, {1: square(0)})
     list(session.propagate())

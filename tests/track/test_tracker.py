@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -307,6 +308,10 @@ def test_bad_input_leaves_a_tracker_as_it_was(model):
     for frame, masks in ((frames[1][:-1], None), (frames[1], {2: np.zeros((H, W), bool)}), (frames[1], box(2, 2)[:-1])):
         with pytest.raises(DataError):
             tracker.step(frame, masks)
+    damaged = io.BytesIO()
+    Image.fromarray(frames[1]).save(damaged, "JPEG")
+    with pytest.raises(OSError, match="truncated"):  # Pillow decodes a picture when it is used
+        tracker.step(Image.open(io.BytesIO(damaged.getvalue()[:-200])))
     assert torch.equal(tracker.step(frames[1]).prob, expected[1].prob)
     assert torch.equal(tracker.step(frames[2]).prob, expected[2].prob)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jointformer.model.config import ModelConfig
-from jointformer.model.fused import conv_relu
+from jointformer.model.fused import add_to, conv_relu
 
 
 def _conv3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -27,7 +27,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.conv2(conv_relu(F.relu(x), self.conv1))
-        return residual.add_(x if self.downsample is None else self.downsample(x))
+        return add_to(residual, x if self.downsample is None else self.downsample(x))
 
 
 class ChannelGate(nn.Module):

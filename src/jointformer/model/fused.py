@@ -87,9 +87,7 @@ def linear(
     y = F.linear(x if norm is None else norm(x), weight, bias)
     if gelu:
         return _gelu(y)
-    if add is None:
-        return y
-    return y + add if torch.is_grad_enabled() else y.add_(add)
+    return y if add is None else add_to(y, add)
 
 
 def mlp(
@@ -124,6 +122,14 @@ def norm_gelu(x: Tensor, norm: nn.LayerNorm) -> Tensor:
         changed: Tensor = tiles.norm_gelu_(x, (norm.weight, norm.bias, norm.eps))
         return changed
     return _gelu(norm(x))
+
+
+def add_to(x: Tensor, other: Tensor) -> Tensor:
+    """Return x + other, in the place of x where no gradient is computed; nobody else may need x.
+
+    With gradients the sum has the larger of both types, as automatic casting expects.
+    """
+    return x + other if torch.is_grad_enabled() else x.add_(other)
 
 
 def _gelu(x: Tensor) -> Tensor:

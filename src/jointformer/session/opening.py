@@ -17,6 +17,9 @@ from jointformer.types import UInt8Array
 
 VideoLike = str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array
 
+#: The one setting that a session does not keep: it says what the process may take, wherever the session is opened.
+_OF_THE_PROCESS = "memory_limit"
+
 
 @dataclass(frozen=True)
 class OpenedVideo:
@@ -44,7 +47,7 @@ def describe(opened: OpenedVideo, model: str | None, config: TrackerConfig, keep
         "video": None if opened.path is None else str(opened.path),
         "facts": opened.facts(),
         "model": model,
-        "config": asdict(config),
+        "config": {name: value for name, value in asdict(config).items() if name != _OF_THE_PROCESS},
         "keep_soft": keep_soft,
     }
 
@@ -81,7 +84,7 @@ def find_video(store: Store, video: VideoLike | None) -> OpenedVideo:
 def stored_config(store: Store) -> tuple[TrackerConfig, bool, str | None]:
     """Return a stored session's (settings, keep_soft, model's name). Raises DataError, ConfigError."""
     values, soft, name = store.meta("config"), store.meta("keep_soft"), store.meta("model")
-    names = {field.name for field in fields(TrackerConfig)}
+    names = {field.name for field in fields(TrackerConfig)} - {_OF_THE_PROCESS}
     if not isinstance(values, dict) or set(values) != names or not isinstance(soft, bool):
         raise DataError("a session with damaged settings", where=store.path)
     for key in ("topk_range", "topk_blocks"):

@@ -96,18 +96,12 @@ class Engine:
         """
         assert self.bank is not None
         padding = padding_to_multiple(frame.shape[1], frame.shape[2])
-        padded = pad(masks.to(frame), padding)[None]
+        padded = pad(masks.to(frame), padding)
         slots: list[Slot] = []
         for source, row in enumerate(rows):
             slots += self.bank.append(range(row, row + 1), first_source=source, pinned=(row,))
-        self.model.memorize_into(
-            self.bank.writer(slots),
-            pad(frame, padding)[None],
-            padded,
-            torch.stack([self.tokens[:, row] for row in rows], dim=1),
-            others=sum_of_others(padded),
-            attention=self.config.attention,
-        )
+        tokens = torch.stack([self.tokens[:, row] for row in rows], dim=1)
+        self._write(slots, pad(frame, padding)[None], padded, sum_of_others(padded[None])[0], tokens)
 
     def _make_room(self, x: Tensor, objects: int) -> None:
         """Give freed memory back to the system where the next pass of so many objects might exceed the limit.
@@ -151,17 +145,17 @@ class Engine:
         tokens = []
         for a in range(0, len(masks), per_pass):
             b = min(a + per_pass, len(masks))
-            self._make_room(x, b - a)
-            token = self.model.memorize_into(
-                self.bank.writer(self._slots(a, b, old, corrections, is_memory)),
-                x,
-                masks[None, a:b],
-                self.tokens[:, a:b],
-                others=others[None, a:b],
-                attention=self.config.attention,
-            )
-            tokens.append(token)
+            slots = self._slots(a, b, old, corrections, is_memory)
+            tokens.append(self._write(slots, x, masks[a:b], others[a:b], self.tokens[:, a:b]))
         self.tokens = torch.cat(tokens, dim=1)
+
+    def _write(self, slots: list[Slot], x: Tensor, masks: Tensor, others: Tensor, tokens: Tensor) -> Tensor:
+        """Fill slots of the bank with a frame (1, 3, H, W) as n objects see it; return their tokens (1, n, C)."""
+        assert self.bank is not None
+        self._make_room(x, len(masks))
+        return self.model.memorize_into(
+            self.bank.writer(slots), x, masks[None], tokens, others=others[None], attention=self.config.attention
+        )
 
     def _slots(self, a: int, b: int, old: int, corrections: dict[int, Tensor], is_memory: bool) -> list[Slot]:
         """Return where rows [a, b) of a memorised frame go by the published rules, with corrections."""

@@ -80,15 +80,13 @@ class Tracker:
         h, w = network_size(*size, self.config.size)
         if not self._ids and not added:
             return Segmentation((), torch.ones((1, h, w), device=self.model.device), size)
+        prepared = prepare_frame(frame, self.config.size, self.model.device)
+        corrections = {
+            self._ids.index(i): self._resized([mask], h, w)[0] for i, mask in given.items() if i in self._ids
+        }
+        new_masks = self._resized(list(added.values()), h, w) if added else None
         with self._change():
-            prob = self._engine.step(
-                prepare_frame(frame, self.config.size, self.model.device),
-                corrections={
-                    self._ids.index(i): self._resized([mask], h, w)[0] for i, mask in given.items() if i in self._ids
-                },
-                new_masks=self._resized(list(added.values()), h, w) if added else None,
-                last=last,
-            )
+            prob = self._engine.step(prepared, corrections=corrections, new_masks=new_masks, last=last)
             self._size = size
             self._ids += added
         return Segmentation(tuple(self._ids), prob, size)
@@ -105,12 +103,10 @@ class Tracker:
             what = f"objects {unknown} are not tracked yet" if unknown else "frame size differs from the video's"
             raise DataError(what, expected=f"ids of {self._ids} in frames of {self._size}", hint="step with them first")
         h, w = network_size(*size, self.config.size)
+        prepared = prepare_frame(frame, self.config.size, self.model.device)
+        resized = self._resized(list(given.values()), h, w)
         with self._change():
-            self._engine.add_memory(
-                prepare_frame(frame, self.config.size, self.model.device),
-                self._resized(list(given.values()), h, w),
-                [self._ids.index(i) for i in given],
-            )
+            self._engine.add_memory(prepared, resized, [self._ids.index(i) for i in given])
 
     def remove_object(self, object_id: int) -> None:
         """Stop tracking an object; its id may be used again later. Raises DataError for an id that is not tracked."""
