@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,6 +231,30 @@ def test_a_function_that_cannot_be_cached_is_compiled_all_the_same() -> None:
     array = np.zeros(2)
     topk_compile.compiled(names["fill"])(array)
     assert array.tolist() == [3, 3]
+
+ROWS_TWICE = """
+import torch
+from jointformer.ops import topk_cpu
+torch.set_num_threads(1)
+inputs = torch.randn(4, 1, 1, 300, 64, generator=torch.Generator().manual_seed(0))
+out = torch.empty(1, 1, 100, 64)
+with torch.inference_mode():
+    topk_cpu.attend_rows(inputs[0][:, :, :100], *inputs, 60, 300, out)
+print(out.numpy().tobytes().hex())
+"""
+
+
+def test_the_process_that_compiles_the_rows_kernel_computes_what_later_ones_do(tmp_path: Path) -> None:
+    alone = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", ROWS_TWICE], env=alone, check=True, capture_output=True, text=True, timeout=280
+        )
+        for _ in range(2)
+    )
+    assert "compiling" in first.stderr
+    assert "compiling" not in second.stderr
+    assert first.stdout == second.stdout
 
 
 def test_without_numba_the_plain_path_serves_every_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,11 @@ from jointformer.ops.topk_vectors import (
 # Sums may be taken in any order; NaN and infinity keep their meaning.
 SUMS = {"reassoc", "contract", "nsz"}
 
+# What rounds is put into the entry point (`forceinline`). Otherwise the process that compiles would call the function
+# as compiled on its own, later ones its copy beside the entry point on disk, and the two sum in different orders.
 
-@njit(nogil=True, fastmath={"contract"})
+
+@njit(nogil=True, fastmath={"contract"}, forceinline=True)
 def power_of_two(x):
     """2**x for x <= 0, to a relative 2e-7; below 2**-126 it stays there."""
     x = max(x, np.float32(-126.0))
@@ -145,7 +148,7 @@ def both_zeros(threshold, zero):
     return threshold - 1 if threshold == zero else threshold
 
 
-@njit(nogil=True, fastmath=SUMS)
+@njit(nogil=True, fastmath=SUMS, forceinline=True)
 def largest_key(row):
     """The largest key of a row of scores."""
     best = to_key(row[0])
@@ -155,7 +158,7 @@ def largest_key(row):
     return np.int64(best)
 
 
-@njit(nogil=True, fastmath=SUMS)
+@njit(nogil=True, fastmath=SUMS, forceinline=True)
 def exponentials(row, shift, scale):
     """Sum of 2**(score * scale - shift) over the row, which is overwritten by the terms."""
     total = np.float32(0.0)
@@ -166,7 +169,7 @@ def exponentials(row, shift, scale):
     return total
 
 
-@njit(nogil=True, fastmath=SUMS)
+@njit(nogil=True, fastmath=SUMS, forceinline=True)
 def add_values(values, index, weight, n, result):
     """Sets result[:] to the sum of weight[i] * values[index[i]] over i < n."""
     result[:] = 0.0
