@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jointformer.model.config import ModelConfig
-from jointformer.model.fused import add_to, conv_relu
+from jointformer.model.fused import add_to, conv_relu, enlarge_add, relu_conv
 
 
 def _conv3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -26,8 +26,15 @@ class ResBlock(nn.Module):
         self.conv2 = _conv3(out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = self.conv2(conv_relu(F.relu(x), self.conv1))
-        return add_to(residual, x if self.downsample is None else self.downsample(x))
+        return self.finish(x, self.begin(F.relu(x)))
+
+    def begin(self, positive: Tensor) -> Tensor:
+        """Return what `finish` takes beside x, from relu(x)."""
+        return conv_relu(positive, self.conv1)
+
+    def finish(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """Return the block's output."""
+        return add_to(self.conv2(hidden), x if self.downsample is None else self.downsample(x))
 
 
 class ChannelGate(nn.Module):
@@ -99,11 +106,12 @@ class UpsampleBlock(nn.Module):
 
     def forward(self, skip: Tensor, x: Tensor) -> Tensor:
         """skip: (B, C', h, w) from skip_conv, shared by a clip's objects; x: (N, C', h/2, w/2), N a multiple of B."""
-        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         if skip.shape[0] not in (1, x.shape[0]):
             skip = skip.repeat_interleave(x.shape[0] // skip.shape[0], dim=0)
-        x = x + skip  # what was enlarged is not kept while the block works
-        return self.out_conv(x)
+        x, positive = enlarge_add(x, skip)
+        hidden = self.out_conv.begin(positive)
+        del positive  # as large as any map of a step
+        return self.out_conv.finish(x, hidden)
 
 
 class FusionHead(nn.Module):
@@ -153,7 +161,7 @@ class Decoder(nn.Module):
         g16 = self.fuser_16(torch.cat([f16, enhanced], dim=1))
         g8 = self.up_16_8(skip8, g16)
         g4 = self.up_8_4(skip4, g8)
-        return Decoded(self.pred(F.relu(g4)), g16, g8, g4)
+        return Decoded(relu_conv(g4, self.pred), g16, g8, g4)
 
     def fuse(self, decoded: Decoded) -> Tensor:
         """Return the fusion feature (N, C, h, w)."""

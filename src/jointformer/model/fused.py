@@ -41,14 +41,24 @@ def fuses(x: Tensor, weight: Tensor) -> bool:
 
 
 @functools.cache
-def _tiles() -> ModuleType | None:
-    """The compiled kernels' module, or None where Numba is not installed."""
+def _kernels(module: str) -> ModuleType | None:
+    """A module of compiled kernels in `ops`, or None where Numba is not installed."""
     try:
-        return importlib.import_module("jointformer.ops.tile_cpu")
+        return importlib.import_module(f"jointformer.ops.{module}")
     except ModuleNotFoundError as error:
         if error.name in ("numba", "llvmlite"):
             return None
         raise
+
+
+def _tiles() -> ModuleType | None:
+    return _kernels("tile_cpu")
+
+
+def _maps(x: Tensor, *others: Tensor) -> ModuleType | None:
+    """The kernels for whole maps where they serve x (B, C, h, w) with these."""
+    maps = _kernels("tile_maps_cpu") if fuses(x, others[0]) else None
+    return maps if maps is not None and maps.fits_map(x, *others) else None
 
 
 def multiplies_tiles(x: Tensor, *weights: Tensor) -> bool:
@@ -147,3 +157,24 @@ def conv_relu(x: Tensor, layer: nn.Conv2d) -> Tensor:
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise(x, layer.weight, layer.bias, *place, "relu", [], "")
         return fused
     return F.relu(layer(x))
+
+
+def enlarge_add(x: Tensor, add: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (y, ReLU(y)), each (B, C, 2h, 2w): x (B, C, h, w) bilinearly enlarged plus `add` (1 or B, C, 2h, 2w)."""
+    maps = _maps(x, add)
+    if maps is not None:
+        both: tuple[Tensor, Tensor] = maps.enlarge_add(x, add)
+        return both
+    y = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False) + add
+    return y, F.relu(y)
+
+
+def relu_conv(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """Return a convolution layer, 3×3 with zeros around and one channel out, of the ReLU of x (B, C, h, w)."""
+    maps = _maps(x, layer.weight)
+    if maps is not None:
+        assert layer.bias is not None
+        predicted: Tensor = maps.predict(x, layer.weight, layer.bias)
+        return predicted
+    convolved: Tensor = layer(F.relu(x))
+    return convolved

@@ -16,8 +16,11 @@ def soft_aggregate(object_prob: Tensor) -> Tensor:
     RGMP, CVPR 2018). A softmax of logits is the share of each one's odds, which takes neither logarithm nor power.
     """
     prob = _with_background(object_prob)
-    odds = prob / (1 - prob)
-    return odds / odds.sum(dim=-3, keepdim=True)
+    if torch.is_grad_enabled():
+        odds = prob / (1 - prob)
+        return odds / odds.sum(dim=-3, keepdim=True)
+    odds = prob.div_(1 - prob)
+    return odds.div_(odds.sum(dim=-3, keepdim=True))
 
 
 def aggregated_logits(object_prob: Tensor) -> Tensor:
