@@ -92,9 +92,9 @@ class JointBlock(nn.Module):
             q, k, v, x = (_repeat_rows(t, rows) for t in (q, k, v, x))
         parts = [
             joint_attention(
-                q[m.start : m.stop],
-                k[m.start : m.stop],
-                v[m.start : m.stop],
+                _rows_of(q, m),
+                _rows_of(k, m),
+                _rows_of(v, m),
                 m.keys,
                 m.values,
                 topk=topk,
@@ -150,6 +150,11 @@ class JointBlock(nn.Module):
         gate = torch.sigmoid(token_scores(k, q) * q.shape[3] ** -0.5)
         x = self._finish(x, (gate[..., None] * v.transpose(1, 2)).transpose(1, 2))
         return x, token if last else self._mix(token + normed_token)
+
+
+def _rows_of(x: Tensor, memory: LayerMemory) -> Tensor:
+    """Return the rows of x (rows, ...) that have this memory; x itself, without a view, where all of them do."""
+    return x if len(x) == memory.stop - memory.start else x[memory.start : memory.stop]
 
 
 def _repeat_rows(x: Tensor, rows: int) -> Tensor:

@@ -208,8 +208,7 @@ class JointFormer(nn.Module):
         self, keep: KeepLayer, frame: Tensor, masks: Tensor, others: Tensor, token: Tensor | None,
         attention: AttentionConfig,
     ) -> Tensor | None:  # fmt: skip
-        image = _image(_five_channels(frame, masks, others, self.dtype), self.dtype)
-        return self.convmae.write(image, token, attention, keep)
+        return self.convmae.write(_five_channels(frame, masks, others, self.dtype), token, attention, keep)
 
 
 def sum_of_others(masks: Tensor) -> Tensor:
@@ -222,9 +221,10 @@ def _passes(objects: int, per_pass: int) -> list[tuple[int, int]]:
 
 
 def _five_channels(frame: Tensor, masks: Tensor, others: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return (B·N, 5, H, W): the frame, an object's mask and the sum of the others' masks."""
-    rgb = frame.to(dtype)[:, None].expand(-1, masks.shape[1], -1, -1, -1)
-    return torch.cat([rgb, torch.stack([masks, others], dim=2).to(dtype)], dim=2).flatten(0, 1)
+    """Return (B·N, 5, H, W), channels last: the frame, an object's mask and the sum of the others' masks."""
+    rgb = frame.to(dtype).permute(0, 2, 3, 1).unsqueeze(1).expand(-1, masks.shape[1], -1, -1, -1)
+    parts = [rgb, masks.to(dtype)[..., None], others.to(dtype)[..., None]]
+    return torch.cat(parts, dim=4).flatten(0, 1).permute(0, 3, 1, 2)  # half the time of planes laid out afterwards
 
 
 def _image(x: Tensor, dtype: torch.dtype) -> Tensor:
