@@ -25,11 +25,12 @@ from jointformer.ops.topk_ir import (
     add_pairs,
     every,
     float_of,
-    instruction,
+    fused_multiply_add,
     load,
     no_result,
     plus,
     rounded,
+    splat,
     store,
     times,
 )
@@ -40,13 +41,12 @@ ENLARGE, PREDICT = range(2)
 KIND, HEIGHT, WIDTH, CHANNELS, X, OTHER, OTHER_STEP, BIAS, OUT, POSITIVE = range(HEADER, HEADER + 10)
 NUMBERS = HEADER + 10
 
-_multiply_add = instruction("llvm.fma.v16f32", FLOATS, FLOATS, FLOATS, FLOATS)
-
 
 def _positive(builder: Any, x: Any) -> Any:
-    """ReLU of 16 float32; NaN stays NaN."""
-    zero = every(FLOATS, 0.0)
-    return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)
+    """ReLU of 32 bfloat16; NaN stays NaN."""
+    # As integers, negative numbers are those up to -inf's; above them are negative NaN.
+    negative = builder.icmp_signed("<=", x, every(HALVES, -128))
+    return builder.select(negative, every(HALVES, 0), x)
 
 
 @intrinsic
@@ -63,11 +63,11 @@ def enlarge_point(
                 here = [plus(builder, times(builder, place, loop.index, 64), 32 * i) for place in (*points, add)]
                 total = widened(builder, here[-1])
                 for place, share in zip(here, (9, 3, 3, 1)):
-                    total = _multiply_add(builder, [widened(builder, place), every(FLOATS, share / 16), total])
+                    total = fused_multiply_add(builder, [widened(builder, place), every(FLOATS, share / 16), total])
                 sums.append(total)
-            store(builder, rounded(builder, *sums), times(builder, out, loop.index, 64))
-            sums = [_positive(builder, total) for total in sums]
-            store(builder, rounded(builder, *sums), times(builder, positive, loop.index, 64))
+            found = rounded(builder, *sums)
+            store(builder, found, times(builder, out, loop.index, 64))
+            store(builder, _positive(builder, found), times(builder, positive, loop.index, 64))
 
     return types.none(*[types.intp] * 8), no_result(codegen)
 
@@ -84,26 +84,25 @@ def predict_point(
     def codegen(builder: Any, args: Any) -> None:
         x, x_step, weight, weight_step, rows, lines, bias, out = args
         total = cgutils.alloca_once_value(builder, every(FLOATS, 0.0))
-        builder.store(every(FLOATS, 0.0), total)
         with cgutils.for_range(builder, rows) as row:
             left = builder.add(x, builder.mul(row.index, x_step))
             right = builder.add(weight, builder.mul(row.index, weight_step))
             with cgutils.for_range(builder, lines) as loop:
-                values = load(builder, times(builder, left, loop.index, 64), HALVES)
-                # As integers, negative numbers are those up to -inf's; above them are negative NaN.
-                negative = builder.icmp_signed("<=", values, every(HALVES, -128))
-                values = builder.select(negative, every(HALVES, 0), values)
+                values = _positive(builder, load(builder, times(builder, left, loop.index, 64), HALVES))
                 factors = load(builder, times(builder, right, loop.index, 64), HALVES)
                 pairs = [builder.bitcast(numbers, BRAINS) for numbers in (values, factors)]
                 builder.store(add_pairs(builder, [builder.load(total), *pairs]), total)
-        found = all_lanes(builder, builder.load(total))
-        constant = float_of(builder, load(builder, bias, I16))
-        found = builder.fadd(builder.extract_element(found, ir.Constant(I32, 0)), constant)
-        lanes = builder.insert_element(every(FLOATS, 0.0), found, ir.Constant(I32, 0))
-        half = builder.extract_element(rounded(builder, lanes, lanes), ir.Constant(I32, 0))
-        store(builder, half, out)
+        constant = splat(builder, FLOATS, float_of(builder, load(builder, bias, I16)))
+        found = builder.fadd(all_lanes(builder, builder.load(total)), constant)
+        store(builder, builder.extract_element(rounded(builder, found, found), ir.Constant(I32, 0)), out)
 
     return types.none(*[types.intp] * 8), no_result(codegen)
+
+
+@njit(nogil=True)
+def beyond(i, count):
+    """Which of `count` points takes part in point i of the enlargement beside the nearest, i // 2."""
+    return min(max(i // 2 + 2 * (i % 2) - 1, 0), count - 1)
 
 
 @njit(nogil=True)
@@ -111,15 +110,13 @@ def enlarge_row(numbers, n, y):
     """Writes a row of the bilinear enlargement by two plus what is added, and of its ReLU."""
     height, width, channels = numbers[HEIGHT] // 2, numbers[WIDTH] // 2, numbers[CHANNELS]
     point = 2 * channels
-    nearest = y // 2
-    other = min(max(nearest + 2 * (y % 2) - 1, 0), height - 1)
-    near = numbers[X] + (n * height + nearest) * width * point
-    far = numbers[X] + (n * height + other) * width * point
+    near = numbers[X] + (n * height + y // 2) * width * point
+    far = numbers[X] + (n * height + beyond(y, height)) * width * point
     add = numbers[OTHER] + n * numbers[OTHER_STEP] + y * numbers[WIDTH] * point
     row = (n * numbers[HEIGHT] + y) * numbers[WIDTH] * point
     for x in range(numbers[WIDTH]):
         here = x // 2 * point
-        beside = min(max(x // 2 + 2 * (x % 2) - 1, 0), width - 1) * point
+        beside = beyond(x, width) * point
         enlarge_point(
             near + here, near + beside, far + here, far + beside, channels // 32, add + x * point,
             numbers[OUT] + row + x * point, numbers[POSITIVE] + row + x * point,

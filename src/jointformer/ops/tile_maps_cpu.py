@@ -18,7 +18,7 @@ def fits_map(x: Tensor, *others: Tensor) -> bool:
         and x.dtype == torch.bfloat16
         and x.shape[1] % 32 == 0
         and all(other.dtype == x.dtype for other in others)
-        and x.permute(0, 2, 3, 1).is_contiguous()
+        and x.is_contiguous(memory_format=torch.channels_last)
     )
 
 

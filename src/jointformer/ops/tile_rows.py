@@ -29,6 +29,7 @@ from jointformer.ops.topk_ir import (
     WORDS,
     at,
     every,
+    fused_multiply_add,
     instruction,
     load,
     no_result,
@@ -42,7 +43,6 @@ from jointformer.ops.topk_tiles import tile_load, tile_multiply, tile_store, til
 
 BLOCK = 2048  # bytes of 32 lines
 _SIXTEEN = ir.VectorType(I16, 16)
-_multiply_add = instruction("llvm.fma.v16f32", FLOATS, FLOATS, FLOATS, FLOATS)
 _root = instruction("llvm.sqrt.f32", F32, F32)
 
 # GELU(x) = x * (1/2 + y * P(y * y)) with y = x kept within +-4.2: at most 7.5e-5 off, less than bfloat16 rounds away
@@ -69,8 +69,8 @@ def gelu(builder: Any, x: Any) -> Any:
     square = builder.fmul(y, y)
     factor = every(FLOATS, _GELU[0])
     for coefficient in _GELU[1:]:
-        factor = _multiply_add(builder, [factor, square, every(FLOATS, coefficient)])
-    return builder.fmul(x, _multiply_add(builder, [factor, y, every(FLOATS, 0.5)]))
+        factor = fused_multiply_add(builder, [factor, square, every(FLOATS, coefficient)])
+    return builder.fmul(x, fused_multiply_add(builder, [factor, y, every(FLOATS, 0.5)]))
 
 
 #: What becomes of 32 sums of a row, two vectors: from (builder, sums, address of what is added).
@@ -237,7 +237,7 @@ def _norm_lines(builder: Any, args: Any, after: Callable[[Any, Any], Any]) -> No
     def sum_squares(index: Any, values: Any) -> None:
         for total, x in zip(sums[2:], values, strict=True):
             away = builder.fsub(x, mean)
-            builder.store(_multiply_add(builder, [away, away, builder.load(total)]), total)
+            builder.store(fused_multiply_add(builder, [away, away, builder.load(total)]), total)
 
     over(sum_squares)
     variance = builder.fmul(all_lanes(builder, builder.fadd(*map(builder.load, sums[2:]))), share)
@@ -254,7 +254,7 @@ def _norm_lines(builder: Any, args: Any, after: Callable[[Any, Any], Any]) -> No
                 for address in (weight, bias)
             )
             factor = builder.fmul(builder.fsub(x, mean), scale)
-            found.append(after(builder, _multiply_add(builder, [factor, w, b])))
+            found.append(after(builder, fused_multiply_add(builder, [factor, w, b])))
         store(builder, rounded(builder, *found), builder.add(target, builder.mul(index, step)))
 
     over(write)

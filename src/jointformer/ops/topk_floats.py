@@ -28,6 +28,7 @@ from jointformer.ops.topk_ir import (
     add_pairs,
     every,
     float_of_key,
+    fused_multiply_add,
     instruction,
     key_of,
     load,
@@ -41,7 +42,6 @@ from jointformer.ops.topk_ir import (
 )
 from jointformer.ops.topk_tiles import score_products
 
-_multiply_add = instruction("llvm.fma.v16f32", FLOATS, FLOATS, FLOATS, FLOATS)
 _largest_half = instruction("llvm.vector.reduce.smax.v32i16", I16, HALVES)
 _largest_word = instruction("llvm.vector.reduce.smax.v16i32", I32, WORDS)
 
@@ -70,7 +70,7 @@ def _whole_keys(builder: Any, scores: Any, factor: Any) -> Any:
     factor, magic = splat(builder, FLOATS, factor), every(FLOATS, _MAGIC)
     low, high = (
         builder.bitcast(
-            _multiply_add(builder, [load(builder, plus(builder, scores, 64 * i), FLOATS), factor, magic]), WORDS
+            fused_multiply_add(builder, [load(builder, plus(builder, scores, 64 * i), FLOATS), factor, magic]), WORDS
         )
         for i in range(2)
     )
@@ -182,7 +182,7 @@ def _power_of_two(builder: Any, x: Any) -> Any:
     fraction = builder.fsub(x, builder.fsub(shifted, magic))
     power = every(FLOATS, _POWER[0])
     for coefficient in _POWER[1:]:
-        power = _multiply_add(builder, [power, fraction, every(FLOATS, coefficient)])
+        power = fused_multiply_add(builder, [power, fraction, every(FLOATS, coefficient)])
     exponent = builder.shl(builder.bitcast(shifted, WORDS), every(WORDS, 23))
     return builder.bitcast(builder.add(builder.bitcast(power, WORDS), exponent), FLOATS)
 
@@ -204,7 +204,7 @@ def scores_to_weights(
         with cgutils.for_range(builder, pairs) as loop:
             place = builder.add(scores, builder.mul(loop.index, ir.Constant(I64, 128)))
             found = [load(builder, plus(builder, place, 64 * i), FLOATS) for i in range(2)]
-            terms = [_power_of_two(builder, _multiply_add(builder, [score, scale, shift])) for score in found]
+            terms = [_power_of_two(builder, fused_multiply_add(builder, [score, scale, shift])) for score in found]
             for total, term in zip(sums, terms, strict=True):
                 builder.store(builder.fadd(builder.load(total), term), total)
             place = builder.add(scores, builder.mul(loop.index, ir.Constant(I64, 64)))
@@ -212,7 +212,7 @@ def scores_to_weights(
             store(builder, shuffle(builder, weights, weights, PACKED_ORDER), place)
         new = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
         old = load(builder, totals, FLOATS)
-        store(builder, _multiply_add(builder, [old, splat(builder, FLOATS, factor), new]), totals)
+        store(builder, fused_multiply_add(builder, [old, splat(builder, FLOATS, factor), new]), totals)
 
     return types.none(types.intp, types.intp, *[types.float32] * 3, types.intp), no_result(codegen)
 
@@ -230,7 +230,7 @@ def _weigh(builder: Any, scores: Any, scale: Any, shift: Any, weights: Any, tota
     table = [ir.Constant(_QUARTER, _FRACTIONS[i : i + 64]) for i in (0, 64)]
     words = []
     for i in range(2):
-        number = _multiply_add(builder, [load(builder, plus(builder, scores, 64 * i), FLOATS), scale, shift])
+        number = fused_multiply_add(builder, [load(builder, plus(builder, scores, 64 * i), FLOATS), scale, shift])
         unset = ir.Constant(WORDS, ir.Undefined)
         words.append(_to_words(builder, [number, unset, ir.Constant(I16, -1), ir.Constant(I32, 4)]))
     bits = _pack_words(builder, words)
@@ -318,7 +318,7 @@ def take_in(typingctx: Any, sums: Any, factor: Any, more: Any) -> Any:
         factor = splat(builder, FLOATS, factor)
         for i in range(4):
             old, new = (load(builder, plus(builder, place, 64 * i), FLOATS) for place in (sums, more))
-            store(builder, _multiply_add(builder, [old, factor, new]), plus(builder, sums, 64 * i))
+            store(builder, fused_multiply_add(builder, [old, factor, new]), plus(builder, sums, 64 * i))
 
     return types.none(types.intp, types.float32, types.intp), no_result(codegen)
 
@@ -350,7 +350,7 @@ def keys_to_weights(
             key = load(builder, builder.add(picked, narrow), sixteen)
             number = builder.sext(key, WORDS)
             score = builder.select(whole, builder.sitofp(number, FLOATS), float_of_key(builder, key))
-            term = _power_of_two(builder, _multiply_add(builder, [score, scale, shift]))
+            term = _power_of_two(builder, fused_multiply_add(builder, [score, scale, shift]))
             kept = builder.icmp_signed(">=", number, threshold)
             term = builder.select(kept, term, every(FLOATS, 0.0))
             builder.store(builder.fadd(builder.load(total), term), total)
@@ -392,7 +392,7 @@ def weigh_values(typingctx: Any, values: Any, step: Any, index: Any, weight: Any
                 part = load(builder, plus(builder, place, 32 * i), ir.VectorType(I16, 16))
                 part = builder.shl(builder.zext(part, WORDS), every(WORDS, 16))
                 value = builder.bitcast(part, FLOATS)
-                builder.store(_multiply_add(builder, [value, factor, builder.load(total)]), total)
+                builder.store(fused_multiply_add(builder, [value, factor, builder.load(total)]), total)
         for i, total in enumerate(sums):
             store(builder, builder.load(total), plus(builder, result, 64 * i))
 

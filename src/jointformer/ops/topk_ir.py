@@ -53,6 +53,8 @@ def instruction(name: str, result: Any, *arguments: Any) -> Callable[[Any, Any],
 
 BRAINS = ir.VectorType(_BFloat(), 32)
 _round_pair = instruction("llvm.x86.avx512bf16.cvtne2ps2bf16.512", BRAINS, FLOATS, FLOATS)
+#: Three times 16 float32: the products of the first two plus the third, rounded once.
+fused_multiply_add = instruction("llvm.fma.v16f32", FLOATS, FLOATS, FLOATS, FLOATS)
 #: 16 float32 and two times 32 bfloat16 -> the float32, each plus the products of its two pairs.
 add_pairs = instruction("llvm.x86.avx512bf16.dpbf16ps.512", FLOATS, FLOATS, BRAINS, BRAINS)
 
