@@ -193,12 +193,14 @@ class _RowScratch:
         self.mixed = torch.empty(ROW_BLOCK, sizes.width)
         self.total = torch.empty(ROW_BLOCK)
         self.work = (
-            np.empty(sizes.group + PAD, np.int32),
-            np.empty(2 * sizes.topk + PAD, np.int32),
-            np.empty(sizes.group + PAD, np.int32),
-            np.empty(sizes.group + PAD, np.uint32),
-            np.empty(sizes.memory + 1, np.int64),
-            np.empty(sizes.memory + 1, np.float32),
+            *(
+                np.empty((topk_rows.TOGETHER, columns), kind)
+                for columns, kind in (
+                    (sizes.group + PAD, np.int32), (2 * sizes.topk + PAD, np.int32), (sizes.group + PAD, np.int32),
+                    (sizes.group + PAD, np.uint32), (sizes.memory + 1, np.int32), (sizes.memory + 1, np.float32),
+                )
+            ),
+            *(np.empty(topk_rows.TOGETHER, np.int64) for _ in range(5)),
         )
 
 

@@ -326,40 +326,49 @@ def take_in(typingctx: Any, sums: Any, factor: Any, more: Any) -> Any:
 @intrinsic
 def keys_to_weights(
     typingctx: Any, picked: Any, where: Any, n: Any, threshold: Any, whole: Any, scale: Any, shift: Any,
-    first: Any, index: Any, weight: Any,
+    index: Any, weight: Any, totals: Any,
 ) -> Any:  # fmt: skip
-    """Sum of 2**(score * scale - shift) over those of n 16-bit keys at `picked` that reach the threshold.
+    """How many of n 16-bit keys at `picked` reach the threshold, and 2**(score * scale - shift) of these.
 
-    A score is its key where those are `whole` numbers, else what the key stands for. The terms go to `weight` (0 for
-    the others) as float32, `first` + the places at `where` (16 bits, keys in MIXED_ORDER) to `index` as int32. Whole
-    vectors of 16 are written.
+    A score is its key where those are `whole` numbers, else what the key stands for. The terms go to `weight`, float32,
+    and their places at `where` (16 bits, keys in MIXED_ORDER) as numbers of keys to `index`, int32; 16 running sums at
+    `totals` take the terms in. Whole vectors of 16 are written.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        picked, where, n, threshold, whole, scale, shift, first, index, weight = args
+        picked, where, n, threshold, whole, scale, shift, index, weight, totals = args
         sixteen = ir.VectorType(I16, 16)
         scale, shift = splat(builder, FLOATS, scale), builder.fneg(splat(builder, FLOATS, shift))
-        first = splat(builder, WORDS, builder.trunc(first, I32))
         threshold = splat(builder, WORDS, builder.trunc(threshold, I32))
         whole = builder.icmp_signed("!=", whole, ir.Constant(I64, 0))
-        total = cgutils.alloca_once_value(builder, every(FLOATS, 0.0))
+        total = cgutils.alloca_once_value(builder, load(builder, totals, FLOATS))
+        kept = cgutils.alloca_once_value(builder, ir.Constant(I64, 0))
         vectors = builder.lshr(plus(builder, n, 15), ir.Constant(I64, 4))
         with cgutils.for_range(builder, vectors) as loop:
             narrow = builder.mul(loop.index, ir.Constant(I64, 32))
-            wide = builder.mul(loop.index, ir.Constant(I64, 64))
             key = load(builder, builder.add(picked, narrow), sixteen)
             number = builder.sext(key, WORDS)
             score = builder.select(whole, builder.sitofp(number, FLOATS), float_of_key(builder, key))
             term = _power_of_two(builder, fused_multiply_add(builder, [score, scale, shift]))
-            kept = builder.icmp_signed(">=", number, threshold)
-            term = builder.select(kept, term, every(FLOATS, 0.0))
+            keep = builder.icmp_signed(">=", number, threshold)
+            term = builder.select(keep, term, every(FLOATS, 0.0))
             builder.store(builder.fadd(builder.load(total), term), total)
-            store(builder, term, builder.add(weight, wide))
             place = _unmixed(builder, builder.zext(load(builder, builder.add(where, narrow), sixteen), WORDS))
-            store(builder, builder.add(place, first), builder.add(index, wide))
-        return _sum_of_lanes(builder, builder.load(total))
+            so_far = builder.load(kept)
+            for found, compress, goal in ((term, _compress_floats, weight), (place, _compress_words, index)):
+                packed = compress(builder, [found, ir.Constant(found.type, ir.Undefined), keep])
+                store(builder, packed, times(builder, goal, so_far, 4))
+            count = builder.zext(builder.ctpop(builder.bitcast(keep, I16)), I64)
+            builder.store(builder.add(so_far, count), kept)
+        store(builder, builder.load(total), totals)
+        return builder.load(kept)
 
-    return types.float32(*[types.intp] * 5, types.float32, types.float32, *[types.intp] * 3), codegen
+    return types.int64(*[types.intp] * 5, types.float32, types.float32, *[types.intp] * 3), codegen
+
+
+_FLAGS = ir.VectorType(ir.IntType(1), 16)
+_compress_floats = instruction("llvm.x86.avx512.mask.compress.v16f32", FLOATS, FLOATS, FLOATS, _FLAGS)
+_compress_words = instruction("llvm.x86.avx512.mask.compress.v16i32", WORDS, WORDS, WORDS, _FLAGS)
 
 
 def _unmixed(builder: Any, places: Any) -> Any:
@@ -377,24 +386,32 @@ def _sum_of_lanes(builder: Any, lanes: Any) -> Any:
 
 
 @intrinsic
-def weigh_values(typingctx: Any, values: Any, step: Any, index: Any, weight: Any, n: Any, result: Any) -> Any:
-    """64 float32 at `result`: the sum of weight[i] * row index[i] of `values` (64 bfloat16, `step` bytes apart)."""
+def weigh_values(typingctx: Any, values: Any, step: Any, index: Any, weight: Any, n: Any, sums: Any) -> Any:
+    """64 float32 at `sums` take in weight[i] * row index[i] of `values` (64 bfloat16, `step` bytes apart), i < n."""
 
     def codegen(builder: Any, args: Any) -> None:
-        values, step, index, weight, n, result = args
-        sums = [cgutils.alloca_once_value(builder, every(FLOATS, 0.0)) for _ in range(4)]
+        values, step, index, weight, n, sums = args
+        totals = [cgutils.alloca_once(builder, FLOATS) for _ in range(4)]
+        for i in range(2):  # even and odd columns of 32: both halves of every 32 bits are a value
+            low, high = (load(builder, plus(builder, sums, 128 * i + 64 * j), FLOATS) for j in range(2))
+            for j in range(2):
+                builder.store(shuffle(builder, low, high, list(range(j, 32, 2))), totals[2 * i + j])
         with cgutils.for_range(builder, n) as loop:
             offset = builder.mul(loop.index, ir.Constant(I64, 4))
             row = builder.sext(load(builder, builder.add(index, offset), I32), I64)
             place = builder.add(values, builder.mul(row, step))
             factor = splat(builder, FLOATS, load(builder, builder.add(weight, offset), F32))
-            for i, total in enumerate(sums):
-                part = load(builder, plus(builder, place, 32 * i), ir.VectorType(I16, 16))
-                part = builder.shl(builder.zext(part, WORDS), every(WORDS, 16))
-                value = builder.bitcast(part, FLOATS)
-                builder.store(fused_multiply_add(builder, [value, factor, builder.load(total)]), total)
-        for i, total in enumerate(sums):
-            store(builder, builder.load(total), plus(builder, result, 64 * i))
+            for i in range(2):
+                pairs = load(builder, plus(builder, place, 64 * i), WORDS)
+                halves = builder.shl(pairs, every(WORDS, 16)), builder.and_(pairs, every(WORDS, -65536))
+                for total, bits in zip(totals[2 * i :], halves):
+                    value = builder.bitcast(bits, FLOATS)
+                    builder.store(fused_multiply_add(builder, [value, factor, builder.load(total)]), total)
+        for i in range(2):
+            even, odd = builder.load(totals[2 * i]), builder.load(totals[2 * i + 1])
+            for j in range(2):
+                lanes = [n // 2 + 8 * j + 16 * (n % 2) for n in range(16)]
+                store(builder, shuffle(builder, even, odd, lanes), plus(builder, sums, 128 * i + 64 * j))
 
     return types.none(*[types.intp] * 6), no_result(codegen)
 

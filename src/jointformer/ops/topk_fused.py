@@ -22,7 +22,7 @@ from jointformer.ops.topk_floats import (
     tile_to_weights,
     weigh_values,
 )
-from jointformer.ops.topk_rows import candidates, groups_for, power_of_two
+from jointformer.ops.topk_rows import TOGETHER, candidates, groups_for, power_of_two
 from jointformer.ops.topk_tiles import (
     add_products,
     begin_products,
@@ -251,44 +251,30 @@ def rounded_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
 
 
 @njit(nogil=True)
-def weigh_memory(keys, maxima, topk, group, groups, width, step, scale, shift, scratch, index, weight):
-    """(how many memory keys may count, the sum of their weights); numbers and weights lead `index` and `weight`.
-
-    step: the score of a whole key of 1; 0 where keys are bfloat16's.
-    """
-    picked, where = scratch
-    size = padded(group)
-    whole = step > 0
-    scale = scale * step if whole else scale
-    total = np.float32(0.0)
-    n = 0
-    for g in range(groups):
-        found, threshold = candidates(
-            keys[g * size :], size, topk, maxima[g * width :], width, NO_ZERO if whole else ZERO_16, picked, where
-        )
-        total += keys_to_weights(
-            picked.ctypes.data, where.ctypes.data, found, threshold, np.int64(whole), scale, shift,
-            g * group, index.ctypes.data + 4 * n, weight.ctypes.data + 4 * n,
-        )  # fmt: skip
-        n += found
-    return n, total
-
-
-@njit(nogil=True)
 def add_memory(memory, scale, shifts, buffers):
     """Adds 32 rows' kept memory keys to their `totals` and `sums`, relative to `shifts`."""
     memory_v, memory_step, topk, group, groups, width = memory
-    _, keys, maxima, scratch, index, weight, mixed, _, steps, _, state = buffers
+    _, keys, maxima, picked, where, (found, threshold, highest), index, weight, _, steps, _, state = buffers
     _, _, totals, sums, _, _ = state
-    if groups == 0:
-        return
-    for r in range(ROWS):
-        n, total = weigh_memory(
-            keys[r], maxima[r], topk, group, groups, width, steps[r], scale, shifts[r], scratch, index, weight
-        )
-        weigh_values(memory_v, memory_step, index.ctypes.data, weight.ctypes.data, n, mixed.ctypes.data)
-        take_in(sums.ctypes.data + r * 256, np.float32(1.0), mixed.ctypes.data)
-        totals[r, 0] += total
+    size = padded(group)
+    whole = steps[0] > 0  # else keys are bfloat16's
+    for start in range(0, ROWS, TOGETHER):
+        for g in range(groups):
+            candidates(
+                keys[start:, g * size :], size, topk, maxima[start:, g * width :], width, NO_ZERO if whole else ZERO_16,
+                picked, where, found, threshold, highest,
+            )  # fmt: skip
+            for j in range(TOGETHER):
+                r = start + j
+                n = keys_to_weights(
+                    picked[j].ctypes.data, where[j].ctypes.data, found[j], threshold[j], np.int64(whole),
+                    scale * steps[r] if whole else scale, shifts[r], index.ctypes.data, weight.ctypes.data,
+                    totals.ctypes.data + r * 64,
+                )  # fmt: skip
+                weigh_values(
+                    memory_v + g * group * memory_step, memory_step, index.ctypes.data, weight.ctypes.data, n,
+                    sums.ctypes.data + r * 256,
+                )  # fmt: skip
 
 
 @njit(nogil=True)
@@ -310,7 +296,7 @@ def attend_block(q, q_step, own, longest_key, longest_memory, memory, scale, pac
     """Writes 32 rows of the result at `out`."""
     _, _, _, group, groups, width = memory
     packed_keys, packed_values, packed_memory = packed
-    block, keys, maxima, _, _, _, _, tile, steps, quick, state = buffers
+    block, keys, maxima, _, _, _, _, _, tile, steps, quick, state = buffers
     peaks, factors, totals, sums, _, _ = state
     shifts = quick[1]
     for r in range(ROWS):  # rows of a wide matrix would evict each other from the L1 cache

@@ -9,6 +9,7 @@ from numba import carray, njit
 from jointformer.ops.tile_team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
 from jointformer.ops.topk_compile import SOURCES, TeamKernel
 from jointformer.ops.topk_fused import CHUNK, QUICK, ROWS, WIDE, attend_head
+from jointformer.ops.topk_rows import TOGETHER
 
 PAD = 64  # whole vectors are written behind the last value
 #: The shared numbers: what tile_team counts in, then these; six tensors' PLACES (address, bytes from object to object,
@@ -18,7 +19,7 @@ PLACES = HEADER + 7
 NUMBERS = PLACES + 6 * 4
 #: The buffers of a thread, in the order of their (address, rows, columns).
 (
-    OLD_TILES, PACKED_KEYS, PACKED_VALUES, PACKED_MEMORY, BLOCK, KEYS, MAXIMA, PICKED, WHERE, INDEX, WEIGHT, MIXED,
+    OLD_TILES, PACKED_KEYS, PACKED_VALUES, PACKED_MEMORY, BLOCK, KEYS, MAXIMA, PICKED, WHERE, LIMITS, INDEX, WEIGHT,
     PRODUCTS, WEIGHTS, SHIFTS, OFFSETS, STEPS, PEAKS, FACTORS, TOTALS, SUMS, SCORES, PRODUCT,
 ) = range(23)  # fmt: skip
 BUFFERS_EACH = 23
@@ -38,12 +39,12 @@ def shapes(own, group, groups, topk):
         BLOCK: (short, ROWS, 64),
         KEYS: (short, ROWS, memory + PAD),
         MAXIMA: (short, ROWS, width + PAD),
-        PICKED: (short, 1, group + PAD),
-        WHERE: (np.uint16, 1, group + PAD),
-        INDEX: (np.int32, 1, memory + PAD),
-        WEIGHT: (real, 1, memory + PAD),
-        MIXED: (real, 1, 64),
-        PRODUCTS: (real, 2 * (ROWS + 16), WIDE),  # 16: see memory_keys
+        PICKED: (short, TOGETHER, group + PAD),
+        WHERE: (np.uint16, TOGETHER, group + PAD),
+        LIMITS: (np.int64, 3, TOGETHER),
+        INDEX: (np.int32, 1, group + PAD),
+        WEIGHT: (real, 1, group + PAD),
+        PRODUCTS: (real, 2 * (ROWS + 16), WIDE),  # 16: 4 KiB apart, one's loads would wait for the other's stores
         WEIGHTS: (short, QUICK * ROWS, WIDE),
         SHIFTS: (real, 1, ROWS),
         OFFSETS: (real, 1, ROWS),
@@ -88,14 +89,16 @@ def arrays(at):
         line_at(at, SHIFTS, np.float32),
         line_at(at, OFFSETS, np.float32),
     )
+    limits = rows_at(at, LIMITS, np.int64)
     buffers = (
         rows_at(at, BLOCK, np.int16),
         rows_at(at, KEYS, np.int16),
         rows_at(at, MAXIMA, np.int16),
-        (line_at(at, PICKED, np.int16), line_at(at, WHERE, np.uint16)),
+        rows_at(at, PICKED, np.int16),
+        rows_at(at, WHERE, np.uint16),
+        (limits[0], limits[1], limits[2]),
         line_at(at, INDEX, np.int32),
         line_at(at, WEIGHT, np.float32),
-        line_at(at, MIXED, np.float32),
         array_at(at[PRODUCTS, 0], (2, ROWS + 16, WIDE), np.float32),
         line_at(at, STEPS, np.float32),
         quick,

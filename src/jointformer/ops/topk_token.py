@@ -37,6 +37,7 @@ def attend_row(q, k, k_step, v, v_step, count, scale, weights, order, sums, out)
         weight = np.exp2(weights[i] - most)
         weights[i] = weight
         total += weight  # a NaN among the scores shows here, whatever the largest was
+    sums[:] = 0.0
     weigh_values(v, v_step, order.ctypes.data, weights.ctypes.data, count, sums.ctypes.data)
     finish_row(sums.ctypes.data, np.float32(1.0) / total, out)
 

@@ -8,6 +8,7 @@ array, whatever the processor's own width is.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from llvmlite import ir
@@ -22,7 +23,9 @@ from jointformer.ops.topk_ir import (
     constant,
     float_of,
     float_of_key,
+    instruction,
     key_of,
+    shuffle,
     splat,
 )
 
@@ -138,12 +141,11 @@ def lowest_bit(typingctx: Any, mask: Any) -> Any:
 
 
 @intrinsic
-def compress_vector(
-    typingctx: Any, keys: Any, start: Any, threshold: Any, picked: Any, where: Any, n: Any
-) -> Any:
-    """Lanes of keys[start:] that are >= threshold go to picked[n:], their indices to where[n:]; returns the new n.
+def compress_indices(typingctx: Any, keys: Any, start: Any, threshold: Any, where: Any, n: Any) -> Any:
+    """Indices of lanes of keys[start:] that are >= threshold go to where[n:]; returns the new n.
 
-    Needs CAN_COMPRESS. Writes whole vectors: `picked` and `where` hold one vector more than the lanes to come.
+    Needs CAN_COMPRESS. `where` has room for one vector more than the indices to come. Half a vector is written where
+    that holds them all: a store that crosses from one line of the cache to the next takes twice as long.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -153,17 +155,20 @@ def compress_vector(
         first = builder.trunc(args[1], vector.element)
         indices = builder.add(ir.Constant(vector, list(range(vector.count))), splat(builder, vector, first))
         name = f"llvm.x86.avx512.mask.compress.v{vector.count}i{vector.element.width}"
-        declared = builder.module.globals.get(name)
-        function = declared or ir.Function(
-            builder.module, ir.FunctionType(vector, [vector, vector, _flags(vector)]), name
-        )
-        for values, argument in ((lanes, 3), (indices, 4)):
-            packed = builder.call(function, [values, ir.Constant(vector, ir.Undefined), chosen])
-            place = _vector_at(context, builder, signature.args[argument], args[argument], args[5])
-            _store(builder, packed, place)
-        return builder.add(args[5], builder.ctpop(mask))
+        compress = instruction(name, vector, vector, vector, _flags(vector))
+        packed = compress(builder, [indices, ir.Constant(vector, ir.Undefined), chosen])
+        count = builder.ctpop(mask)
+        half = vector.count // 2
+        for part in range(2):
+            place = builder.add(args[4], ir.Constant(I64, part * half))
+            lower = shuffle(builder, packed, packed, list(range(part * half, (part + 1) * half)))
+            more = builder.icmp_signed(">", count, ir.Constant(I64, part * half))
+            with builder.if_then(more, likely=False) if part else contextlib.nullcontext():
+                data = context.make_array(signature.args[3])(context, builder, args[3]).data
+                _store(builder, lower, builder.bitcast(builder.gep(data, [place]), lower.type.as_pointer()))
+        return builder.add(args[4], count)
 
-    return types.intp(keys, types.intp, types.intp, picked, where, types.intp), codegen
+    return types.intp(keys, types.intp, types.intp, where, types.intp), codegen
 
 
 def _reached(context: Any, builder: Any, signature: Any, args: Any) -> tuple[Any, Any]:
