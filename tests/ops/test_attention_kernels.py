@@ -80,6 +80,18 @@ def test_scores_are_not_rounded_to_bfloat16_before_keys_are_chosen_and_weighed()
     assert error.mean() < 1.5e-3
 
 
+@needs_tiles
+@pytest.mark.parametrize("common", [3.0, 12.0])
+def test_keys_with_much_in_common_are_told_apart(common: float) -> None:
+    # As a trained network's first block: the bound on scores is far above any of them, and so are all of them.
+    inputs = [tensor.bfloat16() for tensor in joint_inputs(1, 2, 70, 75, 130)]
+    for keys in (inputs[1], inputs[3]):
+        keys += common * tokens(2, 1, 2, 1, 64)
+    error = (attend(topk_cpu.attend_tiles, inputs, 12, 65) - by_the_rule(inputs, 12, 65)).abs()
+    assert error.quantile(0.99) < 2e-2  # memory's keys are whole numbers of a unit that grows with their length
+    assert error.mean() < 1.5e-3
+
+
 def ways() -> list[object]:
     rows = pytest.param(topk_cpu.attend_rows, torch.float32, id="rows-float32")
     narrow = pytest.param(topk_cpu.attend_rows, torch.bfloat16, id="rows-bfloat16")

@@ -41,8 +41,9 @@ WIDE = 32  # keys at a time
 CHUNK = 832  # own keys whose scores are looked at together
 TILE = 1024  # bytes
 QUICK = 16  # blocks of keys whose weights are multiplied with values together
-HEADROOM = np.float32(64.0)  # quick weights may reach this power of two ...
-LEAST = np.float32(2.0**-48)  # ... and a row's sum must reach this, or its weights were too small to tell apart
+HEADROOM = np.float32(80.0)  # quick weights may reach this power of two ...
+LEAST = np.float32(2.0**-88)  # ... and a row's sum must reach this, or its weights were too small to tell apart
+SAMPLE = 64  # own keys that stand for all in their mean
 ENDLESS = np.float32(1e30)
 LOWEST = -(1 << 15)
 MOST_STEPS = np.float32(32000.0)  # a whole key is no larger, so that LOWEST is below all
@@ -132,17 +133,42 @@ def longest(k, step, count):
 
 
 @njit(nogil=True)
-def bounds_for(q, q_step, longest_key, longest_memory, steps, bounds):
+def spread(k, step, count, middle, buffers):
+    """The largest distance of own keys from `middle`, where 64 bfloat16 near their mean are written; as `longest`."""
+    _, _, _, _, _, _, index, weight, _, _, _, state = buffers
+    sums = state[3].ctypes.data
+    state[3][0] = 0.0
+    for i in range(SAMPLE):
+        index[i] = i * count // SAMPLE
+        weight[i] = np.float32(1.0 / SAMPLE)
+    weigh_values(k, step, index.ctypes.data, weight.ctypes.data, SAMPLE, sums)
+    finish_row(sums, np.float32(1.0), middle)
+    square = product_sum(middle, middle)
+    most = np.float32(0.0)
+    for i in range(count):
+        row = k + i * step
+        length = product_sum(row, row) + square
+        if not length < ENDLESS:
+            return np.float32(np.inf)
+        # What rounding may have taken from the difference of two large numbers is added.
+        most = max(most, length * np.float32(1.00002) - np.float32(2.0) * product_sum(row, middle))
+    return np.sqrt(most)
+
+
+@njit(nogil=True)
+def bounds_for(q, q_step, middle, farthest, longest_memory, steps, bounds):
     """Whether the scores of all 32 rows have finite bounds; `bounds` (32,) are then those of own keys.
 
-    No score exceeds the product of its query's and its key's lengths. `steps` (32,): a power of two each, in units of
-    which memory scores are whole keys. Rounding to bfloat16 would be up to 128 times as coarse, and decide by ties.
+    No score exceeds the product of its query's and its key's lengths, nor that of the query and a `middle` by more than
+    the product of the query's length and the key's distance from there: trained keys have much in common. `steps`
+    (32,): a power of two each, in units of which memory scores are whole keys. Rounding to bfloat16 would be up to 128
+    times as coarse, and decide by ties.
     """
     for r in range(ROWS):
         row = q + r * q_step
         length = np.sqrt(product_sum(row, row)) * np.float32(1.001)
         bound = max(length * longest_memory, SHORTEST)
-        bounds[r] = length * longest_key
+        bounds[r] = product_sum(row, middle) + length * farthest
         if not (bound < ENDLESS and bounds[r] < ENDLESS):
             return False
         steps[r] = power_above(bound / MOST_STEPS)
@@ -292,7 +318,7 @@ def finish(state, least, out, out_step):
 
 
 @njit(nogil=True)
-def attend_block(q, q_step, own, longest_key, longest_memory, memory, scale, packed, buffers, out, out_step):
+def attend_block(q, q_step, own, middle, farthest, longest_memory, memory, scale, packed, buffers, out, out_step):
     """Writes 32 rows of the result at `out`."""
     _, _, _, group, groups, width = memory
     packed_keys, packed_values, packed_memory = packed
@@ -302,7 +328,7 @@ def attend_block(q, q_step, own, longest_key, longest_memory, memory, scale, pac
     for r in range(ROWS):  # rows of a wide matrix would evict each other from the L1 cache
         copy_row(q + r * q_step, block.ctypes.data + r * 128)
     q, q_step = block.ctypes.data, 128
-    bounded = bounds_for(q, q_step, longest_key, longest_memory, steps, shifts)
+    bounded = bounds_for(q, q_step, middle, farthest, longest_memory, steps, shifts)
     if bounded:
         whole_keys(q, q_step, packed_memory.ctypes.data, group, groups, width, steps, factors, keys, maxima, tile)
     else:
@@ -336,24 +362,25 @@ def attend_block(q, q_step, own, longest_key, longest_memory, memory, scale, pac
 
 
 @njit(nogil=True)
-def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers, tiles):
+def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers, middle, tiles):
     """Writes rows first..last (32 at least) of one head's result.
 
     q ... out: (address, bytes from row to row) of one head's tensors, 64 bfloat16 a row. sizes: own keys,
-    keys that compete in a memory group, number of such groups, topk, first, last. `scale` of
-    base-2 exponents. tiles: addresses of tile configurations, the one to take and room for the one found. The last
+    keys that compete in a memory group, number of such groups, topk, first, last. `scale` of base-2 exponents. middle:
+    room for 64 bfloat16. tiles: addresses of tile configurations, the one to take and room for the one found. The last
     block begins 32 rows before the end, so that no row needs padding.
     """
     own, group, groups, topk, first, last = sizes
     new, old = tiles
     pack_head(k[0], k[1], v[0], v[1], own, memory_k[0], memory_k[1], group, groups, packed)
     memory = (memory_v[0], memory_v[1], topk, group, groups, groups_for(topk, WIDE))
-    longest_key, longest_memory = longest(k[0], k[1], own), longest(memory_k[0], memory_k[1], group * groups)
+    farthest = spread(k[0], k[1], own, middle, buffers)
+    longest_memory = longest(memory_k[0], memory_k[1], group * groups)
     set_tiles(new, old)
     for start in range(first, last, ROWS):
         row = min(start, last - ROWS)
         attend_block(
-            q[0] + row * q[1], q[1], own, longest_key, longest_memory, memory, scale, packed, buffers,
+            q[0] + row * q[1], q[1], own, middle, farthest, longest_memory, memory, scale, packed, buffers,
             out[0] + row * out[1], out[1],
         )  # fmt: skip
     set_tiles(old, new)

@@ -20,9 +20,9 @@ NUMBERS = PLACES + 6 * 4
 #: The buffers of a thread, in the order of their (address, rows, columns).
 (
     OLD_TILES, PACKED_KEYS, PACKED_VALUES, PACKED_MEMORY, BLOCK, KEYS, MAXIMA, PICKED, WHERE, LIMITS, INDEX, WEIGHT,
-    PRODUCTS, WEIGHTS, SHIFTS, OFFSETS, STEPS, PEAKS, FACTORS, TOTALS, SUMS, SCORES, PRODUCT,
-) = range(23)  # fmt: skip
-BUFFERS_EACH = 23
+    PRODUCTS, WEIGHTS, SHIFTS, OFFSETS, STEPS, PEAKS, FACTORS, TOTALS, SUMS, SCORES, PRODUCT, MIDDLE,
+) = range(24)  # fmt: skip
+BUFFERS_EACH = 24
 SCALE = np.float32(64**-0.5 * 1.4426950408889634)  # of a head of 64 channels, to base-2 exponents
 
 
@@ -55,6 +55,7 @@ def shapes(own, group, groups, topk):
         SUMS: (real, ROWS, 64),
         SCORES: (real, ROWS, CHUNK),
         PRODUCT: (real, ROWS, 64),
+        MIDDLE: (short, 1, 64),
     }
 
 
@@ -136,7 +137,7 @@ def _with_stamp(stamp):
             attend_head(
                 place(places, 0, n, a), place(places, 1, n, a), place(places, 2, n, a), place(places, 3, n, a),
                 place(places, 4, n, a), place(places, 5, n, a), (own, group, groups, topk, first, last), SCALE,
-                packed, buffers, (numbers[TILES], at[OLD_TILES, 0]),
+                packed, buffers, at[MIDDLE, 0], (numbers[TILES], at[OLD_TILES, 0]),
             )  # fmt: skip
 
     return TeamKernel(attend_heads, attend_head)
