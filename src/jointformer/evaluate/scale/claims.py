@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from jointformer.errors import OutputError
-from jointformer.ops.files import make_dir, output_error, remove, write_json
+from jointformer.ops.files import output_error, remove, write_json
 
 #: The folder of claims and records beside the results while a run is not finished. Hidden: scorers pass it over.
 RUN = ".run"
+#: Seconds that a process waits for the manifest, or for the folder to stay.
+_WAIT = 60.0
 
 
 class RunFolder:
@@ -39,16 +42,15 @@ class RunFolder:
     @contextmanager
     def manifest_lock(self) -> Iterator[None]:
         """A block in which no other process reads or writes the run's manifest. Raises OutputError after a minute."""
-        with self._locked("manifest.lock", 60) as mine:
+        with self._locked("manifest.lock", _WAIT) as mine:
             if not mine:
                 raise OutputError("another process holds the run's manifest", where=self.output, hint="try again")
             yield
 
     @contextmanager
     def _locked(self, name: str, timeout: float) -> Iterator[bool]:
-        lock = FileLock(make_dir(self.path) / name)
         try:
-            lock.acquire(timeout=timeout)
+            lock = self._acquire(name, timeout)
         except Timeout:
             yield False
             return
@@ -57,11 +59,26 @@ class RunFolder:
                 "this file system has no file locks", where=self.path, hint="choose another output folder"
             ) from None
         except OSError as error:
-            raise output_error(error, self.path / name) from error
+            raise output_error(error, error.filename or self.path / name) from error
         try:
             yield True
         finally:
             lock.release()
+
+    def _acquire(self, name: str, timeout: float) -> FileLock:
+        """Return a lock that is held. Raises Timeout where another process keeps it, OSError, NotImplementedError."""
+        begun = time.monotonic()
+        while True:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self.path / name)
+                lock.acquire(timeout=max(0.0, begun + timeout - time.monotonic()))
+                return lock
+            except (FileNotFoundError, FileExistsError):
+                # Whoever completes a run removes the folder from under those that wait, who make it again.
+                if self.path.is_file() or time.monotonic() > begun + _WAIT:
+                    raise
+                time.sleep(0.01)
 
     def write_record(self, video: str, data: dict[str, Any]) -> None:
         """Write what a video took, or why it failed, in place of an earlier record of it."""

@@ -1,0 +1,53 @@
+"""Processes that share an output folder: locks whose folder goes, videos in work."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from jointformer.errors import OutputError
+from jointformer.evaluate.scale.claims import RUN, RunFolder
+from jointformer.evaluate.scale.shards import fold, join_run
+
+SETTINGS = {"command": "track"}
+
+
+def test_shards_that_end_together_all_end_well(tmp_path: Path) -> None:
+    join_run(tmp_path, SETTINGS, ["v"], 1)
+    RunFolder(tmp_path).write_record("v", {"state": "finished", "frames": 1})
+    (tmp_path / "v").mkdir()
+    together = threading.Barrier(8)
+
+    def end() -> list[str]:
+        together.wait()
+        return list(fold(tmp_path).videos)
+
+    with ThreadPoolExecutor(8) as shards:
+        ends = [shards.submit(end) for _ in range(8)]
+    assert [one.result() for one in ends] == [["v"]] * 8
+    assert not (tmp_path / RUN).exists()
+
+
+def test_the_folder_of_claims_is_made_again_for_whoever_waits(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+
+    def wait() -> bool:
+        with RunFolder(tmp_path).manifest_lock():
+            return True
+
+    with ThreadPoolExecutor(1) as waiter:
+        with run.manifest_lock():
+            waiting = waiter.submit(wait)
+            while not waiting.running():
+                pass
+            run.clear()
+        assert waiting.result(timeout=30)
+
+
+def test_a_file_in_place_of_the_folder_of_claims_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / RUN).write_text("")
+    with pytest.raises(OutputError, match=r"\.run: cannot be written: a file is in the way"):
+        fold(tmp_path)
