@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 import time
 import zipfile
@@ -107,6 +108,29 @@ def test_an_output_path_through_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match=r"out: cannot be written: a file"), ResultWriter(tmp_path / "out", "dog"):
         pass
+
+
+def test_a_video_whose_folder_somebody_removed_is_not_finished(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="dog: cannot be written: its folder is gone"):  # noqa: PT012, SIM117
+        with ResultWriter(tmp_path, "dog") as results:
+            results.write("0", IDS)
+            results._pending[0].result()
+            shutil.rmtree(results._folder)
+            results.write("1", IDS)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("root", ["", "Scores"])
+def test_a_video_that_lost_a_file_is_not_finished(root: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="dog: files are gone that were written, expected 3, got 2"):  # noqa: PT012, SIM117
+        with ResultWriter(tmp_path, "dog", scores_root=tmp_path / "Scores") as results:
+            for name in "0112":
+                results.write(name, IDS)
+                results.write_scores(name, np.full((1, 3, 4), 0.5, np.float32), (1,))
+            for pending in results._pending:
+                pending.result()
+            next((tmp_path / root).glob(".*/1.*")).unlink()
+    assert not is_finished(tmp_path, "dog")
 
 
 def test_half_written_folders_of_dead_runs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

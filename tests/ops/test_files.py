@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from jointformer.errors import OutputError
+from jointformer.ops import files
 from jointformer.ops.files import (
     atomic_write,
     is_temporary,
@@ -108,6 +112,62 @@ def test_a_temporary_of_another_machine_is_removed_only_when_it_is_old(tmp_path:
     assert remove_temporaries(tmp_path) == 0
     os.utime(other, (0, 0))
     assert remove_temporaries(tmp_path) == 1
+
+
+@pytest.mark.parametrize("other", ["_BOOT", "_NUMBERS"])
+def test_numbers_of_another_start_or_another_container_say_nothing_here(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_BOOT", "_NUMBERS"):
+        (tmp_path / name).write_text("this one")
+        monkeypatch.setattr(files, name, tmp_path / name)
+    theirs = _dead(tmp_path / "x")
+    (tmp_path / f"other{other}").write_text("another one")
+    monkeypatch.setattr(files, other, tmp_path / f"other{other}")
+    ours = _dead(tmp_path / "x")
+    assert remove_temporaries(tmp_path) == 1
+    assert (theirs.exists(), ours.exists()) == (True, False)
+    os.utime(theirs, (0, 0))
+    assert remove_temporaries(tmp_path) == 1
+
+
+def test_where_linux_does_not_say_the_network_card_tells_machines_of_one_name_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_BOOT", tmp_path / "nothing")
+    monkeypatch.setattr(files.uuid, "getnode", lambda: 1)
+    theirs = _dead(tmp_path / "x")
+    monkeypatch.setattr(files.uuid, "getnode", lambda: 2)
+    ours = _dead(tmp_path / "x")
+    assert remove_temporaries(tmp_path) == 1
+    assert (theirs.exists(), ours.exists()) == (True, False)
+
+
+def _dead(path: Path) -> Path:
+    """A temporary file of a process that is no more, of what the machine is now."""
+    temporary = path.with_name(temporary_name(path).name.replace(f"-{os.getpid()}-", "-4194999-"))
+    temporary.write_bytes(b"")
+    return temporary
+
+
+def test_a_container_of_the_same_host_name_leaves_our_folder_in_work(tmp_path: Path) -> None:
+    contained = ["unshare", "-Urpf", "--mount-proc", sys.executable, "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*contained, ""], capture_output=True).returncode:
+        pytest.skip("needs unshare and leave to make spaces of process numbers")
+    with replace_dir(tmp_path / "video") as folder:
+        (folder / "0.png").write_bytes(b"")
+        code = f"from jointformer.ops.files import remove_temporaries; print(remove_temporaries({str(tmp_path)!r}))"
+        assert subprocess.run([*contained, code], capture_output=True, text=True, check=True).stdout == "0\n"
+    assert (tmp_path / "video" / "0.png").exists()
+
+
+def test_a_temporary_folder_that_somebody_removed_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="its folder is gone; see what removed it"):  # noqa: PT012, SIM117
+        with replace_dir(tmp_path / "video") as folder:
+            write_json(folder / "masks" / "0.json", 0)
+            shutil.rmtree(folder)
+            write_json(folder / "masks" / "1.json", 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_keeps_unicode_readable(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import OutputError
 from jointformer.evaluate.scale.claims import RUN, RunFolder
 from jointformer.evaluate.scale.shards import fold, join_run
@@ -51,3 +53,27 @@ def test_a_file_in_place_of_the_folder_of_claims_is_one_line(tmp_path: Path) -> 
     (tmp_path / RUN).write_text("")
     with pytest.raises(OutputError, match=r"\.run: cannot be written: a file is in the way"):
         fold(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["its process seems dead", "it seems old, and of another machine"])
+def test_a_video_that_is_claimed_keeps_its_folder_in_work(how: str, tmp_path: Path, monkeypatch) -> None:
+    run = RunFolder(tmp_path)
+    with run.claim("v") as mine:
+        assert mine
+        results = ResultWriter(tmp_path, "v", scores_root=tmp_path / SCORES).__enter__()
+        results._pool.shutdown()
+        folders = [results._folder, results._scores]
+        if how == "its process seems dead":
+            monkeypatch.setattr(os, "kill", no_such_process)
+        else:
+            monkeypatch.setattr("jointformer.ops.files._machine", lambda: "00000000")
+            for folder in folders:
+                os.utime(folder, (0, 0))
+        join_run(tmp_path, SETTINGS, ["v"], 1)
+        assert all(folder.is_dir() for folder in folders)
+    join_run(tmp_path, SETTINGS, ["v"], 1)
+    assert not any(folder.is_dir() for folder in folders)
+
+
+def no_such_process(*_: object) -> None:
+    raise ProcessLookupError

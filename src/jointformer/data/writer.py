@@ -59,6 +59,7 @@ class ResultWriter:
         self._workers = workers
         self._backlog = backlog
         self._pending: list[Future[None]] = []
+        self._files: set[Path] = set()
 
     def __enter__(self) -> ResultWriter:
         self._folder = self._begin(self.target)
@@ -102,26 +103,36 @@ class ResultWriter:
 
     def _commit(self, folder: Path, target: Path) -> None:
         with writing(target, folder):
+            there, written = len(list(folder.iterdir())), sum(path.parent == folder for path in self._files)
+            if there < written:  # the folder's name is a promise, and folders may be shared with anybody
+                raise OutputError(
+                    "files are gone that were written",
+                    where=target,
+                    expected=written,
+                    got=there,
+                    hint="see what removed them and run the same command again",
+                )
             commit_dir(folder, target)
 
-    def _submit(self, task: Callable[..., None], *args: object) -> None:
+    def _submit(self, task: Callable[..., None], path: Path, *args: object) -> None:
         while len(self._pending) >= self._backlog or (self._pending and self._pending[0].done()):
             self._finish_one()
-        self._pending.append(self._pool.submit(task, *args))
+        self._files.add(path)
+        self._pending.append(self._pool.submit(task, path, *args))
 
     def _finish_one(self) -> None:
         try:
             self._pending.pop(0).result()
         except OutputError as error:
             # The user knows the folder's final name, not the temporary one.
-            name = Path(error.where or "").name
+            name = "" if is_temporary(error.where or "") else Path(error.where or "").name
             raise OutputError(error.what, where=self.target / name, got=error.got, hint=error.hint) from error
 
 
-def clean_up(root: str | Path) -> int:
-    """The number of half-written files and folders of dead runs removed from an output folder."""
+def clean_up(root: str | Path, spare: Callable[[Path], bool] = lambda path: False) -> int:
+    """The number of half-written files and folders of dead runs, none to ``spare``, removed from an output folder."""
     root = Path(root)
-    return sum(remove_temporaries(root / sub) for sub in ("", "Annotations", SCORES))
+    return sum(remove_temporaries(root / sub, spare=spare) for sub in ("", "Annotations", SCORES))
 
 
 def make_zip(path: str | Path, root: str | Path, videos: Iterable[str], *, inside: str = "") -> Path:

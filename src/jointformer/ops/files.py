@@ -8,14 +8,16 @@ may leave behind is a temporary name (see :func:`is_temporary`), which the next 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import platform
 import secrets
 import shutil
 import time
+import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,11 +26,12 @@ from jointformer.errors import OutputError
 
 _PREFIX = ".jointformer-"
 _SUFFIX = ".part"
-#: Output folders may be shared by many machines, and process numbers mean something on one of them only.
-_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+#: Where Linux says which start of which machine this is, and in which space of process numbers this process lives.
+_BOOT, _NUMBERS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 _FOREIGN_AGE = 24 * 3600.0  # seconds after which another machine's temporary is taken for a leftover
 
 _REASONS = {
+    errno.ENOENT: ("its folder is gone", "see what removed it and run the same command again"),
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
     errno.EROFS: ("the file system is read-only", "choose another output folder"),
@@ -71,9 +74,15 @@ def writing(path: str | Path, *temporaries: Path) -> Iterator[None]:
 
 
 def make_dir(path: str | Path) -> Path:
-    """The folder ``path``, made with its parents where missing. Raises :class:`OutputError`."""
+    """The folder ``path``, made with its parents where missing. Raises :class:`OutputError`.
+
+    Temporary folders are no such parents: one that is missing was removed by somebody, with what was in it.
+    """
     path = Path(path)
     with writing(path):
+        for folder in (path, *path.parents):
+            if is_temporary(folder):
+                folder.stat()
         path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -84,24 +93,35 @@ def is_temporary(path: str | Path) -> bool:
     return name.startswith(_PREFIX) and _SUFFIX in name
 
 
+def name_key(name: str) -> str:
+    """24 hex digits for a name: with more added to the name itself it could pass the file system's limit."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
 def temporary_name(path: str | Path, suffix: str = "") -> Path:
-    """A fresh temporary path beside ``path``; ``suffix`` is for libraries that look at the extension."""
-    # Not built from the target's name: a name at the file system's length limit must still be writable.
-    return Path(path).parent / f"{_PREFIX}{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}{suffix}"
+    """A fresh temporary path beside ``path``, with the key of its name in it.
+
+    ``suffix`` is for libraries that look at the extension.
+    """
+    path = Path(path)
+    owner = f"{_machine()}-{os.getpid()}"
+    return path.parent / f"{_PREFIX}{owner}-{name_key(path.name)}-{secrets.token_hex(4)}{_SUFFIX}{suffix}"
 
 
-def remove_temporaries(folder: str | Path, *, recursive: bool = False) -> int:
+def remove_temporaries(
+    folder: str | Path, *, recursive: bool = False, spare: Callable[[Path], bool] = lambda path: False
+) -> int:
     """The number of temporary files and folders of dead processes removed from ``folder``.
 
-    Temporaries whose process still lives on this machine, or that another machine made within a day, are left
-    alone: another worker may be writing them.
+    Temporaries whose process still lives on this machine, or that another machine (or this one, before it was started
+    anew) wrote to within a day, are left alone: another worker may be writing them. So are those to ``spare``.
     """
     folder = Path(folder)
     if not folder.is_dir():
         return 0
     removed = 0
     for path in list(folder.rglob(f"{_PREFIX}*") if recursive else folder.glob(f"{_PREFIX}*")):
-        if is_temporary(path) and not _owner_lives(path):
+        if is_temporary(path) and not _owner_lives(path) and not spare(path):
             remove(path)
             removed += 1
     return removed
@@ -189,10 +209,23 @@ def commit_dir(temporary: Path, target: Path) -> None:
     remove(old)
 
 
+def _machine() -> str:
+    """Where this process's number means something: one start of one machine, one space of numbers (a container's).
+
+    The host name alone would not do: folders are shared by machines of one name, and by containers that have their
+    host's. Two that were taken for one would find each other's living processes dead.
+    """
+    try:
+        place = f"{_BOOT.read_text()} {_NUMBERS.stat().st_ino}"
+    except OSError:
+        place = str(uuid.getnode())  # no Linux: its network card, or else a number that no other process has
+    return f"{zlib.crc32(f'{platform.node()} {place}'.encode()):08x}"
+
+
 def _owner_lives(path: Path) -> bool:
     machine, _, rest = path.name[len(_PREFIX) :].partition("-")
     pid = rest.split("-", 1)[0]
-    if machine != _MACHINE or not pid.isdecimal():
+    if machine != _machine() or not pid.isdecimal():
         try:
             return time.time() - path.stat().st_mtime < _FOREIGN_AGE
         except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -12,8 +11,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from jointformer.data import writer
 from jointformer.errors import OutputError
-from jointformer.ops.files import output_error, remove, write_json
+from jointformer.ops.files import name_key, output_error, remove, write_json
 
 #: The folder of claims and records beside the results while a run is not finished. Hidden: scorers pass it over.
 RUN = ".run"
@@ -36,8 +36,16 @@ class RunFolder:
     @contextmanager
     def claim(self, video: str) -> Iterator[bool]:
         """Whether this process may label the video while the block runs; False where another one does."""
-        with self._locked(f"{_key(video)}.lock", 0) as mine:
+        with self._locked(f"{name_key(video)}.lock", 0) as mine:
             yield mine
+
+    def claimed(self, temporary: Path) -> bool:
+        """Whether a process holds the claim of the video whose folder a temporary folder is to become."""
+        for lock in self.path.glob("*.lock"):
+            if lock.stem in temporary.name:
+                with self._locked(lock.name, 0) as mine:
+                    return not mine
+        return False
 
     @contextmanager
     def manifest_lock(self) -> Iterator[None]:
@@ -82,7 +90,7 @@ class RunFolder:
 
     def write_record(self, video: str, data: dict[str, Any]) -> None:
         """Write what a video took, or why it failed, in place of an earlier record of it."""
-        write_json(self.path / f"{_key(video)}.json", {"video": video, **data})
+        write_json(self.path / f"{name_key(video)}.json", {"video": video, **data})
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Return every record by video; files that are none of ours are passed over."""
@@ -100,6 +108,6 @@ class RunFolder:
         remove(self.path)
 
 
-def _key(video: str) -> str:
-    # Not the name itself: with a suffix it could pass the file system's limit.
-    return hashlib.sha256(video.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+def clean_up(output: Path) -> int:
+    """Return how many half-written files and folders of dead runs were removed; none of a video that is claimed."""
+    return writer.clean_up(output, RunFolder(output).claimed)

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from jointformer.data.writer import clean_up, is_finished
+from jointformer.data.writer import is_finished
 from jointformer.errors import ConfigError, UserError
 from jointformer.evaluate.scale.budget import plan_videos
-from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluate.scale.claims import RunFolder, clean_up
 from jointformer.evaluate.scale.label import J, OnFrames, Work, pack_model
 from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, made_with
 from jointformer.evaluate.scale.processes import ProcessPool, processors

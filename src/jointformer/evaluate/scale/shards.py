@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jointformer.data.benchmark_rows import BENCHMARKS
-from jointformer.data.writer import SCORES, clean_up, is_finished, make_zip
+from jointformer.data.writer import SCORES, is_finished, make_zip
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluate.scale.claims import RunFolder, clean_up
 from jointformer.evaluate.scale.label import J
 from jointformer.evaluate.scale.manifest import MANIFEST, TRACK, Manifest, check_settings, read_manifest
 from jointformer.ops.files import is_temporary, remove
