@@ -44,17 +44,16 @@ class Tree:
 def make_tree(root: Path, key: str, split: str = "val", *, full_resolution: str | None = None) -> Tree:
     """A tree of a benchmark below ``root``.
 
-    ``full_resolution``: the name of a second folder of DAVIS frames and masks, twice as large.
+    ``full_resolution``: the name of a second folder of DAVIS frames, twice as large; masks are in 480p only.
     """
     row = find_benchmark(key, split)
     videos = _VIDEOS[key](split)
     tree = Tree(root, key, split, videos, root / row.images[-1], root / row.masks[0])
     for name, video in videos.items():
-        _write_video(tree.images / name, tree.masks / name, video, 1)
+        _write_frames(tree.images / name, video, 1)
+        _write_masks(tree.masks / name, video)
         if full_resolution is not None:
-            images = str(tree.images).replace("480p", full_resolution)
-            masks = str(tree.masks).replace("480p", full_resolution)
-            _write_video(Path(images) / name, Path(masks) / name, video, 2)
+            _write_frames(Path(str(tree.images).replace("480p", full_resolution)) / name, video, 2)
     if row.video_list is not None:
         path = root / row.video_list
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,17 +80,20 @@ def draw_frame(step: int, scale: int = 1) -> UInt8Array:
     return np.stack([ids * 7 + 40, ids * 31 + 90, ids * 13 + 160], 2).astype(np.uint8).repeat(scale, 0).repeat(scale, 1)
 
 
-def _write_video(images: Path, masks: Path, video: TreeVideo, scale: int) -> None:
-    images.mkdir(parents=True)
-    masks.mkdir(parents=True)
+def _write_frames(folder: Path, video: TreeVideo, scale: int) -> None:
+    folder.mkdir(parents=True)
     for step, name in enumerate(video.frames):
-        Image.fromarray(draw_frame(step, scale)).save(images / f"{name}.jpg", quality=95)
-        if name in video.masks:
-            label_map = draw_ids(video.masks[name], step, scale)
-            if video.masks[name] == (255,):  # DAVIS 2016: grey, white on black
-                Image.fromarray(label_map).save(masks / f"{name}.png")
-            else:
-                write_mask(masks / f"{name}.png", label_map)
+        Image.fromarray(draw_frame(step, scale)).save(folder / f"{name}.jpg", quality=95)
+
+
+def _write_masks(folder: Path, video: TreeVideo) -> None:
+    folder.mkdir(parents=True)
+    for name, ids in video.masks.items():
+        label_map = draw_ids(ids, video.frames.index(name))
+        if ids == (255,):  # DAVIS 2016: grey, white on black
+            Image.fromarray(label_map).save(folder / f"{name}.png")
+        else:
+            write_mask(folder / f"{name}.png", label_map)
 
 
 def _numbers(start: int = 0, step: int = 1, digits: int = 5, count: int = LENGTH) -> list[str]:

@@ -83,17 +83,28 @@ def test_save_all_saves_frames_the_benchmark_does_not_ask_for(tmp_path: Path) ->
 def test_davis_at_another_size_reads_full_resolution_and_saves_at_480p(tmp_path: Path, folder: str) -> None:
     tree = make_tree(tmp_path, "D17", full_resolution=folder)
     video = open_tree(tree, size=600)["gap"]
-    assert video.size == (2 * HEIGHT, 2 * WIDTH) == video.read_mask(0).shape
+    assert video.size == (2 * HEIGHT, 2 * WIDTH) == video.frame(0).shape[:2]
     assert video.output_size == (HEIGHT, WIDTH)
     assert open_tree(tree)["gap"].size == (HEIGHT, WIDTH)
 
 
-def test_davis_at_another_size_takes_480p_masks_where_no_larger_ones_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("key", "name", "ids"), [("D16", "swan", (255,)), ("D17", "gap", (1, 3))])
+def test_davis_at_another_size_takes_the_480p_masks_whatever_lies_beside_them(
+    tmp_path: Path, key: str, name: str, ids: tuple[int, ...]
+) -> None:
+    tree = make_tree(tmp_path, key, full_resolution="Full-Resolution")
+    for video in tree.videos:
+        large = Path(str(tree.masks).replace("480p", "Full-Resolution")) / video
+        large.mkdir(parents=True)
+        write_mask(large / "00000.png", np.full((2 * HEIGHT, 2 * WIDTH), 9, np.uint8))
+    np.testing.assert_array_equal(open_tree(tree, size=720)[name].read_mask(0), draw_ids(ids, 0))
+
+
+def test_davis_masks_of_another_size_than_the_480p_frames_are_refused(tmp_path: Path) -> None:
     tree = make_tree(tmp_path, "D17", full_resolution="1080p")
-    shutil.rmtree(str(tree.masks).replace("480p", "1080p"))
-    video = open_tree(tree, size=720)["gap"]
-    assert video.size == (2 * HEIGHT, 2 * WIDTH)
-    assert video.read_mask(0).shape == (HEIGHT, WIDTH)
+    write_mask(tree.masks / "gap" / "00000.png", np.ones((2 * HEIGHT, 2 * WIDTH), np.uint8))
+    with pytest.raises(DataError, match=f"00000.png: .*expected {WIDTH}x{HEIGHT}, got {2 * WIDTH}x{2 * HEIGHT}"):
+        open_tree(tree, size=720)
 
 
 def test_empty_masks_before_the_first_object_are_no_masks(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from jointformer.cli.published import main
 from jointformer.data.benchmarks import BENCHMARKS
 from jointformer.data.frames import picture_size
 from jointformer.data.masks import read_mask_file, read_scores
-from trees import make_tree
+from trees import HEIGHT, WIDTH, make_tree
 
 ROWS = sorted(BENCHMARKS)
 
@@ -132,12 +132,16 @@ def test_flipped_and_multi_scale_views_are_averaged_in_one_run(tmp_path, mini_we
         np.testing.assert_allclose(scores["all"], mean, atol=2e-3)
 
 
-def test_davis_in_another_size_is_read_in_full_and_saved_at_480p(tmp_path, mini_weights):
-    tree = make_tree(tmp_path / "data", "D17", full_resolution="Full-Resolution")
-    assert run(tree, mini_weights, tmp_path / "out", "--size", "32") == 0
-    name, video = next(iter(tree.videos.items()))
-    small = picture_size(next((tree.images / name).iterdir()))
-    assert picture_size(tmp_path / "out" / name / f"{video.saved[-1]}.png") == small
+@pytest.mark.parametrize("more", [(), ("--flip",), ("--sizes", "32,40", "--flip")])
+@pytest.mark.parametrize("key", ["D16", "D17"])
+def test_davis_in_another_size_is_read_in_full_and_saved_at_480p(key, more, tmp_path, mini_weights):
+    tree = make_tree(tmp_path / "data", key, full_resolution="Full-Resolution")  # masks are in 480p only
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "32", *more) == 0
+    for name, video in tree.videos.items():
+        folder = tmp_path / "out" / name
+        assert {picture_size(folder / f"{frame}.png") for frame in video.saved} == {(HEIGHT, WIDTH)}
+        first = read_mask_file(folder / f"{video.saved[0]}.png").ids
+        assert (first == read_mask_file(tree.masks / name / f"{video.saved[0]}.png").ids).mean() > 0.95
 
 
 def test_a_depth_that_the_checkpoint_does_not_have_is_refused(tmp_path, mini_weights, capsys):

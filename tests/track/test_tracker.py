@@ -14,8 +14,11 @@ from PIL import Image
 from jointformer.errors import ConfigError, DataError, UserError
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import sum_of_others
+from jointformer.ops.resize import network_size, resize_label_map
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.engine import Engine
+from jointformer.track.ensemble import EnsembleTracker, View
+from jointformer.track.frames import ScaledLabelMap
 from jointformer.track.segmentation import Segmentation
 from seeded import seeded_model
 
@@ -298,6 +301,24 @@ def test_a_tracker_whose_step_broke_off_says_so_instead_of_going_on_with_half_of
     ):
         with pytest.raises(UserError, match=r"broke off.*use a new Tracker"):
             call()
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_scaled_label_map_goes_straight_to_the_networks_size(model, flipped):
+    height, width = network_size(2 * H, 2 * W, 48)
+    small = np.zeros((31, 43), np.uint8)  # odd: by way of the frame's size other pixels would come out
+    small[3:15, 4:21], small[14:29, 18:41] = 5, 9
+    expected = resize_label_map(small, height, width)
+    assert (expected != resize_label_map(resize_label_map(small, 2 * H, 2 * W), height, width)).any()
+    frame = np.kron(video(1)[0], np.ones((2, 2, 1), np.uint8))
+    tracker = EnsembleTracker(model, CONFIG, [View(48, flipped)])
+    result = tracker.step(frame, ScaledLabelMap(small))
+    assert (result.ids, result.size) == ((5, 9), (2 * H, 2 * W))
+    if flipped:
+        expected = resize_label_map(small[:, ::-1], height, width)[:, ::-1]
+    np.testing.assert_array_equal(np.array([0, 5, 9])[result.prob.argmax(0).numpy()], expected)
+    with pytest.raises(DataError, match=f"expected {2 * W}×{2 * H}, got 43×31"):
+        tracker.step(frame, small)
 
 
 def test_bad_input_leaves_a_tracker_as_it_was(model):

@@ -20,7 +20,7 @@ class Benchmark:
     ``video_list``: the file that lists the videos; None: every folder of frames is a video (which
     ``metas``, where given, must name). ``first_frame_given``: the first frame must have a mask.
     ``zip_holds``: what the submission server's zip has at its root ("" where no zip is made).
-    ``size_from``: the folder of frames whose size the results get, where it is not the frames' own.
+    ``size_from``: the folder of frames whose size masks have and results get, where it is not the frames' own.
     """
 
     key: str
@@ -206,12 +206,7 @@ def find_benchmark(key: str, split: str) -> Benchmark:
 
 
 def full_resolution(row: Benchmark) -> Benchmark:
-    """The DAVIS row that reads full-resolution frames and saves at the size of the 480p frames."""
-    (images,), (masks,) = row.images, row.masks
+    """The DAVIS row that reads full-resolution frames with the 480p masks and saves at the size of the 480p frames."""
+    (images,) = row.images
     folders = ("Full-Resolution", "1080p")
-    return replace(
-        row,
-        images=tuple(images.replace("480p", folder) for folder in folders),
-        masks=(*(masks.replace("480p", folder) for folder in folders), masks),
-        size_from=images,
-    )
+    return replace(row, images=tuple(images.replace("480p", folder) for folder in folders), size_from=images)

@@ -163,13 +163,10 @@ def _open_video(
         output_size = picture_size(_same_frame(root / row.size_from / name, frames[0].stem))
     colours = ColourTable.from_files(given.values()) if any(map(is_colour_mask, given.values())) else None
     given, lone_255 = _drop_empty(row, masks, given, colours)
-    # DAVIS in full resolution may have its masks in 480p only.
-    allowed = {output_size} if row.size_from and str(root / row.masks[-1]) == str(masks.parent) else None
     for index, path in given.items():
-        expected = allowed or {picture_size(frames[index])}
+        height, width = output_size if row.size_from is not None else picture_size(frames[index])
         got = picture_size(path)
-        if got not in expected:
-            (height, width) = next(iter(expected))
+        if got != (height, width):
             raise DataError(
                 "the mask has another size than its frame",
                 where=path,

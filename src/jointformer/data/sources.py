@@ -22,7 +22,7 @@ class VideoSource:
     """One video of a benchmark, checked: every file named here was there when it was opened.
 
     Sizes are (height, width). ``masks`` maps frame indices to mask files; ``frames_to_save`` holds frame
-    indices; ``output_size`` is the size in which results are to be saved.
+    indices; ``output_size`` is the size in which results are to be saved, and that of the masks.
     """
 
     name: str
@@ -69,7 +69,7 @@ class VideoSource:
             yield self.frame(index)
 
     def read_mask(self, index: int, known: Collection[int] = ()) -> LabelMap:
-        """The (H, W) uint8 map of the objects given at a frame, without those already ``known``.
+        """The (H, W) uint8 map, in the mask's own size, of the objects given at a frame, without the ``known`` ones.
 
         255 is an object where it stands alone, in this file and in the video's first mask; elsewhere it is
         void and becomes 0. Raises :class:`DataError` for a damaged file, KeyError where no mask is given.

@@ -14,7 +14,7 @@ from jointformer.errors import ConfigError
 from jointformer.model.network import JointFormer
 from jointformer.ops.resize import resize_bilinear
 from jointformer.track.config import TrackerConfig
-from jointformer.track.frames import FrameLike, MasksLike
+from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.tracker import Tracker
 from jointformer.track.transfer import StagedFrame
@@ -77,6 +77,8 @@ def _flip_frame(frame: FrameLike) -> FrameLike:
 
 
 def _flip_masks(masks: MasksLike) -> MasksLike:
+    if isinstance(masks, ScaledLabelMap):
+        return masks.flipped()
     if isinstance(masks, Mapping):
         return {i: m.flip(1) if isinstance(m, Tensor) else np.asarray(m)[:, ::-1] for i, m in masks.items()}
     return masks.flip(1) if isinstance(masks, Tensor) else np.asarray(masks)[:, ::-1]

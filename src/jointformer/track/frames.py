@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,13 +16,29 @@ from jointformer.errors import DataError
 from jointformer.ops.label_maps import check_label_map, object_ids
 from jointformer.ops.resize import network_size, resize_bilinear, resize_label_map
 from jointformer.track.transfer import StagedFrame, on_gpu, stage, to_device
-from jointformer.types import Mask
+from jointformer.types import LabelMap, Mask
 
 #: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) of RGB in [0, 1]; staged: already on its way to a GPU.
 FrameLike: TypeAlias = np.ndarray[Any, Any] | Image.Image | Tensor | StagedFrame
+
+
+@dataclass(frozen=True)
+class ScaledLabelMap:
+    """A label map drawn on a smaller or larger copy of its frame, as DAVIS's 480p masks of full-resolution frames are.
+
+    It goes from its own size to the network's in one step, as published; all other masks must be of their frame's size.
+    """
+
+    ids: LabelMap
+
+    def flipped(self) -> ScaledLabelMap:
+        """Return the label map mirrored left to right."""
+        return ScaledLabelMap(self.ids[:, ::-1])
+
+
 #: A label map (H, W), or {object id: (H, W) mask of bools or 0/1}.
 MasksLike: TypeAlias = (
-    np.ndarray[Any, Any] | Tensor | Image.Image | Mapping[int, np.ndarray[Any, Any] | Tensor]
+    np.ndarray[Any, Any] | Tensor | Image.Image | ScaledLabelMap | Mapping[int, np.ndarray[Any, Any] | Tensor]
 )
 
 MEAN = (0.485, 0.456, 0.406)
@@ -92,7 +109,8 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     """Return {object id: (H, W) bool mask} in ascending order of ids, of masks in any accepted form.
 
     A label map names the objects that occur in it; a mapping may name an object with an empty mask. Raises DataError
-    for another size than the frame's, ids below 1, or a label map without any object.
+    for another size than the frame's, ids below 1, or a label map without any object. Of a ScaledLabelMap the masks
+    have its own size.
     """
     if isinstance(masks, Mapping):
         result: dict[int, Mask] = {}
@@ -107,6 +125,9 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
         if not result:
             raise DataError("mapping names no object", expected="at least one {id: mask}", got="an empty mapping")
         return result
+    if isinstance(masks, ScaledLabelMap):
+        masks = masks.ids
+        height, width = masks.shape
     label_map = masks.detach().cpu().numpy() if isinstance(masks, Tensor) else np.asarray(masks)
     check_label_map(label_map, height, width, "label map")
     ids = object_ids(label_map)

@@ -25,7 +25,7 @@ from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View
-from jointformer.track.frames import MasksLike
+from jointformer.track.frames import MasksLike, ScaledLabelMap
 from jointformer.track.loop import BAD_FRAME_POLICIES, BadFramePolicy, Stopwatch, iter_segmentations, peak_memory
 from jointformer.types import UInt8Array
 
@@ -146,7 +146,8 @@ def label_video(
         if index not in video.masks:
             return None
         label_map = video.read_mask(index, known)
-        return label_map if label_map.any() else None
+        # Opening the benchmark checked the size, which is not always the frame's.
+        return ScaledLabelMap(label_map) if label_map.any() else None
 
     def frames() -> Iterator[tuple[int, UInt8Array | DataError]]:
         for index in range(video.first_mask, last + 1):
