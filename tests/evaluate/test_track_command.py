@@ -92,6 +92,25 @@ def test_masks_named_by_frame_bring_objects_and_corrections(folder, tmp_path, mi
     assert np.array_equal(read_mask_file(tmp_path / "out" / "masks" / "0013.png").ids, correction)
 
 
+@pytest.mark.parametrize(("first", "tracked"), [((3, 7, 255), {3, 7}), ((3, 255), {3}), ((255,), {255})])
+def test_255_alone_in_a_later_mask_is_an_object_only_where_it_is_in_the_first(
+    first, tracked, folder, tmp_path, mini_weights
+):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    ids = np.where(np.isin(label_map(), first), label_map(), 0)
+    ids[20:30, 2:12] = 255
+    write_mask(masks / "0010.png", ids)
+    later = np.zeros((H, W), np.uint8)
+    later[2:9, 30:40] = 255
+    write_mask(masks / "0013.png", later)
+    assert track(mini_weights, folder, masks, tmp_path / "out", "--no-overlay") == 0
+    found = {t: read_mask_file(tmp_path / "out" / "masks" / f"{t:04d}.png").ids for t in range(10, 16)}
+    assert set(np.unique(found[10])) == tracked | {0}
+    assert set(np.unique(np.stack(list(found.values())))) <= tracked | {0}
+    assert np.array_equal(found[13], later) == (tracked == {255})
+
+
 def test_a_part_of_the_video_can_be_tracked(folder, tmp_path, mini_weights):
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", "--start", "2", "--end", "3") == 0
     assert sorted(p.name for p in (tmp_path / "out" / "masks").iterdir()) == ["0012.png", "0013.png"]

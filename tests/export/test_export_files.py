@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from export.clips import BLUE, FRAMES, RED, H, Masks, W, labels, pictures
 from jointformer.data.export_formats import FORMATS, export
 from jointformer.data.export_source import FolderSource
+from jointformer.data.masks import write_mask
 from jointformer.data.metas import burst_frames
 from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.session.source import ArrayVideo
@@ -169,6 +170,18 @@ def test_a_folder_of_masks_is_a_source_too(masks, tmp_path):
     again = export(source, "palette", tmp_path / "again")
     for path in folder.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(("first", "ids"), [((1, 255), [1]), ((255,), [1, 255])])
+def test_255_alone_in_a_later_mask_is_an_object_only_where_it_is_in_the_first(first, ids, tmp_path):
+    for frame, named in enumerate([(), first, (255,), (1,), (1, 255), (255,)]):
+        found = np.zeros((H, W), np.uint8)
+        for number in named:
+            found[number % 40 : number % 40 + 6, 8:20] = number
+        write_mask(tmp_path / f"{frame:05d}.png", found)
+    source = FolderSource(tmp_path, ArrayVideo(pictures()))
+    assert [one.id for one in source.objects] == ids
+    assert [set(np.unique(source.label_map(frame))) - {0} for frame in (0, 2, 4)] == [set(), set(ids) - {1}, {1}]
 
 
 def test_a_folder_of_masks_that_fits_no_video_is_refused(masks, tmp_path):

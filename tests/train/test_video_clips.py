@@ -209,6 +209,25 @@ def test_own_videos_are_checked_and_every_problem_is_named(tmp_path: Path) -> No
     assert check.summary().startswith("3 videos, 18 annotated frames")
 
 
+@pytest.mark.parametrize(("first", "ids"), [((), {1, 2}), ((255,), {255})])
+def test_255_alone_in_a_later_mask_is_an_object_only_where_it_is_in_the_first(
+    tmp_path: Path, first: tuple[int, ...], ids: set[int]
+) -> None:
+    write_video(tmp_path / "JPEGImages/a", tmp_path / "Annotations/a", ids=first or (1, 2, 255))
+    blank, white = np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8)
+    white[10:50, 8:24] = 255
+    Image.fromarray(blank).save(tmp_path / "Annotations/a/00000.png")
+    for t in (2, 3, 4, 5):
+        Image.fromarray(white).save(tmp_path / f"Annotations/a/{t:05d}.png")
+    check = check_videos(tmp_path, 3)
+    assert check.objects == len(ids)
+    rng = np.random.default_rng(0)
+    clips = [VideoClips(check.videos, 0)._attempt(check.videos[0], plan(), rng) for _ in range(40)]
+    maps = [clip.label_maps for clip in clips if clip is not None]
+    assert maps
+    assert any(each[1:].any() for each in maps) == (ids == {255})  # the others are in one frame alone
+
+
 def test_a_folder_of_another_layout_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="JPEGImages/VIDEO"):
         check_videos(tmp_path, 3)

@@ -13,6 +13,7 @@ import numpy as np
 from jointformer.data.frames import list_pictures
 from jointformer.data.masks import (
     MASK_SUFFIXES,
+    VOID,
     ColourTable,
     is_colour_mask,
     object_ids,
@@ -186,6 +187,7 @@ class FolderSource:
             raise DataError("the mask belongs to no frame", where=stray, expected=expected, got=f"{len(files)} files")
         coloured = any(map(is_colour_mask, files))
         self._colours = ColourTable.from_files(files) if coloured else None
+        self._lone_255_is_object = True
         self.objects = self._find_objects()
 
     def label_map(self, frame: int) -> LabelMap | None:
@@ -193,7 +195,7 @@ class FolderSource:
         if frame not in self._files:
             return None
         path = self._files[frame]
-        ids = resolve_void(read_mask_file(path, self._colours).ids)
+        ids = resolve_void(read_mask_file(path, self._colours).ids, lone_is_object=self._lone_255_is_object)
         if ids.shape != self.video.size:
             expected, got = ("{1}x{0}".format(*size) for size in (self.video.size, ids.shape))
             raise DataError("the mask has another size than its frame", where=path, expected=expected, got=got)
@@ -210,10 +212,13 @@ class FolderSource:
     def _find_objects(self) -> tuple[ExportObject, ...]:
         ids: set[int] = set()
         palette = None
-        for frame, path in self._files.items():
+        for frame, path in sorted(self._files.items()):
             stored = read_mask_file(path, self._colours)
             palette = stored.palette if palette is None else palette
-            ids.update(object_ids(resolve_void(stored.ids)))
+            found = object_ids(resolve_void(stored.ids, lone_is_object=self._lone_255_is_object))
+            if found and not ids:  # the first mask that names an object decides (as for the readers of benchmarks)
+                self._lone_255_is_object = found == (VOID,)
+            ids.update(found)
             if stored.ids.shape != self.video.size:
                 self.label_map(frame)  # raises with both sizes
         if not ids:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tqdm import tqdm
 
 from jointformer.data.frames import list_pictures, natural_key
-from jointformer.data.masks import MASK_SUFFIXES, ColourTable, MaskFile, read_mask_file, resolve_void
+from jointformer.data.masks import MASK_SUFFIXES, VOID, ColourTable, MaskFile, read_mask_file, resolve_void
 from jointformer.data.prefetch import prefetch
 from jointformer.data.video import FolderVideo, VideoFile
 from jointformer.data.video_writer import VideoWriter
@@ -48,10 +49,16 @@ class GivenMasks:
         """The index of the first frame with a mask."""
         return min(self.files)
 
+    @cached_property
+    def lone_255_is_object(self) -> bool:
+        """Whether 255 standing alone is an object: where it does so in the first mask. Raises DataError."""
+        return object_ids(read_mask_file(self.files[self.first], self.colours).ids) == (VOID,)
+
     def read(self, index: int) -> MaskFile:
-        """Return the mask of a frame, 255 beside other ids taken as void. Raises DataError for a damaged file."""
+        """Return the mask of a frame, 255 taken as void where it is no object. Raises DataError for a damaged file."""
         mask = read_mask_file(self.files[index], self.colours)
-        return MaskFile(resolve_void(mask.ids), mask.palette)  # type: ignore[arg-type]
+        ids = resolve_void(mask.ids, lone_is_object=self.lone_255_is_object)
+        return MaskFile(ids, mask.palette)  # type: ignore[arg-type]
 
     def count(self) -> int:
         """Return how many objects the masks name together."""

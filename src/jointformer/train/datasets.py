@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from jointformer.data.frames import list_pictures, list_subfolders
-from jointformer.data.masks import MASK_SUFFIXES
+from jointformer.data.masks import MASK_SUFFIXES, VOID, object_ids, read_mask_file, resolve_void
 from jointformer.errors import ConfigError, DataError
+from jointformer.types import UInt8Array
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +103,22 @@ class TrainVideo:
     name: str
     row: VideoSet
     frames: tuple[tuple[Path, Path], ...]
+
+    @cached_property
+    def lone_255_is_object(self) -> bool:
+        """Whether 255 standing alone is an object: where it does so in the first mask that is not empty."""
+        found = (object_ids(read_mask_file(mask).ids) for _, mask in self.frames)
+        return next(filter(None, found), ()) == (VOID,)
+
+    def read_labels(self, mask: Path) -> UInt8Array:
+        """The (H, W) uint8 ids in one of the masks. Raises DataError for a damaged file.
+
+        255 stays as it is where the set has void; elsewhere it becomes 0 unless it is an object.
+        """
+        ids = read_mask_file(mask).ids
+        if self.row.void or not (ids == VOID).any():
+            return ids
+        return np.asarray(resolve_void(ids, lone_is_object=self.lone_255_is_object), np.uint8)
 
 
 @dataclass(frozen=True)

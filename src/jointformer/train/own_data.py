@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jointformer.data.frames import list_subfolders, picture_size
-from jointformer.data.masks import VOID, object_ids, read_mask_file, resolve_void
+from jointformer.data.masks import VOID, object_ids
 from jointformer.errors import DataError
 from jointformer.train.datasets import TrainVideo, VideoSet, pair_frames
 
@@ -65,7 +65,7 @@ def _check_video(video: TrainVideo, frames: int, problems: list[str]) -> int:
         )
     size, seen = picture_size(video.frames[0][0]), dict[int, int]()
     for number, (image, mask) in enumerate(video.frames):
-        labels = resolve_void(read_mask_file(mask).ids)
+        labels = video.read_labels(mask)
         if picture_size(image) != size:
             raise DataError("frame size changes within the video", where=image, expected=size, got=picture_size(image))
         if labels.shape != size:

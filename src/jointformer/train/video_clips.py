@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from jointformer.data import augment
 from jointformer.data.frames import read_frame
-from jointformer.data.masks import VOID, read_mask_file, resolve_void
+from jointformer.data.masks import VOID
 from jointformer.data.stills import Clip
 from jointformer.errors import DataError
 from jointformer.train.datasets import TrainVideo
@@ -56,7 +56,7 @@ class VideoClips:
     def _attempt(self, video: TrainVideo, plan: StepPlan, rng: np.random.Generator) -> Clip | None:
         skip = max(1, plan.max_skip // video.row.every)
         chosen = [video.frames[i] for i in draw_frames(rng, len(video.frames), plan.frames, skip)]
-        labels = [_read_labels(mask, video) for _, mask in chosen]
+        labels = [video.read_labels(mask) for _, mask in chosen]
         if self.nonempty_start and not labels[0].any():
             return None
         pictures = [read_frame(path) for path, _ in chosen]
@@ -140,8 +140,3 @@ def _worth_keeping(labels: UInt8Array, number: int) -> bool:
     if first <= 100:
         return False
     return first > 900 or max(int((frame == number).sum()) for frame in labels[1:3]) < 400
-
-
-def _read_labels(path: object, video: TrainVideo) -> UInt8Array:
-    ids = read_mask_file(path).ids  # type: ignore[arg-type]
-    return ids if video.row.void else np.asarray(resolve_void(ids), np.uint8)
