@@ -108,6 +108,35 @@ def test_a_zip_is_read_in_place_whatever_folder_encloses_it(tree: Path) -> None:
         assert set(tree.rglob("*")) == before
 
 
+@pytest.mark.parametrize("benchmark", ["davis16", "davis17", "mose"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_files_that_systems_leave_behind_change_no_score(
+    tree: Path, save_labels: Save, benchmark: str, zipped: bool
+) -> None:
+    for frame in (1, 2):
+        save_labels(tree / f"pred/bear/{frame:05d}.png", labels(frame + 1))
+    (tree / "out").mkdir()
+    shutil.move(tree / "pred", tree / "out/results")
+    truth, place = tree / "gt/Annotations/480p", tree / "out/results"
+    clean = score(benchmark, truth if benchmark == "mose" else tree / "gt", tree / "out")
+    assert clean.figures["J"] < 1
+    (tree / "gt/Annotations/.Trashes").mkdir()
+    for folder in (truth / "bear", place / "bear", *(base / "__MACOSX/bear" for base in (truth, place, tree / "out"))):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("._00000.png", ".DS_Store", "Thumbs.db"):
+            (folder / name).write_bytes(b"\0\5\x16\7")
+    for folder in (tree / "gt/Annotations/.Trashes", truth / ".Trashes", place / ".Trashes"):
+        save_labels(folder / "00000.png", labels(0))
+    predictions = tree / "out"
+    if zipped:
+        predictions = tree / "pred.zip"
+        with zipfile.ZipFile(predictions, "w") as archive:
+            for file in sorted((tree / "out").rglob("*.*")):
+                archive.write(file, file.relative_to(tree / "out"))
+    scores = score(benchmark, truth if benchmark == "mose" else tree / "gt", predictions)
+    assert (scores.figures, scores.counts, scores.notes) == (clean.figures, clean.counts, clean.notes)
+
+
 @pytest.mark.parametrize("place", ["Annotations", "results", "results/Annotations"])
 def test_a_folder_is_found_inside_the_usual_ones(tree: Path, place: str) -> None:
     target = tree / "out" / place

@@ -176,7 +176,10 @@ def test_a_still_with_a_mask_becomes_a_clip_of_its_views(tmp_path: Path) -> None
     picture = np.where(mask[..., None] > 0, np.uint8([200, 30, 30]), np.uint8([90, 90, 90]))
     Image.fromarray(picture).save(folder / "1.jpg", quality=95)
     Image.fromarray(mask).save(folder / "1.png")
+    for name in ("._1.jpg", "._1.png"):  # as macOS leaves them behind
+        (folder / name).write_bytes(b"\0\5\x16\7")
     stills = open_stills(STILL_SETS["fss"], tmp_path)
+    assert [(still.image.name, still.mask.name) for still in stills] == [("1.jpg", "1.png")]
     clip = ImageClips(stills, 0).sample(3, plan(slots=1))
     assert clip.frames.shape == (3, 64, 64, 3)
     assert set(np.unique(clip.label_maps)) == {0, 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -47,7 +47,7 @@ def natural_key(name: str) -> tuple[tuple[int, int | str, str], ...]:
     return (*key, (2, name, ""))
 
 
-def is_hidden(path: Path) -> bool:
+def is_hidden(path: PurePath) -> bool:
     """Whether a name is none of the user's: dot files (macOS makes ``._0001.jpg``), ``Thumbs.db`` etc."""
     return path.name.startswith(".") or path.name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
 

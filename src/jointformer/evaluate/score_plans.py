@@ -10,7 +10,7 @@ from typing import Any
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score_groups import lvos_unseen, visor_is_unseen, ytvos_seen_categories
-from jointformer.evaluate.score_sources import safe_name
+from jointformer.evaluate.score_sources import mask_names, safe_name, subfolders
 from jointformer.metrics.protocols import Protocol
 from jointformer.metrics.results import ObjectPlan
 
@@ -105,7 +105,7 @@ def truth_folder(annotations: Path, videos: Iterable[str] = ()) -> Path:
 
 
 def _has_masks(place: Path) -> bool:
-    return any(next(folder.glob("*.png"), None) for folder in place.iterdir() if folder.is_dir())
+    return any(mask_names(place / video) for video in subfolders(place))
 
 
 def _find(annotations: Path, names: Sequence[str], levels: int = 4) -> Path | None:
@@ -125,16 +125,12 @@ def _video_list(protocol: Protocol, annotations: Path, set_name: str | None) -> 
     if path is None:
         path = _find(annotations, [f"{folder}/{name}.txt" for folder in protocol.lists])
     if path is None and set_name is None:
-        folders = _video_folders(truth_folder(annotations))
+        folders = subfolders(truth_folder(annotations))
         return folders, f"no list of the set 'val' found: all {len(folders)} videos of the annotations are scored"
     if path is None or not path.is_file():
         lists = " or ".join(f"{folder}/{name}.txt" for folder in protocol.lists)
         raise DataError("no such set", where=path or annotations, expected=lists, hint="give a .txt file as --set")
     return _read_list(path), ""
-
-
-def _video_folders(truth: Path) -> list[str]:
-    return sorted(entry.name for entry in truth.iterdir() if entry.is_dir())
 
 
 def _list_plan(protocol: Protocol, annotations: Path, set_name: str | None) -> Plan:
@@ -153,13 +149,13 @@ def _list_plan(protocol: Protocol, annotations: Path, set_name: str | None) -> P
 
 def _folder_plan(protocol: Protocol, annotations: Path) -> Plan:
     truth = truth_folder(annotations)
-    return Plan(truth, [_whole_video(protocol, truth, video) for video in _video_folders(truth)])
+    return Plan(truth, [_whole_video(protocol, truth, video) for video in subfolders(truth)])
 
 
 def _whole_video(protocol: Protocol, truth: Path, video: str, group: str = "") -> VideoPlan:
     """All truth frames but those at the ends that the rules leave out."""
     folder = truth / video
-    frames = sorted(path.stem for path in folder.glob("*.png")) if folder.is_dir() else []
+    frames = sorted(mask_names(folder))
     if not frames:
         raise DataError("a video without annotations", where=folder, expected="PNG files")
     scored = frames[0 if protocol.score_first else 1 : None if protocol.score_last else -1]

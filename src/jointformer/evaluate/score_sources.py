@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from jointformer.data.frames import is_hidden
 from jointformer.errors import DataError
 from jointformer.ops.png import PngHeader, parse_png_header, read_index_png
 from jointformer.types import UInt8Array
@@ -39,14 +40,14 @@ class MaskTree:
         """The sorted names of the video folders."""
         if self.archive:
             return sorted(self.members)
-        return sorted(entry.name for entry in Path(self.folder).iterdir() if entry.is_dir())
+        return subfolders(Path(self.folder))
 
     def frames(self, video: str) -> frozenset[str]:
         """The names, without ``.png``, of a video's masks; none where it has no folder."""
         if self.archive:
             return frozenset(self.members.get(video, ()))
         if video not in self._listed:
-            self._listed[video] = frozenset(_stems(Path(self.folder) / safe_name(video)))
+            self._listed[video] = mask_names(Path(self.folder) / safe_name(video))
         return self._listed[video]
 
     def where(self, video: str, frame: str) -> str:
@@ -117,17 +118,24 @@ def safe_name(name: str) -> str:
     return name
 
 
-def _stems(folder: Path) -> Iterable[str]:
+def mask_names(folder: Path) -> frozenset[str]:
+    """The names, without ``.png``, of the masks in a folder, hidden files left out; none where there is no folder."""
     if not folder.is_dir():
-        return ()
-    return (entry.stem for entry in folder.iterdir() if entry.suffix.lower() == ".png")
+        return frozenset()
+    files = (entry for entry in folder.iterdir() if not is_hidden(entry))
+    return frozenset(entry.stem for entry in files if entry.suffix.lower() == ".png")
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The sorted names of the folders in a folder, hidden ones left out."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry))
 
 
 def _places(path: Path) -> list[Path]:
     places = [path, path / "Annotations"]
-    inner = [entry for entry in path.iterdir() if entry.is_dir()]
+    inner = subfolders(path)
     if len(inner) == 1:
-        places += [inner[0], inner[0] / "Annotations"]
+        places += [path / inner[0], path / inner[0] / "Annotations"]
     return [place for place in places if place.is_dir()]
 
 
@@ -142,7 +150,9 @@ def _zip_trees(path: Path) -> list[MaskTree]:
         inside = PurePosixPath(member.replace("\\", "/"))
         if inside.is_absolute() or ".." in inside.parts:
             raise DataError("an archive whose names leave it", where=path, got=repr(member))
-        if inside.suffix.lower() != ".png" or len(inside.parts) < 2 or inside.parts[0] == "__MACOSX":
+        if inside.suffix.lower() != ".png" or len(inside.parts) < 2:
+            continue
+        if any(is_hidden(PurePosixPath(part)) for part in inside.parts):
             continue
         prefix = "/".join(inside.parts[:-2])
         by_prefix.setdefault(prefix, {}).setdefault(inside.parts[-2], {})[inside.stem] = member

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jointformer.data.frames import list_pictures, list_subfolders
+from jointformer.data.frames import is_hidden, list_pictures, list_subfolders
 from jointformer.data.masks import MASK_SUFFIXES, VOID, object_ids, read_mask_file, resolve_void
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
@@ -163,8 +163,9 @@ def open_stills(row: StillSet, root: Path) -> list[TrainStill]:
     folders = list_subfolders(folder) if row.classes else [folder]
     stills = []
     for each in folders:
-        names = {p.stem: p for p in each.iterdir() if p.suffix.lower() == ".png"} if each.is_dir() else {}
-        pictures = sorted(each.glob("*.jpg")) if each.is_dir() else []
+        files = [path for path in sorted(each.iterdir()) if not is_hidden(path)] if each.is_dir() else []
+        names = {path.stem: path for path in files if path.suffix.lower() == ".png"}
+        pictures = [path for path in files if path.suffix == ".jpg"]
         stills += [TrainStill(path, names[path.stem]) for path in pictures if path.stem in names]
     if not stills:
         raise DataError(f"{row.name}: no NAME.jpg with a NAME.png beside it", where=folder)
