@@ -258,6 +258,27 @@ def test_a_wrong_meta_json_is_one_line(tmp_path: Path, text: str, message: str) 
         open_tree(tree)
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_video_whose_frames_to_save_all_come_before_its_first_mask_is_one_line(tmp_path: Path, empty: bool) -> None:
+    tree = make_tree(tmp_path, "Y19")
+    folder = tree.masks / "00f88c4f0a"
+    (folder / "00001.png").unlink()
+    (folder / "00003.png").rename(folder / "00004.png")
+    if empty:  # names no object, so it is none of the video's masks
+        write_mask(folder / "00000.png", np.zeros((HEIGHT, WIDTH), np.uint8))
+    path = tree.root / "YouTubeVOS-2019/valid/meta.json"
+    meta = json.loads(path.read_text())
+    meta["videos"]["00f88c4f0a"]["objects"] = {"1": {"category": "cat", "frames": ["00000", "00003"]}}
+    path.write_text(json.dumps(meta))
+    message = "00f88c4f0a: every frame to be saved comes before .* expected .* 00003 or before, got .* 00004"
+    with pytest.raises(DataError, match=message):
+        open_tree(tree)
+    assert open_tree(tree, save_all=True)["00f88c4f0a"].first_mask == 4
+    meta["videos"]["00f88c4f0a"]["objects"]["1"]["frames"].append("00004")
+    path.write_text(json.dumps(meta))
+    assert open_tree(tree)["00f88c4f0a"].tracked_frames == 1
+
+
 def test_a_missing_meta_json_says_where_it_was_looked_for(tmp_path: Path) -> None:
     tree = make_tree(tmp_path, "LVOS")
     path = tmp_path / "LVOS/valid/valid_meta.json"

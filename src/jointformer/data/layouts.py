@@ -173,12 +173,20 @@ def _open_video(
                 expected=f"{width}x{height}",
                 got=f"{got[1]}x{got[0]}",
             )
+    to_save = _indices_to_save(row, images, index_of, saved)
+    if max(to_save) < min(given):
+        raise DataError(
+            "every frame to be saved comes before the first mask of an object",
+            where=masks,
+            expected=f"a mask of frame {frames[max(to_save)].stem} or before",
+            got=f"the first of frame {frames[min(given)].stem}",
+        )
     return VideoSource(
         name=name,
         frames=tuple(frames),
         masks=given,
         masks_read=row.masks_read,
-        frames_to_save=_indices_to_save(row, images, index_of, saved),
+        frames_to_save=to_save,
         size=size,
         output_size=output_size,
         colours=colours,
