@@ -91,13 +91,14 @@ def test_no_step_waits_for_the_device_or_mixes_devices(
     given = {0: {1: box(3, 3), 2: box(30, 50)}, 3: {2: box(10, 10)}, 5: {7: box(40, 70)}}
     with Watch() as watch:
         for t in range(8):
-            result = tracker.step(picture(), given.get(t), last=t == 7)
+            result = tracker.step(picture(), given.get(t))
             result.begin_label_map()
             assert result.prob.device == DEVICE
             assert result.prob.dtype == torch.float32
         tracker.remove_object(2)
         tracker.add_memory(picture(), {7: box(0, 0)})
         tracker.step(picture())
+        tracker.step(picture(), last=True)
     assert watch.found == []
     assert watch.sent > 8  # frames and masks: the watch sees copies
     assert tuple(result.prob.shape) == (4, 48, 69)

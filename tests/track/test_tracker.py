@@ -303,6 +303,24 @@ def test_a_tracker_whose_step_broke_off_says_so_instead_of_going_on_with_half_of
             call()
 
 
+@pytest.mark.parametrize("masks", [[None, None], [{1: box(2, 2)}, None], [{1: box(2, 2)}, {7: box(20, 30)}]])
+def test_a_tracker_whose_video_was_ended_says_so(model, masks):
+    tracker = Tracker(model, CONFIG)
+    frames = video(3)
+    tracker.step(frames[0], masks[0])
+    with pytest.raises(DataError):  # what is refused does not end it
+        tracker.step(frames[1], {9: np.zeros((H, W), bool)}, last=True)
+    tracker.step(frames[1], masks[1], last=True)
+    for call in (
+        lambda: tracker.step(frames[2]),
+        lambda: tracker.step(frames[2], {8: box(20, 2)}),
+        lambda: tracker.add_memory(frames[1], box(2, 2)),
+        lambda: tracker.remove_object(1),
+    ):
+        with pytest.raises(UserError, match=r"ended.*last=True.*use a new Tracker"):
+            call()
+
+
 @pytest.mark.parametrize("flipped", [False, True])
 def test_a_scaled_label_map_goes_straight_to_the_networks_size(model, flipped):
     height, width = network_size(2 * H, 2 * W, 48)

@@ -36,6 +36,7 @@ class Tracker:
         self._ids: list[int] = []
         self._size: tuple[int, int] | None = None
         self._changing = False
+        self._ended = False
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -58,12 +59,14 @@ class Tracker:
         frame: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) in [0, 1]; all frames of a video have one
         size. masks: objects that appear in this frame, and corrections of known ones, as a label map (H, W) or
         {id: mask}; void must be resolved before (data.masks does). last: no frame follows, which saves the work of
-        remembering this one.
+        remembering this one; any further call that needs the memory is refused.
 
         Before the first mask there is nothing to track: the result has no objects and the frame is not counted.
         Raises DataError for what is no frame, another size than before, or unusable masks; then nothing has changed.
-        What breaks off the network (an interrupt, no memory left) leaves half a step behind: UserError from then on.
+        What breaks off the network (an interrupt, no memory left) leaves half a step behind: UserError from then on,
+        as after the last frame.
         """
+        self._refuse_if_over()
         size = frame_size(frame)
         if self._size is not None and size != self._size:
             raise DataError(
@@ -79,6 +82,7 @@ class Tracker:
                 raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
         h, w = network_size(*size, self.config.size)
         if not self._ids and not added:
+            self._ended = last
             return Segmentation((), torch.ones((1, h, w), device=self.model.device), size)
         prepared = prepare_frame(frame, self.config.size, self.model.device)
         corrections = {
@@ -89,6 +93,7 @@ class Tracker:
             prob = self._engine.step(prepared, corrections=corrections, new_masks=new_masks, last=last)
             self._size = size
             self._ids += added
+            self._ended = last
         return Segmentation(tuple(self._ids), prob, size)
 
     def add_memory(self, frame: FrameLike, masks: MasksLike) -> None:
@@ -96,6 +101,7 @@ class Tracker:
 
         The frame is kept longest of all memory frames but the first. Raises DataError for objects not yet tracked.
         """
+        self._refuse_if_over()
         size = frame_size(frame)
         given = read_masks(masks, *size)
         unknown = [i for i in given if i not in self._ids]
@@ -110,6 +116,7 @@ class Tracker:
 
     def remove_object(self, object_id: int) -> None:
         """Stop tracking an object; its id may be used again later. Raises DataError for an id that is not tracked."""
+        self._refuse_if_over()
         if object_id not in self._ids:
             raise DataError(f"object {object_id} is not tracked", expected=f"one of {self._ids}")
         row = self._ids.index(object_id)
@@ -117,13 +124,20 @@ class Tracker:
             self._engine.remove(row)
             del self._ids[row]
 
-    @contextmanager
-    def _change(self) -> Iterator[None]:
-        """Run a change of what is remembered, and refuse if an earlier one was not finished."""
+    def _refuse_if_over(self) -> None:
+        """Raise UserError where what is remembered is not up to the last step."""
         if self._changing:
             raise UserError(
                 "an earlier step of this tracker broke off: what it remembers is incomplete", hint="use a new Tracker"
             )
+        if self._ended:
+            raise UserError(
+                "the video was ended: its last step had last=True and was not remembered", hint="use a new Tracker"
+            )
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Run a change of what is remembered; one that breaks off is remembered as unfinished."""
         self._changing = True
         yield
         self._changing = False
