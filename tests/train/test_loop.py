@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -155,16 +156,26 @@ def test_a_timed_run_ends_when_its_minutes_are_over(tmp_path: Path) -> None:
     assert 1 < trainer.seconds < 10
 
 
-def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path: Path) -> None:
-    trainer = small_trainer(tmp_path)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+@pytest.mark.parametrize("precision", ["float32", "autocast-float16"])
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_gradient_that_is_not_finite_changes_no_weight_and_many_end_the_run(
+    tmp_path: Path, precision: str, muon: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jointformer.train.loop.NOT_FINITE", 3)
+    trainer = small_trainer(tmp_path, precision=precision, optimiser=OptimiserConfig(muon=muon))
+    assert trainer.average is not None
+    before = copy.deepcopy((trainer.model.state_dict(), trainer.average.average))
     plan = FixedPlanner().plan(0, 0.0, 0)
     trainer.loader.ask(plan)
     plan, batch = trainer.loader.next()
-    trainer.model.decoder.pred.bias.register_hook(lambda grad: grad * float("nan"))
-    trainer.step(plan, batch)
     trainer.loader.close()
-    assert_same(before, trainer.model.state_dict())
+    for parameter in trainer.model.parameters():
+        parameter.register_hook(lambda grad: grad * float("inf"))
+    for _ in range(2):
+        trainer.step(plan, batch)
+    assert_same(before, (trainer.model.state_dict(), trainer.average.average))
+    with pytest.raises(DataError, match="no finite gradient in 3 iterations"):
+        trainer.step(plan, batch)
 
 
 @pytest.mark.slow

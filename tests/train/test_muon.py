@@ -57,6 +57,19 @@ def test_a_joint_projection_counts_as_three_matrices():
     torch.testing.assert_close(joint.detach(), torch.cat([part.detach() for part in parts]))
 
 
+def test_a_scaler_that_found_infinities_skips_the_step():
+    weight, bias = nn.Parameter(torch.ones(8, 8)), nn.Parameter(torch.ones(8))
+    muon = Muon([{"params": [weight], "orthogonal": 1}, {"params": [bias]}], lr=0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu")
+    for factor, moves in ((3e38, False), (1.0, True)):
+        muon.zero_grad()
+        scaler.scale((factor * weight @ bias).sum()).backward()
+        scaler.step(muon)
+        scaler.update()
+        assert weight.isfinite().all()
+        assert (not torch.equal(weight, torch.ones(8, 8))) == (not torch.equal(bias, torch.ones(8))) == moves
+
+
 def test_its_state_travels_through_a_checkpoint():
     def make() -> tuple[nn.Linear, Muon]:
         torch.manual_seed(4)

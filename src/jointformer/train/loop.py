@@ -166,18 +166,18 @@ class Trainer:
         )
 
     def _finite(self, norm: Tensor) -> bool:
-        """Whether the gradient may be used; one bad batch must not destroy a run."""
+        """Whether the gradient may be used: one bad batch, or one overflow of the scaled loss, destroys no run."""
         if torch.isfinite(norm):
             self._not_finite = 0
             return True
         self._not_finite += 1
-        if self._not_finite >= NOT_FINITE and not self.scaler.is_enabled():
+        if self._not_finite >= NOT_FINITE:
             raise DataError(
                 f"no finite gradient in {NOT_FINITE} iterations in a row",
                 where=f"iteration {self.iteration}",
                 hint="resume from an earlier checkpoint with a lower learning rate",
             )
-        return self.scaler.is_enabled()  # the scaler skips the step itself and lowers its scale
+        return False
 
     # --- state ---------------------------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ class Muon(torch.optim.AdamW):
     def __init__(self, groups: list[dict[str, Any]], *, momentum: float = 0.95, **adamw: Any) -> None:
         super().__init__([{"orthogonal": 0, **group} for group in groups], **adamw)
         self.momentum = momentum
+        # Fused, AdamW would be called by a GradScaler even where it found infinities; our own part cannot be told.
+        self._step_supports_amp_scaling = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
