@@ -128,8 +128,9 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_doubled_batch(tmp_pat
             multiprocessing.start_processes(losses_of_rank, (2, port, str(folder)), nprocs=2, start_method="spawn")
         results.append(torch.load(folder / "losses.pt", weights_only=True))
     one, two = results
-    assert one["losses"] == pytest.approx(two["losses"], rel=2e-5)
-    assert one["losses"][0] != pytest.approx(one["losses"][-1], rel=1e-3)
+    for frames in (3, 2):
+        assert one[frames] == pytest.approx(two[frames], rel=2e-5)
+        assert one[frames][0] != pytest.approx(one[frames][-1], rel=1e-3)
 
 
 def test_only_the_last_checkpoints_are_kept_and_a_torn_one_is_named(tmp_path: Path) -> None:

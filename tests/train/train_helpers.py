@@ -59,6 +59,7 @@ class FixedPlanner:
 
     def __init__(self, batch: int = 2, frames: int = 3, slots: int = 1, size: int = 32) -> None:
         self.work = {"batch": batch, "frames": frames, "slots": slots, "size": size}
+        self.fewest_frames = frames
 
     def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan:
         return StepPlan(iteration, fraction, first_clip, **self.work)
@@ -75,8 +76,11 @@ def small_run(**changes: Any) -> RunConfig:
     return RunConfig(**{**settings, **changes})
 
 
-def small_trainer(folder: Path, processes: Processes = ALONE, batch: int = 2, **changes: Any) -> Trainer:
-    return Trainer(small_network(), MovingSquares(), FixedPlanner(batch), small_run(**changes), processes, folder)
+def small_trainer(
+    folder: Path, processes: Processes = ALONE, batch: int = 2, frames: int = 3, **changes: Any
+) -> Trainer:
+    planner = FixedPlanner(batch, frames)
+    return Trainer(small_network(), MovingSquares(), planner, small_run(**changes), processes, folder)
 
 
 def batch_of(*indices: int, frames: int = 3, slots: int = 1, size: int = 32) -> ClipBatch:
@@ -91,23 +95,27 @@ def batch_of(*indices: int, frames: int = 3, slots: int = 1, size: int = 32) -> 
 
 
 def losses_of_rank(rank: int, count: int, port: int, folder: str) -> None:
-    """One process of a run; rank 0 writes the loss of every iteration to `folder`/losses.pt."""
+    """One process of two runs, of clips of 3 frames and of 2; rank 0 writes every loss to `folder`/losses.pt."""
     torch.set_num_threads(1)
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     with join_processes("cpu") as processes:
-        trainer = small_trainer(Path(folder), processes, batch=4, iterations=4, log_every=100, save_every=100)
-        losses: list[float] = []
-        step = trainer.step
-
-        def recording(plan: StepPlan, batch: ClipBatch) -> dict[str, float]:
-            figures = step(plan, batch)
-            losses.append(figures["loss"])
-            return figures
-
-        trainer.step = recording  # type: ignore[method-assign]
-        trainer.train()
+        losses = {frames: _losses(Path(folder, str(frames)), processes, frames) for frames in (3, 2)}
         if processes.first:
-            state = {k: v.clone() for k, v in trainer.model.state_dict().items()}
-            torch.save({"losses": losses, "state": state}, Path(folder) / "losses.pt")
+            torch.save(losses, Path(folder, "losses.pt"))
+
+
+def _losses(folder: Path, processes: Processes, frames: int) -> list[float]:
+    trainer = small_trainer(folder, processes, 4, frames, iterations=4, log_every=100, save_every=100)
+    losses: list[float] = []
+    step = trainer.step
+
+    def recording(plan: StepPlan, batch: ClipBatch) -> dict[str, float]:
+        figures = step(plan, batch)
+        losses.append(figures["loss"])
+        return figures
+
+    trainer.step = recording  # type: ignore[method-assign]
+    trainer.train()
+    return losses

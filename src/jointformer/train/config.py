@@ -14,6 +14,11 @@ from jointformer.train.unroll import UnrollConfig
 class Planner(Protocol):
     """Decides every iteration's work from how far the run has come."""
 
+    @property
+    def fewest_frames(self) -> int:
+        """Frames of the shortest clips, blind ones left out."""
+        ...
+
     def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan: ...
 
 

@@ -59,7 +59,10 @@ class Trainer:
         if processes.count > 1:
             # 1x1 convolutions have two names for one layout; DDP copies those few gradients and says so.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-            self.unroller = nn.parallel.DistributedDataParallel(self.unroller)
+            # A clip's last frame updates no token: with one frame to learn from, those weights get no gradient.
+            self.unroller = nn.parallel.DistributedDataParallel(
+                self.unroller, find_unused_parameters=planner.fewest_frames == 2
+            )
         self.optimiser = build_optimiser(self.model, config.optimiser)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=config.precision == "autocast-float16")
         self.average = MovingAverage(self.model.parameters(), config.average) if config.average else None

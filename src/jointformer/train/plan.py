@@ -108,6 +108,11 @@ class Curriculum:
             raise ConfigError("must rise and reach 1", where="until", got=ends)
         object.__setattr__(self, "_starts", (0.0, *ends[:-1]))
 
+    @property
+    def fewest_frames(self) -> int:
+        """Frames of the shortest clips, blind ones left out."""
+        return min(frames for phase in self.phases for frames in phase.frames)
+
     def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan:
         """The plan of an iteration; depends on its arguments and the seed only."""
         index = next((i for i, p in enumerate(self.phases) if fraction < p.until), len(self.phases) - 1)

@@ -58,6 +58,11 @@ class Stage:
         """Iterations including the fine-tune phase."""
         return self.iterations + self.fine_tune
 
+    @property
+    def fewest_frames(self) -> int:
+        """Frames of every clip."""
+        return self.frames
+
     def max_skip(self, iteration: int) -> int:
         """How far apart frames of a clip may lie (before the data set's own divisor)."""
         if iteration >= self.iterations:
