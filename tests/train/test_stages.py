@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
+from jointformer.cli import train
 from jointformer.cli.train_published import STAGE_FLAGS, build_parser
 from jointformer.errors import ConfigError
 from jointformer.train.datasets import STILL_SETS, VIDEO_SETS
 from jointformer.train.plan import CALM_FRAMES, STILLS_CPU, STILLS_GPU, Curriculum, Phase, StepPlan
-from jointformer.train.stages import STAGES, overridden, own_stage, parse_stages
+from jointformer.train.stages import STAGES, overridden, own_stage, parse_stages, with_total
 
 
 def test_the_stages_are_the_published_ones() -> None:
@@ -66,6 +69,24 @@ def test_a_field_out_of_range_is_refused_by_name() -> None:
         overridden(STAGES[2], {"size": 100})
     with pytest.raises(ConfigError, match="stage 2: frames"):
         overridden(STAGES[2], {"frames": 1})
+
+
+def test_a_stage_of_fewer_iterations_keeps_its_proportions_and_takes_no_more() -> None:
+    stage = with_total(STAGES[6], 1000)
+    assert (stage.iterations, stage.fine_tune, stage.steps, stage.warm) == (500, 500, (300,), (100, 250))
+    for stage in STAGES.values():
+        assert with_total(stage, stage.total) == stage
+        assert [with_total(stage, total).total for total in (1, 7, 1001)] == [1, 7, 1001]
+    with pytest.raises(ConfigError, match="stage 6: iterations"):
+        with_total(STAGES[6], 0)
+
+
+def test_iterations_on_the_command_line_are_all_that_a_stage_takes() -> None:
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    short = train._stages(parser.parse_args(["--stages", "26", "--iterations", "32", "--batch", "4"]))
+    assert [(s.total, s.batch, s.steps) for s in short] == [(32, 4, (20,)), (32, 4, (10,))]
+    assert train._stages(parser.parse_args(["--stages", "26"])) == [STAGES[2], STAGES[6]]
 
 
 def test_the_published_flags_are_understood() -> None:

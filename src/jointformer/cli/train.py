@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data-root", type=Path, default=Path(".."), help="for --stages: the folder of DAVIS/, ... (..)")
     add_run_arguments(parser)
     run = parser.add_argument_group("length and size")
-    run.add_argument("--iterations", type=int, metavar="N", help="optimiser updates (for --stages: of each stage)")
+    run.add_argument(
+        "--iterations", type=int, metavar="N",
+        help="optimiser updates; for --stages: of each stage in all, its phases and steps in proportion",
+    )  # fmt: skip
     run.add_argument("--minutes", type=float, help="for --stills: length of the run in minutes of training")
     run.add_argument("--batch", type=int, metavar="N", help="clips of an iteration, over all processes")
     run.add_argument("--frames", type=int, metavar="N", help="frames of a clip")
@@ -98,18 +101,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _stages(args: argparse.Namespace) -> list[Stage]:
-    from jointformer.train.stages import overridden, parse_stages
+    from jointformer.train.stages import overridden, parse_stages, with_total
 
-    names = {
-        "iterations": "iterations",
-        "batch": "batch",
-        "frames": "frames",
-        "objects": "objects",
-        "size": "size",
-        "lr": "lr",
-    }
-    changes = {field: getattr(args, flag) for flag, field in names.items() if getattr(args, flag) is not None}
-    return [overridden(stage, changes) for stage in parse_stages(args.stages)]
+    names = ("batch", "frames", "objects", "size", "lr")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    stages = parse_stages(args.stages)
+    if args.iterations is not None:
+        stages = [with_total(stage, args.iterations) for stage in stages]
+    return [overridden(stage, changes) for stage in stages]
 
 
 def _own_stage(args: argparse.Namespace) -> Stage:

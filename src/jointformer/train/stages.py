@@ -125,6 +125,18 @@ def own_stage(*, iterations: int, batch: int, frames: int, objects: int, size: i
     )  # fmt: skip
 
 
+def with_total(stage: Stage, total: int) -> Stage:
+    """The stage in `total` iterations, fine-tune phase included: every length in proportion."""
+    share = total / stage.total
+    fine_tune = total * stage.fine_tune // stage.total
+    start = round(stage.warm[0] * share)
+    return replace(
+        stage, iterations=total - fine_tune, fine_tune=fine_tune,
+        steps=tuple(max(1, round(step * share)) for step in stage.steps),
+        warm=(start, max(start + 1, round(stage.warm[1] * share))),
+    )  # fmt: skip
+
+
 def overridden(stage: Stage, changes: dict[str, object]) -> Stage:
     """The stage with some fields replaced; validated again."""
     return replace(stage, **changes)  # type: ignore[arg-type]
