@@ -14,6 +14,7 @@ import torch
 from conftest_weights import SMALL
 
 from jointformer.cli.main import main
+from jointformer.model.cache import file_sha256
 from jointformer.model.storage import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,18 @@ def test_download_fetches_each_name_and_reports_it(published, home, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == ["s012", "s02"]
     assert all(Path(row["path"]).parent == home and len(row["sha256"]) == 64 for row in rows)
+
+
+def test_download_looks_at_a_file_that_is_there_before_it_names_its_hash(published, home, capsys):
+    by_hand = home / "jointformer_s012.pth"
+    home.mkdir(parents=True)
+    by_hand.write_bytes(b"put here")
+    assert main(["weights", "download", "s012", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["sha256"] == file_sha256(by_hand)
+    by_hand.write_bytes(b"damaged")
+    assert main(["weights", "download", "s012"]) == 2
+    assert "the file has changed since its SHA-256 was noted" in capsys.readouterr().err
+    assert published.asked == []
 
 
 @pytest.mark.parametrize("names", [["s012", "s999"], []])
