@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickletools
 import re
 import zipfile
 from dataclasses import dataclass, field
@@ -29,6 +30,12 @@ from jointformer.ops.files import atomic_path, writing
 
 FORMAT_VERSION = "1"
 SUFFIXES = (".safetensors", ".pth", ".pt")
+#: What state dicts, and the optimisers and schedulers beside them, are pickled with. PyTorch's reader allows more, and
+#: some of that takes memory at will: bytearray(N), tensors by their size, encodings of encodings.
+PLAIN = re.compile(
+    r"collections (OrderedDict|Counter)|torch (Size|device|[A-Z]\w*Storage)"
+    r"|torch\._utils _rebuild_(tensor_v2|parameter)"
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class StoredWeights:
 def read_weights(path: Path) -> StoredWeights:
     """Return the tensors of a .safetensors file or a .pth checkpoint (bare or wrapped), on the CPU.
 
-    Pickles are read with PyTorch's weights_only reader: tensors and plain containers, nothing that could run.
+    Pickles may call for tensors and plain containers only: nothing that could run or take more memory than the file.
     Raises WeightsError for every file that is none of these, whatever is in it.
     """
     try:
@@ -99,7 +106,10 @@ def read_weights(path: Path) -> StoredWeights:
     kind = not_weights(head)
     if kind is not None:
         raise WeightsError("not a weights file", where=path, got=kind, hint="download it again")
-    stored = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+    if path.suffix == ".safetensors":
+        stored = _read_safetensors(path)
+    else:
+        stored = StoredWeights(path, unwrap(load_pickled(path), path))
     check_tensors(stored.state, path, size)
     return stored
 
@@ -165,26 +175,29 @@ def _read_safetensors(path: Path) -> StoredWeights:
     return StoredWeights(path, state, metadata)
 
 
-def _read_pickled(path: Path) -> StoredWeights:
+def load_pickled(path: Path) -> object:
+    """Return what torch.save wrote of tensors and plain containers, on the CPU. Raises WeightsError for the rest."""
     _check_archive(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        # The reader that torch.load takes: what it sees of a doctored archive is what is checked.
+        pickled = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
+        for operation, argument, _ in pickletools.genops(pickled):
+            if operation.name == "GLOBAL" and not PLAIN.fullmatch(str(argument)):
+                raise _refused(path, str(argument).replace(" ", "."))
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except Exception as error:  # as above
         refused = re.search(r"(?:GLOBAL|Unsupported class|Unsupported operand) ([\w.]+)", str(error))
-        if refused:
-            raise WeightsError(
-                "refused: it holds more than tensors, and a pickle can run any program",
-                where=path,
-                got=refused[1],
-                hint="ask its author for the bare state dict",
-            ) from None
-        raise _damaged(path, "PyTorch", error) from None
-    return StoredWeights(path, unwrap(loaded, path))
+        raise (_refused(path, refused[1]) if refused else _damaged(path, "PyTorch", error)) from None
 
 
 def _check_archive(path: Path) -> None:
     """Checks that the file is a zip as PyTorch writes it: nothing packed, so nothing grows when read."""
     try:
+        with open(path, "rb") as file:
+            if file.read(4) != b"PK\3\4":
+                raise zipfile.BadZipFile("something else in front")  # torch.load would read that
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except Exception as error:  # zipfile raises much more than BadZipFile for a damaged directory
@@ -204,6 +217,15 @@ def _check_archive(path: Path) -> None:
             expected=f"at most {size:,} bytes in it",
             got=f"{total:,}",
         )
+
+
+def _refused(path: Path, got: str) -> WeightsError:
+    return WeightsError(
+        "refused: it holds more than plain tensors, and a pickle can run any program",
+        where=path,
+        got=got[:200],
+        hint="ask its author for the bare state dict",
+    )
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> WeightsError:

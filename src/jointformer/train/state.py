@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from jointformer.errors import DataError
+from jointformer.errors import DataError, WeightsError
+from jointformer.model.storage import load_pickled
 from jointformer.ops.files import atomic_write, make_dir
 from jointformer.train.plan import StepPlan
 
@@ -61,12 +62,12 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state that `save_checkpoint` wrote; pickles with anything but plain data are refused."""
+    if not path.is_file():
+        raise DataError("no such checkpoint", where=path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DataError("no such checkpoint", where=path) from None
-    except Exception as error:  # torch.load raises half a dozen kinds for a damaged file
-        raise DataError("not a readable checkpoint", where=path, got=type(error).__name__) from error
+        state = load_pickled(path)
+    except WeightsError as error:
+        raise DataError("not a readable checkpoint", where=path, got=error.what) from error
     if not isinstance(state, dict) or "format" not in state:
         raise DataError("not a training checkpoint", where=path, hint="weights go to --init / --load_network")
     return state
