@@ -144,6 +144,15 @@ def test_only_the_last_checkpoints_are_kept_and_a_torn_one_is_named(tmp_path: Pa
         checkpoint.load_checkpoint(tmp_path / "checkpoint_00000099.pt")
 
 
+def test_a_checkpoint_just_written_is_never_the_one_removed(tmp_path: Path) -> None:
+    for iteration in (3, 4, 5, 1, 2):
+        assert checkpoint.save_checkpoint(tmp_path, iteration, {}, 1).is_file()
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == [
+        "checkpoint_00000002.pt",
+        "checkpoint_00000005.pt",
+    ]
+
+
 def test_the_log_has_speed_loss_and_waiting_time(tmp_path: Path) -> None:
     small_trainer(tmp_path).train()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -17,6 +17,7 @@ from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_model
 from jointformer.train.board import preview
 from jointformer.train.runs import build_network
+from jointformer.train.state import checkpoints
 
 SHORT = ["--device", "cpu", "--precision", "float32", "--log-every", "1"]
 
@@ -88,6 +89,39 @@ def test_published_stages_run_one_after_the_other_and_resume_skips_finished_ones
     stamp = (folder / "stage_2/weights.safetensors").stat().st_mtime_ns
     assert published([*command, "--resume"]) == 0
     assert (folder / "stage_2/weights.safetensors").stat().st_mtime_ns == stamp
+
+
+@pytest.fixture
+def lvos(tmp_path: Path, weights: Path) -> list[str]:
+    """train.py's flags for stage 6 on one video; the run's folder is `saves/t_s6/stage_6`."""
+    base = tmp_path / "data/LVOS/train_480p"
+    write_video(base / "JPEGImages/b", base / "Annotations/b")
+    return ["--stages", "6", "--exp_id", "t", "--load_network", str(weights), "--data_root", str(tmp_path / "data"),
+            "--out", str(tmp_path / "saves"), "--s6_batch_size", "1", "--s6_finetune", "0", "--s6_num_frames", "2",
+            "--s6_crop_size", "32", *SHORT]  # fmt: skip
+
+
+def test_a_checkpoint_is_gone_on_from_only_where_no_later_one_is_lost(
+    tmp_path: Path, lvos: list[str], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    stage, elsewhere = tmp_path / "saves/t_s6/stage_6", tmp_path / "kept.pt"
+    assert published([*lvos, "--s6_iterations", "4", "--save-every", "2", "--keep", "2"]) == 0
+    first, last = checkpoints(stage)
+    first.rename(elsewhere)
+    (stage / "finished.json").unlink()  # as if it had been cut off
+    command = [*lvos, "--s6_iterations", "5", "--load_checkpoint", str(elsewhere)]
+    assert published(command) == 2
+    assert "holds later checkpoints, expected none after iteration 2, got checkpoint_00000004.pt" in (
+        capsys.readouterr().err.strip()
+    )
+    caplog.set_level("INFO")
+    assert published([*command, "--resume"]) == 0
+    assert f"going on from {last}, iteration 4" in caplog.text
+    for path in (*checkpoints(stage), stage / "finished.json"):
+        path.unlink()
+    assert published([*command, "--resume"]) == 0
+    assert f"going on from {elsewhere}, iteration 2" in caplog.text
+    assert [path.name for path in checkpoints(stage)] == ["checkpoint_00000005.pt"]
 
 
 def test_a_missing_data_set_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

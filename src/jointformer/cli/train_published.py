@@ -29,7 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stages", default="02", help="stages in order, such as 02 or 012")
     parser.add_argument("--exp_id", default="run", help="the run's name; results go to <out>/<exp_id>_s<stages>")
     parser.add_argument("--load_network", metavar="WEIGHTS", help="start from these weights")
-    parser.add_argument("--load_checkpoint", type=Path, metavar="FILE", help="go on from this checkpoint")
+    parser.add_argument(
+        "--load_checkpoint", type=Path, metavar="FILE", help="go on from this checkpoint (--resume: if none is there)"
+    )
     parser.add_argument("--data_root", type=Path, default=Path(".."), help="the folder of static/, DAVIS/, ...")
     add_run_arguments(parser)
     group = parser.add_argument_group("one stage's values (N: its digit); the rest is the published table")

@@ -167,6 +167,29 @@ def export(trainer: Trainer, path: Path) -> None:
         save_weights(model, path, dtype=torch.float16)
 
 
+def _start(settings: Settings, folder: Path) -> dict[str, Any] | None:
+    """The state that a run begins with, None for a fresh one. Raises ConfigError where it would spoil another run."""
+    found = checkpoint.checkpoints(folder)
+    start = found[-1] if settings.resume and found else settings.checkpoint
+    if start is None:
+        if found:
+            raise ConfigError(
+                "holds a run already", where=folder, hint="--resume goes on with it; or choose another folder"
+            )
+        return None
+    state = checkpoint.load_checkpoint(start)
+    if found and found[-1] > checkpoint.checkpoint_path(folder, state["iteration"]):
+        raise ConfigError(
+            "holds later checkpoints",
+            where=folder,
+            expected=f"none after iteration {state['iteration']}",
+            got=found[-1].name,
+            hint="--resume goes on from that one; or move the later ones away, or choose another folder",
+        )
+    log.info("going on from %s, iteration %d", start, state["iteration"])
+    return state
+
+
 def _run(
     settings: Settings, processes: Processes, folder: Path, model: JointFormer, source: ClipSource,
     planner: Planner, config: RunConfig, about: dict[str, Any],
@@ -182,15 +205,9 @@ def _run(
         on_save=lambda trainer: export(trainer, folder / WEIGHTS),
         on_report=watcher,
     )  # fmt: skip
-    found = checkpoint.checkpoints(folder)
-    start = settings.checkpoint or (found[-1] if settings.resume and found else None)
-    if start is not None:
-        trainer.load_state(checkpoint.load_checkpoint(start))
-        log.info("going on from %s, iteration %d", start, trainer.iteration)
-    elif found:
-        raise ConfigError(
-            "holds a run already", where=folder, hint="--resume goes on with it; or choose another folder"
-        )
+    state = _start(settings, folder)
+    if state is not None:
+        trainer.load_state(state)
     if processes.first:
         write_json(folder / "config.json", {"model": asdict(model.config), **about, "run": asdict(config)})
     try:

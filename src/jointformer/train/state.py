@@ -43,14 +43,19 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 def save_checkpoint(folder: Path, iteration: int, state: dict[str, Any], keep: int) -> Path:
-    """The path of the checkpoint just written; older ones than the last `keep` are removed."""
+    """The path of the checkpoint just written; of those up to it, all but the last `keep` are removed."""
     make_dir(folder)
-    path = folder / f"checkpoint_{iteration:08d}.pt"
+    path = checkpoint_path(folder, iteration)
     with atomic_write(path, durable=True) as file:
         torch.save(state, file)
-    for old in checkpoints(folder)[:-keep]:
+    for old in [one for one in checkpoints(folder) if one <= path][:-keep]:
         old.unlink(missing_ok=True)
     return path
+
+
+def checkpoint_path(folder: Path, iteration: int) -> Path:
+    """Where an iteration's checkpoint lies: names sort as iterations do."""
+    return folder / f"checkpoint_{iteration:08d}.pt"
 
 
 def checkpoints(folder: Path) -> list[Path]:
