@@ -153,6 +153,32 @@ def test_a_checkpoint_just_written_is_never_the_one_removed(tmp_path: Path) -> N
     ]
 
 
+def test_a_run_killed_before_its_last_export_exports_when_it_goes_on(tmp_path: Path) -> None:
+    def die(trainer: Trainer) -> None:
+        raise Killed
+
+    cut = small_trainer(tmp_path, save_every=100)
+    cut.on_save = die
+    with pytest.raises(Killed):
+        cut.train()
+    cut.loader.close()
+    exported: list[int] = []
+    resumed = small_trainer(tmp_path)
+    resumed.on_save = lambda trainer: exported.append(trainer.iteration)
+    resumed.load_state(checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path)[-1]))
+    assert resumed.train()
+    assert exported == [6]
+
+
+def test_an_iteration_is_saved_once(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, iterations=4, save_every=3)
+    saved: list[int] = []
+    trainer.on_save = lambda trainer: saved.append(trainer.iteration)
+    trainer.on_report = lambda trainer, _: trainer.save_alone()
+    trainer.train()
+    assert saved == [2, 3, 4]
+
+
 def test_the_log_has_speed_loss_and_waiting_time(tmp_path: Path) -> None:
     small_trainer(tmp_path).train()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

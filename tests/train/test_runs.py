@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from jointformer.model.weights import load_model
 from jointformer.train.board import preview
 from jointformer.train.runs import build_network
 from jointformer.train.state import checkpoints
+from jointformer.train.validate import Validation, validate
 
 SHORT = ["--device", "cpu", "--precision", "float32", "--log-every", "1"]
 
@@ -36,14 +38,26 @@ def videos(tmp_path: Path) -> Path:
 
 
 def test_own_videos_train_from_given_weights_to_weights_that_load(
-    tmp_path: Path, videos: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    videos: Path,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "run"
+    validated_with: list[list[str]] = []
+
+    def looking(*args: Any) -> Validation:
+        validated_with.append([path.name for path in checkpoints(out)])
+        return validate(*args)
+
+    monkeypatch.setattr("jointformer.train.watch.validate", looking)
     code = jointformer(
         ["train", "--data", str(videos), "--init", str(weights), "--out", str(out), "--iterations", "3", "--batch", "2",
          "--size", "32", "--frames", "3", "--tensorboard", "--validate", str(videos), "--validate-every", "2", *SHORT]
     )  # fmt: skip
     assert code == 0
+    assert validated_with == [["checkpoint_00000002.pt"]]
     assert "clips/s" in capsys.readouterr().err
     assert json.loads((out / "finished.json").read_text())["iterations"] == 3
     assert json.loads((out / "config.json").read_text())["stage"]["title"] == "own videos"

@@ -76,6 +76,7 @@ class Trainer:
         self._next_clip = 0
         self._planned = 0
         self._not_finite = 0
+        self._saved = -1
         self._stop = False
 
     # --- progress of the run -------------------------------------------------------------------------------
@@ -94,7 +95,6 @@ class Trainer:
         with self._signals():
             for plan in self.loader.pending:
                 self._planned, self._next_clip = plan.iteration + 1, plan.next_clip
-            last_save = self.iteration
             while self._plan_ahead():
                 start = time.perf_counter()
                 plan, batch = self.loader.next()
@@ -102,13 +102,12 @@ class Trainer:
                 self.iteration, self.clips = plan.iteration + 1, self.clips + plan.batch
                 self.seconds += time.perf_counter() - start
                 progress.add(plan.batch, figures)
-                if self.iteration % self.config.log_every == 0:
-                    self._report(progress, plan)
                 if self.iteration % self.config.save_every == 0:
                     self.save()
-                    last_save = self.iteration
-            if last_save != self.iteration or self._stop:
-                self.save()
+                if self.iteration % self.config.log_every == 0:
+                    self._report(progress, plan)
+            # Also where a resumed run has nothing left to do: it may have ended before its weights were exported.
+            self.save()
         self.loader.close()
         return not self._stop
 
@@ -208,11 +207,18 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint (and what `on_save` adds) from the first process; the others wait."""
         if self.processes.first:
-            path = checkpoint.save_checkpoint(self.folder, self.iteration, self.state(), self.config.keep)
-            log.info("saved %s", path)
-            if self.on_save is not None:
-                self.on_save(self)
+            self.save_alone()
         self.processes.wait()
+
+    def save_alone(self) -> None:
+        """What `save` does in the first process, once an iteration: for use where the others are not."""
+        if self._saved == self.iteration:
+            return
+        path = checkpoint.save_checkpoint(self.folder, self.iteration, self.state(), self.config.keep)
+        log.info("saved %s", path)
+        if self.on_save is not None:
+            self.on_save(self)
+        self._saved = self.iteration
 
     def state(self) -> dict[str, Any]:
         """Everything `load_state` needs, as tensors and plain data."""

@@ -40,6 +40,8 @@ class Watcher:
             self._validate(trainer)
 
     def _validate(self, trainer: Trainer) -> None:
+        # The other processes wait meanwhile, and may give up where it takes long.
+        trainer.save_alone()
         with trainer.exported_weights() as model:
             result = validate(model, self.videos, TrackerConfig(size=self.settings.validate_size))
         log.info(
