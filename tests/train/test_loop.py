@@ -179,6 +179,14 @@ def test_an_iteration_is_saved_once(tmp_path: Path) -> None:
     assert saved == [2, 3, 4]
 
 
+def test_a_run_goes_on_with_loss_scaling_that_had_none(tmp_path: Path) -> None:
+    one, other = small_trainer(tmp_path), small_trainer(tmp_path, precision="autocast-float16")
+    scale = other.scaler.get_scale()
+    other.load_state(one.state())
+    assert other.scaler.get_scale() == scale
+    one.load_state(other.state())
+
+
 def test_the_log_has_speed_loss_and_waiting_time(tmp_path: Path) -> None:
     small_trainer(tmp_path).train()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from test_video_clips import write_video
-from train_helpers import batch_of, small_network
+from train_helpers import SMALL, batch_of, small_network
 
 from jointformer.cli.main import main as jointformer
 from jointformer.cli.train_published import main as published
@@ -136,6 +137,47 @@ def test_a_checkpoint_is_gone_on_from_only_where_no_later_one_is_lost(
     assert published([*command, "--resume"]) == 0
     assert f"going on from {elsewhere}, iteration 2" in caplog.text
     assert [path.name for path in checkpoints(stage)] == ["checkpoint_00000005.pt"]
+
+
+def test_a_finished_stage_goes_on_where_more_iterations_are_wanted(tmp_path: Path, lvos: list[str]) -> None:
+    finished = tmp_path / "saves/t_s6/stage_6/finished.json"
+    for wanted, total in ((1, 1), (3, 3), (2, 3)):
+        assert published([*lvos, "--s6_iterations", str(wanted), "--resume"]) == 0
+        assert json.loads(finished.read_text())["iterations"] == total
+
+
+def test_a_finished_stage_is_taken_from_its_exported_weights_where_its_checkpoints_are_gone(
+    tmp_path: Path, lvos: list[str], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = tmp_path / "saves/t_s6/stage_6"
+    command = [*lvos, "--s6_iterations", "1", "--resume"]
+    assert published(command) == 0
+    checkpoints(stage)[0].unlink()
+    caplog.set_level("INFO")
+    assert published(command) == 0
+    assert f"finished with {stage / 'weights.safetensors'}" in caplog.text
+    assert published([*lvos, "--s6_iterations", "2", "--resume"]) == 2
+    assert "holds a run already; its checkpoints are gone" in capsys.readouterr().err
+    (stage / "weights.safetensors").unlink()
+    assert published(command) == 2
+    assert "a finished stage without its weights" in capsys.readouterr().err
+
+
+def test_a_run_is_resumed_with_its_own_network_and_kind_only(
+    tmp_path: Path, videos: Path, lvos: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert published([*lvos, "--s6_iterations", "1"]) == 0
+    other = save_weights(JointFormer(replace(SMALL, depths=(1, 1, 1))), tmp_path / "other.safetensors")
+    for iterations in "12":
+        capsys.readouterr()
+        assert published([*lvos, "--s6_iterations", iterations, "--load_network", str(other), "--resume"]) == 2
+        error = capsys.readouterr().err.strip()
+        assert "checkpoint_00000001.pt: holds another network, expected small-test: widths (12, 12, 24)" in error
+        assert "\n" not in error
+    command = ["train", "--data", str(videos), "--init", str(tmp_path / "start.safetensors"), "--iterations", "1",
+               "--frames", "2", "--out", str(tmp_path / "saves/t_s6/stage_6"), "--resume", *SHORT]  # fmt: skip
+    assert jointformer(command) == 2
+    assert "holds another run, expected own videos, got LVOS; choose another folder" in capsys.readouterr().err
 
 
 def test_a_missing_data_set_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

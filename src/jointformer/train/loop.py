@@ -241,7 +241,8 @@ class Trainer:
         """Take over a checkpoint's state; the run goes on exactly where it stood."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where that run had no use for one
+            self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:
             for mine, saved in zip(self.average.average, state["average"], strict=True):
                 mine.copy_(saved)

@@ -18,7 +18,6 @@ from jointformer.model.storage import save_weights
 from jointformer.model.weights import build_model, load_weights
 from jointformer.ops.files import make_dir, write_json
 from jointformer.ops.heap import keep_all_freed_memory
-from jointformer.train import state as checkpoint
 from jointformer.train.config import Planner, RunConfig
 from jointformer.train.datasets import (
     STILL_SETS,
@@ -38,15 +37,13 @@ from jointformer.train.own_data import check_videos
 from jointformer.train.plan import STILLS_CPU, STILLS_GPU
 from jointformer.train.settings import Settings
 from jointformer.train.stages import Stage
+from jointformer.train.start import CONFIG, FINISHED, WEIGHTS, finished_weights, stage_title, starting_state
 from jointformer.train.stills import DeviceStillsSource, StillsSource, stills_run
 from jointformer.train.unroll import UnrollConfig
 from jointformer.train.video_clips import VideoClips
 from jointformer.train.watch import Watcher
 
 log = logging.getLogger(__name__)
-
-WEIGHTS = "weights.safetensors"
-FINISHED = "finished.json"
 
 
 def build_network(preset: str, init: str | None, seed: int) -> JointFormer:
@@ -106,8 +103,9 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
     for number, stage in enumerate(stages):
         # A repeated stage gets a folder of its own.
         folder = settings.out / f"stage_{stage.number}{'' if stage not in stages[:number] else f'_{number}'}"
-        if settings.resume and (folder / FINISHED).is_file():
-            model.load_state_dict(checkpoint.load_checkpoint(checkpoint.checkpoints(folder)[-1])["model"])
+        done = finished_weights(folder, stage.total, model) if settings.resume else None
+        if done is not None:
+            model.load_state_dict(done)
             log.info("stage %d is finished: %s", stage.number, folder)
             continue
         source = stage_source(stage, data_root, settings.seed)
@@ -167,35 +165,13 @@ def export(trainer: Trainer, path: Path) -> None:
         save_weights(model, path, dtype=torch.float16)
 
 
-def _start(settings: Settings, folder: Path) -> dict[str, Any] | None:
-    """The state that a run begins with, None for a fresh one. Raises ConfigError where it would spoil another run."""
-    found = checkpoint.checkpoints(folder)
-    start = found[-1] if settings.resume and found else settings.checkpoint
-    if start is None:
-        if found:
-            raise ConfigError(
-                "holds a run already", where=folder, hint="--resume goes on with it; or choose another folder"
-            )
-        return None
-    state = checkpoint.load_checkpoint(start)
-    if found and found[-1] > checkpoint.checkpoint_path(folder, state["iteration"]):
-        raise ConfigError(
-            "holds later checkpoints",
-            where=folder,
-            expected=f"none after iteration {state['iteration']}",
-            got=found[-1].name,
-            hint="--resume goes on from that one; or move the later ones away, or choose another folder",
-        )
-    log.info("going on from %s, iteration %d", start, state["iteration"])
-    return state
-
-
 def _run(
     settings: Settings, processes: Processes, folder: Path, model: JointFormer, source: ClipSource,
     planner: Planner, config: RunConfig, about: dict[str, Any],
 ) -> bool:  # fmt: skip
     """Build the Trainer, resume where asked, train, export."""
     make_dir(folder)
+    state = starting_state(settings, folder, model, stage_title(about["stage"]))
     if processes.device.type == "cpu":
         keep_all_freed_memory()
     config = settings.apply(config)
@@ -205,11 +181,11 @@ def _run(
         on_save=lambda trainer: export(trainer, folder / WEIGHTS),
         on_report=watcher,
     )  # fmt: skip
-    state = _start(settings, folder)
     if state is not None:
         trainer.load_state(state)
     if processes.first:
-        write_json(folder / "config.json", {"model": asdict(model.config), **about, "run": asdict(config)})
+        (folder / FINISHED).unlink(missing_ok=True)  # it may be resumed with more iterations
+        write_json(folder / CONFIG, {"model": asdict(model.config), **about, "run": asdict(config)})
     try:
         finished = trainer.train()
     finally:

@@ -1,0 +1,101 @@
+"""What a run begins with: a checkpoint, the weights of a finished stage, or nothing; it never spoils another run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from jointformer.data.metas import load_json
+from jointformer.errors import ConfigError, DataError
+from jointformer.model.config import ModelConfig
+from jointformer.model.convert import State, infer_config
+from jointformer.model.network import JointFormer
+from jointformer.model.storage import read_weights
+from jointformer.train import state as checkpoint
+from jointformer.train.settings import Settings
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "weights.safetensors"
+FINISHED = "finished.json"
+CONFIG = "config.json"
+
+
+def finished_weights(folder: Path, iterations: int, model: JointFormer) -> State | None:
+    """The weights of a finished stage; None where it is not finished, or was with fewer iterations than these.
+
+    From its last checkpoint, else from what it exported. Raises DataError where both are gone, ConfigError where they
+    are another network's than the model's.
+    """
+    if not (folder / FINISHED).is_file() or load_json(folder / FINISHED)["iterations"] < iterations:
+        return None
+    found = checkpoint.checkpoints(folder)
+    if not found and not (folder / WEIGHTS).is_file():
+        raise DataError(
+            "a finished stage without its weights",
+            where=folder,
+            expected=f"a checkpoint or {WEIGHTS}",
+            hint=f"delete {FINISHED} to train it again",
+        )
+    path = found[-1] if found else folder / WEIGHTS
+    state: State = checkpoint.load_checkpoint(path)["model"] if found else read_weights(path).state
+    _check_network(model, state, path)
+    log.info("finished with %s", path)
+    return state
+
+
+def starting_state(settings: Settings, folder: Path, model: JointFormer, stage: str) -> dict[str, Any] | None:
+    """The state of the checkpoint that a run goes on from, None for a fresh run.
+
+    stage: the title of what is trained. Raises ConfigError where the folder holds another run, or the checkpoint
+    another network, and DataError for a checkpoint that cannot be read.
+    """
+    found = checkpoint.checkpoints(folder)
+    start = found[-1] if settings.resume and found else settings.checkpoint
+    if start is None:
+        if found or (folder / FINISHED).is_file():
+            hint = "--resume goes on with it; or choose another folder"
+            if settings.resume:
+                hint = f"its checkpoints are gone: choose another folder, with --init {folder / WEIGHTS}"
+            raise ConfigError("holds a run already", where=folder, hint=hint)
+        return None
+    if start in found and (folder / CONFIG).is_file():
+        before = stage_title(load_json(folder / CONFIG)["stage"])
+        if before != stage:
+            raise ConfigError(
+                "holds another run", where=folder, expected=stage, got=before, hint="choose another folder"
+            )
+    state = checkpoint.load_checkpoint(start)
+    _check_network(model, state["model"], start)
+    if found and found[-1] > checkpoint.checkpoint_path(folder, state["iteration"]):
+        raise ConfigError(
+            "holds later checkpoints",
+            where=folder,
+            expected=f"none after iteration {state['iteration']}",
+            got=found[-1].name,
+            hint="--resume goes on from that one; or move the later ones away, or choose another folder",
+        )
+    log.info("going on from %s, iteration %d", start, state["iteration"])
+    return state
+
+
+def stage_title(stage: str | dict[str, Any]) -> str:
+    """What is trained, from the `stage` of a run's config.json."""
+    return stage if isinstance(stage, str) else stage["title"]
+
+
+def _check_network(model: JointFormer, state: State, where: Path) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if shapes != {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}:
+        raise ConfigError(
+            "holds another network",
+            where=where,
+            expected=_described(model.config),
+            got=_described(infer_config(shapes, where)),
+            hint="give the --model or --init that the run began with",
+        )
+
+
+def _described(config: ModelConfig) -> str:
+    return f"{config.name}: widths {config.widths}, depths {config.depths}"
