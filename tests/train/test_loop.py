@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 import torch
 from torch import multiprocessing
-from train_helpers import ALONE, FixedPlanner, MovingSquares, losses_of_rank, small_network, small_run, small_trainer
+from train_helpers import (
+    ALONE,
+    FixedPlanner,
+    MovingSquares,
+    losses,
+    small_network,
+    small_run,
+    small_trainer,
+    work_of_rank,
+)
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.train import state as checkpoint
@@ -110,27 +119,36 @@ def test_sigterm_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path)[-1])["iteration"] == trainer.iteration == 2
 
 
-def test_two_processes_have_the_loss_curve_of_one_with_the_doubled_batch(tmp_path: Path) -> None:
-    results = []
-    for count in (1, 2):
-        folder = tmp_path / str(count)
-        folder.mkdir()
-        if count == 1:
-            before = {name: os.environ.pop(name, None) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-            losses_of_rank(0, 1, 0, str(folder))
-            for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-                os.environ.pop(name, None)
-            os.environ.update({name: value for name, value in before.items() if value is not None})
-        else:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
-            multiprocessing.start_processes(losses_of_rank, (2, port, str(folder)), nprocs=2, start_method="spawn")
-        results.append(torch.load(folder / "losses.pt", weights_only=True))
-    one, two = results
-    for frames in (3, 2):
-        assert one[frames] == pytest.approx(two[frames], rel=2e-5)
-        assert one[frames][0] != pytest.approx(one[frames][-1], rel=1e-3)
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes saw in `work_of_rank`."""
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.start_processes(work_of_rank, (2, port, str(folder)), nprocs=2, start_method="spawn")
+    return [torch.load(folder / str(rank) / "seen.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("frames", [2, 3])
+def test_two_processes_have_the_loss_curve_of_one_with_the_doubled_batch(
+    tmp_path: Path, two_processes: list[dict[str, Any]], frames: int
+) -> None:
+    one = losses(tmp_path, ALONE, frames)
+    assert one == pytest.approx(two_processes[0]["losses"][frames], rel=2e-5)
+    assert one[0] != pytest.approx(one[-1], rel=1e-3)
+
+
+def test_processes_that_see_different_folders_go_on_from_what_the_first_one_sees(
+    two_processes: list[dict[str, Any]],
+) -> None:
+    first, second = two_processes
+    assert_same(first["resumed"], second["resumed"])
+    assert not torch.equal(first["begun"]["decoder.pred.bias"], first["resumed"]["decoder.pred.bias"])
+    assert_same(first["resumed"], first["finished"])
+    assert_same(first["finished"], second["finished"])
+    assert first["refused"] == second["refused"]
+    assert "holds a run already" in first["refused"]
 
 
 def test_only_the_last_checkpoints_are_kept_and_a_torn_one_is_named(tmp_path: Path) -> None:

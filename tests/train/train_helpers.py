@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from jointformer.data.stills import Clip
+from jointformer.errors import ConfigError
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
 from jointformer.train.config import RunConfig
@@ -18,6 +19,9 @@ from jointformer.train.initialise import initialise
 from jointformer.train.loop import Trainer
 from jointformer.train.optimiser import OptimiserConfig
 from jointformer.train.plan import StepPlan
+from jointformer.train.runs import run
+from jointformer.train.settings import Settings
+from jointformer.train.start import finished_weights
 from jointformer.train.unroll import ClipBatch
 
 SMALL = ModelConfig("small-test", (12, 12, 24), (1, 1, 2), heads=2)
@@ -94,28 +98,47 @@ def batch_of(*indices: int, frames: int = 3, slots: int = 1, size: int = 32) -> 
     )
 
 
-def losses_of_rank(rank: int, count: int, port: int, folder: str) -> None:
-    """One process of two runs, of clips of 3 frames and of 2; rank 0 writes every loss to `folder`/losses.pt."""
+def work_of_rank(rank: int, count: int, port: int, folder: str) -> None:
+    """One process of some runs, in a folder of its own as on a machine of its own; it writes what it saw to `seen.pt`.
+
+    losses: of every iteration, for clips of 3 frames and of 2. begun, resumed: the weights after 2 iterations and after
+    4. finished: those that a finished run is taken from. refused: the error of a run without --resume.
+    """
     torch.set_num_threads(1)
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
+    own = Path(folder, str(rank))
     with join_processes("cpu") as processes:
-        losses = {frames: _losses(Path(folder, str(frames)), processes, frames) for frames in (3, 2)}
-        if processes.first:
-            torch.save(losses, Path(folder, "losses.pt"))
+        seen: dict[str, Any] = {"losses": {frames: losses(own / f"{frames}", processes, frames) for frames in (3, 2)}}
+        seen["begun"] = _run_to(own / "run", processes, 2)
+        seen["resumed"] = _run_to(own / "run", processes, 4, resume=True)
+        seen["finished"] = processes.by_first(finished_weights, own / "run", 4, small_network())
+        try:
+            _run_to(own / "run", processes, 4)
+        except ConfigError as error:
+            seen["refused"] = str(error)
+        torch.save(seen, own / "seen.pt")
 
 
-def _losses(folder: Path, processes: Processes, frames: int) -> list[float]:
+def losses(folder: Path, processes: Processes, frames: int) -> list[float]:
+    """The loss of every iteration of a short run."""
     trainer = small_trainer(folder, processes, 4, frames, iterations=4, log_every=100, save_every=100)
-    losses: list[float] = []
+    values: list[float] = []
     step = trainer.step
 
     def recording(plan: StepPlan, batch: ClipBatch) -> dict[str, float]:
         figures = step(plan, batch)
-        losses.append(figures["loss"])
+        values.append(figures["loss"])
         return figures
 
     trainer.step = recording  # type: ignore[method-assign]
     trainer.train()
-    return losses
+    return values
+
+
+def _run_to(folder: Path, processes: Processes, iterations: int, resume: bool = False) -> dict[str, torch.Tensor]:
+    model, settings = small_network(), Settings(folder, resume=resume)
+    config = small_run(iterations=iterations)
+    run(settings, processes, folder, model, MovingSquares(), FixedPlanner(), config, {"stage": "squares"})
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from jointformer.errors import UserError
 from jointformer.model.device import choose_device
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,24 @@ class Processes:
             box = box.to(self.device)
         dist.broadcast(box, 0)
         return float(box.item())
+
+    def by_first(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the function gives in the first process, which alone calls it, on every process; tensors on the CPU.
+
+        For what is decided by files, which may be others on another machine. Raises the UserError that it raises.
+        """
+        if self.count == 1:
+            return function(*args, **kwargs)
+        box: list[Any] = [None]
+        if self.first:
+            try:
+                box = [function(*args, **kwargs)]
+            except UserError as error:
+                box = [error]
+        dist.broadcast_object_list(box, 0)
+        if isinstance(box[0], UserError):
+            raise box[0]
+        return box[0]
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean of a tensor over all processes."""

@@ -90,7 +90,7 @@ def run_stills(
         else StillsSource(folder, settings.seed, strict=settings.refuse_broken)
     )
     model = build_network(settings.model, settings.init, settings.seed)
-    return _run(settings, processes, settings.out, model, source, planner, config, {"stage": "stills"})
+    return run(settings, processes, settings.out, model, source, planner, config, {"stage": "stills"})
 
 
 def run_stages(settings: Settings, processes: Processes, stages: list[Stage], data_root: Path) -> bool:
@@ -103,7 +103,7 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
     for number, stage in enumerate(stages):
         # A repeated stage gets a folder of its own.
         folder = settings.out / f"stage_{stage.number}{'' if stage not in stages[:number] else f'_{number}'}"
-        done = finished_weights(folder, stage.total, model) if settings.resume else None
+        done = processes.by_first(finished_weights, folder, stage.total, model) if settings.resume else None
         if done is not None:
             model.load_state_dict(done)
             log.info("stage %d is finished: %s", stage.number, folder)
@@ -111,7 +111,7 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
         source = stage_source(stage, data_root, settings.seed)
         config = stage_run(stage, settings, processes)
         mine = settings if number == 0 else dataclasses.replace(settings, checkpoint=None)
-        if not _run(mine, processes, folder, model, source, stage, config, {"stage": asdict(stage)}):
+        if not run(mine, processes, folder, model, source, stage, config, {"stage": asdict(stage)}):
             return False
         log.info("stage %d finished: %s", stage.number, folder)
     return True
@@ -129,7 +129,7 @@ def run_own(settings: Settings, processes: Processes, folder: Path, stage: Stage
     config = stage_run(stage, settings, processes)
     config = dataclasses.replace(config, schedule=WarmupCosine(warmup=min(50, stage.total)))
     model = build_network(settings.model, settings.init, settings.seed)
-    return _run(settings, processes, settings.out, model, source, stage, config, {"stage": asdict(stage)})
+    return run(settings, processes, settings.out, model, source, stage, config, {"stage": asdict(stage)})
 
 
 def stage_source(stage: Stage, data_root: Path, seed: int) -> ClipSource:
@@ -165,13 +165,16 @@ def export(trainer: Trainer, path: Path) -> None:
         save_weights(model, path, dtype=torch.float16)
 
 
-def _run(
+def run(
     settings: Settings, processes: Processes, folder: Path, model: JointFormer, source: ClipSource,
     planner: Planner, config: RunConfig, about: dict[str, Any],
 ) -> bool:  # fmt: skip
-    """Build the Trainer, resume where asked, train, export."""
+    """Train in a folder, from where `settings` say, to the exported weights; True when the whole run was done.
+
+    about: what config.json says besides, with `stage`, a title or a row.
+    """
     make_dir(folder)
-    state = starting_state(settings, folder, model, stage_title(about["stage"]))
+    state = processes.by_first(starting_state, settings, folder, model, stage_title(about["stage"]))
     if processes.device.type == "cpu":
         keep_all_freed_memory()
     config = settings.apply(config)
