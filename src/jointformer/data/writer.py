@@ -30,7 +30,7 @@ SCORES = "Scores"
 
 
 def is_finished(root: str | Path, video: str) -> bool:
-    """Whether a video's results are complete: its folder has its final name only when every file is in it."""
+    """Whether a video's folder has its final name, which it gets when every file is in it; not who made it."""
     return (Path(root) / video).is_dir()
 
 

@@ -24,7 +24,6 @@ from jointformer.evaluate.reproduce_rows import (
 from jointformer.evaluate.runner import evaluate
 from jointformer.evaluate.scale.manifest import Manifest
 from jointformer.evaluate.scale.run import Scale
-from jointformer.evaluate.scale.shards import holes
 from jointformer.evaluate.score import score
 from jointformer.evaluate.score_results import Scores
 from jointformer.evaluate.submit import check_submission, pack_submission
@@ -172,9 +171,8 @@ class Reproduction:
             memory_budget=options.memory_budget,
             scale=options.scale,
         )
-        left = holes(output, manifest)
-        if left:
-            done = f"{len(manifest.wanted) - len(left)} of {len(manifest.wanted)} videos are finished"
+        if manifest.holes:
+            done = f"{len(manifest.videos)} of {len(manifest.wanted)} videos are finished"
             note = f"{done}; scored by the part that finishes the last one, or by the same command without --shard"
             return RowResult(row, "open", pieces, notes=[note], where=output)
         judged = self._judge(row, pieces, output, fps=manifest.fps)

@@ -13,6 +13,7 @@ from jointformer.evaluate.scale.budget import video_size
 from jointformer.evaluate.scale.label import BenchmarkWork
 from jointformer.evaluate.scale.manifest import Manifest
 from jointformer.evaluate.scale.run import Scale, run_jobs
+from jointformer.evaluate.scale.shards import zip_path
 from jointformer.model.network import JointFormer
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
@@ -39,10 +40,10 @@ def evaluate(
 
     Results lie in output/<video>/<frame>.png (or below output/Annotations, as the benchmark wants it), the settings
     and figures in output/run.json; a zip for the submission server is made where there is one and all videos are
-    finished. A video is finished when its folder is there: an interrupted run goes on with the others, and several
-    runs with equal settings may share a folder (docs/scaling.md). views: sizes and mirrored views whose probabilities
-    are averaged (default: config.size, plain). videos: only these. on_bad_frame: see `iter_segmentations`.
-    memory_budget: bytes that all processes of this machine may take together (see track/budget.py).
+    finished. A video is finished when its folder is there and its record with it: an interrupted run goes on with the
+    others, and several with equal settings may share a folder (docs/scaling.md). views: sizes and mirrored views whose
+    probabilities are averaged (default: config.size, plain). videos: only these. on_bad_frame: see
+    `iter_segmentations`. memory_budget: bytes that all processes of this machine may take together (track/budget.py).
 
     Raises ConfigError for unknown videos and whatever `run_jobs` raises: for settings, for output that cannot be
     written, for videos that failed, and Interrupted after SIGINT or SIGTERM.
@@ -87,7 +88,10 @@ def _choose(dataset: Dataset, names: Sequence[str] | None) -> list[VideoSource]:
 
 
 def _results(work: BenchmarkWork, dataset: Dataset) -> Iterator[Path]:
-    """Yield where an earlier run's results of this benchmark's videos may lie."""
+    """Yield where an earlier run's results of this benchmark's videos may lie, and the zip that was made of them."""
+    archive = zip_path(work.output, dataset.benchmark)
+    if archive is not None:
+        yield archive
     for video in dataset.videos:
         yield work.folder / video.name
         yield work.output / SCORES / video.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from jointformer.data import writer
-from jointformer.errors import OutputError
+from jointformer.data.writer import is_finished
+from jointformer.errors import DataError, OutputError
+from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, VideoRecord, read_manifest
 from jointformer.ops.files import name_key, output_error, remove, write_json
 
 #: The folder of claims and records beside the results while a run is not finished. Hidden: scorers pass it over.
 RUN = ".run"
+_MANIFEST_LOCK = "manifest.lock"
 #: Seconds that a process waits for the manifest, or for the folder to stay.
 _WAIT = 60.0
 
@@ -26,17 +29,21 @@ class RunFolder:
 
     A claim is a file lock that the operating system takes back when its process dies, however it dies; a record is
     what one finished video took, written before the video's folder gets its name. So a finished video always has its
-    record, and no process has to write for another.
+    record, no process has to write for another, and a folder without a record is somebody else's. Records bear the id
+    of their run, as its manifest does: a run that is begun anew in the folder takes nothing from the one before.
+
+    run: the id of the run that this process works for; None for one that only looks at what is there.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, run: str | None = None) -> None:
         self.output = output
+        self.run = run
         self.path = output / RUN
 
     @contextmanager
     def claim(self, video: str) -> Iterator[bool]:
         """Whether this process may label the video while the block runs; False where another one does."""
-        with self._locked(f"{name_key(video)}.lock", 0) as mine:
+        with self._locked(f"{namename_key(video)}.lock", 0) as mine:
             yield mine
 
     def claimed(self, temporary: Path) -> bool:
@@ -50,7 +57,7 @@ class RunFolder:
     @contextmanager
     def manifest_lock(self) -> Iterator[None]:
         """A block in which no other process reads or writes the run's manifest. Raises OutputError after a minute."""
-        with self._locked("manifest.lock", _WAIT) as mine:
+        with self._locked(_MANIFEST_LOCK, _WAIT) as mine:
             if not mine:
                 raise OutputError("another process holds the run's manifest", where=self.output, hint="try again")
             yield
@@ -88,20 +95,54 @@ class RunFolder:
                     raise
                 time.sleep(0.01)
 
-    def write_record(self, video: str, data: dict[str, Any]) -> None:
-        """Write what a video took, or why it failed, in place of an earlier record of it."""
-        write_json(self.path / f"{name_key(video)}.json", {"video": video, **data})
+    def in_use(self) -> bool:
+        """Whether a living process, on whatever machine, has a video in work."""
+        for path in self.path.glob("*.lock"):
+            if path.name != _MANIFEST_LOCK:
+                with self._locked(path.name, 0) as free:
+                    if not free:
+                        return True
+        return False
 
-    def records(self) -> dict[str, dict[str, Any]]:
-        """Return every record by video; files that are none of ours are passed over."""
-        found: dict[str, dict[str, Any]] = {}
-        for path in sorted(self.path.glob("*.json")):
-            try:
-                data = json.loads(path.read_text(encoding="utf-8"))
-                found[str(data.pop("video"))] = data
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                continue
-        return found
+    def manifest(self) -> Manifest:
+        """Return the folder's manifest; to be called with its lock.
+
+        Raises OutputError where the folder is another run's by now: nothing more may be written there. DataError where
+        the manifest is damaged, or missing for one who only looks.
+        """
+        manifest = read_manifest(self.output)
+        if manifest is None and self.run is None:
+            raise DataError("no run's manifest", where=self.output / MANIFEST, hint="name the --output folder of a run")
+        if manifest is None or self.run not in (None, manifest.run):
+            raise OutputError(
+                "this run cannot go on: another one was begun in its folder, or run.json was removed",
+                where=self.output,
+                hint="choose another --output for one of them",
+            )
+        return manifest
+
+    def finished(self, folder: Path, video: str) -> VideoRecord | None:
+        """Return the record of a video that is finished in `folder`, else None. Raises as `manifest`."""
+        with self.manifest_lock():
+            manifest = self.manifest()
+            if not is_finished(folder, video):
+                return None
+            _enter([self.path / f"{name_key(video)}.json"], manifest, folder)
+            return manifest.videos.get(video)
+
+    def take_up(self, manifest: Manifest, folder: Path) -> None:
+        """Enter the run's records into its manifest; a video whose folder in `folder` is gone is open again."""
+        _enter(sorted(self.path.glob("*.json")), manifest, folder)
+        for video in [name for name in manifest.videos if not is_finished(folder, name)]:
+            del manifest.videos[video]
+
+    def write_record(self, video: str, data: dict[str, Any]) -> None:
+        """Write what a video took, or why it failed, in place of an earlier such record. Raises as `manifest`."""
+        # A failure has a file of its own: meanwhile another process may have finished the video.
+        kind = "" if data.get("state") == "finished" else ".failed"
+        with self.manifest_lock():
+            run = self.manifest().run
+            write_json(self.path / f"{name_key(video)}{kind}.json", {"video": video, "run": run, **data})
 
     def clear(self) -> None:
         """Remove the folder: everything in it is in the manifest, and nothing is left to be labelled."""
@@ -111,3 +152,16 @@ class RunFolder:
 def clean_up(output: Path) -> int:
     """Return how many half-written files and folders of dead runs were removed; none of a video that is claimed."""
     return writer.clean_up(output, RunFolder(output).claimed)
+
+
+def _enter(records: Iterable[Path], manifest: Manifest, folder: Path) -> None:
+    """Enter those records that are of the manifest's run; other files are passed over."""
+    for path in records:
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            video = str(data["video"])
+            # A record comes just before its folder: a process may have died between the two.
+            if data["run"] == manifest.run and (data["state"] != "finished" or is_finished(folder, video)):
+                manifest.add(video, data)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue

@@ -16,7 +16,7 @@ import torch
 
 from jointformer.data.prefetch import prefetch
 from jointformer.data.sources import VideoSource
-from jointformer.data.writer import SCORES, ResultWriter, is_finished
+from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.manifest import VideoRecord
@@ -55,8 +55,8 @@ J = TypeVar("J", bound=Job)
 class Work(ABC, Generic[J]):
     """What is to be done with a video: the same for all videos of a run, small enough to send to any process.
 
-    output: the folder of run.json. folder: where the videos' folders are. configs: {video: settings} where a memory
-    budget changes them (not its masks).
+    output: the folder of run.json. folder: where the videos' folders are. run: the id in run.json, once the run has
+    begun. configs: {video: settings} where a memory budget changes them (not its masks).
     """
 
     output: Path
@@ -64,6 +64,7 @@ class Work(ABC, Generic[J]):
     config: TrackerConfig
     views: tuple[View, ...]
     on_bad_frame: BadFramePolicy = "stop"
+    run: str = ""
     configs: Mapping[str, TrackerConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,12 +76,13 @@ class Work(ABC, Generic[J]):
         self, model: JointFormer, job: J, *, on_frames: OnFrames = lambda n: None, stop: Stop = never
     ) -> VideoRecord | None:
         """Label a video, unless another process does (None) or it is finished already, and return what it took."""
-        run = RunFolder(self.output)
+        run = RunFolder(self.output, self.run)
         with run.claim(job.name) as mine:
             if not mine:
                 return None
-            if is_finished(self.folder, job.name):
-                return VideoRecord.from_data(run.records().get(job.name, {}))
+            record = run.finished(self.folder, job.name)
+            if record is not None:
+                return record
             config = self.configs.get(job.name, self.config)
             return self.label_claimed(model, job, config, run, on_frames=on_frames, stop=stop)
 

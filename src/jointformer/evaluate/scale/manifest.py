@@ -68,7 +68,8 @@ class Manifest:
     """The run's file beside its results: settings, versions, and what became of each video.
 
     videos: the finished ones. failed: the error of those that could not be finished. wanted: all that this folder is
-    to hold; dataset_videos: how many the dataset has.
+    to hold; dataset_videos: how many the dataset has. run: what tells this run from one that is begun anew in the same
+    folder; every record has it too.
     """
 
     settings: dict[str, Any]
@@ -76,6 +77,17 @@ class Manifest:
     failed: dict[str, str] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     dataset_videos: int = 0
+    run: str = ""
+
+    @property
+    def holes(self) -> list[str]:
+        """The videos that are wanted and not finished, by name."""
+        return sorted(self.wanted - self.videos.keys())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every video of the dataset is wanted and finished."""
+        return len(self.wanted) >= self.dataset_videos and not self.holes
 
     @property
     def frames(self) -> int:
@@ -108,7 +120,8 @@ class Manifest:
         videos.update({name: {"state": "failed", "error": error} for name, error in self.failed.items()})
         videos.update({name: {"state": "open"} for name in self.wanted - videos.keys()})
         return {
-            "format": 2,
+            "format": 3,
+            "run": self.run,
             "settings": self.settings,
             "versions": {"jointformer": __version__, "torch": torch.__version__},
             "dataset_videos": self.dataset_videos,
@@ -145,7 +158,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise _not_a_manifest(path, error) from None
     try:
         data = json.loads(text)
-        manifest = Manifest(dict(data["settings"]), dataset_videos=int(data.get("dataset_videos", 0)))
+        manifest = Manifest(dict(data["settings"]), run=str(data.get("run", "")))
+        manifest.dataset_videos = int(data.get("dataset_videos", 0))
         for name, video in data["videos"].items():
             manifest.add(str(name), dict(video))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:

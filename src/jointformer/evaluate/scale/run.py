@@ -13,18 +13,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from jointformer.data.writer import is_finished
 from jointformer.errors import ConfigError, UserError
 from jointformer.evaluate.scale.budget import plan_videos
 from jointformer.evaluate.scale.claims import RunFolder, clean_up
 from jointformer.evaluate.scale.label import J, OnFrames, Work, pack_model
-from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, made_with
+from jointformer.evaluate.scale.manifest import Manifest, made_with
 from jointformer.evaluate.scale.processes import ProcessPool, processors
 from jointformer.evaluate.scale.schedule import Outcome, Pool, hand_out, label_here
 from jointformer.evaluate.scale.shards import Shard, fold, join_run, zip_if_finished
 from jointformer.evaluate.scale.stop import Interrupted, Stop, at_once, stop_on_signal
 from jointformer.model.network import JointFormer
-from jointformer.ops.files import make_dir, remove
+from jointformer.ops.files import make_dir
 from jointformer.track.budget import VideoSize, size_text
 from jointformer.track.loop import reset_peak_memory
 
@@ -96,36 +95,37 @@ def run_jobs(
     how many the whole dataset has. size_of: what a memory plan has to know of a video. overwritten: the results that go
     first, with an earlier run's manifest; None: this run goes on where that one ended.
 
-    Raises ConfigError for a budget that a video cannot keep, for a folder with results of other settings and for a
-    shard that would overwrite the other parts, OutputError where nothing can be written, FailedVideos at the end where
-    some videos could not be finished, Interrupted after SIGINT or SIGTERM, whatever was going on: it says how to go on.
+    Raises ConfigError for a budget that a video cannot keep, for a folder with other results (see `join_run`) and for a
+    shard that would overwrite the other parts, OutputError where nothing can be written or another run has taken the
+    folder, FailedVideos at the end where some videos could not be finished, Interrupted after SIGINT or SIGTERM,
+    whatever was going on: it says how to go on.
     """
     if overwritten is not None:
         scale.refuse_overwriting()
-    output, folder = work.output, work.folder
+    output = work.output
     mine = list(jobs) if scale.shard is None else scale.shard.of(jobs)
     with stop_on_signal() as stop:
         settings = {**settings, **made_with(model, work.config, work.views)}
         make_dir(output)
-        if overwritten is not None:
-            _clear(output, overwritten)
+        if overwritten is not None:  # what cannot be is refused before anything is removed
+            work = _within(memory_budget, model, work, map(size_of, mine), scale, progress)
         try:
-            join_run(output, settings, [job.name for job in jobs], dataset_videos)
-            todo = [job for job in mine if not is_finished(folder, job.name)]
-            if memory_budget is not None:
-                with at_once():  # it only reads
-                    work = _within(memory_budget, model, work, map(size_of, todo), scale, progress)
+            manifest = join_run(output, settings, jobs, dataset_videos, overwritten)
+            work = replace(work, run=manifest.run)
+            todo = [job for job in mine if job.name not in manifest.videos]
+            if overwritten is None:
+                work = _within(memory_budget, model, work, map(size_of, todo), scale, progress)
             failed = _label_all(model, work, todo, len(mine), scale, progress, stop)
-            manifest = fold(output)
+            manifest = fold(output, work.run)
             clean_up(output)
             with at_once():  # a large one takes a while, and appears when it is whole
                 zip_if_finished(output, manifest)
             if stop():
                 raise Interrupted
         except Interrupted:
-            fold(output)
+            manifest = fold(output, work.run)
             clean_up(output)
-            done = sum(is_finished(folder, job.name) for job in mine)
+            done = sum(job.name in manifest.videos for job in mine)
             raise Interrupted(
                 f"interrupted: {done} of {len(mine)} videos are finished; the same command goes on from there"
             ) from None
@@ -134,19 +134,14 @@ def run_jobs(
     return manifest
 
 
-def _clear(output: Path, results: Iterable[Path]) -> None:
-    """Remove an earlier run's manifest and these results; nothing else is touched."""
-    remove(output / MANIFEST)
-    RunFolder(output).clear()
-    for path in results:
-        remove(path)
-
-
 def _within(
-    budget: int, model: JointFormer, work: Work[J], sizes: Iterable[VideoSize], scale: Scale, progress: bool
+    budget: int | None, model: JointFormer, work: Work[J], sizes: Iterable[VideoSize], scale: Scale, progress: bool
 ) -> Work[J]:
-    """Return the work with the settings that keep every video within a budget."""
-    plans = plan_videos(model, work.config, work.views, sizes, budget, scale.count if scale.ray is None else 1)
+    """Return the work with the settings that keep every video within a budget, if there is one."""
+    if budget is None:
+        return work
+    with at_once():  # it only reads
+        plans = plan_videos(model, work.config, work.views, sizes, budget, scale.count if scale.ray is None else 1)
     if plans and progress:
         largest = max(plans.values(), key=lambda plan: plan.total)
         print(f"memory: at most {largest}, of {size_text(budget)}", file=sys.stderr)
@@ -158,6 +153,7 @@ def _label_all(
 ) -> dict[str, str]:
     """Label videos and return {video: error} of those that failed. total: with the finished ones."""
     failed: dict[str, str] = {}
+    run = RunFolder(work.output, work.run)
     done, saved = total - len(todo), time.monotonic()
     reset_peak_memory(model.device)
     with tqdm(total=sum(job.tracked_frames for job in todo), unit="frame", disable=not progress) as bar:
@@ -167,10 +163,10 @@ def _label_all(
                 done += 1
                 if outcome.error:
                     failed[outcome.video] = outcome.error
-                    RunFolder(work.output).write_record(outcome.video, {"state": "failed", "error": outcome.error})
+                    run.write_record(outcome.video, {"state": "failed", "error": outcome.error})
                 bar.set_description(f"{done}/{total} videos, {outcome.video} ended")
                 if time.monotonic() - saved > _SAVE_EVERY:
-                    fold(work.output)
+                    fold(work.output, work.run)
                     saved = time.monotonic()
     return failed
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jointformer.data.benchmark_rows import BENCHMARKS
+from jointformer.data.benchmark_rows import BENCHMARKS, Benchmark
+from jointformer.data.frames import natural_key
 from jointformer.data.writer import SCORES, is_finished, make_zip
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.claims import RunFolder, clean_up
@@ -51,46 +53,89 @@ class Shard:
         return [video for video in videos if video.name in mine]
 
 
-def join_run(output: Path, data: dict[str, Any], wanted: Sequence[str], dataset_videos: int) -> None:
-    """Enter videos into the manifest of an output folder, made where there is none; half-written files go.
+def join_run(
+    output: Path,
+    data: dict[str, Any],
+    jobs: Sequence[J],
+    dataset_videos: int,
+    overwritten: Iterable[Path] | None = None,
+) -> Manifest:
+    """Enter videos into the manifest of an output folder and return it, with what is finished; half-written files go.
 
-    data: the settings as the manifest holds them. dataset_videos: how many videos the whole dataset has.
+    data: the settings as the manifest holds them. dataset_videos: how many videos the whole dataset has. overwritten:
+    the results that go first, with their manifest; None: the run that is there goes on.
 
-    Raises ConfigError where the folder holds results of other settings, DataError for a damaged manifest.
-    """
-    with RunFolder(output).manifest_lock():
-        manifest = read_manifest(output) or Manifest(data)
-        check_settings(output, manifest.settings, data)
-        manifest.wanted.update(wanted)
-        manifest.dataset_videos = dataset_videos
-        manifest.save(output)
-        clean_up(output)
-
-
-def fold(output: Path) -> Manifest:
-    """Return the manifest with all records taken up; written, and the records removed once nothing is left to do.
-
-    Raises DataError for a folder without a manifest or with a damaged one.
+    Raises ConfigError where the folder holds results of other settings or of unknown origin, or where a run that would
+    be overwritten is at work; DataError for a damaged manifest.
     """
     run = RunFolder(output)
     with run.manifest_lock():
-        manifest = read_manifest(output)
-        if manifest is None:
-            raise DataError("no run's manifest", where=output / MANIFEST, hint="name the --output folder of a run")
-        folder = results_folder(output, manifest)
-        for video, data in run.records().items():
-            # A record comes just before its folder: a process may have died between the two.
-            if data.get("state") != "finished" or is_finished(folder, video):
-                try:
-                    manifest.add(video, data)
-                except (TypeError, ValueError):
-                    continue
-        for video in [name for name in manifest.videos if not is_finished(folder, name)]:
-            del manifest.videos[video]
+        if overwritten is not None:
+            _clear(run, overwritten)
+        found = read_manifest(output)
+        manifest = found or Manifest(data, run=secrets.token_hex(8))
+        check_settings(output, manifest.settings, data)
+        if not manifest.run:
+            raise ConfigError(
+                "this folder holds a run of an earlier version, which noted too little to go on",
+                where=output,
+                hint="choose another --output, or --overwrite to start anew",
+            )
+        folder, archive = results_folder(output, manifest), _archive(output, manifest)
+        there = {job.name for job in jobs if is_finished(folder, job.name)}  # first: their records are older
+        run.take_up(manifest, folder)
+        unknown = sorted(there - manifest.videos.keys(), key=natural_key)
+        if found is None and archive is not None and archive.exists():
+            unknown.append(archive.name)
+        _refuse_unknown(output, unknown)
+        manifest.wanted.update(job.name for job in jobs)
+        manifest.dataset_videos = dataset_videos
         manifest.save(output)
-        if not manifest.wanted - manifest.videos.keys():
+        clean_up(output)
+    return manifest
+
+
+def _clear(run: RunFolder, results: Iterable[Path]) -> None:
+    """Remove the manifest of the run that is there and these results; nothing else is touched."""
+    if run.in_use():
+        raise ConfigError(
+            "another run is at work in this folder", where=run.output, hint="stop it first, or choose another --output"
+        )
+    remove(run.output / MANIFEST)
+    for path in results:
+        remove(path)
+
+
+def _refuse_unknown(output: Path, names: Sequence[str]) -> None:
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise ConfigError(
+            "holds results that are not known to be this program's",
+            where=output,
+            got=f"{', '.join(names[:3])}{more}",
+            hint="choose another --output, or --overwrite to replace them",
+        )
+
+
+def fold(output: Path, run: str | None = None) -> Manifest:
+    """Return the manifest with all records taken up; written, and the records removed once nothing is left to do.
+
+    A zip goes where videos are missing: it is of an earlier time, and would be taken for this run's.
+
+    run: the id of the run that asks; None: whichever has the folder. Raises OutputError where another run has it by
+    now, DataError for a folder without a manifest or with a damaged one.
+    """
+    claims = RunFolder(output, run)
+    with claims.manifest_lock():
+        manifest = claims.manifest()
+        folder, archive = results_folder(output, manifest), _archive(output, manifest)
+        claims.take_up(manifest, folder)
+        manifest.save(output)
+        if archive is not None and not manifest.is_whole:
+            remove(archive)
+        if not manifest.holes:
             _remove_half_written(output, folder)
-            run.clear()
+            claims.clear()
     return manifest
 
 
@@ -104,31 +149,37 @@ def _remove_half_written(output: Path, folder: Path) -> None:
 
 def results_folder(output: Path, manifest: Manifest) -> Path:
     """Return the folder of the videos' folders. Raises DataError for a manifest of an unknown benchmark."""
-    if manifest.settings.get("command") == TRACK:
-        return output
-    key = (str(manifest.settings.get("dataset")), str(manifest.settings.get("split")))
-    if key not in BENCHMARKS:
-        raise DataError("names no known benchmark", where=output / MANIFEST, got=" ".join(key))
-    return output / BENCHMARKS[key].output_folder
+    row = _benchmark(output, manifest)
+    return output if row is None else output / row.output_folder
 
 
-def holes(output: Path, manifest: Manifest) -> list[str]:
-    """Return the videos that are wanted and not finished, by name."""
-    folder = results_folder(output, manifest)
-    return sorted(name for name in manifest.wanted if not is_finished(folder, name))
+def zip_path(output: Path, row: Benchmark) -> Path | None:
+    """Return where the zip for a benchmark's submission server is made; None where no server wants one."""
+    return output / f"{row.key}_{row.split}.zip" if row.zip_holds else None
 
 
 def zip_if_finished(output: Path, manifest: Manifest) -> Path | None:
     """Return the submission server's zip, made once every video of the benchmark is finished; None before that."""
-    settings = manifest.settings
-    if settings.get("command") == TRACK:
-        return None
-    row = BENCHMARKS[str(settings["dataset"]), str(settings["split"])]
-    if not row.zip_holds or len(manifest.wanted) < manifest.dataset_videos or holes(output, manifest):
+    row, path = _benchmark(output, manifest), _archive(output, manifest)
+    if row is None or path is None or not manifest.is_whole:
         return None
     inside = "Annotations" if row.zip_holds == "Annotations" else ""
-    path = output / f"{row.key}_{row.split}.zip"
     return make_zip(path, results_folder(output, manifest), sorted(manifest.wanted), inside=inside)
+
+
+def _archive(output: Path, manifest: Manifest) -> Path | None:
+    row = _benchmark(output, manifest)
+    return None if row is None else zip_path(output, row)
+
+
+def _benchmark(output: Path, manifest: Manifest) -> Benchmark | None:
+    """Return the benchmark of a run, None where the videos are anybody's. Raises DataError for an unknown one."""
+    if manifest.settings.get("command") == TRACK:
+        return None
+    key = (str(manifest.settings.get("dataset")), str(manifest.settings.get("split")))
+    if key not in BENCHMARKS:
+        raise DataError("names no known benchmark", where=output / MANIFEST, got=" ".join(key))
+    return BENCHMARKS[key]
 
 
 def merge(output: str | Path) -> tuple[Manifest, list[str]]:
@@ -139,4 +190,4 @@ def merge(output: str | Path) -> tuple[Manifest, list[str]]:
     manifest = fold(output)
     clean_up(output)
     zip_if_finished(output, manifest)
-    return manifest, holes(output, manifest)
+    return manifest, manifest.holes

@@ -1,0 +1,173 @@
+"""What a run may find in its folder: only its own results count, whoever else was or is at work there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from scale_helpers import Runs, make_videos
+
+from jointformer.cli.main import main
+from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluate.scale.shards import fold
+from trees import Tree, make_tree
+from watched import masks
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, mini_weights) -> Runs:
+    """Runs over two videos."""
+    return Runs(make_videos(tmp_path_factory.mktemp("two") / "tree", [3, 2]), mini_weights)
+
+
+@pytest.fixture
+def mose(tmp_path) -> Tree:
+    """A benchmark whose results go to a server as a zip."""
+    return make_tree(tmp_path / "data", "MOSE")
+
+
+@pytest.fixture
+def evaluate(mose, mini_weights):
+    """A function that evaluates the benchmark."""
+
+    def run(output: Path, *more: str) -> int:
+        command = ["evaluate", "--dataset", "MOSE", "--data-root", str(mose.root), "--model", str(mini_weights)]
+        return main([*command, "-o", str(output), "--sizes", "24", "--precision", "float32", "--quiet", *more])
+
+    return run
+
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_masks_of_another_program_are_refused_and_never_zipped(evaluate, mose, tmp_path, capsys):
+    output, name = tmp_path / "out", next(iter(mose.videos))
+    shutil.copytree(mose.masks / name, output / name)
+    theirs = masks(output)
+    assert evaluate(output) == 2
+    assert f"{output}: holds results that are not known to be this program's, got {name}; choose" in last_line(capsys)
+    assert masks(output) == theirs
+    assert not list(output.glob("*.zip"))
+    assert evaluate(output, "--overwrite") == 0
+    assert len(masks(output)) == 12
+
+
+def test_a_zip_of_another_program_is_refused_too(evaluate, tmp_path, capsys):
+    archive = tmp_path / "out" / "MOSE_val.zip"
+    archive.parent.mkdir()
+    archive.write_bytes(b"theirs")
+    assert evaluate(tmp_path / "out", "--shard", "1/2") == 2
+    assert "got MOSE_val.zip" in last_line(capsys)
+    assert archive.read_bytes() == b"theirs"
+
+
+def test_merging_counts_what_the_run_has_recorded_and_no_other_folder(evaluate, mose, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert evaluate(output, "--shard", "1/2") == 0
+    (missing,) = (name for name in mose.videos if not (output / name).exists())
+    shutil.copytree(mose.masks / missing, output / missing)
+    assert main(["evaluate", "--merge", str(output)]) == 1
+    assert f"not finished: {missing}" in last_line(capsys)
+    assert not list(output.glob("*.zip"))
+    assert evaluate(output, "--shard", "2/2") == 2
+    assert f"got {missing};" in last_line(capsys)
+
+
+def test_results_whose_manifest_is_gone_are_nobodys(two, tmp_path, capsys):
+    assert two.here(tmp_path / "out") == 0
+    (tmp_path / "out" / "run.json").unlink()
+    assert two.here(tmp_path / "out") == 2
+    assert "got v0, v1; choose another --output" in last_line(capsys)
+
+
+def test_a_run_of_an_earlier_version_is_refused(two, tmp_path, capsys):
+    assert two.here(tmp_path / "out") == 0
+    manifest = json.loads((tmp_path / "out" / "run.json").read_text())
+    del manifest["run"]
+    (tmp_path / "out" / "run.json").write_text(json.dumps(manifest))
+    assert two.here(tmp_path / "out") == 2
+    assert "a run of an earlier version" in last_line(capsys)
+    assert two.here(tmp_path / "out", "--overwrite") == 0
+
+
+def test_a_run_at_work_is_not_overwritten(two, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert two.here(output) == 0
+    before = masks(output)
+    with RunFolder(output).claim("v1") as mine:
+        assert mine
+        assert two.here(output, "--topk", "9", "--overwrite") == 2
+        assert "another run is at work in this folder; stop it first" in last_line(capsys)
+    assert masks(output) == before
+    assert two.here(output, "--topk", "9", "--overwrite") == 0
+
+
+@pytest.mark.parametrize("moment", ["between two videos", "before the last figures"])
+def test_a_run_whose_folder_was_begun_anew_ends_and_mixes_nothing(moment, two, tmp_path, monkeypatch, capsys):
+    assert two.here(tmp_path / "alone", "--topk", "1") == 0
+    output, calls = tmp_path / "out", []
+    name = "claim" if moment == "between two videos" else "manifest_lock"
+    original = getattr(RunFolder, name)
+
+    def overtaken(self, *args):
+        calls.append(args)
+        # A claim is asked for per video; before the last fold the lock is taken to join and twice per video.
+        if len(calls) == (2 if name == "claim" else 6):
+            assert two.here(output, "--topk", "1", "--overwrite") == 0
+        return original(self, *args)
+
+    monkeypatch.setattr(RunFolder, name, overtaken)
+    assert two.here(output) == 2
+    assert f": {output}: this run cannot go on: another one was begun in its folder" in last_line(capsys)
+    assert masks(output) == masks(tmp_path / "alone")
+    assert json.loads((output / "run.json").read_text())["settings"]["tracker"]["topk"] == 1
+
+
+def test_a_record_of_another_run_counts_for_nothing(two, tmp_path):
+    output = tmp_path / "out"
+    assert two.here(output, "--shard", "1/2") == 0
+    run = json.loads((output / "run.json").read_text())["run"]
+    record = next((output / ".run").glob("*.json"))
+    video = json.loads(record.read_text())["video"]
+    assert fold(output, run).videos.keys() == {video}
+    manifest = json.loads((output / "run.json").read_text())
+    manifest["videos"][video] = {"state": "open"}
+    (output / "run.json").write_text(json.dumps({**manifest, "run": "another"}))
+    assert fold(output).videos == {}
+
+
+def test_a_failure_elsewhere_does_not_hide_that_a_video_is_finished(two, tmp_path):
+    output = tmp_path / "out"
+    assert two.here(output, "--shard", "1/2") == 0
+    manifest = fold(output)
+    (video,) = manifest.videos
+    RunFolder(output, manifest.run).write_record(video, {"state": "failed", "error": "somebody else's try"})
+    manifest = fold(output)
+    assert (list(manifest.videos), manifest.failed) == ([video], {})
+
+
+def test_what_cannot_run_is_refused_before_anything_is_overwritten(two, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert two.here(output) == 0
+    before = masks(output)
+    assert two.here(output, "--overwrite", "--topk", "9", "--memory-budget", "100MB") == 2
+    assert "the memory budget is too small" in last_line(capsys)
+    assert masks(output) == before
+    assert (output / "run.json").is_file()
+
+
+def test_a_zip_of_earlier_results_does_not_outlive_them(evaluate, mose, tmp_path):
+    output, names = tmp_path / "out", list(mose.videos)
+    archive = output / "MOSE_val.zip"
+    assert evaluate(output) == 0
+    assert archive.is_file()
+    assert evaluate(output, "--overwrite", "--topk", "7", "--videos", names[0]) == 0
+    assert not archive.exists()
+    assert evaluate(output, "--topk", "7") == 0
+    assert archive.is_file()
+    shutil.rmtree(output / names[1])
+    assert main(["evaluate", "--merge", str(output)]) == 1
+    assert not archive.exists()
