@@ -136,6 +136,21 @@ def _(bench: Bench) -> list[str]:
     return bench.evaluate("--topk", "10")
 
 
+@case("Output folders", "results of another input in the folder")
+def _(bench: Bench) -> list[str]:
+    from jointformer.cli.main import main
+
+    assert main(bench.evaluate()) == 0
+    (bench.images / "00002.jpg").unlink()
+    return bench.evaluate()
+
+
+@case("Output folders", "masks of another program in the folder")
+def _(bench: Bench) -> list[str]:
+    bench.write("out/cat/00000.png", bench.mask.read_bytes())
+    return bench.evaluate()
+
+
 @case("Output folders", "a damaged run.json", loose=True)
 def _(bench: Bench) -> list[str]:
     bench.write("out/run.json", "{")

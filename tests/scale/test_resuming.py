@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from scale_helpers import Runs, make_videos
 
 from jointformer.cli.main import main
+from jointformer.data.masks import write_mask
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.shards import fold
-from trees import Tree, make_tree
+from trees import Tree, draw_frame, draw_ids, make_tree
 from watched import masks
 
 
@@ -171,3 +175,114 @@ def test_a_zip_of_earlier_results_does_not_outlive_them(evaluate, mose, tmp_path
     shutil.rmtree(output / names[1])
     assert main(["evaluate", "--merge", str(output)]) == 1
     assert not archive.exists()
+
+
+def other_ids(tree: Path) -> None:
+    write_mask(tree / "Annotations/v1/00000.png", draw_ids((7, 9), 1))
+
+
+def one_more_frame(tree: Path) -> None:
+    shutil.copy(tree / "JPEGImages/v1/00001.jpg", tree / "JPEGImages/v1/00002.jpg")
+
+
+def other_names(tree: Path) -> None:
+    (tree / "JPEGImages/v1/00001.jpg").rename(tree / "JPEGImages/v1/00003.jpg")
+
+
+def another_first_frame(tree: Path) -> None:
+    frame = tree / "JPEGImages/v1/00000.jpg"
+    frame.write_bytes(frame.read_bytes()[:-3] + b"\0\xff\xd9")
+
+
+def another_second_frame(tree: Path) -> None:
+    Image.fromarray(draw_frame(0)).save(tree / "JPEGImages/v1/00001.jpg", quality=30)
+
+
+def a_larger_video(tree: Path) -> None:
+    for frame in (tree / "JPEGImages/v1").iterdir():
+        Image.fromarray(draw_frame(1, 2)).save(frame)
+    write_mask(tree / "Annotations/v1/00000.png", draw_ids((1, 3), 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (other_ids, "masks"),
+        (one_more_frame, "frames"),
+        (other_names, "frame names"),
+        (another_first_frame, "first frame"),
+        (another_second_frame, "frame bytes"),
+        (a_larger_video, "size"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else None,
+)
+def test_results_of_another_input_are_refused_and_one_video_can_be_made_anew(
+    change: Callable[[Path], None], named, two, tmp_path, capsys
+):
+    shutil.copytree(two.tree, tmp_path / "tree")
+    runs, output = Runs(tmp_path / "tree", two.weights), tmp_path / "out"
+    assert runs.here(output) == 0
+    before = masks(output)
+    change(tmp_path / "tree")
+    assert runs.here(output) == 2
+    assert f"the results of v1 were made with another input ({named}), expected " in last_line(capsys)
+    assert masks(output) == before
+    shutil.rmtree(output / "v1")
+    assert runs.here(output) == 0
+    assert runs.here(tmp_path / "anew") == 0
+    assert masks(output) == masks(tmp_path / "anew")
+
+
+def test_the_same_data_at_another_place_is_the_same_input(two, tmp_path):
+    shutil.copytree(two.tree, tmp_path / "tree")
+    assert two.here(tmp_path / "out", "--shard", "1/2") == 0
+    assert Runs(tmp_path / "tree", two.weights).here(tmp_path / "out", "--shard", "2/2") == 0
+    assert len(masks(tmp_path / "out")) == 5
+
+
+@pytest.mark.parametrize("share", [("1/2", "2/2"), ("1/1", "1/1")], ids=["its own part", "the same videos"])
+def test_runs_that_began_together_with_other_data_do_not_end_as_one(share, evaluate, tmp_path, monkeypatch, capsys):
+    output, other, calls = tmp_path / "out", make_tree(tmp_path / "other", "MOSE"), []
+    for path in other.masks.rglob("*.png"):
+        write_mask(path, np.where(draw_ids((1, 3), 0) == 1, 9, 0).astype(np.uint8))
+    original = RunFolder.claim
+
+    def meanwhile(self, *args):
+        calls.append(args)
+        if len(calls) == 1:  # we have found nothing to compare, and begin
+            assert evaluate(output, "--data-root", str(other.root), "--shard", share[0]) == 0
+        return original(self, *args)
+
+    monkeypatch.setattr(RunFolder, "claim", meanwhile)
+    assert evaluate(output, "--shard", share[1]) == 2
+    assert "were made with another input (masks)" in last_line(capsys)
+    assert ([path.name for path in output.glob("*.zip")] == []) is (share[0] == "1/2")
+
+
+def test_many_videos_of_ones_own_are_held_to_their_input_too(mini_weights, tmp_path, capsys):
+    from fractions import Fraction
+
+    from jointformer.data.video_writer import VideoWriter
+
+    def film(first: int) -> None:
+        (tmp_path / "videos").mkdir(exist_ok=True)
+        with VideoWriter(tmp_path / "videos/film.mp4", Fraction(10), (24, 32)) as writer:
+            for step in range(first, first + 2):
+                writer.write(draw_frame(step))
+
+    def track() -> int:
+        command = ["track", str(tmp_path / "videos"), "--masks", str(tmp_path / "masks"), "-o", str(tmp_path / "out")]
+        return main([*command, "--model", str(mini_weights), "--size", "-1", "--device", "cpu", "--quiet"])
+
+    film(0)
+    (tmp_path / "masks").mkdir()
+    write_mask(tmp_path / "masks/film.png", draw_ids((1, 3), 0))
+    assert track() == 0
+    assert track() == 0
+    write_mask(tmp_path / "masks/film.png", draw_ids((7,), 0))
+    assert track() == 2
+    assert "the results of film were made with another input (masks)" in last_line(capsys)
+    write_mask(tmp_path / "masks/film.png", draw_ids((1, 3), 0))
+    film(1)
+    assert track() == 2
+    assert "the results of film were made with another input (f" in last_line(capsys)

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from jointformer.data.fingerprint import digest, fingerprint
 from jointformer.data.frames import read_frame
 from jointformer.data.masks import ColourTable, read_mask_file, resolve_void, without
 from jointformer.ops.palette import davis_palette
@@ -52,6 +53,18 @@ class VideoSource:
     def tracked_frames(self) -> int:
         """How many frames tracking takes: from the first mask to the last frame to save."""
         return max(self.frames_to_save) + 1 - self.first_mask
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """What the frames that are tracked, the given masks and the frames to save are known by; see `fingerprint`."""
+        tracked = slice(self.first_mask, max(self.frames_to_save) + 1)
+        names = self.frame_names
+        masks = {names[index]: path for index, path in self.masks.items()}
+        return {
+            **fingerprint(self.frames[tracked], names[tracked], self.size, masks),
+            "saved_frames": digest(names[index] for index in sorted(self.frames_to_save)),
+            "saved_size": f"{self.output_size[1]}x{self.output_size[0]}",
+        }
 
     @cached_property
     def palette(self) -> UInt8Array:

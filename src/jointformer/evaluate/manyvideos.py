@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from jointformer.data.fingerprint import fingerprint
 from jointformer.data.frames import is_hidden, list_folder, list_pictures, natural_key
 from jointformer.data.masks import MASK_SUFFIXES
 from jointformer.data.video import DEFAULT_FPS, VIDEO_SUFFIXES, FolderVideo, VideoFile, open_video
@@ -44,7 +45,8 @@ class VideoJob:
     """One video to be labelled, checked: it and its masks are opened anew by whoever labels it.
 
     size: (height, width). tracked_frames: from the first mask to `end`, the last frame's number plus one. objects: how
-    many the masks name. error: why it cannot be tracked; whoever labels it says so.
+    many the masks name. fingerprint: what frames and masks are known by. error: why it cannot be tracked; whoever
+    labels it says so.
     """
 
     name: str
@@ -55,14 +57,16 @@ class VideoJob:
     tracked_frames: int
     end: int
     objects: int
+    fingerprint: dict[str, str] = field(default_factory=dict)
     error: DataError | None = None
 
     @classmethod
     def check(cls, name: str, video: Path, masks: Path, part: Part) -> VideoJob:
         """Return the job of a video and its masks. Raises DataError and ConfigError for what is wrong with them."""
         opened, given, end = _open(video, masks, part)
-        objects = given.count()
-        return cls(name, video.absolute(), masks.absolute(), part, opened.size, end - given.first, end, objects)
+        objects, known_by = given.count(), _fingerprint(opened, given, end)
+        frames = end - given.first
+        return cls(name, video.absolute(), masks.absolute(), part, opened.size, frames, end, objects, known_by)
 
     def open(self) -> tuple[VideoFile | FolderVideo, GivenMasks]:
         """Return the video and its masks."""
@@ -79,6 +83,12 @@ def _open(video: Path, masks: Path, part: Part) -> tuple[VideoFile | FolderVideo
     opened = open_video(video, fps=part.fps)
     start, end = frame_range(opened, part.start, part.end)
     return opened, find_masks(masks, opened, start, end), end
+
+
+def _fingerprint(video: VideoFile | FolderVideo, masks: GivenMasks, end: int) -> dict[str, str]:
+    files = video.files[masks.first : end] if isinstance(video, FolderVideo) else [video.path]
+    names = [video.name(index) for index in range(masks.first, end)]
+    return fingerprint(files, names, video.size, {video.name(index): path for index, path in masks.files.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +129,7 @@ class TrackWork(Work[VideoJob]):
                 on_frames=on_frames,
                 stop=stop,
             )
-            record = make_record(watch, len(tracker.object_ids), model.device)
+            record = make_record(watch, len(tracker.object_ids), model.device, job.fingerprint)
             run.write_record(job.name, record.as_data())
         return record
 
@@ -208,7 +218,7 @@ def find_jobs(paths: Sequence[str | Path], masks: str | Path | None, part: Part)
             jobs[name] = VideoJob.check(name, video, own_masks or _masks_of(name, masks, video), part)
         except (DataError, OSError) as reason:
             error = reason if isinstance(reason, DataError) else DataError("cannot be opened", where=video, got=reason)
-            jobs[name] = VideoJob(name, video, video, part, (1, 1), 0, 0, 1, error)
+            jobs[name] = VideoJob(name, video, video, part, (1, 1), 0, 0, 1, error=error)
     if not jobs:
         raise DataError("no videos", where=", ".join(map(str, paths))[:200], expected="at least one")
     errors = [job.error for job in jobs.values() if job.error is not None]

@@ -19,7 +19,7 @@ from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.claims import RunFolder
-from jointformer.evaluate.scale.manifest import VideoRecord
+from jointformer.evaluate.scale.manifest import VideoRecord, check_input
 from jointformer.evaluate.scale.stop import Interrupted, Stop, never
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
@@ -46,6 +46,10 @@ class Job(Protocol):
     @property
     def tracked_frames(self) -> int:
         """How many frames its tracking takes."""
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What its frames and masks are known by, without paths; empty where they cannot be read."""
 
 
 J = TypeVar("J", bound=Job)
@@ -82,6 +86,7 @@ class Work(ABC, Generic[J]):
                 return None
             record = run.finished(self.folder, job.name)
             if record is not None:
+                check_input(self.output, job.name, record.input, job.fingerprint)
                 return record
             config = self.configs.get(job.name, self.config)
             return self.label_claimed(model, job, config, run, on_frames=on_frames, stop=stop)
@@ -142,6 +147,7 @@ def label_video(
     video stays and Interrupted is raised.
     """
     last = max(video.frames_to_save)
+    fingerprint = video.fingerprint  # of what is there now, not of what may be there when all is tracked
     watch = Stopwatch()
 
     def given(index: int, known: tuple[int, ...]) -> MasksLike | None:
@@ -178,14 +184,14 @@ def label_video(
             on_frames(1)
             if stop():
                 raise Interrupted
-        record = make_record(watch, len(tracker.object_ids), device or torch.device("cpu"))
+        record = make_record(watch, len(tracker.object_ids), device or torch.device("cpu"), fingerprint)
         if run is not None:
             run.write_record(video.name, record.as_data())
     return record
 
 
-def make_record(watch: Stopwatch, objects: int, device: torch.device) -> VideoRecord:
-    """Return the record of a video that this process has just finished."""
+def make_record(watch: Stopwatch, objects: int, device: torch.device, fingerprint: dict[str, str]) -> VideoRecord:
+    """Return the record of a video that this process has just finished. fingerprint: the `Job`'s."""
     return VideoRecord(
         frames=watch.frames,
         seconds=round(watch.seconds, 4),
@@ -194,6 +200,7 @@ def make_record(watch: Stopwatch, objects: int, device: torch.device) -> VideoRe
         device=str(device),
         threads=torch.get_num_threads(),
         peak_memory=peak_memory(device),
+        input=fingerprint,
     )
 
 

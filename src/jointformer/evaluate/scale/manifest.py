@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,10 @@ def made_with(model: JointFormer, config: TrackerConfig, views: Sequence[View]) 
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One finished video: frames and seconds in the model, objects seen, frames that could not be read; and where."""
+    """One finished video: frames and seconds in the model, objects seen, frames that could not be read; and where.
+
+    input: what its frames and masks are known by.
+    """
 
     frames: int = 0
     seconds: float = 0.0
@@ -51,6 +54,7 @@ class VideoRecord:
     device: str = ""
     threads: int = 0
     peak_memory: int = 0
+    input: dict[str, str] = field(default_factory=dict)
 
     def as_data(self) -> dict[str, Any]:
         """Return the record as plain data."""
@@ -59,7 +63,7 @@ class VideoRecord:
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> VideoRecord:
         """Return the record of plain data; what is missing is 0. Raises TypeError or ValueError for other kinds."""
-        known: dict[str, type] = {f.name: type(f.default) for f in fields(cls)}
+        known = {name: type(value) for name, value in asdict(cls()).items()}
         return cls(**{name: known[name](value) for name, value in data.items() if name in known})
 
 
@@ -178,6 +182,23 @@ def check_settings(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) 
             expected=old,
             got=new,
             hint="choose another --output, or --overwrite to start anew",
+        )
+
+
+def check_input(folder: Path, video: str, found: dict[str, str], wanted: dict[str, str]) -> None:
+    """Raise ConfigError where a finished video's results were made of other frames or masks than are wanted now.
+
+    found, wanted: fingerprints; an empty one wanted is of a video that cannot be read, so nothing is known against it.
+    """
+    difference = _first_difference(found, wanted) if wanted else None
+    if difference is not None:
+        name, old, new = difference
+        raise ConfigError(
+            f"the results of {video} were made with another input ({name.replace('_', ' ')})",
+            where=folder,
+            expected=old,
+            got=new,
+            hint="choose another --output, remove this video's folder to make it anew, or --overwrite to start anew",
         )
 
 

@@ -20,7 +20,7 @@ from jointformer.evaluate.scale.label import J, OnFrames, Work, pack_model
 from jointformer.evaluate.scale.manifest import Manifest, made_with
 from jointformer.evaluate.scale.processes import ProcessPool, processors
 from jointformer.evaluate.scale.schedule import Outcome, Pool, hand_out, label_here
-from jointformer.evaluate.scale.shards import Shard, fold, join_run, zip_if_finished
+from jointformer.evaluate.scale.shards import Shard, check_inputs, fold, join_run, zip_if_finished
 from jointformer.evaluate.scale.stop import Interrupted, Stop, at_once, stop_on_signal
 from jointformer.model.network import JointFormer
 from jointformer.ops.files import make_dir
@@ -118,7 +118,8 @@ def run_jobs(
             failed = _label_all(model, work, todo, len(mine), scale, progress, stop)
             manifest = fold(output, work.run)
             clean_up(output)
-            with at_once():  # a large one takes a while, and appears when it is whole
+            with at_once():  # only the zip is written, which may take a while and appears when it is whole
+                check_inputs(output, manifest, jobs)  # parts that began at the same time may have been given other data
                 zip_if_finished(output, manifest)
             if stop():
                 raise Interrupted

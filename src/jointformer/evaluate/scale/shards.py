@@ -15,7 +15,7 @@ from jointformer.data.writer import SCORES, is_finished, make_zip
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.claims import RunFolder, clean_up
 from jointformer.evaluate.scale.label import J
-from jointformer.evaluate.scale.manifest import MANIFEST, TRACK, Manifest, check_settings, read_manifest
+from jointformer.evaluate.scale.manifest import MANIFEST, TRACK, Manifest, check_input, check_settings, read_manifest
 from jointformer.ops.files import is_temporary, remove
 
 
@@ -65,8 +65,8 @@ def join_run(
     data: the settings as the manifest holds them. dataset_videos: how many videos the whole dataset has. overwritten:
     the results that go first, with their manifest; None: the run that is there goes on.
 
-    Raises ConfigError where the folder holds results of other settings or of unknown origin, or where a run that would
-    be overwritten is at work; DataError for a damaged manifest.
+    Raises ConfigError where the folder holds results of other settings, of another input or of unknown origin, or where
+    a run that would be overwritten is at work; DataError for a damaged manifest.
     """
     run = RunFolder(output)
     with run.manifest_lock():
@@ -88,6 +88,7 @@ def join_run(
         if found is None and archive is not None and archive.exists():
             unknown.append(archive.name)
         _refuse_unknown(output, unknown)
+        check_inputs(output, manifest, jobs)
         manifest.wanted.update(job.name for job in jobs)
         manifest.dataset_videos = dataset_videos
         manifest.save(output)
@@ -115,6 +116,14 @@ def _refuse_unknown(output: Path, names: Sequence[str]) -> None:
             got=f"{', '.join(names[:3])}{more}",
             hint="choose another --output, or --overwrite to replace them",
         )
+
+
+def check_inputs(output: Path, manifest: Manifest, jobs: Iterable[J]) -> None:
+    """Raise ConfigError for the first finished video that was made of other frames or masks than its job names."""
+    for job in jobs:
+        record = manifest.videos.get(job.name)
+        if record is not None:
+            check_input(output, job.name, record.input, job.fingerprint)
 
 
 def fold(output: Path, run: str | None = None) -> Manifest:
