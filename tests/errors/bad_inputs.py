@@ -151,6 +151,11 @@ def _(bench: Bench) -> list[str]:
     return bench.evaluate()
 
 
+@case("Output folders", "frames where results would be overwritten")
+def _(bench: Bench) -> list[str]:
+    return bench.evaluate("-o", str(bench.images.parent), "--overwrite")
+
+
 @case("Output folders", "a damaged run.json", loose=True)
 def _(bench: Bench) -> list[str]:
     bench.write("out/run.json", "{")

@@ -139,6 +139,30 @@ def test_earlier_results_are_not_overwritten_unasked(folder, tmp_path, mini_weig
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", "--overwrite") == 0
 
 
+@pytest.mark.parametrize(("flag", "left"), [("--no-overlay", "masks"), ("--overlay-only", "overlay.mp4")])
+def test_overwriting_leaves_nothing_of_the_earlier_run_beside_the_new_one(flag, left, folder, tmp_path, mini_weights):
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 0
+    write_mask(tmp_path / "other.png", np.where(label_map() == 3, 9, 0))
+    assert track(mini_weights, folder, tmp_path / "other.png", tmp_path / "out", flag, "--overwrite") == 0
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [left]
+
+
+def test_overwriting_keeps_the_earlier_results_where_the_new_run_fails(folder, tmp_path, mini_weights):
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.*")}
+    (folder / "0013.png").write_bytes(b"")
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", "--no-overlay", "--overwrite") == 2
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.*")} == before
+
+
+def test_overwriting_removes_no_masks_that_were_given(folder, tmp_path, mini_weights):
+    given = tmp_path / "out" / "masks" / "0010.png"
+    given.parent.mkdir(parents=True)
+    write_mask(given, label_map())
+    assert track(mini_weights, folder, given.parent, tmp_path / "out", "--overlay-only", "--overwrite") == 0
+    assert given.is_file()
+
+
 def smooth_mask(path) -> None:
     ramp = np.linspace(0, 255, H * W * 3).astype(np.uint8).reshape(H, W, 3)
     Image.fromarray(ramp).save(path)

@@ -166,6 +166,16 @@ def test_where_the_truth_is_with_a_server_the_archive_is_checked_and_packed(
     assert line.split()[-2:] == ["-", "-"]
 
 
+def test_no_archive_of_earlier_masks_outlives_a_run_that_overwrites_them(whole_tree, release, tmp_path):
+    tree = whole_tree("MOSE", "val")
+    assert main(command(tree, tmp_path / "out", "mose-val/s5")) == 0
+    assert len(list((tmp_path / "out").rglob("*.zip"))) == 2
+    sorted((tree.images / "4e5f6a7b").iterdir())[3].write_bytes(b"")
+    assert main(command(tree, tmp_path / "out", "mose-val/s5", "--overwrite")) == 2
+    assert report(tmp_path / "out")[0]["status"] == "failed"
+    assert list((tmp_path / "out").rglob("*.zip")) == []
+
+
 def test_a_dry_run_names_every_missing_piece_and_does_nothing(tmp_path, release, home, capsys):
     (tmp_path / "data").mkdir()
     line = ["reproduce", "lvos-val/s012", "y19-val/s02", "--data-root", str(tmp_path / "data"), "--dry-run"]

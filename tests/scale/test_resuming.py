@@ -286,3 +286,20 @@ def test_many_videos_of_ones_own_are_held_to_their_input_too(mini_weights, tmp_p
     film(1)
     assert track() == 2
     assert "the results of film were made with another input (f" in last_line(capsys)
+
+
+def test_input_is_never_overwritten(two, mini_weights, tmp_path, capsys):
+    shutil.copytree(two.tree, tmp_path / "tree")
+    images, given = tmp_path / "tree/JPEGImages", tmp_path / "tree/Annotations"
+    before = masks(tmp_path / "tree"), len(list(images.rglob("*.jpg")))
+    for command in (
+        ["track", str(images), "--masks", str(given), "--size", "-1"],
+        ["evaluate", "--dataset", "G", "--generic-path", str(tmp_path / "tree"), "--sizes", "-1"],
+    ):
+        for output in (images, given):
+            flags = ["-o", str(output), "--model", str(mini_weights), "--device", "cpu", "--quiet"]
+            assert main([*command, *flags]) == 2
+            assert "holds results that are not known to be this program's, got v0, v1" in last_line(capsys)
+            assert main([*command, *flags, "--overwrite"]) == 2
+            assert f"{output / 'v0'}: is input, so it cannot be overwritten" in last_line(capsys)
+    assert (masks(tmp_path / "tree"), len(list(images.rglob("*.jpg")))) == before

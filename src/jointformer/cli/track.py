@@ -105,6 +105,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
     from jointformer.evaluate.scale.stop import stop_on_signal
     from jointformer.model.weights import load_model
+    from jointformer.ops.files import remove, with_folders_above
     from jointformer.track import Tracker
     from jointformer.track.budget import VideoSize, base_within, fit_budget, size_text
 
@@ -141,6 +142,11 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
             progress=not args.quiet,
             stop=stop,
         )
+        if args.overwrite:  # what is not made anew would be taken for this run's, unless it is what this run was given
+            given = with_folders_above([args.masks, video.path])
+            for old in (args.output / name for name in (MASKS, OVERLAY)):
+                if old not in wanted and old.resolve() not in given:
+                    remove(old)
     names = " and ".join(str(path) for path in wanted)
     bad = f", {watch.bad_frames} frames could not be read" if watch.bad_frames else ""
     print(f"{names}: {watch.frames} frames, {watch.fps:.2f} frames/s in the model{bad}", file=sys.stderr)

@@ -54,6 +54,11 @@ class VideoSource:
         """How many frames tracking takes: from the first mask to the last frame to save."""
         return max(self.frames_to_save) + 1 - self.first_mask
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The folders of the frames and of the masks."""
+        return (self.frames[0].parent, self.masks[self.first_mask].parent)
+
     @cached_property
     def fingerprint(self) -> dict[str, str]:
         """What the frames that are tracked, the given masks and the frames to save are known by; see `fingerprint`."""

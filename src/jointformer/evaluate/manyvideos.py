@@ -68,6 +68,11 @@ class VideoJob:
         frames = end - given.first
         return cls(name, video.absolute(), masks.absolute(), part, opened.size, frames, end, objects, known_by)
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The video and its masks."""
+        return (self.video, self.masks)
+
     def open(self) -> tuple[VideoFile | FolderVideo, GivenMasks]:
         """Return the video and its masks."""
         opened, given, _ = _open(self.video, self.masks, self.part)

@@ -29,6 +29,7 @@ from jointformer.evaluate.score_results import Scores
 from jointformer.evaluate.submit import check_submission, pack_submission
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model, locate
+from jointformer.ops.files import remove
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import BadFramePolicy
 
@@ -160,6 +161,8 @@ class Reproduction:
             compile=options.compile,
         )
         output = self._output(row)
+        if options.overwrite:
+            remove(_archive(row, output))  # it must not outlive the masks in it
         manifest = evaluate(
             self._network(options.model or row.checkpoint),
             self._dataset(row),
@@ -192,7 +195,7 @@ class Reproduction:
             status: Status = "checked" if not found.problems.files else "failed"
             notes.append(f"the truth is with {row.scored_by}: nothing to score here")
             return RowResult(row, status, pieces, notes=notes, where=masks)
-        archive = pack_submission(found, masks / f"{row_name(row).replace('/', '_')}.zip", workers=options.workers)
+        archive = pack_submission(found, _archive(row, masks), workers=options.workers)
         notes.append(f"upload {archive} to {row.scored_by}, where the truth is")
         return RowResult(row, "packed", pieces, notes=notes, where=masks, archive=archive, fps=fps)
 
@@ -256,6 +259,11 @@ def reproduce(
         if after_row is not None:
             after_row(results)
     return results
+
+
+def _archive(row: PublishedRow, masks: Path) -> Path:
+    """Where a row's masks are packed for its server."""
+    return masks / f"{row_name(row).replace('/', '_')}.zip"
 
 
 def _bad_frames(manifest: Manifest, policy: BadFramePolicy) -> list[str]:

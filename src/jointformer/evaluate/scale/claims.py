@@ -43,7 +43,7 @@ class RunFolder:
     @contextmanager
     def claim(self, video: str) -> Iterator[bool]:
         """Whether this process may label the video while the block runs; False where another one does."""
-        with self._locked(f"{namename_key(video)}.lock", 0) as mine:
+        with self._locked(f"{name_key(video)}.lock", 0) as mine:
             yield mine
 
     def claimed(self, temporary: Path) -> bool:

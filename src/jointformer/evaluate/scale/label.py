@@ -51,6 +51,10 @@ class Job(Protocol):
     def fingerprint(self) -> dict[str, str]:
         """What its frames and masks are known by, without paths; empty where they cannot be read."""
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files or folders that it is read from."""
+
 
 J = TypeVar("J", bound=Job)
 
