@@ -197,9 +197,10 @@ def _read_visor(path: Path) -> object:
 
 def _manifests() -> Seeds:
     video = {"state": "finished", "frames": 3, "seconds": 1.5, "objects": 2, "bad_frames": 0, "device": "cpu"}
+    video["input"] = {"size": "32x24", "frames": "3", "masks": "9ac3"}
     settings = {"dataset": "G", "split": "val", "tracker": {"topk": 30}, "views": [{"size": 480}]}
     videos = {"a": video, "b": {"state": "failed", "error": "x"}, "c": {"state": "open"}}
-    whole = {"format": 2, "settings": settings, "dataset_videos": 3, "videos": videos}
+    whole = {"format": 3, "run": "1b2d", "settings": settings, "dataset_videos": 3, "videos": videos}
     return {"run.json": json.dumps(whole).encode()}
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from jointformer.data import writer
 from jointformer.data.writer import is_finished
 from jointformer.errors import DataError, OutputError
-from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, VideoRecord, read_manifest
+from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, read_run_id
 from jointformer.ops.files import name_key, output_error, remove, write_json
 
 #: The folder of claims and records beside the results while a run is not finished. Hidden: scorers pass it over.
@@ -107,26 +107,33 @@ class RunFolder:
     def manifest(self) -> Manifest:
         """Return the folder's manifest; to be called with its lock.
 
-        Raises OutputError where the folder is another run's by now: nothing more may be written there. DataError where
-        the manifest is damaged, or missing for one who only looks.
+        Raises as `check`, and DataError where the manifest is damaged or missing.
         """
+        self.check()
         manifest = read_manifest(self.output)
-        if manifest is None and self.run is None:
+        if manifest is None:
             raise DataError("no run's manifest", where=self.output / MANIFEST, hint="name the --output folder of a run")
-        if manifest is None or self.run not in (None, manifest.run):
+        return manifest
+
+    def check(self) -> None:
+        """Raise OutputError where the folder is another run's by now: nothing more may be written there.
+
+        To be called with the manifest's lock.
+        """
+        if self.run is not None and read_run_id(self.output) != self.run:
             raise OutputError(
                 "this run cannot go on: another one was begun in its folder, or run.json was removed",
                 where=self.output,
                 hint="choose another --output for one of them",
             )
-        return manifest
 
     def finished(self, folder: Path, video: str) -> VideoRecord | None:
-        """Return the record of a video that is finished in `folder`, else None. Raises as `manifest`."""
+        """Return the record of a video that is finished in `folder`, else None. Raises as `check`."""
         with self.manifest_lock():
-            manifest = self.manifest()
+            self.check()
             if not is_finished(folder, video):
                 return None
+            manifest = self.manifest()
             _enter([self.path / f"{name_key(video)}.json"], manifest, folder)
             return manifest.videos.get(video)
 
@@ -137,12 +144,12 @@ class RunFolder:
             del manifest.videos[video]
 
     def write_record(self, video: str, data: dict[str, Any]) -> None:
-        """Write what a video took, or why it failed, in place of an earlier such record. Raises as `manifest`."""
+        """Write what a video took, or why it failed, in place of an earlier such record. Raises as `check`."""
         # A failure has a file of its own: meanwhile another process may have finished the video.
         kind = "" if data.get("state") == "finished" else ".failed"
         with self.manifest_lock():
-            run = self.manifest().run
-            write_json(self.path / f"{name_key(video)}{kind}.json", {"video": video, "run": run, **data})
+            self.check()
+            write_json(self.path / f"{name_key(video)}{kind}.json", {"video": video, "run": self.run, **data})
 
     def clear(self) -> None:
         """Remove the folder: everything in it is in the manifest, and nothing is left to be labelled."""

@@ -63,8 +63,10 @@ class VideoRecord:
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> VideoRecord:
         """Return the record of plain data; what is missing is 0. Raises TypeError or ValueError for other kinds."""
-        known = {name: type(value) for name, value in asdict(cls()).items()}
-        return cls(**{name: known[name](value) for name, value in data.items() if name in known})
+        return cls(**{name: _KINDS[name](value) for name, value in data.items() if name in _KINDS})
+
+
+_KINDS: dict[str, type] = {name: type(value) for name, value in asdict(VideoRecord()).items()}
 
 
 @dataclass
@@ -153,22 +155,38 @@ class Manifest:
 
 def read_manifest(folder: Path) -> Manifest | None:
     """Return the manifest of an output folder, None where there is none. Raises DataError where it cannot be read."""
-    path = folder / MANIFEST
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    data = _read(folder / MANIFEST)
+    if data is None:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _not_a_manifest(path, error) from None
     try:
-        data = json.loads(text)
         manifest = Manifest(dict(data["settings"]), run=str(data.get("run", "")))
         manifest.dataset_videos = int(data.get("dataset_videos", 0))
         for name, video in data["videos"].items():
             manifest.add(str(name), dict(video))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise _not_a_manifest(path, error) from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise _not_a_manifest(folder / MANIFEST, error) from None
     return manifest
+
+
+def read_run_id(folder: Path) -> str | None:
+    """Return the id of the run that has an output folder, None where there is none. Raises DataError.
+
+    For many videos that takes a fraction of what `read_manifest` takes.
+    """
+    data = _read(folder / MANIFEST)
+    return None if data is None else str(data.get("run", ""))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise TypeError
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise _not_a_manifest(path, error) from None
+    return data
 
 
 def check_settings(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
