@@ -31,7 +31,7 @@ help:
 	@echo "make clean     remove .venv and everything that was built"
 
 demo: $(VENV)/.installed
-	$(BIN)/jointformer demo --output demo
+	$(BIN)/jointformer demo --output demo --overwrite
 
 # Tests are for the CPU and for small tensors: files are shared out to processes of one thread each.
 test test-all: export OMP_NUM_THREADS ?= 1

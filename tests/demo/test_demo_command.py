@@ -49,6 +49,13 @@ def test_the_demo_prints_every_object_and_writes_a_video_and_a_sheet(
     with Image.open(output / command.SHEET) as sheet:
         assert sheet.size[0] > 4 * 320
     assert sorted(path.name for path in output.iterdir()) == [command.SHEET, command.OVERLAY]
+    (output / command.SHEET).unlink()
+    before = (output / command.OVERLAY).stat()
+    assert main([*arguments, "--quiet"]) == 2
+    assert f"{command.OVERLAY}: results are there already; --overwrite" in capsys.readouterr().err
+    assert (output / command.OVERLAY).stat() == before
+    assert main([*arguments, "--quiet", "--overwrite"]) == 0
+    assert (output / command.SHEET).is_file()
 
 
 def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -202,6 +202,13 @@ def _(bench: Bench) -> list[str]:
     return bench.track()
 
 
+@case("Output folders", "results where the given masks lie")
+def _(bench: Bench) -> list[str]:
+    (bench.root / "masks").mkdir()
+    mask = bench.mask.rename(bench.root / "masks/00000.png")
+    return [*bench.track(None, mask.parent, "--overwrite"), "-o", str(bench.root)]
+
+
 @case("Frames", "no such data folder")
 def _(bench: Bench) -> list[str]:
     return [*bench.evaluate(), "--generic-path", str(bench.root / "nothing")]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jointformer.cli.main import main as cli_main
 from jointformer.cli.published import main
 from jointformer.data.benchmarks import BENCHMARKS
 from jointformer.data.frames import picture_size
@@ -101,6 +102,17 @@ def test_a_folder_with_results_of_other_settings_is_refused(tmp_path, mini_weigh
     assert "another tracker.topk, expected 30, got 7" in message
     assert "--overwrite" in message
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24", "--topk_num", "7", "--overwrite") == 0
+
+
+def test_given_masks_are_never_replaced(tmp_path, mini_weights, capsys):
+    tree = make_tree(tmp_path / "data", "G", "val")
+    before = {path: path.read_bytes() for path in tree.root.rglob("*.*")}
+    command = ["evaluate", "--dataset", "G", "--generic-path", str(tree.root)]
+    for more in ([], ["--overwrite"]):
+        target = ["-o", str(tree.root / "Annotations"), "--model", str(mini_weights), "--quiet"]
+        assert cli_main([*command, *target, *more]) == 2
+        assert "cannot be written: what is read lies there" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tree.root.rglob("*.*")} == before
 
 
 def test_eval_says_when_its_settings_are_not_the_published_ones(tmp_path, mini_weights, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 
 import av
@@ -161,6 +162,48 @@ def test_overwriting_removes_no_masks_that_were_given(folder, tmp_path, mini_wei
     write_mask(given, label_map())
     assert track(mini_weights, folder, given.parent, tmp_path / "out", "--overlay-only", "--overwrite") == 0
     assert given.is_file()
+
+
+INPUTS_AS_TARGETS = {
+    "a folder of masks": ("film.mp4", "masks", ["."], "masks"),
+    "a folder of masks of a stream": ("film.mp4", "masks", [".", "--output-format", "folder"], "masks"),
+    "the video": ("overlay.mp4", "film.png", [".", "--end", "3"], "overlay.mp4"),
+    "the video of a stream": ("film.mp4", "masks", ["film.mp4", "--output-format", "nut"], "film.mp4"),
+    "standard input": ("-", "masks", ["film.mp4", "--output-format", "nut"], "film.mp4"),
+    "a first mask for figures": ("film.mp4", "film.png", ["-", "--json", "film.png"], "film.png"),
+    "a folder of frames": ("pictures/masks", "mask.png", ["pictures"], "pictures/masks"),
+    "a frame": ("pictures/masks", "mask.png", ["pictures/masks/0010.png", "--output-format", "png"], "0010.png"),
+}
+
+
+@pytest.mark.parametrize("case", INPUTS_AS_TARGETS)
+def test_what_is_read_is_never_replaced(case, film, folder, tmp_path, mini_weights, monkeypatch, capsys):
+    video, masks, (output, *more), said = INPUTS_AS_TARGETS[case]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "masks").mkdir()
+    write_mask(tmp_path / "masks" / "0.png", label_map()[: H - 1, : W - 1])
+    (tmp_path / "overlay.mp4").write_bytes(film.read_bytes())
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    (tmp_path / "moved").rename(folder / "masks")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with film.open("rb") as file:
+        keep = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            assert track(mini_weights, video, masks, output, "--overwrite", *more) == 2
+        finally:
+            os.dup2(keep, 0)
+            os.close(keep)
+    assert f"{said}: cannot be written: " in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_results_may_lie_beside_what_is_read(film, tmp_path, mini_weights, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert track(mini_weights, "film.mp4", "film.png", ".") == 0
+    assert track(mini_weights, "film.mp4", "film.png", ".", "--overwrite") == 0
+    assert len(list((tmp_path / "masks").iterdir())) == LENGTH
 
 
 def smooth_mask(path) -> None:

@@ -88,3 +88,12 @@ def test_mistakes_end_with_2_and_one_line(frames, masks, tmp_path, capsys, extra
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("target", ["masks/00000.png", "masks/new.png", "frames/00003.png"])
+def test_no_mask_and_no_frame_is_replaced_and_none_is_added(frames, masks, tmp_path, capsys, target):
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    arguments = ["export", str(masks), "--video", str(frames), "--format", "sheet", "-o", str(tmp_path / target)]
+    assert main(arguments) == 2
+    assert f"{target}: cannot be written: " in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before

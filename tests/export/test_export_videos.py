@@ -116,6 +116,6 @@ def test_a_missing_encoder_is_told_in_one_line(tmp_path, monkeypatch):
 def test_the_video_itself_is_never_overwritten(tmp_path):
     path = write_video(tmp_path / "mine.mp4", sound=False)
     before = path.read_bytes()
-    with pytest.raises(OutputError, match="that is the video itself"):
+    with pytest.raises(OutputError, match="what is read lies there"):
         export(Padded(VideoFile(path)), "overlay", path)
     assert path.read_bytes() == before

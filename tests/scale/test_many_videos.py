@@ -173,6 +173,21 @@ def test_other_settings_in_the_same_folder_are_refused_unless_overwritten(track,
     assert track(tmp_path / "out", "--topk", "5", "--overwrite") == 0
 
 
+@pytest.mark.parametrize("flags", [(), ("--overwrite",)])
+def test_videos_and_masks_are_never_replaced(flags, track, archive, tmp_path, capsys):
+    shutil.copytree(archive, tmp_path / "here")
+    before = files(tmp_path)
+    videos = (str(tmp_path / "here/videos"),)
+    masks = ("--masks", str(tmp_path / "here/masks"))
+    assert track(tmp_path / "here/videos", *masks, *flags, videos=videos) == 2
+    assert "videos/a: cannot be written: what is read lies there" in capsys.readouterr().err
+    assert track(tmp_path / "here/masks", *masks, *flags, videos=videos) == 2
+    assert "masks/b: cannot be written: what is read lies there" in capsys.readouterr().err
+    assert track(tmp_path / "out", *masks, *flags, "--json", f"{videos[0]}/film.mp4", videos=videos) == 2
+    assert "film.mp4: cannot be written: what is read lies there" in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
 def test_a_budget_is_planned_for_every_video_and_changes_no_byte(track, one_by_one, tmp_path, capsys):
     assert track(tmp_path / "out", "--memory-budget", "64GB") == 0
     assert files(tmp_path / "out") == one_by_one

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument("--overwrite", action="store_true", help="replace the pictures of an earlier run")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from jointformer.data.demo import demo_clip
+    from jointformer.errors import OutputError
     from jointformer.metrics import jf
     from jointformer.model.weights import load_model
     from jointformer.ops.files import make_dir
@@ -46,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.track.loop import Stopwatch, iter_segmentations
 
     config = TrackerConfig(size=args.size, max_memory_frames=args.max_memory_frames, topk=args.topk or None)
+    there = [path for name in (OVERLAY, SHEET) if (path := args.output / name).exists()]
+    if there and not args.overwrite:
+        raise OutputError("results are there already", where=there[0], hint="--overwrite replaces them")
     model = load_model(args.model, device=args.device, precision=args.precision)
     make_dir(args.output)
     clip, watch = demo_clip(), Stopwatch()

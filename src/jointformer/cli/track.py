@@ -100,12 +100,13 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     import sys
 
     from jointformer.cli.running import budget_bytes
+    from jointformer.data.inputs import is_read, refuse_inputs
     from jointformer.data.video import open_video
     from jointformer.errors import OutputError
     from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
     from jointformer.evaluate.scale.stop import stop_on_signal
     from jointformer.model.weights import load_model
-    from jointformer.ops.files import remove, with_folders_above
+    from jointformer.ops.files import remove
     from jointformer.track import Tracker
     from jointformer.track.budget import VideoSize, base_within, fit_budget, size_text
 
@@ -113,6 +114,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     start, end = frame_range(video, part.start, part.end)
     masks = find_masks(args.masks, video, start, end)
     wanted = [args.output / name for name in (*[MASKS][args.overlay_only :], *[OVERLAY][args.no_overlay :])]
+    refuse_inputs(wanted, [args.video, args.masks])
     there = [path for path in wanted if path.exists()]
     if there and not args.overwrite:
         raise OutputError("results are there already", where=there[0], hint="--overwrite replaces them")
@@ -143,9 +145,8 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
             stop=stop,
         )
         if args.overwrite:  # what is not made anew would be taken for this run's, unless it is what this run was given
-            given = with_folders_above([args.masks, video.path])
             for old in (args.output / name for name in (MASKS, OVERLAY)):
-                if old not in wanted and old.resolve() not in given:
+                if old not in wanted and not is_read(old, [args.video, args.masks]):
                     remove(old)
     names = " and ".join(str(path) for path in wanted)
     bad = f", {watch.bad_frames} frames could not be read" if watch.bad_frames else ""

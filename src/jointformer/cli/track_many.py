@@ -30,6 +30,7 @@ def is_wanted(args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]) -> int:
     """Return the exit code of `jointformer track` over many videos; options: those of `track_many` that are checked."""
+    from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluate.manyvideos import find_jobs, track_many
 
     for name in ("input_format", "input_size", "output_format", "when_late", "queue"):
@@ -37,6 +38,8 @@ def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]
             raise ConfigError(f"--{name.replace('_', '-')} is for one stream", got="several videos")
     options = {**options, **run_options(args)}
     jobs = find_jobs(args.video, args.masks, options["part"])
+    if args.json:
+        refuse_inputs([args.json], (path for job in jobs for path in job.inputs))
     for job in jobs:
         if job.error is not None and not args.quiet:
             print(f"cannot be tracked: {job.error}", file=sys.stderr)

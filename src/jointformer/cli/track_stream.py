@@ -64,6 +64,7 @@ def _run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
+    from jointformer.data.inputs import refuse_inputs
     from jointformer.data.stream import InputSettings, open_stream
     from jointformer.data.stream_pipe import STANDARD, is_pipe
     from jointformer.data.stream_writer import MASKS, OUTPUT_FORMATS
@@ -96,7 +97,10 @@ def _run(args: argparse.Namespace) -> int:
     fps = None if args.fps is None else Fraction(args.fps).limit_denominator(1001)
     settings = InputSettings(args.input_format, args.input_size, fps)
     result = Path(target) / MASKS if format == "folder" else Path(target)
-    if result.exists() and target != STANDARD and not is_pipe(target) and not args.overwrite:
+    replaces = target != STANDARD and not is_pipe(target)
+    written = [result] * replaces + [args.json] * bool(args.json)
+    refuse_inputs(written, ["/dev/stdin" if args.video == STANDARD else args.video, args.masks])
+    if replaces and result.exists() and not args.overwrite:
         raise OutputError("results are there already", where=result, hint="--overwrite replaces them")
     end = NO_END if args.end is None else args.end + 1
     with open_stream(str(args.video), settings) as stream:

@@ -11,6 +11,7 @@ from jointformer.data.export_images import write_binary, write_cutouts, write_pa
 from jointformer.data.export_json import write_burst, write_coco, write_youtube_vis
 from jointformer.data.export_source import ExportOptions, MaskSource, Progress, Selection
 from jointformer.data.export_video import write_overlay, write_prores, write_webm
+from jointformer.data.inputs import refuse_inputs
 from jointformer.errors import ConfigError, OutputError
 from jointformer.ops.files import replace_dir
 
@@ -57,7 +58,7 @@ def export(
     options: `ExportOptions`' fields that the format heeds. A file's suffix is added where it lacks one. progress:
     called with (frames done, frames in all). Raises
     ConfigError for a format or option that is none, OutputError for a folder that holds something already, a file that
-    is the video itself, or whatever cannot be written, DataError for masks that are missing.
+    is read (the video, a frame, a mask), or whatever cannot be written, DataError for masks that are missing.
     """
     if format not in FORMATS:
         raise ConfigError("export format", expected=" | ".join(FORMATS), got=repr(format))
@@ -90,8 +91,8 @@ def _target(path: Path, row: Format, source: MaskSource) -> Path:
         if path.suffix.lower() in {other.suffix for other in FORMATS.values() if other.suffix}:
             raise ConfigError(f"a file of the format {row.name}", where=path, expected=row.suffix, got=path.suffix)
         path = path.with_name(path.name + row.suffix)
-    video = getattr(source.video, "path", None)
-    if path.is_dir() or (video is not None and path.resolve() == Path(video).resolve()):
-        what = "a folder of that name is there" if path.is_dir() else "that is the video itself"
-        raise OutputError(what, where=path, hint="choose another name")
+    if path.is_dir():
+        raise OutputError("a folder of that name is there", where=path, hint="choose another name")
+    inputs = (getattr(source.video, "path", None), getattr(source, "folder", None))
+    refuse_inputs([path], (read for read in inputs if read is not None))
     return path

@@ -55,9 +55,9 @@ class VideoSource:
         return max(self.frames_to_save) + 1 - self.first_mask
 
     @property
-    def inputs(self) -> tuple[Path, ...]:
-        """The folders of the frames and of the masks."""
-        return (self.frames[0].parent, self.masks[self.first_mask].parent)
+    def inputs(self) -> set[Path]:
+        """The folders of its frames and masks."""
+        return {path.parent for path in (*self.frames, *self.masks.values())}
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:

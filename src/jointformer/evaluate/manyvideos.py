@@ -68,15 +68,15 @@ class VideoJob:
         frames = end - given.first
         return cls(name, video.absolute(), masks.absolute(), part, opened.size, frames, end, objects, known_by)
 
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        """The video and its masks."""
-        return (self.video, self.masks)
-
     def open(self) -> tuple[VideoFile | FolderVideo, GivenMasks]:
         """Return the video and its masks."""
         opened, given, _ = _open(self.video, self.masks, self.part)
         return opened, given
+
+    @property
+    def inputs(self) -> tuple[Path, Path]:
+        """The video and its masks, files or folders."""
+        return self.video, self.masks
 
     def memory_size(self, overlay: bool) -> VideoSize:
         """Return what a memory plan has to know. overlay: whether one is written."""

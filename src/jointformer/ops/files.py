@@ -17,7 +17,7 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -207,12 +207,6 @@ def commit_dir(temporary: Path, target: Path) -> None:
         os.replace(old, target)
         raise
     remove(old)
-
-
-def with_folders_above(paths: Iterable[Path]) -> set[Path]:
-    """These paths and every folder above one, resolved: what must not be removed where they are to stay."""
-    whole = [path.resolve() for path in paths]
-    return {folder for path in whole for folder in (path, *path.parents)}
 
 
 def _machine() -> str:

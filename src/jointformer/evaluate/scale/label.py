@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -52,8 +52,8 @@ class Job(Protocol):
         """What its frames and masks are known by, without paths; empty where they cannot be read."""
 
     @property
-    def inputs(self) -> tuple[Path, ...]:
-        """The files or folders that it is read from."""
+    def inputs(self) -> Collection[Path]:
+        """The files and folders that it is read from."""
 
 
 J = TypeVar("J", bound=Job)

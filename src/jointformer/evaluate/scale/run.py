@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from jointformer.data.inputs import refuse_inputs
 from jointformer.errors import ConfigError, UserError
 from jointformer.evaluate.scale.budget import plan_videos
 from jointformer.evaluate.scale.claims import RunFolder, clean_up
@@ -96,13 +97,16 @@ def run_jobs(
     first, with an earlier run's manifest; None: this run goes on where that one ended.
 
     Raises ConfigError for a budget that a video cannot keep, for a folder with other results (see `join_run`) and for a
-    shard that would overwrite the other parts, OutputError where nothing can be written or another run has taken the
-    folder, FailedVideos at the end where some videos could not be finished, Interrupted after SIGINT or SIGTERM,
-    whatever was going on: it says how to go on.
+    shard that would overwrite the other parts, OutputError where nothing can be written, a result would replace what is
+    read or another run has taken the folder, FailedVideos at the end where some videos could not be finished,
+    Interrupted after SIGINT or SIGTERM, whatever was going on: it says how to go on.
     """
+    output, folder = work.output, work.folder
     if overwritten is not None:
         scale.refuse_overwriting()
-    output = work.output
+        overwritten = list(overwritten)
+    results = [*(overwritten or ()), *(folder / job.name for job in jobs)]
+    refuse_inputs(results, (path for job in jobs for path in job.inputs))
     mine = list(jobs) if scale.shard is None else scale.shard.of(jobs)
     with stop_on_signal() as stop:
         settings = {**settings, **made_with(model, work.config, work.views)}

@@ -16,7 +16,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.claims import RunFolder, clean_up
 from jointformer.evaluate.scale.label import J
 from jointformer.evaluate.scale.manifest import MANIFEST, TRACK, Manifest, check_input, check_settings, read_manifest
-from jointformer.ops.files import is_temporary, remove, with_folders_above
+from jointformer.ops.files import is_temporary, remove
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ def join_run(
     the results that go first, with their manifest; None: the run that is there goes on.
 
     Raises ConfigError where the folder holds results of other settings, of another input or of unknown origin, or where
-    what would be overwritten is in work or is input; DataError for a damaged manifest.
+    what would be overwritten is in work; DataError for a damaged manifest.
     """
     run = RunFolder(output)
     with run.manifest_lock():
         if overwritten is not None:
-            _clear(run, list(overwritten), jobs)
+            _clear(run, overwritten)
         found = read_manifest(output)
         manifest = found or Manifest(data, run=secrets.token_hex(8))
         check_settings(output, manifest.settings, data)
@@ -96,12 +96,8 @@ def join_run(
     return manifest
 
 
-def _clear(run: RunFolder, results: Sequence[Path], jobs: Sequence[J]) -> None:
+def _clear(run: RunFolder, results: Iterable[Path]) -> None:
     """Remove the manifest of the run that is there and these results; nothing else is touched."""
-    inputs = with_folders_above(path for job in jobs for path in job.inputs)
-    for path in results:
-        if path.resolve() in inputs:
-            raise ConfigError("is input, so it cannot be overwritten", where=path, hint="choose another --output")
     if run.in_use():
         raise ConfigError(
             "another run is at work in this folder", where=run.output, hint="stop it first, or choose another --output"

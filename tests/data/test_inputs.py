@@ -1,0 +1,60 @@
+"""What is read is never written over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jointformer.data.inputs import refuse_inputs
+from jointformer.errors import OutputError
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """The present folder: a video, a first mask, frames, a folder of masks, earlier results."""
+    for name in ("video.mp4", "first.png", "frames/0.png", "masks/0.png", "out/masks/0.png", "out/overlay.mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(b"")
+    (tmp_path / "link").symlink_to("masks")
+    (tmp_path / "alias").symlink_to(".")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("target", "inputs"),
+    [
+        ("video.mp4", ["video.mp4"]),
+        ("./masks", ["frames", "masks"]),
+        ("masks", ["masks/0.png"]),
+        ("masks", ["out/../link"]),
+        ("link", ["masks"]),
+        ("alias/out/masks", ["alias/alias/out/masks/0.png"]),
+        ("out", ["out/masks"]),
+        ("masks/0.png", ["masks"]),
+        ("alias/frames/new.png", ["frames"]),
+    ],
+)
+def test_a_target_that_is_or_holds_an_input_is_refused(here, target, inputs):
+    for base in ("", here):
+        with pytest.raises(OutputError, match=r"^\S+: cannot be written: .*, got \S+; choose another output$"):
+            refuse_inputs(["new", Path(base, target)], ["rtsp://x/" + "y" * 300, "nothing", *inputs])
+
+
+@pytest.mark.parametrize(
+    ("target", "inputs"),
+    [
+        ("out/masks", ["video.mp4", "masks"]),
+        ("out/overlay.mp4", ["video.mp4", "first.png"]),
+        ("overlay.mp4", ["frames", "first.png"]),
+        ("masks/masks", ["masks"]),
+        ("frames/overlay.mp4", ["frames"]),
+        ("sheet.png", ["first.png"]),
+        ("out", ["/dev/stdin", "first.png"]),
+        ("out", ["http://out/masks", "first.png"]),
+    ],
+)
+def test_results_beside_and_inside_inputs_are_allowed(here, target, inputs):
+    refuse_inputs([target, here / target], inputs)
