@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -306,6 +306,28 @@ def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"expected a frame of shape \(8, 8, 3\)"):
             writer.write(np.zeros((9, 8, 3), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["b.mp4"]
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Files of at most 8 kB may be written: to a program that is what a full disk is."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_disk")
+@pytest.mark.parametrize("frames", [3, 60], ids=["at the end", "on the way"])
+def test_a_video_that_the_disk_does_not_take_is_one_line_and_leaves_nothing(tmp_path: Path, frames: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    line = r"^\S+/a\.mp4: cannot be written: the file is too large for .*; choose another output folder$"
+    film = VideoWriter(tmp_path / "a.mp4", Fraction(25), noise.shape[:2])
+    with pytest.raises(OutputError, match=line), film:  # noqa: PT012
+        for k in range(frames):
+            film.write(np.roll(noise, k * 7))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stream_that_begins_between_key_frames_is_read(tmp_path: Path) -> None:

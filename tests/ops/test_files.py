@@ -14,6 +14,7 @@ import pytest
 from jointformer.errors import OutputError
 from jointformer.ops import files
 from jointformer.ops.files import (
+    atomic_path,
     atomic_write,
     is_temporary,
     remove_temporaries,
@@ -91,6 +92,19 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert list(target.iterdir()) == []
     assert [p.name for p in tmp_path.iterdir()] == ["video"]
+
+
+def test_a_file_that_cannot_be_written_in_a_new_folder_is_named_in_its_place(tmp_path: Path) -> None:
+    line = rf"^{tmp_path}/video/sub/a: cannot be written: the disk is full; free"
+    with pytest.raises(OutputError, match=line), replace_dir(tmp_path / "video") as folder:  # noqa: SIM117
+        with atomic_write(folder / "sub" / "a"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ffmpegs_names_of_files_are_known(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=f"^{tmp_path}/a: "), atomic_path(tmp_path / "a") as temporary:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"file:{temporary}")
 
 
 def test_leftovers_of_dead_processes_are_removed_and_living_ones_kept(tmp_path: Path) -> None:

@@ -122,6 +122,14 @@ def test_a_reader_that_has_gone_ends_it_with_141(tmp_path, track, pipe_in, monke
             assert track("-", "-", *RAW, "--output-format", format) == 141
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+@pytest.mark.parametrize("flags", [(), ("--output-format", "nut")])
+def test_a_full_disk_behind_a_pipe_is_one_line(flags, track, pipe_in, capfd):
+    pipe_in(raw(3))
+    assert track("-", "/dev/full", *RAW, *flags) == 2
+    assert "/dev/full: cannot be written: the disk is full" in capfd.readouterr().err.strip().splitlines()[-1]
+
+
 def test_a_stream_that_breaks_off_keeps_what_was_written(tmp_path, track, pipe_in, capfd):
     pipe_in(raw(3) + b"half a frame")
     assert track("-", tmp_path / "out", *RAW) == 2

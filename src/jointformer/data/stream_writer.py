@@ -19,7 +19,7 @@ from jointformer.data.video_pixels import encoder_frame, even_sides, say_colours
 from jointformer.data.video_writer import write_failure
 from jointformer.errors import ConfigError, OutputError
 from jointformer.ops.drawing import OverlayStyle, overlay
-from jointformer.ops.files import atomic_write, make_dir
+from jointformer.ops.files import atomic_write, make_dir, writing
 from jointformer.types import LabelMap, UInt8Array
 
 #: Where masks go inside an output folder.
@@ -164,7 +164,7 @@ def open_writer(target: str, format: str, looks: StreamLooks) -> Iterator[FrameW
         return
     row = OUTPUT_FORMATS[format]
     place = "standard output" if target == STANDARD else target
-    with _opened(target) as file:
+    with _opened(target, place) as file:
         if format == "raw":
             yield _BytesWriter(file, lambda labels: _bytes(labels).tobytes())
         elif format == "png":
@@ -183,13 +183,14 @@ def open_writer(target: str, format: str, looks: StreamLooks) -> Iterator[FrameW
 
 
 @contextmanager
-def _opened(target: str) -> Iterator[BinaryIO]:
+def _opened(target: str, place: str) -> Iterator[BinaryIO]:
     if target == STANDARD:
         if sys.stdout.isatty():
             raise ConfigError("standard output is a terminal", hint="pipe it into a program or a file")
-        yield sys.stdout.buffer
+        with writing(place):
+            yield sys.stdout.buffer
     elif is_pipe(target):
-        with open(target, "wb") as file:
+        with writing(place), open(target, "wb") as file:
             yield file
     else:
         with atomic_write(target) as file:

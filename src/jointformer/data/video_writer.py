@@ -14,7 +14,7 @@ import av
 from jointformer.data.video_container import LATEST
 from jointformer.data.video_pixels import encoder_frame, even_sides, say_colours
 from jointformer.errors import DataError, OutputError
-from jointformer.ops.files import atomic_path
+from jointformer.ops.files import atomic_path, output_error
 from jointformer.types import UInt8Array
 
 #: Sound that mp4 players understand and that is copied as it is; other codecs become AAC.
@@ -132,6 +132,8 @@ def mux(container: Any, stream: Any, frame: Any, path: Path) -> None:
 
 def write_failure(error: Exception, path: Path | str) -> OutputError:
     """Return the one-line error for a video that cannot be written."""
+    if isinstance(error, OSError):  # a full disk and the like
+        return output_error(error, path)
     reason = getattr(error, "strerror", None) or str(error)
     return OutputError(f"the video cannot be written: {reason}", where=path)
 

@@ -34,6 +34,7 @@ _REASONS = {
     errno.ENOENT: ("its folder is gone", "see what removed it and run the same command again"),
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
+    errno.EFBIG: ("the file is too large for this file system or a limit", "choose another output folder"),
     errno.EROFS: ("the file system is read-only", "choose another output folder"),
     errno.EACCES: ("no permission to write", "choose another output folder or change its permissions"),
     errno.EPERM: ("no permission to write", "choose another output folder or change its permissions"),
@@ -56,15 +57,24 @@ def output_error(error: OSError, path: str | Path) -> OutputError:
 def writing(path: str | Path, *temporaries: Path) -> Iterator[None]:
     """A context in which an ``OSError`` about ``path`` (or about no named file) becomes an ``OutputError``.
 
-    Errors that name another file, such as an input that vanished, pass through unchanged.
+    Errors that name another file, such as an input that vanished, pass through unchanged, and so does the end of a
+    pipe's reader. An ``OutputError`` about something in a temporary folder names its place in ``path`` instead, which
+    the user knows.
     """
     try:
         yield
-    except OutputError:
+    except BrokenPipeError:
+        raise
+    except OutputError as error:
+        for temporary in temporaries:
+            if error.where is not None and temporary in Path(error.where).parents:
+                place = Path(path) / Path(error.where).relative_to(temporary)
+                raise OutputError(error.what, where=place, got=error.got, hint=error.hint) from error
         raise
     except OSError as error:
         if error.filename is not None:
-            culprit = Path(os.fsdecode(error.filename)).absolute()
+            # FFmpeg gives a file's address.
+            culprit = Path(os.fsdecode(error.filename).removeprefix("file:")).absolute()
             ours = [Path(p).absolute() for p in (path, *temporaries)]
             # The folder above the target counts as ours too: it may be what could not be made.
             inside = any(culprit == p or p in culprit.parents or culprit in p.parents for p in ours)
