@@ -284,6 +284,39 @@ def test_the_sound_of_a_part_begins_with_the_part(tmp_path: Path) -> None:
     assert float(frames[-1].time) == pytest.approx(0.6, abs=0.1)
 
 
+@pytest.mark.parametrize(("codec", "suffix"), [("mp2", "mkv"), ("libmp3lame", "mkv"), ("aac", "ts")])
+def test_damaged_sound_is_left_out_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, suffix: str
+) -> None:
+    source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / f"s.{suffix}", codec, rate=48_000)
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux(audio=0)]
+    data = bytearray(source.read_bytes())
+    for packet in packets[4:24:5]:
+        at = data.index(packet[:40])
+        # No header at all; or one of a kind that cannot be copied: several blocks with checksums.
+        data[at : at + 7] = packet[:1] + b"\xf0" + packet[2:6] + b"\xff" if codec == "aac" else bytes(7)
+    source.write_bytes(data)
+    with VideoWriter(tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=source) as writer:
+        for k in range(LENGTH):
+            writer.write(picture(k))
+    (said,) = caplog.messages
+    assert said.startswith(f"{source}: some sound is damaged and left out (")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == LENGTH
+        container.seek(0)
+        last = [frame.time for frame in container.decode(audio=0)][-1]
+    assert last == pytest.approx(LENGTH / 25, abs=0.15)
+
+
+def test_sound_of_an_unknown_kind_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / "s.mkv", "mp2", rate=48_000)
+    source.write_bytes(source.read_bytes().replace(b"A_MPEG/L2", b"A_XPEG/L2"))
+    with VideoWriter(tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=source) as writer:
+        writer.write(picture(0))
+    assert caplog.messages == [f"{source}: some sound is damaged and left out (unknown codec)"]
+
+
 def test_an_original_without_sound_gives_a_silent_video(tmp_path: Path) -> None:
     source = make_video(tmp_path / "v.mp4")
     with VideoWriter(tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=source) as writer:

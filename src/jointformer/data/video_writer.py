@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -13,9 +14,11 @@ import av
 
 from jointformer.data.video_container import LATEST
 from jointformer.data.video_pixels import encoder_frame, even_sides, say_colours
-from jointformer.errors import DataError, OutputError
+from jointformer.errors import OutputError
 from jointformer.ops.files import atomic_path, output_error
 from jointformer.types import UInt8Array
+
+logger = logging.getLogger(__name__)
 
 #: Sound that mp4 players understand and that is copied as it is; other codecs become AAC.
 _COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
@@ -29,7 +32,8 @@ class VideoWriter:
     ``size`` is (height, width). Odd sides get one more row or column (a copy of the last one), because
     H.264 stores colour at half resolution. ``fps`` is kept exactly; with ``variable`` every ``write`` tells
     its time instead. ``audio_from``: a file whose sound is copied from ``audio_start`` seconds (after its
-    first frame) on, as long as the video lasts. Raises :class:`OutputError` where writing fails.
+    first frame) on, as long as the video lasts; what is damaged in it is left out, with a warning in the log. Raises
+    :class:`OutputError` where writing fails.
     """
 
     def __init__(
@@ -66,7 +70,8 @@ class VideoWriter:
             self._stream = self._add_video_stream()
             self._audio: _Audio | None = None
             if self._audio_from is not None:
-                self._audio = stack.enter_context(_Audio(self._audio_from, self._container, self._audio_start))
+                sound = _Audio(self._audio_from, self._container, self._audio_start, self.path)
+                self._audio = stack.enter_context(sound)
             self._stack = stack.pop_all()
         return self
 
@@ -138,13 +143,19 @@ def write_failure(error: Exception, path: Path | str) -> OutputError:
     return OutputError(f"the video cannot be written: {reason}", where=path)
 
 
+#: What damaged sound ends in: FFmpeg's errors, another format in its midst, times beyond 64 bits.
+_DAMAGE = (av.FFmpegError, ValueError, OverflowError)
+
+
 class _Audio:
     """The first sound track of a file on its way into another container, in step with the picture."""
 
-    def __init__(self, source: str | Path, target: Any, start: Fraction) -> None:
+    def __init__(self, source: str | Path, target: Any, start: Fraction, path: Path) -> None:
         self._source = Path(source)
         self._target = target
         self._start = start
+        self._path = path
+        self._damaged = False
         self._packets: Iterator[Any] = iter(())
         self._waiting: Any = None
 
@@ -154,9 +165,8 @@ class _Audio:
             self._input = av.open(f"file:{self._source.absolute()}", options={"protocol_whitelist": "file"})
             if self._input.streams.audio:
                 self._begin()
-        except av.FFmpegError as error:
-            self.__exit__()
-            raise DataError("the sound cannot be read", where=self._source, got=str(error)) from error
+        except _DAMAGE as error:
+            self._leave_out(error)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -165,11 +175,15 @@ class _Audio:
 
     def _begin(self) -> None:
         track = self._input.streams.audio[0]
+        if track.codec_context is None:
+            raise ValueError("unknown codec")
         begin = self._start
         if self._input.streams.video:
             video = self._input.streams.video[0]
             first = (video.start_time or 0) * video.time_base
             begin += first if abs(first) <= LATEST else 0
+        if begin > 0:
+            self._input.seek(int(begin / track.time_base), stream=track, backward=True)
         copied = track.codec_context.name in _COPIED
         if copied:
             self._out = self._target.add_stream_from_template(track)
@@ -178,8 +192,6 @@ class _Audio:
             self._out = self._target.add_stream("aac", rate=rate if rate in _AAC_RATES else 48_000)
             # Raw sound may tell a number of channels without saying which; more than two are mixed down.
             self._out.codec_context.layout = "mono" if track.codec_context.channels == 1 else "stereo"
-        if begin > 0:
-            self._input.seek(int(begin / track.time_base), stream=track, backward=True)
         self._packets = self._copied(track, begin) if copied else self._encoded(track, begin)
 
     def _copied(self, track: Any, begin: Fraction) -> Iterator[Any]:
@@ -194,28 +206,44 @@ class _Audio:
 
     def _encoded(self, track: Any, begin: Fraction) -> Iterator[Any]:
         resampler = av.AudioResampler(format="fltp", layout=self._out.layout, rate=self._out.rate)
-        for frame in self._input.decode(track):
-            if frame.pts is None or frame.pts * frame.time_base < begin:
-                continue
-            frame.pts -= round(begin / frame.time_base)
-            for piece in resampler.resample(frame):
-                yield from self._out.encode(piece)
+        for packet in self._input.demux(track):
+            try:
+                for frame in packet.decode():
+                    if frame.pts is None or frame.pts * frame.time_base < begin:
+                        continue
+                    frame.pts -= round(begin / frame.time_base)
+                    for piece in resampler.resample(frame):
+                        yield from self._out.encode(piece)
+            except _DAMAGE as error:
+                self._leave_out(error)
         for piece in resampler.resample(None):
             yield from self._out.encode(piece)
         yield from self._out.encode(None)
 
     def copy_until(self, end: Fraction) -> None:
-        """Writes the sound that begins before ``end`` seconds."""
-        try:
-            while True:
+        """Writes the sound that begins before ``end`` seconds. Raises :class:`OutputError`."""
+        while True:
+            try:
                 if self._waiting is None:
                     self._waiting = next(self._packets, None)
-                if self._waiting is None or self._waiting.pts * self._waiting.time_base >= end:
-                    return
-                self._target.mux(self._waiting)
-                self._waiting = None
-        except (av.FFmpegError, OverflowError) as error:  # times beyond 64 bits
-            raise DataError("the sound cannot be copied", where=self._source, got=str(error)) from error
+            except _DAMAGE as error:  # the file cannot be read on: the sound ends here
+                self._leave_out(error)
+            if self._waiting is None or self._waiting.pts * self._waiting.time_base >= end:
+                return
+            packet, self._waiting = self._waiting, None
+            try:
+                self._target.mux(packet)
+            except OSError as error:
+                raise write_failure(error, self._path) from error
+            except _DAMAGE as error:
+                self._leave_out(error)
+
+    def _leave_out(self, error: Exception) -> None:
+        """Say once that not all of the sound is there: pictures that took hours must not be lost for it."""
+        if not self._damaged:
+            reason = getattr(error, "strerror", None) or str(error)
+            logger.warning("%s: some sound is damaged and left out (%s)", self._source, reason.lower())
+        self._damaged = True
 
     def flush(self) -> None:
         """Ends the track; what lies behind the last frame is left out."""
