@@ -258,6 +258,15 @@ def test_varying_times_are_kept(tmp_path: Path) -> None:
     assert [float(video.time(k)) for k in range(4)] == pytest.approx([float(t) for t in times], abs=1e-4)
 
 
+def test_a_frame_that_is_left_out_leaves_the_others_in_their_places(tmp_path: Path) -> None:
+    places, rate = [0, 1, 4, 5], Fraction(24000, 1001)
+    with VideoWriter(tmp_path / "a.mp4", rate, (HEIGHT, WIDTH)) as writer:
+        for k in places:
+            writer.write(picture(k), k / rate)
+    video = VideoFile(tmp_path / "a.mp4")
+    assert [video.time(k) for k in range(4)] == [k / rate for k in places]
+
+
 @pytest.mark.parametrize(("codec", "suffix"), [("aac", "mp4"), ("libmp3lame", "mkv"), ("pcm_s16le", "mkv")])
 def test_the_sound_of_the_original_is_kept(tmp_path: Path, codec: str, suffix: str) -> None:
     source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / f"s.{suffix}", codec)

@@ -77,9 +77,33 @@ def test_a_folder_of_pictures_becomes_masks_and_an_overlay(folder, tmp_path, min
 def test_a_film_keeps_its_rate_and_sound(film, tmp_path, mini_weights):
     assert track(mini_weights, film, tmp_path / "film.png", tmp_path / "out") == 0
     with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
-        assert abs(container.streams.video[0].average_rate - Fraction(30000, 1001)) < Fraction(1, 10)
+        assert container.streams.video[0].average_rate == Fraction(30000, 1001)
         assert len(container.streams.audio) == 1
-        assert sum(1 for _ in container.decode(video=0)) == LENGTH
+        times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+    assert times == [t * Fraction(1001, 30000) for t in range(LENGTH)]
+
+
+@pytest.mark.parametrize("places", [[0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 5, 9]], ids=["constant", "variable"])
+def test_an_overlay_has_the_frame_times_of_the_film(places, tmp_path, mini_weights):
+    """Also where the container rounds the times of 24000/1001 to milliseconds."""
+    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+        video = container.add_stream("libx264", rate=Fraction(24000, 1001))
+        video.width, video.height, video.pix_fmt = W - 1, H - 1, "yuv420p"
+        for place, frame in zip(places, frames()):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[: H - 1, : W - 1]), format="rgb24")
+            picture.pts, picture.time_base = place, Fraction(1001, 24000)
+            container.mux(video.encode(picture))
+        container.mux(video.encode())
+    write_mask(tmp_path / "first.png", label_map()[: H - 1, : W - 1])
+    assert track(mini_weights, tmp_path / "film.mkv", tmp_path / "first.png", tmp_path / "out", "--start", "1") == 0
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
+        times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+        rate = container.streams.video[0].average_rate
+    expected = [(place - 1) * Fraction(1001, 24000) for place in places[1:]]
+    if places == list(range(LENGTH)):
+        assert (rate, times) == (Fraction(24000, 1001), expected)
+    else:
+        assert [float(t) for t in times] == pytest.approx([float(t) for t in expected], abs=0.001)
 
 
 def test_masks_named_by_frame_bring_objects_and_corrections(folder, tmp_path, mini_weights):

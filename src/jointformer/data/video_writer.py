@@ -30,8 +30,8 @@ class VideoWriter:
     """Writes frames of one size to ``path``; the file appears when the ``with`` block ends well.
 
     ``size`` is (height, width). Odd sides get one more row or column (a copy of the last one), because
-    H.264 stores colour at half resolution. ``fps`` is kept exactly; with ``variable`` every ``write`` tells
-    its time instead. ``audio_from``: a file whose sound is copied from ``audio_start`` seconds (after its
+    H.264 stores colour at half resolution. ``fps`` is kept exactly; with ``variable`` it is each frame's own
+    time instead. ``audio_from``: a file whose sound is copied from ``audio_start`` seconds (after its
     first frame) on, as long as the video lasts; what is damaged in it is left out, with a warning in the log. Raises
     :class:`OutputError` where writing fails.
     """
@@ -55,7 +55,6 @@ class VideoWriter:
         self._audio_start = audio_start
         self._crf = crf
         self._stack = ExitStack()
-        self._count = 0
         self._end = Fraction(0)
 
     def __enter__(self) -> VideoWriter:
@@ -76,7 +75,7 @@ class VideoWriter:
         return self
 
     def write(self, image: UInt8Array, time: Fraction | None = None) -> None:
-        """Appends an (H, W, 3) uint8 RGB frame, shown from ``time`` seconds on where times vary."""
+        """Appends an (H, W, 3) uint8 RGB frame, shown from ``time`` seconds on (None: after the last, at the rate)."""
         if image.shape != (*self.size, 3):
             raise ValueError(f"expected a frame of shape {(*self.size, 3)}, got {image.shape}")
         frame = encoder_frame(even_sides(image), "yuv420p")
@@ -86,9 +85,10 @@ class VideoWriter:
             frame.pts, frame.time_base = round(time * _CLOCK), Fraction(1, _CLOCK)
             self._end = time + 1 / self.fps
         else:
-            frame.pts, frame.time_base = self._count, 1 / self.fps
-            self._end = (self._count + 1) / self.fps
-        self._count += 1
+            # A frame may be left out: the one before it is shown for longer then.
+            number = round(max(self._end, time or 0) * self.fps)
+            frame.pts, frame.time_base = number, 1 / self.fps
+            self._end = (number + 1) / self.fps
         self._mux(frame)
         if self._audio is not None:
             self._audio.copy_until(self._end)
@@ -101,7 +101,7 @@ class VideoWriter:
                 # Unwinding with the caller's exception tells atomic_path to remove the file.
                 self._stack.pop_all().__exit__(kind, error, trace)
                 return
-            if not self._count:
+            if not self._end:
                 raise OutputError("no frames for a video", where=self.path)
             self._mux(None)
             if self._audio is not None:

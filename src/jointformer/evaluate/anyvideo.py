@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from jointformer.data.export_video import varies
 from jointformer.data.frames import list_pictures, natural_key
 from jointformer.data.masks import MASK_SUFFIXES, VOID, ColourTable, MaskFile, read_mask_file, resolve_void
 from jointformer.data.prefetch import prefetch
@@ -175,14 +176,13 @@ def label_any_video(
         if write_masks:
             pictures = stack.enter_context(ResultWriter(output, MASKS, davis_palette() if palette is None else palette))
         if write_overlay:
-            variable = isinstance(video, VideoFile)
             sound = video.path if isinstance(video, VideoFile) else None
             films = stack.enter_context(
                 VideoWriter(
                     output / OVERLAY,
                     video.fps,
                     video.size,
-                    variable=variable,
+                    variable=varies(video, range(start, end)),
                     audio_from=sound,
                     audio_start=video.time(start),
                 )
@@ -206,8 +206,7 @@ def label_any_video(
             if pictures is not None:
                 pictures.write(video.name(index), result.label_map)
             if films is not None and frame is not None:
-                time = video.time(index) - video.time(start) if variable else None
-                films.write(_draw(frame, result.label_map, style), time)
+                films.write(_draw(frame, result.label_map, style), video.time(index) - video.time(start))
             on_frames(1)
             if stop():
                 raise Interrupted
