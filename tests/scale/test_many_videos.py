@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ from jointformer.data.video_writer import VideoWriter
 from jointformer.errors import DataError
 from jointformer.evaluate.manyvideos import Part, find_jobs, holds_videos
 from jointformer.evaluate.scale.shards import Shard
+from jointformer.ops.files import temporary_name
 from trees import draw_frame, draw_ids
 
 LENGTHS = {"a": 3, "b": 6, "film": 4}
@@ -136,20 +138,39 @@ def test_an_interrupted_archive_goes_on_with_the_videos_that_are_left(track, one
     assert files(tmp_path / "out") == one_by_one
 
 
-def test_a_single_video_that_is_interrupted_leaves_nothing(track, archive, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("moment", ["load_model", "write", "__exit__"])
+def test_an_interrupted_single_video_says_what_is_left_of_it(moment, track, archive, tmp_path, monkeypatch, capsys):
+    import jointformer.model.weights
     from jointformer.data.writer import ResultWriter
 
-    original = ResultWriter.write
+    holder = jointformer.model.weights if moment == "load_model" else ResultWriter
+    original = getattr(holder, moment)
 
-    def interrupted(self, name, ids):
+    def interrupted(*args, **options):
         signal.raise_signal(signal.SIGINT)
-        original(self, name, ids)
+        return original(*args, **options)
 
-    monkeypatch.setattr(ResultWriter, "write", interrupted)
+    monkeypatch.setattr(holder, moment, interrupted)
     masks = ("--masks", str(archive / "masks/a.png"))
     assert track(tmp_path / "out", *masks, videos=(str(archive / "videos/a"),)) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
-    assert list((tmp_path / "out").rglob("*")) == []
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    out = tmp_path / "out"
+    if moment == "__exit__":
+        assert line == f"jointformer track: interrupted, but {out}/masks and {out}/overlay.mp4 were finished before"
+        assert len(list(out.rglob("*.*"))) == LENGTHS["a"] + 1
+    else:
+        said = "interrupted: nothing of this video was kept; the same command starts anew"
+        assert line == f"jointformer track: {said}"
+        assert list(out.rglob("*")) == []
+
+
+@pytest.mark.parametrize("flags", [(), ("--output-format", "folder")])
+def test_what_a_killed_run_left_of_a_single_video_goes(flags, track, archive, tmp_path):
+    gone = temporary_name(tmp_path / "out/masks").name.replace(f"-{os.getpid()}-", "-4194999-")
+    (tmp_path / "out" / gone).mkdir(parents=True)
+    masks = ("--masks", str(archive / "masks/a.png"))
+    assert track(tmp_path / "out", *masks, *flags, videos=(str(archive / "videos/a"),)) == 0
+    assert leftovers(tmp_path / "out") == []
 
 
 def test_a_damaged_video_and_one_without_masks_keep_no_other_waiting(track, archive, one_by_one, tmp_path, capsys):

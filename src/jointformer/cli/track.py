@@ -104,12 +104,13 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     from jointformer.data.video import open_video
     from jointformer.errors import OutputError
     from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
-    from jointformer.evaluate.scale.stop import stop_on_signal
+    from jointformer.evaluate.scale.stop import say_if_stopped, stop_on_signal
     from jointformer.model.weights import load_model
-    from jointformer.ops.files import remove
+    from jointformer.ops.files import remove, remove_temporaries
     from jointformer.track import Tracker
     from jointformer.track.budget import VideoSize, base_within, fit_budget, size_text
 
+    say_if_stopped("interrupted: nothing of this video was kept; the same command starts anew")
     video = open_video(args.video, fps=part.fps)
     start, end = frame_range(video, part.start, part.end)
     masks = find_masks(args.masks, video, start, end)
@@ -118,6 +119,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     there = [path for path in wanted if path.exists()]
     if there and not args.overwrite:
         raise OutputError("results are there already", where=there[0], hint="--overwrite replaces them")
+    remove_temporaries(args.output)
     budget = budget_bytes(args)
     model = load_model(args.model, device=args.device, precision=args.precision)
     if budget is not None:
@@ -144,11 +146,12 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
             progress=not args.quiet,
             stop=stop,
         )
+        names = " and ".join(str(path) for path in wanted)
+        say_if_stopped(f"interrupted, but {names} were finished before")
         if args.overwrite:  # what is not made anew would be taken for this run's, unless it is what this run was given
             for old in (args.output / name for name in (MASKS, OVERLAY)):
                 if old not in wanted and not is_read(old, [args.video, args.masks]):
                     remove(old)
-    names = " and ".join(str(path) for path in wanted)
     bad = f", {watch.bad_frames} frames could not be read" if watch.bad_frames else ""
     print(f"{names}: {watch.frames} frames, {watch.fps:.2f} frames/s in the model{bad}", file=sys.stderr)
     return 0

@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
     from jointformer.evaluate.stream import NO_END, QueueSettings, StreamReport, find_stream_masks, label_stream
     from jointformer.model.registry import suitable_size
     from jointformer.model.weights import load_model
-    from jointformer.ops.files import remove, write_json
+    from jointformer.ops.files import remove, remove_temporaries, write_json
     from jointformer.track import Tracker, TrackerConfig
 
     target = str(args.output)
@@ -102,6 +102,8 @@ def _run(args: argparse.Namespace) -> int:
     refuse_inputs(written, ["/dev/stdin" if args.video == STANDARD else args.video, args.masks])
     if replaces and result.exists() and not args.overwrite:
         raise OutputError("results are there already", where=result, hint="--overwrite replaces them")
+    if replaces:
+        remove_temporaries(result.parent)
     end = NO_END if args.end is None else args.end + 1
     with open_stream(str(args.video), settings) as stream:
         masks = find_stream_masks(args.masks, stream.size, args.start or 0, end)

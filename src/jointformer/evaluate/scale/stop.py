@@ -28,7 +28,7 @@ class Interrupted(KeyboardInterrupt):
     """A run ended early at the user's wish; its text says how to go on."""
 
     def __str__(self) -> str:
-        return super().__str__() or GO_ON
+        return super().__str__() or (GO_ON if _catcher is None else _catcher.text)
 
 
 def never() -> bool:
@@ -43,6 +43,7 @@ class _Catcher:
         self.pid = os.getpid()
         self.asked_at: float | None = None
         self.waiting = 0
+        self.text = GO_ON
         self.before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def install(self) -> None:
@@ -63,7 +64,7 @@ class _Catcher:
             if not self.waiting:
                 raise Interrupted
         elif now - self.asked_at >= _SAME_WISH:
-            raise KeyboardInterrupt(GO_ON)
+            raise KeyboardInterrupt(self.text)
 
 
 #: The catcher at work; signals are the main thread's alone.
@@ -130,6 +131,12 @@ def at_once() -> Iterator[None]:
         yield
     finally:
         catcher.waiting = outside
+
+
+def say_if_stopped(text: str) -> None:
+    """Let an interruption say this from now on, instead of `GO_ON`. Without a catcher nothing changes."""
+    if _catcher is not None:
+        _catcher.text = text
 
 
 def catch_again() -> None:
