@@ -482,6 +482,11 @@ def _(bench: Bench) -> list[str]:
     return bench.track(bench.root / "film.mp4")
 
 
+@case("Videos", "a name longer than the file system takes")
+def _(bench: Bench) -> list[str]:
+    return bench.track(bench.root / ("long" * 80))
+
+
 @case("Videos", "an empty file", loose=True)
 def _(bench: Bench) -> list[str]:
     return bench.track(bench.write("film.mp4", b""))

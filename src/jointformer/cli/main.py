@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -25,6 +26,13 @@ COMMANDS = {
     "export": "turn masks into the formats other tools read",
     "ui": "open the web tool",
     "demo": "track the bundled clip with the embedded weights",
+}
+
+#: Paths that nothing can be done with; looking whether something is there is enough to be told so.
+_BAD_PATHS = {
+    errno.ENAMETOOLONG: ("the name is too long for this file system", "choose a shorter name"),
+    errno.EACCES: ("no permission", "change its permissions or those of the folders above it"),
+    errno.ELOOP: ("the links lead in a circle", "mend them"),
 }
 
 #: Commands over many videos: Ctrl-C is caught from their first moment to their last, and they say how to go on.
@@ -60,6 +68,12 @@ def run_safely(run: Run, args: argparse.Namespace, prog: str) -> int:
         # The reader of our output has gone; nothing more can be said there, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in _BAD_PATHS or not isinstance(error.filename, str):
+            raise
+        what, hint = _BAD_PATHS[error.errno]
+        print(f"{prog}: {UserError(what, where=error.filename, hint=hint)}", file=sys.stderr)
+        return 2
 
 
 def usage() -> str:
