@@ -138,6 +138,10 @@ def test_the_contact_sheet_shows_as_many_frames_as_asked_for(masks, tmp_path):
         ("palette", "x", {"start": 4, "end": 2}, ConfigError, "frames to export"),
         ("palette", "full", {}, OutputError, "something already"),
         ("coco", "full.json", {}, OutputError, "a folder of that name"),
+        ("coco", "full", {}, OutputError, "full: a folder of that name"),
+        ("coco", "new/..", {}, OutputError, "a folder of that name"),
+        ("sheet", "/", {}, OutputError, "a folder of that name"),
+        ("sheet", "", {}, OutputError, "a folder of that name"),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_write_nothing(masks, tmp_path, format, name, options, kind, message):

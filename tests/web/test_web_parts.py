@@ -157,6 +157,40 @@ def test_a_taken_port_gives_another_one_or_one_line(tmp_path):
     assert address(other) == f"http://127.0.0.1:{other.port}/"
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--max-upload", "nan"], "--max-upload, expected a number of MiB, got nan"),
+        (["--max-upload", "inf"], "--max-upload, expected a number of MiB, got inf"),
+        (["--max-upload", "1e305"], "--max-upload, expected a number of MiB"),
+        (["--model", "nope"], "nope: no such weights"),
+        (["--device", "bogus"], "device, expected auto, cpu"),
+        (["--precision", "int8"], "precision, expected auto, float32"),
+    ],
+)
+def test_a_wrong_setting_is_told_before_anything_is_served(flags, message, tmp_path, monkeypatch, capsys):
+    from jointformer.cli.main import main
+    from jointformer.web import server
+
+    monkeypatch.setattr(server, "serve", lambda *_: pytest.fail("it is served"))
+    assert main(["ui", "--folder", str(tmp_path), "--projects", str(tmp_path), "--port", "0", *flags]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+
+
+def test_published_weights_are_not_fetched_before_they_are_needed(tmp_path, monkeypatch):
+    from jointformer.cli.main import main
+    from jointformer.model import weights
+    from jointformer.web import server
+
+    served = []
+    monkeypatch.setattr(weights, "download", lambda *_, **__: pytest.fail("it is fetched"))
+    monkeypatch.setattr(server, "serve", lambda config, bound, ready: (served.append(config.model), bound.close()))
+    flags = ["--folder", str(tmp_path), "--projects", str(tmp_path), "--port", "0", "--model", "s012"]
+    assert main(["ui", *flags]) == 0
+    assert served == ["s012"]
+
+
 def test_every_command_of_the_guide_is_understood():
     from pathlib import Path
 

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of `jointformer ui`."""
     import logging
+    import math
     import secrets
     import sys
     import webbrowser
@@ -54,13 +55,21 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("the web tool is not installed", hint="pip install 'jointformer[web]'") from None
     from starlette.applications import Starlette
 
+    from jointformer.model.device import choose_device, choose_precision
     from jointformer.model.registry import suitable_size
+    from jointformer.model.weights import find_weights
     from jointformer.track import TrackerConfig
     from jointformer.web.config import WebConfig
 
     logging.basicConfig(format="jointformer ui: %(message)s")
     if args.video is not None and not args.video.exists():
         raise DataError("no such file or folder", where=args.video)
+    max_upload = args.max_upload * 2**20
+    if not math.isfinite(max_upload):
+        raise ConfigError("--max-upload", expected="a number of MiB", got=args.max_upload)
+    # The network is loaded when it is first needed; by then somebody has drawn masks.
+    find_weights(args.model)
+    choose_precision(choose_device(args.device), args.precision)
     home = [] if args.video is None else [args.video.resolve().parent]
     side = suitable_size(args.model) if args.size is None else args.size
     config = WebConfig(
@@ -73,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         precision=args.precision,
         tracker=TrackerConfig(size=side, max_memory_frames=args.max_memory_frames, topk=args.topk or None),
-        max_upload=int(args.max_upload * 2**20),
+        max_upload=int(max_upload),
     )
     bound, config = listen(config, any_port=args.port is None)
 

@@ -87,11 +87,12 @@ def _target(path: Path, row: Format, source: MaskSource) -> Path:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise OutputError("there is something already", where=path, hint="choose a new or an empty folder")
         return path
-    if path.suffix.lower() != row.suffix:
+    folder = path.is_dir() or path.name in ("", "..")
+    if not folder and path.suffix.lower() != row.suffix:
         if path.suffix.lower() in {other.suffix for other in FORMATS.values() if other.suffix}:
             raise ConfigError(f"a file of the format {row.name}", where=path, expected=row.suffix, got=path.suffix)
         path = path.with_name(path.name + row.suffix)
-    if path.is_dir():
+    if folder or path.is_dir():
         raise OutputError("a folder of that name is there", where=path, hint="choose another name")
     inputs = (getattr(source.video, "path", None), getattr(source, "folder", None))
     refuse_inputs([path], (read for read in inputs if read is not None))

@@ -58,6 +58,15 @@ def load_weights(name_or_path: str | Path, *, progress: bool = True) -> StoredWe
 def locate(name_or_path: str | Path, *, progress: bool = True) -> Path:
     """Return the file of a name or path; a published one that is not there yet is downloaded first.
 
+    Raises WeightsError as `find_weights` does.
+    """
+    found = find_weights(name_or_path)
+    return found if isinstance(found, Path) else download(found, progress=progress)
+
+
+def find_weights(name_or_path: str | Path) -> Path | PublishedWeights:
+    """Return the file of a name or path, or the row of a published one; nothing is read or downloaded.
+
     A bare name means the embedded or published weights even where a file has the same name; write `./tiny`
     for the file. Raises WeightsError.
     """
@@ -67,7 +76,7 @@ def locate(name_or_path: str | Path, *, progress: bool = True) -> Path:
     row = find_published(text) if "/" not in text and "\\" not in text else None
     path = Path(text).expanduser()
     if row is not None and not (path.suffix and path.is_file()):
-        return download(row, progress=progress)
+        return row
     if path.is_dir():
         raise WeightsError("a folder", where=path, expected=f"a file ({', '.join(SUFFIXES)})")
     if path.is_file():
