@@ -11,15 +11,17 @@ import pytest
 
 from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import OutputError
+from jointformer.evaluate.manyvideos import Part, VideoJob
 from jointformer.evaluate.scale.claims import RUN, RunFolder
 from jointformer.evaluate.scale.shards import fold, join_run
 
 SETTINGS = {"command": "track"}
+VIDEO = VideoJob("v", Path("v.mp4"), Path("v.png"), Part(), (1, 1), 1, 1, 1)
 
 
 def test_shards_that_end_together_all_end_well(tmp_path: Path) -> None:
-    join_run(tmp_path, SETTINGS, ["v"], 1)
-    RunFolder(tmp_path).write_record("v", {"state": "finished", "frames": 1})
+    manifest = join_run(tmp_path, SETTINGS, [VIDEO], 1)
+    RunFolder(tmp_path, manifest.run).write_record("v", {"state": "finished", "frames": 1})
     (tmp_path / "v").mkdir()
     together = threading.Barrier(8)
 
@@ -69,9 +71,9 @@ def test_a_video_that_is_claimed_keeps_its_folder_in_work(how: str, tmp_path: Pa
             monkeypatch.setattr("jointformer.ops.files._machine", lambda: "00000000")
             for folder in folders:
                 os.utime(folder, (0, 0))
-        join_run(tmp_path, SETTINGS, ["v"], 1)
+        join_run(tmp_path, SETTINGS, [VIDEO], 1)
         assert all(folder.is_dir() for folder in folders)
-    join_run(tmp_path, SETTINGS, ["v"], 1)
+    join_run(tmp_path, SETTINGS, [VIDEO], 1)
     assert not any(folder.is_dir() for folder in folders)
 
 
