@@ -104,6 +104,29 @@ def test_paths_outside_the_chosen_folders_are_refused(tool, videos, path):
     assert tool.client.get("/api/files", params={"path": path}).status_code == 400
 
 
+@pytest.mark.parametrize("path", ["x" * 300, "界" * 90, "square/" + "x" * 5000])
+def test_paths_too_long_for_the_file_system_are_not_there(tool, path):
+    answers = [tool.client.post("/api/projects", json={"path": path}), tool.client.get("/api/files?path=" + path)]
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert all("no such" in answer.json()["error"] for answer in answers)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may look everywhere")
+def test_a_folder_that_may_be_listed_but_not_entered_shows_nothing(tool, videos):
+    tool.open()
+    (videos / "clip.mp4").write_bytes(b"x")
+    videos.chmod(0o444)
+    try:
+        listing = tool.client.get("/api/files").json()
+        answer = tool.client.post("/api/projects", json={"path": "."})
+        (row,) = tool.client.get("/api/projects").json()
+    finally:
+        videos.chmod(0o755)
+    assert (listing["folders"], listing["videos"]) == ([], [])
+    assert "holds no pictures" in answer.json()["error"]
+    assert row["problem"] == "its video is no longer there"
+
+
 def test_the_answer_is_the_same_whether_a_file_outside_is_there_or_not(tool, videos):
     answers = []
     for name in ("there.mp4", "gone.mp4"):
@@ -196,6 +219,15 @@ def test_uploads_are_limited_in_size_and_nothing_of_them_stays(start, tmp_path):
 def test_only_videos_and_pictures_are_taken(tool, name):
     _, (answer,) = upload(tool, {name: b"x"})
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("name", ["界" * 90 + ".mp4", "x" * 300 + ".mp4", "." * 200 + "é" * 120 + ".mp4"])
+def test_long_names_of_uploads_keep_their_ends(tool, name):
+    _, (answer,) = upload(tool, {name: b"x"})
+    assert answer.status_code == 200, answer.text
+    kept = answer.json()["name"]
+    assert name.endswith(kept)
+    assert 100 < len(kept.encode()) <= 140
 
 
 def test_names_of_uploads_cannot_leave_their_folder(tool, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXE
     files = [
         path
         for path in list_folder(folder)
-        if path.suffix.lower() in suffixes and not is_hidden(path) and path.is_file()
+        if path.suffix.lower() in suffixes and not is_hidden(path) and os.path.isfile(path)
     ]
     files.sort(key=lambda path: natural_key(path.name))
     seen: dict[str, Path] = {}

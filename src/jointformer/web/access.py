@@ -47,7 +47,7 @@ class Roots:
     def resolve_video(self, text: str) -> Path:
         """Return the real path of a video or folder of pictures, of which none may be a link to elsewhere."""
         path = self.resolve(text)
-        if not path.exists():
+        if not os.path.exists(path):  # unlike Path.exists, false for what is too long or forbidden
             raise DataError("no such file or folder", where=path)
         if path.is_dir():
             for picture in list_pictures(path):
@@ -60,15 +60,15 @@ class Roots:
     def listing(self, text: str | None) -> dict[str, Any]:
         """Return a folder's subfolders and videos, and how many pictures it holds; without a path the first folder."""
         folder = self.resolve(text) if text else self.folders[0]
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise DataError("no such folder", where=folder)
         try:
             found = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
         except OSError as error:
             raise DataError("the folder cannot be read", where=folder, got=error.strerror) from error
         visible = [path for path in found if not is_hidden(path) and self.holds(real(path))]
-        folders = [path for path in visible if path.is_dir()]
-        videos = [path for path in visible if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+        folders = [path for path in visible if os.path.isdir(path)]
+        videos = [path for path in visible if path.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(path)]
         pictures = sum(path.suffix.lower() in PICTURE_SUFFIXES for path in visible)
         return {
             "path": str(folder),

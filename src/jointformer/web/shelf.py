@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -59,7 +60,7 @@ class Shelf:
             except DataError as error:
                 rows.append({"id": home.name, "name": home.name, "opened": 0.0, "problem": str(error)})
                 continue
-            there = video is not None and video.exists()
+            there = video is not None and os.path.exists(video)
             problem = None if there else "its video is no longer there"
             facts = {"video": None if video is None else str(video), "opened": record.opened, "created": record.created}
             rows.append({"id": home.name, "name": record.name, "problem": problem, **facts})

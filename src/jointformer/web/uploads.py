@@ -16,6 +16,7 @@ from jointformer.ops.files import make_dir, remove, temporary_name, writing
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _MOST_FILES = 20_000
+_LONGEST_NAME = 140  # bytes: what encrypted home folders take; others take 255
 _KEPT = 24 * 3600.0  # seconds after which an upload that no project took is deleted
 
 
@@ -86,7 +87,7 @@ class Uploads:
 def safe_name(name: str) -> str:
     """Return a file name without folders, leading dots or odd characters. Raises DataError for kinds not taken."""
     base = re.sub(r"[^\w.() -]", "_", re.split(r"[/\\]", name)[-1]).strip(". ")
-    path = Path(base[-100:].lstrip(". "))
+    path = Path(base.encode()[-_LONGEST_NAME:].decode(errors="ignore").lstrip(". "))
     if path.suffix.lower() not in VIDEO_SUFFIXES | PICTURE_SUFFIXES or not path.stem.strip(". "):
         raise DataError("a file of a kind that is not taken", expected="videos or pictures", got=repr(name[:100]))
     return path.name
