@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jointformer.errors import ConfigError, DataError
+from jointformer.session import ObjectInfo
 from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
 
 
@@ -265,6 +266,8 @@ def test_masks_of_one_call_do_not_overlap_and_later_calls_win(session):
         (lambda s: s.propagate(direction="up"), "direction, expected forward"),
         (lambda s: s.result(-1), "no such frame"),
         (lambda s: s.export("gif", "x"), "format"),
+        (lambda s: ObjectInfo.default(10**20), "object id, expected an integer"),
+        (lambda s: ObjectInfo.default(0), "object id, expected an integer"),
     ],
 )
 def test_mistakes_are_told_in_one_line(session, call, message):

@@ -167,10 +167,12 @@ def test_objects_and_masks_go_when_they_are_told_to(tool):
     tool.open()
     tool.draw(0, 1, square(0))
     tool.draw(0, 2, square(0, 14))
+    tool.draw(0, 2**31, square(20))
     tool.ask("DELETE", "/frames/0/masks?object=2")
+    tool.ask("DELETE", f"/frames/0/masks?object={2**31}")
     assert set(tool.masks(0)) == {1}
     tool.ask("DELETE", "/objects/1")
-    assert [o["id"] for o in tool.state()["objects"]] == [2]
+    assert [o["id"] for o in tool.state()["objects"]] == [2, 2**31]
 
 
 def test_the_expected_time_comes_from_the_last_steps_and_survives_a_restart(start):
@@ -229,6 +231,9 @@ def test_a_picture_comes_in_the_height_asked_for(tool):
         ("PUT", "/frames/0/masks/1", {"runs": "all"}, "run lengths"),
         ("PUT", "/frames/0/masks/1", {"runs": [24 * 64]}, "empty"),
         ("PUT", "/frames/0/masks/0", {"runs": [0, 24 * 64]}, "object id"),
+        ("PUT", f"/frames/0/masks/{10**20 - 1}", {"runs": [0, 24 * 64]}, "object in the address"),
+        ("PUT", "/frames/0/masks/9999999999", {"runs": [0, 24 * 64]}, "object id"),
+        ("DELETE", f"/frames/{'9' * 5000}/masks", None, "frame in the address"),
         ("PUT", "/frames/99/masks/1", {"runs": [0, 24 * 64]}, "no such frame"),
         ("POST", "/frames/0/cutout", {"box": [0, 0, "a", 3]}, "box"),
         ("POST", "/frames/0/cutout", {"box": [5, 5, 6, 6]}, "too small"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,7 +41,8 @@ class ObjectInfo:
     @staticmethod
     def default(object_id: int) -> ObjectInfo:
         """The info of an object nobody has named: its number, and the colour of the mask files."""
-        return ObjectInfo(object_id, f"object {object_id}", colour_of(object_id))
+        info = ObjectInfo(object_id, f"object {object_id}", (0, 0, 0))  # whose id is checked: not all have a colour
+        return replace(info, colour=colour_of(object_id))
 
 
 @dataclass(frozen=True)

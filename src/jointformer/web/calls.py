@@ -33,14 +33,26 @@ class Call:
         """The project that the address names. Raises DataError."""
         return self.shelf.get(self.path["project"])
 
+    @property
+    def frame(self) -> int:
+        """The frame that the address names. Raises DataError."""
+        return _number("frame", self.path["frame"])
+
+    @property
+    def object_id(self) -> int:
+        """The object id that the address names. Raises DataError."""
+        return _number("object", self.path["object"])
+
     def number(self, name: str) -> int | None:
         """Return a number of the query; None where it is not given. Raises DataError."""
-        text = self.query.get(name)
-        if text is None:
-            return None
-        if not (text.isascii() and text.isdecimal() and len(text) < 10):
-            raise DataError(f"{name} in the address", expected="a number", got=repr(text)[:40])
-        return int(text)
+        return _number(name, self.query[name]) if name in self.query else None
+
+
+def _number(name: str, text: str) -> int:
+    # Not left to the routes' own numbers: int() refuses the very long ones with a traceback.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
+        raise DataError(f"{name} in the address", expected="a number", got=repr(text[:40]))
+    return int(text)
 
 
 Answer = dict[str, Any] | list[dict[str, Any]] | Response | None
@@ -126,48 +138,48 @@ def get_timeline(call: Call) -> Answer:
 
 def get_picture(call: Call) -> Answer:
     """A frame as JPEG."""
-    data = call.project.picture(call.path["frame"], call.number("height"))
+    data = call.project.picture(call.frame, call.number("height"))
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": _OLD_PICTURES})
 
 
 def get_masks(call: Call) -> Answer:
     """A frame's masks."""
-    return call.project.masks(call.path["frame"])
+    return call.project.masks(call.frame)
 
 
 def put_mask(call: Call) -> Answer:
     """A person's mask of an object."""
-    call.project.put_mask(call.path["frame"], call.path["object"], call.body)
+    call.project.put_mask(call.frame, call.object_id, call.body)
     return None
 
 
 def clear_masks(call: Call) -> Answer:
     """A person's masks of a frame, taken back."""
-    call.project.clear_masks(call.path["frame"], call.number("object"))
+    call.project.clear_masks(call.frame, call.number("object"))
     return None
 
 
 def accept(call: Call) -> Answer:
     """A frame's tracked masks, made the person's own."""
-    call.project.accept(call.path["frame"])
+    call.project.accept(call.frame)
     return None
 
 
 def cut_out(call: Call) -> Answer:
     """A mask from a box or scribbles."""
     object_id = call.number("object")
-    return {"runs": call.project.cut_out(call.path["frame"], object_id, call.body)}
+    return {"runs": call.project.cut_out(call.frame, object_id, call.body)}
 
 
 def set_object(call: Call) -> Answer:
     """An object's name and colour."""
-    call.project.set_object(call.path["object"], call.body)
+    call.project.set_object(call.object_id, call.body)
     return None
 
 
 def remove_object(call: Call) -> Answer:
     """An object's end."""
-    call.project.remove_object(call.path["object"])
+    call.project.remove_object(call.object_id)
     return None
 
 
@@ -225,7 +237,7 @@ def delete_export(call: Call) -> Answer:
 
 
 PROJECT = "/api/projects/{project}"
-_FRAME = PROJECT + "/frames/{frame:int}"
+_FRAME = PROJECT + "/frames/{frame}"
 #: (method, path, function): what the application routes.
 TABLE: tuple[tuple[str, str, Callable[[Call], Answer]], ...] = (
     ("GET", "/api/server", server_facts),
@@ -241,11 +253,11 @@ TABLE: tuple[tuple[str, str, Callable[[Call], Answer]], ...] = (
     ("GET", _FRAME, get_picture),
     ("GET", _FRAME + "/masks", get_masks),
     ("DELETE", _FRAME + "/masks", clear_masks),
-    ("PUT", _FRAME + "/masks/{object:int}", put_mask),
+    ("PUT", _FRAME + "/masks/{object}", put_mask),
     ("POST", _FRAME + "/accept", accept),
     ("POST", _FRAME + "/cutout", cut_out),
-    ("PUT", PROJECT + "/objects/{object:int}", set_object),
-    ("DELETE", PROJECT + "/objects/{object:int}", remove_object),
+    ("PUT", PROJECT + "/objects/{object}", set_object),
+    ("DELETE", PROJECT + "/objects/{object}", remove_object),
     ("POST", PROJECT + "/undo", undo),
     ("POST", PROJECT + "/redo", redo),
     ("POST", PROJECT + "/plan", plan),
