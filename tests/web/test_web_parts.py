@@ -61,6 +61,15 @@ def test_scribbles_cut_an_object_out_and_mend_a_mask():
     assert jaccard(cut_out(frame, strokes=[inside], known=half), disc) > 0.93
 
 
+def test_the_widest_scribble_covers_the_frame_and_wider_ones_are_refused():
+    frame, _ = scene()
+    value = {"points": [[5, 5], [9e4, -9e4]], "radius": 16_383, "inside": True}
+    assert cut_out(frame, strokes=[Stroke.parse(value)]).all()
+    for radius in (16_383.5, 9e4, float("nan"), 0):
+        with pytest.raises(DataError, match="a radius above 0, at most 16383"):
+            Stroke.parse({**value, "radius": radius})
+
+
 def test_a_picture_of_one_colour_gives_the_box_itself():
     mask = cut_out(np.full((60, 80, 3), 99, np.uint8), box=(20, 20, 40, 40))
     assert mask[22:38, 22:38].mean() in (0.0, 1.0)

@@ -16,6 +16,7 @@ _WORK_SIDE = 384  # pixels of the longer side that GrabCut sees: about half a se
 _ROUNDS = 4
 _MARGIN = 0.35  # of the box's sides: what is seen around it, to learn the background's colours
 _MOST_POINTS = 20_000
+_LARGEST_RADIUS = 16_383  # pixels: OpenCV draws no lines wider than 32,767
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Stroke:
             raise DataError("a scribble", expected="points, radius and inside") from error
         numbers = np.asarray([*points, (radius, radius)])
         good = 0 < len(points) <= _MOST_POINTS and bool(np.isfinite(numbers).all()) and np.abs(numbers).max() < 1e5
-        if not good or radius <= 0 or not isinstance(inside, bool):
-            raise DataError("a scribble", expected="finite points and a positive radius")
+        if not good or not 0 < radius <= _LARGEST_RADIUS or not isinstance(inside, bool):
+            raise DataError("a scribble", expected=f"finite points and a radius above 0, at most {_LARGEST_RADIUS}")
         return Stroke(points, radius, inside)
 
 
