@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,19 @@ FORMATS: dict[str, Format] = {
 _COMMON = frozenset({"start", "end", "objects"})
 
 
+def read_options(format: str, options: Mapping[str, Any]) -> ExportOptions:
+    """Return the options of an export. Raises ConfigError for a format that is none, or an option it does not heed."""
+    if format not in FORMATS:
+        raise ConfigError("export format", expected=" | ".join(FORMATS), got=repr(format)[:80])
+    allowed = FORMATS[format].options | _COMMON
+    for name in options:
+        if name not in allowed:
+            what = "export option" if name not in ExportOptions.names() else f"option of the format {format}"
+            raise ConfigError(what, expected=" | ".join(sorted(allowed)), got=name[:80])
+    objects = options.get("objects")
+    return ExportOptions(**{**options, "objects": tuple(objects) if isinstance(objects, Iterable) else objects})
+
+
 def export(
     source: MaskSource, format: str, path: str | Path, *, progress: Progress | None = None, **options: Any
 ) -> Path:
@@ -60,17 +73,7 @@ def export(
     ConfigError for a format or option that is none, OutputError for a folder that holds something already, a file that
     is read (the video, a frame, a mask), or whatever cannot be written, DataError for masks that are missing.
     """
-    if format not in FORMATS:
-        raise ConfigError("export format", expected=" | ".join(FORMATS), got=repr(format))
-    row = FORMATS[format]
-    allowed = row.options | _COMMON
-    for name in options:
-        if name not in allowed:
-            what = "export option" if name not in ExportOptions.names() else f"option of the format {format}"
-            raise ConfigError(what, expected=" | ".join(sorted(allowed)), got=name)
-    if options.get("objects") is not None:
-        options["objects"] = tuple(options["objects"])
-    selection = Selection(source, ExportOptions(**options), progress)
+    selection, row = Selection(source, read_options(format, options), progress), FORMATS[format]
     target = _target(Path(path), row, source)
     if row.suffix:
         row.write(selection, target)

@@ -89,14 +89,23 @@ class ExportOptions:
     columns: int = 4
 
     def __post_init__(self) -> None:
+        for field in ("start", "end"):
+            value = getattr(self, field)
+            if value is not None and not _is_whole(value):
+                raise ConfigError(field, expected="a frame's number", got=repr(value)[:80])
+        if self.objects is not None and not (isinstance(self.objects, tuple) and all(map(_is_whole, self.objects))):
+            raise ConfigError("objects", expected="a list of ids", got=repr(self.objects)[:80])
+        for field in ("labels", "sound", "soft"):
+            if not isinstance(getattr(self, field), bool):
+                raise ConfigError(field, expected="true or false", got=repr(getattr(self, field))[:80])
         if self.style not in get_args(OverlayStyle):
-            raise ConfigError("style", expected=" | ".join(get_args(OverlayStyle)), got=repr(self.style))
+            raise ConfigError("style", expected=" | ".join(get_args(OverlayStyle)), got=repr(self.style)[:80])
         if isinstance(self.opacity, bool) or not isinstance(self.opacity, int | float) or not 0 <= self.opacity <= 1:
-            raise ConfigError("opacity", expected="0 to 1", got=self.opacity)
+            raise ConfigError("opacity", expected="0 to 1", got=repr(self.opacity)[:80])
         for field, least, most in (("quality", 0, 51), ("pictures", 1, 400), ("columns", 1, 40)):
             value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ConfigError(field, expected=f"{least} to {most}", got=value)
+            if not _is_whole(value) or not least <= value <= most:
+                raise ConfigError(field, expected=f"{least} to {most}", got=repr(value)[:80])
 
     @staticmethod
     def names() -> frozenset[str]:
@@ -230,6 +239,10 @@ class FolderSource:
 def picture_name(video: VideoReader, frame: int) -> str:
     """Return the file name that other formats call a frame by: the picture's own, else its number as a JPEG."""
     return video.files[frame].name if isinstance(video, FolderVideo) else f"{video.name(frame)}.jpg"
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _title(video: VideoReader) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jointformer.data.export_formats import FORMATS
-from jointformer.errors import ConfigError, DataError, UserError
+from jointformer.data.export_formats import FORMATS, read_options
+from jointformer.errors import DataError, UserError
 from jointformer.ops.files import atomic_path, make_dir, remove, temporary_name
 from jointformer.session import Session
 from jointformer.web.record import slug
@@ -63,8 +63,7 @@ class Exports:
 
     def start(self, title: str, format: str, options: dict[str, Any]) -> str:
         """Begin to write a file and return its name. Raises DataError, ConfigError."""
-        if format not in FORMATS:
-            raise ConfigError("export format", expected=" | ".join(FORMATS), got=repr(format)[:80])
+        read_options(format, options)  # so that mistakes are told now, not by the thread
         with self._lock:
             if self.running:
                 raise DataError("an export is being written already", hint="wait until it is done")
