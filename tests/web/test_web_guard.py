@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
@@ -247,6 +248,29 @@ def test_an_upload_that_is_no_video_is_refused_and_deleted(tool, tmp_path, conte
     assert answer.status_code == 400
     assert list((tmp_path / "projects" / ".uploads").iterdir()) == []
     assert tool.client.get("/api/projects").json() == []
+
+
+@pytest.mark.parametrize("path", ["/api/uploads/{}", "/api/projects"])
+def test_a_page_that_goes_away_while_it_sends_is_no_error_and_leaves_nothing(tool, tmp_path, path):
+    started, _ = upload(tool, {})
+    parts = [{"type": "http.request", "body": b"xxx", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return parts.pop(0)
+
+    async def send(message):
+        pass
+
+    scope = {
+        "type": "http",
+        "method": "PUT" if "uploads" in path else "POST",
+        "path": path.format(started),
+        "query_string": b"name=a.mp4",
+        "headers": [(b"host", b"127.0.0.1")],
+    }
+    asyncio.run(tool.client.app(scope, receive, send))
+    assert list((tmp_path / "projects" / ".uploads" / started).iterdir()) == []
+    assert tool.client.put(f"/api/uploads/{started}?name=a.mp4", content=b"x").status_code == 200
 
 
 @pytest.mark.parametrize("upload_id", ["..", "0" * 16, "%2e%2e"])

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -69,7 +69,7 @@ def create_app(config: WebConfig, session_type: type[SharedSession] = SharedSess
             Mount("/static", _Static(directory=STATIC)),
         ],
         middleware=[Middleware(Guard, config=config)],
-        exception_handlers={UserError: _explain, HTTPException: _explain_http},
+        exception_handlers={UserError: _explain, HTTPException: _explain_http, ClientDisconnect: _nobody},
         lifespan=lifespan,
     )
     app.state.shelf = shelf
@@ -122,6 +122,11 @@ async def _explain(request: Request, error: Exception) -> Response:
     assert isinstance(error, UserError)
     status = 404 if isinstance(error, NotThere) else 507 if isinstance(error, OutputError) else 400
     return JSONResponse({"error": str(error)}, status)
+
+
+async def _nobody(request: Request, error: Exception) -> Response:
+    """A page that went away before it had sent everything: nothing to tell, and nobody to tell it to."""
+    return Response(status_code=400)
 
 
 async def _explain_http(request: Request, error: Exception) -> Response:
