@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jointformer.errors import OutputError
 from jointformer.web.models import SharedModel
+from jointformer.web.runs import encode_runs
 from session.scripted import SquareTracker, square
 from web.helpers import GatedTracker, Tool
 
@@ -256,6 +258,35 @@ def test_mistakes_are_told_in_one_line(tool, method, path, body, text):
     error = tool.ask(method, path, body, status=400)["error"]
     assert text in error
     assert "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/frames/3/masks/9", {"name": "x" * 300}),
+        ("PUT", "/frames/3/masks/9", {"name": "knight", "colour": [1, 2]}),
+        ("PUT", "/frames/3/masks/9", {"colour": 5}),
+        ("PUT", "/objects/1", {"name": "knight", "colour": [0, 0, 256]}),
+        ("PATCH", "", {"name": "a battle", "frame": 99}),
+        ("PATCH", "", {"name": "", "frame": 7}),
+    ],
+)
+def test_what_is_refused_changes_nothing(tool, method, path, body):
+    tool.open()
+    tool.draw(0, 1, square(0))
+    before = tool.state()
+    tool.ask(method, path, {"runs": encode_runs(square(3)), **body}, status=400)
+    assert tool.state() == before
+
+
+def test_a_project_whose_picture_cannot_be_kept_is_not_begun(tool, tmp_path, monkeypatch):
+    def refuse(path):
+        raise OutputError("cannot be written: the disk is full", where=path)
+
+    monkeypatch.setattr("jointformer.web.shelf.atomic_write", refuse)
+    assert tool.client.post("/api/projects", json={"path": "square"}).status_code == 507
+    assert tool.client.get("/api/projects").json() == []
+    assert [path.name for path in (tmp_path / "projects").iterdir()] == [".uploads"]
 
 
 def test_what_is_no_json_object_is_refused(tool):

@@ -112,11 +112,7 @@ def get_state(call: Call) -> Answer:
 
 def change_project(call: Call) -> Answer:
     """Another name, or another frame to begin with."""
-    project = call.project
-    if "name" in call.body:
-        project.rename(call.body["name"])
-    if "frame" in call.body:
-        project.look_at(call.body["frame"])
+    call.project.change(call.body)
     return None
 
 

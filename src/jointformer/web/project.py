@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +109,14 @@ class Project:
     def put_mask(self, frame: int, object_id: int, value: dict[str, Any]) -> None:
         """Keep a person's mask of an object; of a new one with its name and colour, if the page gives them."""
         mask = decode_runs(value.get("runs"), self.session.size)
+        default = ObjectInfo.default(object_id)
         with self._edit():
             new = all(o.id != object_id for o in self.session.objects)
-            if new:
-                ObjectInfo.default(object_id)  # an id that is none is refused before anything is written
+            # Made first, so that a name or colour that is none is refused before the mask is written.
+            info = replace(default, **_appearance(value)) if new else default
             self.session.add_masks(frame, {object_id: mask})
-            if new and ("name" in value or "colour" in value):
-                self._appearance(object_id, value)
+            if info != default:
+                self.session.set_object(object_id, name=info.name, colour=info.colour)
 
     def accept(self, frame: int) -> None:
         """Make a frame's tracked masks the person's own, in one edit."""
@@ -133,7 +135,7 @@ class Project:
     def set_object(self, object_id: int, value: dict[str, Any]) -> None:
         """Give an object another name or colour."""
         with self._edit():
-            self._appearance(object_id, value)
+            self.session.set_object(object_id, **_appearance(value))
 
     def remove_object(self, object_id: int) -> None:
         """Forget an object."""
@@ -161,16 +163,17 @@ class Project:
                 self.session.redo()
             return label
 
-    def rename(self, name: object) -> None:
-        """Give the project another name."""
-        with self._edit():
-            self._file.update(name=checked_name(name))
-
-    def look_at(self, frame: object) -> None:
-        """Remember the frame that is shown, for the next time."""
-        if type(frame) is not int or not 0 <= frame < len(self.session):
-            raise DataError("no such frame", expected=f"0 to {len(self.session) - 1}", got=repr(frame)[:40])
-        self._file.update(frame=frame)
+    def change(self, value: dict[str, Any]) -> None:
+        """Give the project another name, and remember the frame that is shown for the next time."""
+        changes = {}
+        if "frame" in value:
+            frame = changes["frame"] = value["frame"]
+            if type(frame) is not int or not 0 <= frame < len(self.session):
+                raise DataError("no such frame", expected=f"0 to {len(self.session) - 1}", got=repr(frame)[:40])
+        if "name" in value:
+            changes["name"] = checked_name(value["name"])
+        with self._edit() if "name" in changes else nullcontext():  # other pages keep to their own frames
+            self._file.update(**changes)
 
     def cut_out(self, frame: int, object_id: int | None, value: dict[str, Any]) -> list[int]:
         """Return the runs of what a box or scribbles mark; nothing is kept yet."""
@@ -214,12 +217,6 @@ class Project:
         self.events.close()
         self.session.close()
 
-    def _appearance(self, object_id: int, value: dict[str, Any]) -> None:
-        name, colour = value.get("name"), value.get("colour")
-        if colour is not None and not isinstance(colour, list):
-            raise DataError("colour of an object", expected="[red, green, blue]")
-        self.session.set_object(object_id, name=name, colour=None if colour is None else tuple(colour))
-
     def _remember_run(self, wanted: Range | None) -> None:
         self._file.update(tracking=wanted)
 
@@ -233,3 +230,13 @@ class Project:
 
     def _tell(self) -> None:
         self.events.publish("state", self.state())
+
+
+def _appearance(value: dict[str, Any]) -> dict[str, Any]:
+    """The name and colour that a page gives, for ObjectInfo to check. Raises DataError."""
+    given = {field: value[field] for field in ("name", "colour") if value.get(field) is not None}
+    if "colour" in given:
+        if not isinstance(given["colour"], list):
+            raise DataError("colour of an object", expected="[red, green, blue]")
+        given["colour"] = tuple(given["colour"])
+    return given

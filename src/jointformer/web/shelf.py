@@ -167,15 +167,15 @@ class Shelf:
             video = fetch(home)
             keep_soft = options.get("soft") is True
             session = self._type(video, model=self._config.model, config=config, folder=home, keep_soft=keep_soft)
-            file = RecordFile.create(home, name)
+            project = self._begin(home, RecordFile.create(home, name), session)
+            with atomic_write(home / _THUMBNAIL) as picture:
+                picture.write(project.picture(0, _THUMBNAIL_HEIGHT))
         except BaseException:
             remove(home)
             raise
         with self._lock:
-            project = self._open[home.name] = self._begin(home, file, session)
+            self._open[home.name] = project
             self._close_idle()
-        with atomic_write(home / _THUMBNAIL) as picture:
-            picture.write(project.picture(0, _THUMBNAIL_HEIGHT))
         return project
 
     def _begin(self, home: Path, file: RecordFile, session: Any) -> Project:
