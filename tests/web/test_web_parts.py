@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
 
-from jointformer.errors import DataError
+from jointformer.errors import DataError, OutputError
 from jointformer.model.config import ModelConfig
 from jointformer.web.config import WebConfig
 from jointformer.web.cutout import Stroke, cut_out
@@ -17,6 +18,7 @@ from jointformer.web.models import SharedModel
 from jointformer.web.pace import Pace
 from jointformer.web.runs import decode_runs, encode_runs
 from jointformer.web.server import address, listen
+from jointformer.web.uploads import Uploads
 from seeded import seeded_model
 
 
@@ -80,6 +82,61 @@ def test_other_objects_pixels_are_never_taken():
     others = disc.copy()
     others[:, 90:] = False
     assert not (cut_out(frame, box=(55, 25, 125, 95), others=others) & others).any()
+
+
+async def pieces(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield bytes(100_000)
+        await asyncio.sleep(0)
+
+
+def test_the_limit_holds_for_files_that_come_at_once_and_what_is_refused_gives_its_room_back(tmp_path):
+    uploads = Uploads(tmp_path, 2**20)
+    upload = uploads.begin()
+
+    async def send(*names: str, count: int) -> list[object]:
+        sent = (uploads.receive(upload, name, pieces(count)) for name in names)
+        return await asyncio.gather(*sent, return_exceptions=True)
+
+    answers = asyncio.run(send(*(f"{number}.png" for number in range(8)), count=6))
+    files = list((tmp_path / ".uploads" / upload).iterdir())
+    assert [path.stat().st_size for path in files] == [600_000]
+    assert sum(isinstance(answer, DataError) for answer in answers) == 7
+    assert isinstance(asyncio.run(send("rest.png", count=5))[0], DataError)
+    assert asyncio.run(send("rest.png", count=4)) == [{"name": "rest.png", "bytes": 400_000}]
+
+
+def test_two_files_of_one_name_that_come_at_once_do_not_replace_each_other(tmp_path):
+    uploads = Uploads(tmp_path, 2**20)
+    upload = uploads.begin()
+
+    async def send() -> list[object]:
+        sent = (uploads.receive(upload, "a.png", pieces(count)) for count in (3, 2))
+        return await asyncio.gather(*sent, return_exceptions=True)
+
+    first, second = asyncio.run(send())
+    assert first == {"name": "a.png", "bytes": 300_000}
+    assert "two files of one name" in str(second)
+
+
+def test_an_upload_is_taken_once_and_not_before_all_of_it_has_come(tmp_path):
+    uploads = Uploads(tmp_path, 2**20)
+    early, whole = uploads.begin(), uploads.begin()
+
+    async def taken_meanwhile() -> AsyncIterator[bytes]:
+        yield b"x"
+        with pytest.raises(DataError, match="one video"), uploads.take(early):
+            pass
+        yield b"y"
+
+    with pytest.raises(OutputError):
+        asyncio.run(uploads.receive(early, "a.mp4", taken_meanwhile()))
+    asyncio.run(uploads.receive(whole, "a.mp4", pieces(1)))
+    with uploads.take(whole) as folder:
+        assert [path.name for path in folder.iterdir()] == ["a.mp4"]
+        with pytest.raises(DataError, match="no such upload"), uploads.take(whole):
+            pass
+    assert list((tmp_path / ".uploads").iterdir()) == []
 
 
 def test_every_listener_hears_what_is_published_from_any_thread():

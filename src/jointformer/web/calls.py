@@ -90,11 +90,8 @@ def create_project(call: Call) -> Answer:
     if body.get("demo") is True:
         return call.shelf.create_demo(body).state()
     if "upload" in body:
-        try:
-            folder = call.uploads.take(body["upload"])
+        with call.uploads.take(body["upload"]) as folder:
             return call.shelf.create_from_upload(folder, name or "upload", body).state()
-        finally:
-            call.uploads.drop(body["upload"])
     if not isinstance(body.get("path"), str):
         raise DataError("a new project", expected="path, upload or demo")
     return call.shelf.create_from_path(body["path"], name, body).state()

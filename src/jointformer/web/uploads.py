@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,18 @@ from jointformer.data.video import VIDEO_SUFFIXES
 from jointformer.errors import DataError
 from jointformer.ops.files import make_dir, remove, temporary_name, writing
 
-_ID = re.compile(r"[0-9a-f]{16}")
 _MOST_FILES = 20_000
 _LONGEST_NAME = 140  # bytes: what encrypted home folders take; others take 255
 _KEPT = 24 * 3600.0  # seconds after which an upload that no project took is deleted
+
+
+@dataclass
+class _Upload:
+    """Files that have come or are coming: their folder, names and bytes so far."""
+
+    folder: Path
+    names: set[str] = field(default_factory=set)
+    size: int = 0
 
 
 class Uploads:
@@ -26,62 +37,67 @@ class Uploads:
     def __init__(self, projects: Path, limit: int) -> None:
         self._folder = make_dir(projects / ".uploads")
         self.limit = limit
-        self._sizes: dict[str, int] = {}
+        self._waiting: dict[str, _Upload] = {}
         for path in self._folder.iterdir():
             if time.time() - path.stat().st_mtime > _KEPT:
                 remove(path)
 
     def begin(self) -> str:
         """Return the id of a new, empty upload."""
-        upload = secrets.token_hex(8)
-        make_dir(self._folder / upload)
-        self._sizes[upload] = 0
-        return upload
+        upload_id = secrets.token_hex(8)
+        self._waiting[upload_id] = _Upload(make_dir(self._folder / upload_id))
+        return upload_id
 
-    async def receive(self, upload: str, name: str, stream: AsyncIterator[bytes]) -> dict[str, Any]:
+    async def receive(self, upload_id: str, name: str, stream: AsyncIterator[bytes]) -> dict[str, Any]:
         """Write one file of an upload and return its name and size. Raises DataError, OutputError."""
-        folder = self.folder(upload)
-        path = folder / safe_name(name)
-        if path.exists():
+        upload = self._waiting.get(upload_id)
+        if upload is None:
+            raise DataError("no such upload")
+        path = upload.folder / safe_name(name)
+        if path.name in upload.names or os.path.exists(path):  # there, too, where A.png is the same as a.png
             raise DataError("two files of one name", got=path.name)
-        if sum(1 for _ in folder.iterdir()) >= _MOST_FILES:
+        if len(upload.names) >= _MOST_FILES:
             raise DataError("too many files", expected=f"at most {_MOST_FILES}")
+        upload.names.add(path.name)
         temporary, size = temporary_name(path), 0
         try:
-            with writing(path, temporary), open(temporary, "xb") as file:
-                async for part in stream:
-                    size += len(part)
-                    if self._sizes[upload] + size > self.limit:
-                        hint = "start jointformer ui with a larger --max-upload, or open the file by its path"
-                        raise DataError("the upload is too large", expected=f"at most {self.limit} bytes", hint=hint)
-                    file.write(part)
-            temporary.rename(path)
+            with writing(path, temporary):
+                with open(temporary, "xb") as file:
+                    async for part in stream:
+                        size += len(part)
+                        upload.size += len(part)  # at once: several files may be coming
+                        if upload.size > self.limit:
+                            hint = "start jointformer ui with a larger --max-upload, or open the file by its path"
+                            expected = f"at most {self.limit} bytes"
+                            raise DataError("the upload is too large", expected=expected, hint=hint)
+                        file.write(part)
+                temporary.rename(path)
         except BaseException:
             remove(temporary)
+            upload.names.remove(path.name)
+            upload.size -= size
             raise
-        self._sizes[upload] += size
         return {"name": path.name, "bytes": size}
 
-    def folder(self, upload: object) -> Path:
-        """Return the folder of an upload of this server. Raises DataError."""
-        if not isinstance(upload, str) or not _ID.fullmatch(upload) or upload not in self._sizes:
+    @contextmanager
+    def take(self, upload_id: object) -> Iterator[Path]:
+        """The folder of a complete upload, one video or pictures, for a project to move within the block.
+
+        Nobody else can take it then, and what is left of it afterwards is deleted. Raises DataError.
+        """
+        upload = self._waiting.pop(upload_id, None) if isinstance(upload_id, str) else None
+        if upload is None:
             raise DataError("no such upload")
-        return self._folder / upload
-
-    def take(self, upload: object) -> Path:
-        """Return the folder of a complete upload for a project to move: one video, or pictures. Raises DataError."""
-        folder = self.folder(upload)
-        suffixes = [path.suffix.lower() for path in folder.iterdir()]
-        pictures = all(suffix in PICTURE_SUFFIXES for suffix in suffixes)
-        videos = all(suffix in VIDEO_SUFFIXES for suffix in suffixes)
-        if not suffixes or not ((videos and len(suffixes) == 1) or (pictures and len(suffixes) > 1)):
-            raise DataError("an upload", expected="one video, or two or more pictures", got=f"{len(suffixes)} files")
-        return folder
-
-    def drop(self, upload: object) -> None:
-        """Delete what is left of an upload."""
-        if isinstance(upload, str) and self._sizes.pop(upload, None) is not None:
-            remove(self._folder / upload)
+        try:
+            suffixes = [path.suffix.lower() for path in upload.folder.iterdir()]
+            pictures = all(suffix in PICTURE_SUFFIXES for suffix in suffixes)
+            videos = all(suffix in VIDEO_SUFFIXES for suffix in suffixes)
+            if not suffixes or not ((videos and len(suffixes) == 1) or (pictures and len(suffixes) > 1)):
+                expected = "one video, or two or more pictures"
+                raise DataError("an upload", expected=expected, got=f"{len(suffixes)} files")
+            yield upload.folder
+        finally:
+            remove(upload.folder)
 
 
 def safe_name(name: str) -> str:
