@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 
 import pytest
 from PIL import Image
@@ -110,6 +112,19 @@ def test_paths_too_long_for_the_file_system_are_not_there(tool, path):
     answers = [tool.client.post("/api/projects", json={"path": path}), tool.client.get("/api/files?path=" + path)]
     assert [answer.status_code for answer in answers] == [400, 400]
     assert all("no such" in answer.json()["error"] for answer in answers)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems have no such names")
+def test_files_whose_names_are_no_utf8_are_listed_opened_and_told_of(tool, videos):
+    os.rename(videos / "square", os.fsencode(videos) + b"/squ\xe9")
+    (folder,) = tool.client.get("/api/files").json()["folders"]
+    answers = []
+    for path in (folder["path"], folder["path"] + "0"):
+        content = json.dumps({"path": path, "name": "square"})  # in ASCII, as browsers send such letters
+        answers.append(tool.client.post("/api/projects", content=content, headers={"content-type": "application/json"}))
+    assert answers[0].status_code == 200, answers[0].text
+    assert tool.client.get("/api/projects").json()[0]["video"] == folder["path"]
+    assert "no such file" in answers[1].json()["error"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may look everywhere")

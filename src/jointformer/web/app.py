@@ -39,13 +39,13 @@ def create_app(config: WebConfig, session_type: type[SharedSession] = SharedSess
             body = await _read_json(request) if request.method in ("POST", "PUT", "PATCH") else {}
             call = Call(shelf, uploads, request.path_params, dict(request.query_params), body)
             result = await run_in_threadpool(work, call)
-            return result if isinstance(result, Response) else JSONResponse(result)
+            return result if isinstance(result, Response) else _Json(result)
 
         return answer
 
     async def receive_file(request: Request) -> Response:
         name, upload = request.query_params.get("name", ""), request.path_params["upload"]
-        return JSONResponse(await uploads.receive(upload, name, request.stream()))
+        return _Json(await uploads.receive(upload, name, request.stream()))
 
     async def events(request: Request) -> Response:
         project = await run_in_threadpool(shelf.get, request.path_params["project"])
@@ -74,6 +74,13 @@ def create_app(config: WebConfig, session_type: type[SharedSession] = SharedSess
     )
     app.state.shelf = shelf
     return app
+
+
+class _Json(JSONResponse):
+    """JSON in ASCII: names of files need not be UTF-8, and the bytes that are not come back as they went."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 class _Static(StaticFiles):
@@ -121,7 +128,7 @@ async def _explain(request: Request, error: Exception) -> Response:
     """A user's mistake in one line."""
     assert isinstance(error, UserError)
     status = 404 if isinstance(error, NotThere) else 507 if isinstance(error, OutputError) else 400
-    return JSONResponse({"error": str(error)}, status)
+    return _Json({"error": str(error)}, status)
 
 
 async def _nobody(request: Request, error: Exception) -> Response:
@@ -131,4 +138,4 @@ async def _nobody(request: Request, error: Exception) -> Response:
 
 async def _explain_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    return _Json({"error": error.detail}, error.status_code, error.headers)
