@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,18 @@ def test_save_writes_a_copy_that_opens(session, tmp_path):
         assert [o.id for o in copy.objects] == [1]
         for a, b in zip(labels_of(copy)[:5], labels_of(session)[:5]):
             assert np.array_equal(a, b)
+
+
+def test_closing_waits_for_whoever_is_at_work(session):
+    closing = threading.Thread(target=session.close)
+    with session._book.lock:
+        closing.start()
+        closing.join(0.2)
+        assert closing.is_alive()
+        session.add_masks(0, {1: square(0)})
+    closing.join()
+    with pytest.raises(DataError, match="the session is closed"):
+        session.result(0)
 
 
 def test_a_folder_holds_one_session_open_in_one_place(kept):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -62,7 +61,7 @@ class Book:
         self.store = store
         self.length = length
         self.size = size
-        self.lock = threading.RLock()
+        self.lock = store.lock
 
     # -- objects and the user's masks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,10 +30,11 @@ _FRAMES = "CREATE INDEX cells_by_frame ON cells (kind, frame)"
 
 
 class Database:
-    """The open file. Not thread-safe by itself: the session's lock guards it."""
+    """The open file. Not thread-safe by itself: whoever uses it holds `lock`."""
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.path = path
+        self.lock = threading.RLock()
         if not create and not path.is_file():
             raise DataError("no session here", where=path.parent, expected=f"a folder with {path.name}")
         with self._errors():
@@ -48,8 +50,8 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close the file; what was written stays."""
-        with self._errors():
+        """Close the file when nobody is at it; what was written stays."""
+        with self.lock, self._errors():  # closed under another thread's query it ends the process
             self._db.close()
 
     @contextmanager
