@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from jointformer.errors import OutputError
+from jointformer.web import shelf
 from jointformer.web.models import SharedModel
 from jointformer.web.runs import encode_runs
 from session.scripted import SquareTracker, square
@@ -314,6 +315,21 @@ def test_projects_that_nobody_looks_at_are_closed_and_opened_again(tool):
     for project in ids:
         tool.project = project
         assert tool.state()["annotated"] == [0]
+
+
+def test_a_project_that_cannot_be_read_now_does_not_hide_the_others(tool, monkeypatch):
+    first, second = tool.open()["id"], tool.open()["id"]
+    read = shelf.stored_video
+
+    def refuse(home):
+        if home.name == first:
+            raise OutputError("the session cannot be written: disk I/O error", where=home)
+        return read(home)
+
+    monkeypatch.setattr(shelf, "stored_video", refuse)
+    problems = {row["id"]: row["problem"] for row in tool.client.get("/api/projects").json()}
+    assert problems[second] is None
+    assert "disk I/O error" in problems[first]
 
 
 def test_a_project_whose_video_has_gone_is_listed_with_its_problem(tool, videos):

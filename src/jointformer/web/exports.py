@@ -43,7 +43,10 @@ class Exports:
         if self._folder.is_dir():
             for path in self._folder.iterdir():
                 if path.is_file() and _NAME.fullmatch(path.name):
-                    stat = path.stat()
+                    try:
+                        stat = path.stat()
+                    except FileNotFoundError:  # deleted meanwhile
+                        continue
                     files.append({"name": path.name, "bytes": stat.st_size, "created": stat.st_mtime})
         files.sort(key=lambda row: (-float(str(row["created"])), str(row["name"])))
         far = {"done": self._done, "total": self._total}
@@ -77,8 +80,10 @@ class Exports:
 
     def wait(self, seconds: float) -> None:
         """Wait for the file that is being written."""
-        if self._thread is not None:
-            self._thread.join(seconds)
+        with self._lock:  # a thread that is not started yet cannot be waited for
+            thread = self._thread
+        if thread is not None:
+            thread.join(seconds)
 
     def _run(self, format: str, name: str, options: dict[str, Any]) -> None:
         failure = None

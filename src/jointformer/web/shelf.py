@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from jointformer.errors import DataError
+from jointformer.errors import DataError, UserError
 from jointformer.ops.files import atomic_write, make_dir, remove, replace_dir
 from jointformer.session import stored_video
 from jointformer.track import TrackerConfig
@@ -57,7 +57,7 @@ class Shelf:
             try:
                 record = RecordFile.load(home).record
                 video = stored_video(home)
-            except DataError as error:
+            except UserError as error:  # one that is being begun or deleted cannot be read for a moment
                 rows.append({"id": home.name, "name": home.name, "opened": 0.0, "problem": str(error)})
                 continue
             there = video is not None and os.path.exists(video)

@@ -117,8 +117,10 @@ class Tracking:
         """End the run because the program ends; it counts as interrupted, not as stopped."""
         self._leaving = True
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(wait)
+        with self._lock:  # a thread that is not started yet cannot be waited for
+            thread = self._thread
+        if thread is not None:
+            thread.join(wait)
 
     # -- in the thread
 
