@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.data.demo import demo_clip
     from jointformer.errors import OutputError
     from jointformer.metrics import jf
+    from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
     from jointformer.ops.files import make_dir
     from jointformer.track import Tracker, TrackerConfig
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     there = [path for name in (OVERLAY, SHEET) if (path := args.output / name).exists()]
     if there and not args.overwrite:
         raise OutputError("results are there already", where=there[0], hint="--overwrite replaces them")
-    model = load_model(args.model, device=args.device, precision=args.precision)
+    model = load_model(args.model, device=use_device(args.device), precision=args.precision)
     make_dir(args.output)
     clip, watch = demo_clip(), Stopwatch()
     frames = tqdm(enumerate(clip.frames), total=len(clip.frames), unit="frame", disable=args.quiet or None)

@@ -66,11 +66,14 @@ def budget_bytes(args: argparse.Namespace) -> int | None:
 
 
 def first_device(args: argparse.Namespace) -> tuple[str, str]:
-    """Return (device, precision) to load the network with: on the CPU where other processes will work with it."""
-    from jointformer.model.device import choose_device, choose_precision
+    """Return (device, precision) to load the network with: on the CPU where other processes will work with it.
+
+    A GPU that is asked for becomes the current one. Raises ConfigError.
+    """
+    from jointformer.model.device import choose_device, choose_precision, use_device
 
     if args.devices is None or args.ray is not None:
-        return args.device, args.precision
+        return str(use_device(args.device)), args.precision
     return "cpu", choose_precision(choose_device(args.devices.split(",")[0].strip()), args.precision)
 
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.evaluate.speed import PARTS, measure_speed
     from jointformer.model.config import PRESETS
     from jointformer.model.cost import padded_size
-    from jointformer.model.device import DTYPES, choose_device, choose_precision
+    from jointformer.model.device import DTYPES, choose_precision, use_device
     from jointformer.model.network import JointFormer
     from jointformer.model.weights import load_model
     from jointformer.track import TrackerConfig
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         max_memory_frames=args.memory, topk=args.topk or None, size=-1, objects_per_pass=args.objects_per_pass,
         compile=args.compile,
     )  # fmt: skip
-    device = choose_device(args.device)
+    device = use_device(args.device)
     precision = choose_precision(device, args.precision)
     if args.model in PRESETS:
         torch.manual_seed(0)

@@ -105,6 +105,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     from jointformer.errors import OutputError
     from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
     from jointformer.evaluate.scale.stop import say_if_stopped, stop_on_signal
+    from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
     from jointformer.ops.files import remove, remove_temporaries
     from jointformer.track import Tracker
@@ -121,7 +122,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
         raise OutputError("results are there already", where=there[0], hint="--overwrite replaces them")
     remove_temporaries(args.output)
     budget = budget_bytes(args)
-    model = load_model(args.model, device=args.device, precision=args.precision)
+    model = load_model(args.model, device=use_device(args.device), precision=args.precision)
     if budget is not None:
         writing = 0 if args.no_overlay else overlay_bytes(video.size)
         known = VideoSize(video.path.name, end - start, video.size, masks.count(), writing)

@@ -69,6 +69,7 @@ def _run(args: argparse.Namespace) -> int:
     from jointformer.data.stream_pipe import STANDARD, is_pipe
     from jointformer.data.stream_writer import MASKS, OUTPUT_FORMATS
     from jointformer.evaluate.stream import NO_END, QueueSettings, StreamReport, find_stream_masks, label_stream
+    from jointformer.model.device import use_device
     from jointformer.model.registry import suitable_size
     from jointformer.model.weights import load_model
     from jointformer.ops.files import remove, remove_temporaries, write_json
@@ -108,7 +109,7 @@ def _run(args: argparse.Namespace) -> int:
     with open_stream(str(args.video), settings) as stream:
         masks = find_stream_masks(args.masks, stream.size, args.start or 0, end)
         report = StreamReport(QueueSettings.suited(stream, args.when_late, args.queue))
-        tracker = Tracker(load_model(args.model, device=args.device, precision=args.precision), config)
+        tracker = Tracker(load_model(args.model, device=use_device(args.device), precision=args.precision), config)
         if format == "folder":
             remove(result)
         try:

@@ -35,6 +35,17 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     return chosen
 
 
+def use_device(device: str | torch.device = "auto") -> torch.device:
+    """Return the same, made the current one of this thread where it is a numbered GPU: for programs, not for libraries.
+
+    What is told of no device, such as pinned memory, would else take a context's memory on the first GPU as well.
+    """
+    chosen = choose_device(device)
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)
+    return chosen
+
+
 def choose_precision(device: str | torch.device, precision: str = "auto") -> str:
     """Return the precision asked for; for "auto" the fastest one that the device computes in natively.
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -96,6 +98,18 @@ def _(
     return None
 
 
+def _on_its_gpu(launch: Callable[..., None]) -> Callable[..., None]:
+    """The launch with its tensors' GPU as the current one: Triton takes that one, with its stream, for any tensor."""
+
+    @functools.wraps(launch)
+    def call(q: Tensor, *others: Any, **options: Any) -> None:
+        with torch.cuda.device_of(q):  # nothing for a tensor on a CPU
+            launch(q, *others, **options)
+
+    return call
+
+
+@_on_its_gpu
 def launch(
     q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor,
     tiles: Tiles | None = None,

@@ -109,13 +109,15 @@ def _serve(pipe: Connection, work: Work[Any], device: str, threads: int) -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
+    from jointformer.model.device import use_device
+
     torch.set_num_threads(threads)
     try:
         pipe.send(("weights", None))
         weights = pipe.recv()
         if weights is None:
             return
-        model = unpack_model(weights, device)
+        model = unpack_model(weights, use_device(device))
         pipe.send(("ready", None))
         while (video := pipe.recv()) is not None:
             pipe.send(_label(pipe, work, model, video))

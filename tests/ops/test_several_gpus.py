@@ -1,0 +1,93 @@
+"""On a machine with several GPUs each tensor's own one does the work: with GPUs that only exist by name."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from jointformer.evaluate.scale import processes
+from jointformer.model.device import choose_device, use_device
+
+
+class Gpus:
+    """Stands for PyTorch's current GPU."""
+
+    def __init__(self) -> None:
+        self.current = 0
+
+    def exchange(self, index: int) -> int:
+        """Make another one the current one, unless the index is negative, and return the one before."""
+        before = self.current
+        if index >= 0:
+            self.current = index
+        return before
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
+    two = Gpus()
+    for name in ("_exchange_device", "_maybe_exchange_device"):
+        monkeypatch.setattr(torch.cuda, name, two.exchange)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: two.exchange(torch.device(device).index))
+    return two
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "cpu"])
+def test_triton_launches_where_its_tensors_are(gpus: Gpus, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    pytest.importorskip("triton", reason="needs triton (PyTorch's CUDA builds bring it)")
+    from jointformer.ops import topk_gpu, topk_triton
+
+    launched: list[int] = []
+
+    class Kernel:
+        def __getitem__(self, grid: Any) -> Any:
+            return lambda *arguments, **options: launched.append(gpus.current)
+
+    for name, kind in list(vars(topk_triton).items()):
+        if hasattr(kind, "arg_names"):  # a kernel: its launch is what counts here
+            monkeypatch.setattr(topk_triton, name, Kernel())
+    topk_gpu.compiles.cache_clear()
+    try:
+        with FakeTensorMode():
+            q, memory = (torch.empty(1, 2, tokens, 32, device=device) for tokens in (40, 80))
+            topk_gpu.launch(q, q, q, memory, memory, 6, 80, torch.empty_like(q))
+            assert topk_gpu.serves(torch.device(device), torch.float32, 32)
+    finally:
+        topk_gpu.compiles.cache_clear()
+    assert set(launched) == {1 if device == "cuda:1" else 0}
+    assert len(launched) >= 2
+    assert gpus.current == 0  # as before
+
+
+@pytest.mark.parametrize(("asked", "current"), [("cuda:1", 1), ("cuda", 0), ("cpu", 0), ("auto", 0)])
+def test_a_program_makes_the_gpu_that_it_is_told_the_current_one(gpus: Gpus, asked: str, current: int) -> None:
+    assert use_device(asked) == choose_device(asked)
+    assert gpus.current == current
+
+
+def test_a_worker_process_works_on_its_own_gpu(gpus: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.device, int]] = []
+
+    class Pipe:
+        """Weights, then the end."""
+
+        def send(self, message: Any) -> None:
+            assert message in (("weights", None), ("ready", None))
+
+        def recv(self) -> Any:
+            return None if seen else b"weights"
+
+    def unpack(weights: bytes, device: torch.device) -> io.BytesIO:
+        seen.append((device, gpus.current))
+        return io.BytesIO(weights)
+
+    monkeypatch.setattr(processes, "unpack_model", unpack)
+    monkeypatch.setattr(processes.signal, "signal", lambda *_: None)
+    threads = torch.get_num_threads()
+    processes._serve(Pipe(), None, "cuda:1", threads)  # type: ignore[arg-type]
+    assert seen == [(torch.device("cuda:1"), 1)]
