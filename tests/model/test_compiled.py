@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from jointformer.errors import ConfigError
 from jointformer.model import compiled as compiled_module
 from jointformer.model.compiled import compiled
 from jointformer.model.config import ModelConfig
+from jointformer.ops import attention
 from jointformer.track import Tracker, TrackerConfig
 from seeded import seeded_model
 
@@ -29,6 +31,84 @@ def masks_of_a_video(model: torch.nn.Module, compile: bool) -> list[torch.Tensor
     first[8:40, 4:20] = 1
     second[8:40, 30:50] = 2
     return [tracker.step(frame, {0: first, 3: second}.get(t)).prob for t, frame in enumerate(frames)]
+
+
+def masks_of_a_crowd(
+    model: torch.nn.Module, starts: Sequence[int], size: tuple[int, int] = (48, 64), *, compile: bool
+) -> list[torch.Tensor]:
+    """Objects that appear at these frames go through the network together, as on a GPU."""
+    config = TrackerConfig(max_memory_frames=2, memory_every=2, topk=6, size=-1, objects_per_pass=99, compile=compile)
+    tracker = Tracker(model, config)
+    frames = np.random.default_rng(0).integers(0, 255, (7, *size, 3), dtype=np.uint8)
+    masks: dict[int, np.ndarray] = {}
+    for number, start in enumerate(starts):
+        mask = masks.setdefault(start, np.zeros(size, np.uint8))
+        mask[8:40, 2 + 12 * number : 12 + 12 * number] = number + 1
+    return [tracker.step(frame, masks.get(t), last=t == 6).prob for t, frame in enumerate(frames)]
+
+
+def programs() -> int:
+    """How many programs the compiler has made."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+@pytest.fixture
+def only_traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The compiler's first stage, which makes programs and counts them; PyTorch's operations then run these."""
+    monkeypatch.setattr(compiled_module, "BACKEND", "eager")
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def test_objects_that_appear_one_after_another_need_no_programs_of_their_own(only_traced: None) -> None:
+    model = seeded_model(MINI)
+
+    def same(starts: Sequence[int]) -> None:
+        expected = masks_of_a_crowd(model, starts, compile=False)
+        for got, wanted in zip(masks_of_a_crowd(model, starts, compile=True), expected, strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+
+    for starts in ([0], [0, 0]):
+        same(starts)
+    made = programs()
+    for starts in ([0, 0, 0], [0, 3], [0, 2, 5], [0, 1, 3, 4], [0, 0, 1, 2, 4]):
+        same(starts)
+    assert programs() == made
+
+
+@pytest.mark.slow
+def test_frames_of_all_sizes_need_a_handful_of_programs(
+    only_traced: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    topk_gpu = pytest.importorskip("jointformer.ops.topk_gpu", reason="needs triton (PyTorch's CUDA builds bring it)")
+    plain = attention.plain_attention  # the GPU's own way, but for the kernel's body
+    monkeypatch.setattr(topk_gpu, "launch", lambda *tensors: tensors[-1].copy_(plain(*tensors[:-1])))
+    monkeypatch.setattr(attention, "GPUS", ("cpu",))
+    model = seeded_model(MINI)
+    for size in ((48, 112), (64, 96), (96, 96), (96, 64)):
+        for starts in ([0], [0, 3], [0, 0, 1, 1, 2]):
+            masks_of_a_crowd(model, starts, size, compile=True)
+    made = programs()
+    for size in ((80, 112), (112, 80)):
+        masks_of_a_crowd(model, [0, 2, 2, 5], size, compile=True)
+    assert programs() == made
+    assert made <= 8 * (len(compiled_module.PARTS) + len(compiled_module.READING_PARTS))
+    assert "uncompiled" not in caplog.text
+
+
+def test_a_part_with_too_many_programs_goes_on_uncompiled(
+    only_traced: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compiled_module, "MOST_PROGRAMS", 1)
+    model = seeded_model(MINI)
+    expected = masks_of_a_crowd(model, [0, 2], compile=False)
+    with torch._dynamo.config.patch(cache_size_limit=1):
+        for got, wanted in zip(masks_of_a_crowd(model, [0, 2], compile=True), expected, strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+    said = [record.getMessage() for record in caplog.records if record.name == compiled_module.__name__]
+    assert len(said) == len(set(said)) > 1
+    assert "_write has 1 compiled programs: it goes on uncompiled" in said
 
 
 @pytest.mark.slow

@@ -162,7 +162,7 @@ def test_it_serves_what_its_tiles_hold() -> None:
 
 def test_the_kernel_is_one_operation_to_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "GPUS", (torch.device(DEVICE).type,))
-    torch.compiler.assume_constant_result(attention.triton_serves)  # as model/compiled.py does
+    torch.compiler.assume_constant_result(attention.triton_serves)  # asked once, while compiling
     tensors = inputs(2, 1, 21, 35, 70, 24, torch.float32, shared=True)
     graphs: list[torch.fx.GraphModule] = []
 

@@ -3,59 +3,86 @@
 from __future__ import annotations
 
 import copy
+import logging
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from jointformer.errors import ConfigError
 from jointformer.model.network import JointFormer
-from jointformer.ops.attention import triton_serves
 
-#: What a step calls, each compiled as a whole: without a break, so that nothing is left to the interpreter.
-PARTS = ("encode_frame", "_share", "_segment_rows", "_probabilities", "_write")
+logger = logging.getLogger(__name__)
+
+#: What a step calls, each compiled as a whole: without a break, so that nothing is left to the interpreter. Reading's
+#: attention lies between them: one operation on a GPU, called once per group of equally full memories, of which every
+#: grouping would need a program of its own.
+PARTS = ("encode_frame", "_share", "_decode", "_update_token", "_probabilities", "_write")
+READING_PARTS = ("_between_reads", "_after_reads")
 BACKEND = "inductor"
+#: Programs of one part: for one object and for several, for a first size and for all others, and room for more.
+MOST_PROGRAMS = 32
 
 _compiled: weakref.WeakKeyDictionary[JointFormer, JointFormer] = weakref.WeakKeyDictionary()
+M = TypeVar("M", bound=nn.Module)
 
 
 def compiled(model: JointFormer) -> JointFormer:
     """Return the network with the same weights, whose parts are compiled when first called; the same one every time.
 
-    Sizes are compiled in. Where a second one comes (memory that fills up, another number of objects), the compiler
-    makes one program for all that follow. Raises ConfigError at the first call where it cannot: it needs a C++ compiler
-    for a CPU and Triton for a GPU. On a CPU the kernels of ops/ are left out, which are faster.
+    Sizes are compiled in. Where a second one comes (another number of objects, other frames), the compiler makes one
+    program for all that follow; a part that should ever have too many goes on uncompiled, and the log says so. Raises
+    ConfigError at the first call where the compiler fails: it needs a C++ compiler for a CPU and Triton for a GPU. On a
+    CPU most kernels of ops/ are left out, which are faster.
     """
     known = _compiled.get(model)
     if known is None:
-        torch.compiler.assume_constant_result(triton_serves)  # asked once, while compiling
-        known = _shallow_copy(model)
-        for name in PARTS:
-            part = torch.compile(getattr(known, name), backend=BACKEND, fullgraph=True)
-            object.__setattr__(known, name, _one_line(part))
+        known = _with_compiled(model, PARTS)
+        known.convmae = _with_compiled(model.convmae, READING_PARTS)
         known.hands_out_layers = False  # a program is whole: it returns all layers at its end
         _compiled[model] = known
     return known
 
 
-def _shallow_copy(model: JointFormer) -> JointFormer:
-    other = copy.copy(model)
-    object.__setattr__(other, "__dict__", dict(model.__dict__))
+def _with_compiled(module: M, parts: tuple[str, ...]) -> M:
+    """Return a shallow copy of a module with these methods compiled; the module itself stays as it is."""
+    other = copy.copy(module)
+    object.__setattr__(other, "__dict__", {**module.__dict__, "_modules": dict(module._modules)})
+    for name in parts:
+        object.__setattr__(other, name, _Part(name, getattr(other, name)))
     return other
 
 
-def _one_line(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, with what the compiler says on failure as the user's error that it is."""
+class _Part:
+    """A compiled method: with what the compiler says on failure as one line, and a way on where it has had enough."""
 
-    def call(*args: Any, **options: Any) -> Any:
+    def __init__(self, name: str, plain: Callable[..., Any]) -> None:
+        self._name, self._plain = name, plain
+        self._call: Callable[..., Any] = torch.compile(plain, backend=BACKEND, fullgraph=True)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        # Programs are counted before one is made, so where there are too many nothing has run yet.
         try:
-            return function(*args, **options)
+            try:
+                return self._call(*args, **options)
+            except _limit_hit():  # PyTorch's own, low one; to raise it at every call would cost more than a guard
+                with torch._dynamo.config.patch(cache_size_limit=MOST_PROGRAMS):
+                    return self._call(*args, **options)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = " ".join(str(error).split())[:200]
             raise ConfigError(
                 "compile", expected="a network that PyTorch's compiler takes on this machine", got=reason,
                 hint="leave it out",
             ) from error  # fmt: skip
+        except _limit_hit():
+            logger.warning("%s has %d compiled programs: it goes on uncompiled", self._name, MOST_PROGRAMS)
+            self._call = self._plain
+            return self._plain(*args, **options)
 
-    return call
+
+def _limit_hit() -> type[Exception]:
+    """The compiler's error where a part has as many programs as it may have; its name changed once."""
+    errors: Any = torch._dynamo.exc
+    return getattr(errors, "FailOnRecompileLimitHit", None) or errors.FailOnCacheLimitHit

@@ -74,7 +74,6 @@ class JointBlock(nn.Module):
 
     def read(
         self,
-        x: Tensor,
         projected: Projected,
         memory: Sequence[LayerMemory],
         rows: int,
@@ -82,14 +81,12 @@ class JointBlock(nn.Module):
         topk: int | None = None,
         frame_tokens: int | None = None,
     ) -> Tensor:
-        """Return query tokens (rows, P, C) after attending to themselves and to each row's memory.
+        """Return the heads' results (rows, A, P, D) of tokens that attend to themselves and to each row's memory.
 
-        x: (rows, P, C), or (B, P, C) with rows a multiple of B where the query does not depend on the object yet.
-        projected: what `project` returns for x.
+        projected: what `project` returns for tokens (rows, P, C), or (B, P, C) with rows a multiple of B where the
+        query does not depend on the object yet.
         """
-        q, k, v = projected
-        if x.shape[0] != rows:
-            q, k, v, x = (_repeat_rows(t, rows) for t in (q, k, v, x))
+        q, k, v = (_repeat_rows(t, rows) for t in projected)
         parts = [
             joint_attention(
                 _rows_of(q, m),
@@ -102,7 +99,12 @@ class JointBlock(nn.Module):
             )
             for m in memory
         ]
-        return self._finish(x, parts[0] if len(parts) == 1 else torch.cat(parts))
+        # As each part is laid out: joining the heads then costs no copy.
+        return parts[0] if len(parts) == 1 else torch.cat([part.transpose(1, 2) for part in parts]).transpose(1, 2)
+
+    def finish_read(self, x: Tensor, heads_out: Tensor) -> Tensor:
+        """Return the tokens (rows, P, C) after the block from those that `read` compared and what it returned."""
+        return self._finish(_repeat_rows(x, heads_out.shape[0]), heads_out)
 
     def write(self, x: Tensor, *, has_token: bool, token_topk: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return ([token,] memory tokens after the block, keys, values); keys and values exclude the token.
@@ -158,7 +160,9 @@ def _rows_of(x: Tensor, memory: LayerMemory) -> Tensor:
 
 
 def _repeat_rows(x: Tensor, rows: int) -> Tensor:
-    """Return x with every row repeated rows / len(x) times; a view where there is one row only."""
+    """Return x with every row repeated rows / len(x) times; x itself or a view where it has so many or one row only."""
+    if x.shape[0] == rows:
+        return x
     if x.shape[0] == 1:
         return x.expand(rows, *x.shape[1:])
     return x.repeat_interleave(rows // x.shape[0], dim=0)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from jointformer.model.attention import DENSE, AttentionConfig
 from jointformer.model.config import ModelConfig
-from jointformer.model.decoder import Decoder
+from jointformer.model.decoder import Decoded, Decoder
 from jointformer.model.joint_block import Projected
 from jointformer.model.transformer import FrameFeatures, JointTransformer, KeepLayer, MemoryFrame, MemoryView
 from jointformer.ops.aggregation import aggregated_logits, soft_aggregate
@@ -137,13 +137,20 @@ class JointFormer(nn.Module):
         kept: list[Projected] | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Return (stride-4 logits (N, 1, H/4, W/4) float32, tokens (N, 1, C)) of these rows."""
-        grid = shared.features.grid
         f16 = self.convmae.read(shared.features, memory, attention, projected=shared.projected, kept=kept)
-        enhanced = self.convmae.enhance(f16, token, grid)
-        decoded = self.decoder(_to_map(f16, grid), _to_map(enhanced, grid), *shared.skips)
+        decoded = self._decode(f16, shared.features.grid, shared.skips, token)
         if update:
-            token = self.convmae.update_token(self.decoder.fuse(decoded), token, attention)
+            token = self._update_token(decoded, token, attention)
         return decoded.logits.float(), token
+
+    def _decode(
+        self, f16: Tensor, grid: tuple[int, int], skips: tuple[Tensor, Tensor], token: Tensor
+    ) -> Decoded:
+        enhanced = self.convmae.enhance(f16, token, grid)
+        return self.decoder(_to_map(f16, grid), _to_map(enhanced, grid), *skips)
+
+    def _update_token(self, decoded: Decoded, token: Tensor, attention: AttentionConfig) -> Tensor:
+        return self.convmae.update_token(self.decoder.fuse(decoded), token, attention)
 
     def memorize(
         self,

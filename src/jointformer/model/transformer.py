@@ -156,14 +156,28 @@ class JointTransformer(nn.Module):
         """
         x = features.tokens
         frame_tokens = x.shape[1] if attention.range == "every_frame" else None
-        for layer, block in enumerate(_joint(self.blocks3)):
-            topk = attention.layer_topk(layer, len(self.blocks3))
-            if layer > 0 or projected is None:
-                projected = block.project(x)
+        projected = projected or self.project(features)
+        blocks = _joint(self.blocks3)
+        for layer, block in enumerate(blocks):
+            topk = attention.layer_topk(layer, len(blocks))
             if kept is not None:
                 kept.append(projected)
-            x = block.read(x, projected, memory.layers[layer], memory.rows, topk=topk, frame_tokens=frame_tokens)
-        return self.norm(x)
+            heads_out = block.read(projected, memory.layers[layer], memory.rows, topk=topk, frame_tokens=frame_tokens)
+            if layer + 1 < len(blocks):
+                x, projected = self._between_reads(block, blocks[layer + 1], x, heads_out)
+        return self._after_reads(x, heads_out)
+
+    @staticmethod
+    def _between_reads(
+        block: JointBlock, following: JointBlock, x: Tensor, heads_out: Tensor
+    ) -> tuple[Tensor, Projected]:
+        """Return the tokens (N, P, C) after a joint block has read, and the following one's projections of them."""
+        x = block.finish_read(x, heads_out)
+        return x, following.project(x)
+
+    def _after_reads(self, x: Tensor, heads_out: Tensor) -> Tensor:
+        """Return the f16 tokens (N, P, C) after the last joint block has read."""
+        return self.norm(_joint(self.blocks3)[-1].finish_read(x, heads_out))
 
     def write(
         self, frames_and_masks: Tensor, token: Tensor | None, attention: AttentionConfig, keep: KeepLayer

@@ -232,7 +232,8 @@ def _check(
     if len({(tensor.dtype, tensor.device) for tensor in tensors}) > 1:
         kinds = ", ".join(f"{tensor.dtype} on {tensor.device}" for tensor in tensors)
         raise ValueError(f"joint_attention needs one dtype and one device, got {kinds}")
-    if len({tensor.shape[0] for tensor in tensors} - {1}) > 1:
+    objects = max(tensor.shape[0] for tensor in tensors)
+    if any(tensor.shape[0] not in (1, objects) for tensor in tensors):  # no set: the compiler would fix their number
         raise ValueError(f"joint_attention got object counts {[tensor.shape[0] for tensor in tensors]}")
     if k.shape != v.shape or memory_k.shape != memory_v.shape:
         raise ValueError("joint_attention needs as many values as keys")
