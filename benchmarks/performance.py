@@ -69,7 +69,7 @@ def tables(reports: list[tuple[tuple[str, ...], dict[str, Any]]]) -> str:
     lines.append("|---" * (len(PARTS) + 3) + "|")
     for case, r in reports:
         parts = [1000 * r["parts"][part] for part in PARTS]
-        cells = " | ".join(f"{ms:.0f}" for ms in (*parts, max(0.0, 1000 * r["step"][0] - sum(parts))))
+        cells = " | ".join(f"{ms:.0f}" for ms in (*parts, 1000 * r["rest"]))
         rates = r["rates"]
         lines.append(
             f"| `{' '.join(case)}` | {cells} "

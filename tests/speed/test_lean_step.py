@@ -11,11 +11,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from jointformer.evaluate.speed import PARTS, measure_speed
+from jointformer.evaluate import speed
+from jointformer.evaluate.speed import PARTS, MachineRates, SpeedReport, measure_speed
 from jointformer.model.config import ModelConfig
 from jointformer.model.cost import step_cost
 from jointformer.model.fused import conv_relu, fuses, linear
 from jointformer.track.config import TrackerConfig
+from jointformer.track.loop import iter_segmentations
 from jointformer.track.tracker import Tracker
 from seeded import seeded_model
 
@@ -152,15 +154,59 @@ def test_an_objects_grouping_changes_no_byte():
     assert torch.equal(*results)
 
 
+def report(**settings: Any) -> SpeedReport:
+    """Return the speed report of two steps."""
+    config = TrackerConfig(max_memory_frames=1, topk=6, size=-1, **settings)
+    return measure_speed(seeded_model(MINI), config, size=f"{H}x{W}", steps=2, warmup=1, progress=False)
+
+
+@pytest.fixture(autouse=True)
+def rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own rates, which take most of a report's time."""
+    monkeypatch.setattr(speed, "measure_rates", lambda device, dtype: MachineRates(1e9, 1e9))
+
+
 def test_the_speed_report_names_every_part():
-    report = measure_speed(
-        seeded_model(MINI), TrackerConfig(max_memory_frames=1, topk=6, size=-1), size=f"{H}x{W}", steps=2, warmup=1,
-        progress=False,
-    )  # fmt: skip
-    assert set(report.parts) == set(PARTS)
-    assert all(seconds > 0 for seconds in report.parts.values())
-    assert sum(report.parts.values()) < report.step[2]
-    data = report.as_data()
+    found = report()
+    assert set(found.parts) == set(PARTS)
+    assert all(seconds > 0 for seconds in (*found.parts.values(), found.rest))
+    data = found.as_data()
     assert data["flop"] == step_cost(MINI, H, W, 1, 2).total
     assert data["efficiency"] > 0
     assert data["fps"] == pytest.approx(1 / data["step"][0])
+    assert data["throughput"] is None
+
+
+def test_a_step_is_timed_without_clocks_in_its_parts(monkeypatch):
+    clocks = []
+    plain = Tracker.step
+
+    def step(self, *args):
+        clocks.append("read" in vars(self.model.convmae))
+        return plain(self, *args)
+
+    monkeypatch.setattr(Tracker, "step", step)
+    report()
+    assert clocks == [False] * (1 + 1 + 1 + 2) + [True] * speed.PART_STEPS
+
+
+def test_a_gpus_frames_per_second_are_those_of_an_evaluation(monkeypatch):
+    asked = []
+
+    def steps(*args, **options):
+        asked.append(options)
+        return iter_segmentations(*args, **options)
+
+    monkeypatch.setattr(speed, "on_gpu", lambda device: True)
+    monkeypatch.setattr(speed, "iter_segmentations", steps)
+    found = report()
+    assert asked == [{"ahead": True}]
+    assert found.fps == found.throughput > 0
+
+
+def test_a_compiled_networks_speed_is_measured_around_its_programs(monkeypatch):
+    monkeypatch.setattr("jointformer.model.compiled.BACKEND", "eager")
+    torch.compiler.reset()
+    found = report(compile=True)
+    assert set(found.parts) == set(PARTS) - {"enhance"}
+    assert all(seconds > 0 for seconds in (*found.parts.values(), found.rest))

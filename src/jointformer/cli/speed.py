@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from jointformer.errors import ConfigError
-    from jointformer.evaluate.speed import PARTS, measure_speed
+    from jointformer.evaluate.speed import measure_speed
     from jointformer.model.config import PRESETS
     from jointformer.model.cost import padded_size
     from jointformer.model.device import DTYPES, choose_precision, use_device
@@ -62,9 +62,12 @@ def run(args: argparse.Namespace) -> int:
     median, low, high = report.step
     print(f"{model.config.name}, {args.size}, {args.objects} object(s), {args.memory} memory + last, k {args.topk}")
     print(f"{device}, {precision}, {torch.get_num_threads()} threads, {report.steps} steps")
-    print(f"step         {median:8.4f} s  (10 % {low:.4f}, 90 % {high:.4f})   {report.fps:.2f} frames/s")
-    for name in PARTS:
-        print(f"  {name:<13}{report.parts[name]:6.4f} s  {report.parts[name] / median:6.1%}")
+    beside = "" if report.throughput is None else " with frames sent ahead and label maps fetched behind"
+    print(f"step         {median:8.4f} s  (10 % {low:.4f}, 90 % {high:.4f})   {report.fps:.2f} frames/s{beside}")
+    parts = {**report.parts, "rest": report.rest}
+    whole = sum(parts.values())
+    for name, seconds in parts.items():
+        print(f"  {name:<13}{seconds:6.4f} s  {seconds / whole:6.1%}")
     print(f"operations   {report.cost.total / 1e12:8.4f} TFLOP per step")
     rates = (report.rates.matrix / 1e12, report.rates.convolution / 1e12)
     print(f"machine      {rates[0]:8.2f} TFLOP/s matrices, {rates[1]:.2f} convolutions")

@@ -13,13 +13,20 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from jointformer.model.compiled import compiled
 from jointformer.model.cost import StepCost, padded_size, step_cost
 from jointformer.model.network import JointFormer
 from jointformer.track.config import TrackerConfig
-from jointformer.track.loop import peak_memory, reset_peak_memory
+from jointformer.track.loop import iter_segmentations, peak_memory, reset_peak_memory
 from jointformer.track.tracker import Tracker
+from jointformer.track.transfer import on_gpu
+from jointformer.types import UInt8Array
 
 PARTS = ("encode", "read", "enhance", "decode", "update_token", "write")
+#: Steps whose parts are timed: on a GPU each part waits for the device, so that these steps count for nothing else.
+PART_STEPS = 3
+#: So many times the timed steps are run for a GPU's throughput, so that filling and emptying its queue hardly count.
+QUEUE_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,18 @@ class MachineRates:
 
 @dataclass(frozen=True)
 class SpeedReport:
-    """Seconds of a step and of its parts (median, 10th and 90th percentile), memory, operations, efficiency."""
+    """How long a step takes, memory, operations, efficiency.
+
+    step: seconds from a frame to its label map (median, 10th and 90th percentile). parts: seconds of its parts, and
+    rest: those outside of them, both medians of steps of their own. Compiled, read has the decoder's skip features and
+    decode the enhancement, which is no part then. throughput: on a GPU, frames per second where, as in evaluations, the
+    next frame goes ahead while a label map comes back.
+    """
 
     step: tuple[float, float, float]
     parts: dict[str, float]
+    rest: float
+    throughput: float | None
     peak_memory: int
     bank_memory: int
     cost: StepCost
@@ -48,8 +63,8 @@ class SpeedReport:
 
     @property
     def fps(self) -> float:
-        """Frames per second at the median step."""
-        return 1 / self.step[0]
+        """Frames per second: the throughput where there is one, else at the median step."""
+        return self.throughput or 1 / self.step[0]
 
     @property
     def efficiency(self) -> float:
@@ -80,7 +95,7 @@ def measure_speed(
     """Return the report of a synthetic video of this size and number of objects, memory full.
 
     Frames are noise and objects are boxes: the time of a step does not depend on what they show. Steps are timed as
-    eval.py times them: the model's work and the resize of its result.
+    eval.py times them: the model's work and the resize of its result; with their parts only later ones.
     """
     height, width = (int(v) for v in size.lower().split("x"))
     padded = padded_size(size)
@@ -95,24 +110,34 @@ def measure_speed(
     tracker.step(frames[0], label_map)
     # Until the bank is full and a temporary frame is there, steps are shorter than later ones.
     filling = max(0, config.max_memory_frames - 1) * config.memory_every + 1
-    times: list[float] = []
-    parts: dict[str, list[float]] = {name: [] for name in PARTS}
     reset_peak_memory(model.device)
-    for n in tqdm(range(filling + warmup + steps), unit="step", disable=not progress):
-        with _timed_parts(model) as spent:
-            start = perf_counter()
-            _ = tracker.step(frames[n % 4]).label_map
-            _synchronise(model.device)
-            seconds = perf_counter() - start
-        if n >= filling + warmup:
-            times.append(seconds)
-            for name in PARTS:
-                parts[name].append(spent[name])
-    places = config.max_memory_frames + int(config.keeps_temporary)
+    numbers = iter(tqdm(range(filling + warmup + steps + PART_STEPS), unit="step", disable=not progress))
+
+    def step() -> float:
+        start = perf_counter()
+        _ = tracker.step(frames[next(numbers) % 4]).label_map
+        _synchronise(model.device)
+        return perf_counter() - start
+
+    for _ in range(filling + warmup):
+        step()
+    times = [step() for _ in range(steps)]
     peak = peak_memory(model.device)
+    throughput = _throughput(tracker, frames, QUEUE_STEPS * steps) if on_gpu(model.device) else None
+    parts: list[dict[str, float]] = []
+    rests: list[float] = []
+    for _ in range(PART_STEPS):
+        with _timed_parts(compiled(model) if config.compile else model, compiled=config.compile) as spent:
+            seconds = step()
+        parts.append(spent)
+        rests.append(seconds - sum(spent.values()))
+    next(numbers, None)  # ends the progress bar
+    places = config.max_memory_frames + int(config.keeps_temporary)
     return SpeedReport(
         step=tuple(float(np.percentile(times, q)) for q in (50, 10, 90)),  # type: ignore[arg-type]
-        parts={name: float(np.median(values)) for name, values in parts.items()},
+        parts={name: float(np.median([spent[name] for spent in parts])) for name in parts[0]},
+        rest=float(np.median(rests)),
+        throughput=throughput,
         peak_memory=peak,
         bank_memory=tracker.memory_nbytes,
         cost=step_cost(model.config, *padded, objects, places),
@@ -120,6 +145,15 @@ def measure_speed(
         rates=rates.best(measure_rates(model.device, model.dtype)),
         steps=steps,
     )
+
+
+def _throughput(tracker: Tracker, frames: UInt8Array, count: int) -> float:
+    """Return the frames per second of so many more steps in a row, as evaluations take them."""
+    video = ((n, frames[n % len(frames)]) for n in range(count))
+    start = perf_counter()
+    for _ in iter_segmentations(tracker, video, lambda index, known: None, ahead=True):
+        pass
+    return count / (perf_counter() - start)
 
 
 def measure_rates(device: torch.device, dtype: torch.dtype) -> MachineRates:
@@ -153,9 +187,8 @@ def _synchronise(device: torch.device) -> None:
 
 
 @contextmanager
-def _timed_parts(model: JointFormer) -> Iterator[dict[str, float]]:
+def _timed_parts(model: JointFormer, *, compiled: bool) -> Iterator[dict[str, float]]:
     """A dictionary that collects the seconds of the network's parts within the block."""
-    spent = dict.fromkeys(PARTS, 0.0)
     owners: list[tuple[str, Any, str]] = [
         ("encode", model.convmae, "encode_frame"),
         ("read", model.convmae, "project"),
@@ -167,6 +200,16 @@ def _timed_parts(model: JointFormer) -> Iterator[dict[str, float]]:
         ("decode", model.decoder, "skips"),
         ("decode", model.decoder, "forward"),
     ]
+    if compiled:  # a program is whole: no clock goes into it
+        owners = [
+            ("encode", model, "encode_frame"),
+            ("read", model, "_share"),
+            ("read", model.convmae, "read"),
+            ("decode", model, "_decode"),
+            ("update_token", model, "_update_token"),
+            ("write", model, "_write"),
+        ]
+    spent = {part: 0.0 for part in PARTS if part in {name for name, _, _ in owners}}
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
@@ -179,10 +222,14 @@ def _timed_parts(model: JointFormer) -> Iterator[dict[str, float]]:
 
         return call
 
+    before = [dict(vars(owner)) for _, owner, _ in owners]
     for name, owner, method in owners:
         object.__setattr__(owner, method, timed(name, getattr(owner, method)))
     try:
         yield spent
     finally:
-        for _, owner, method in owners:
-            object.__delattr__(owner, method)
+        for (_, owner, method), own in zip(owners, before, strict=True):
+            if method in own:
+                object.__setattr__(owner, method, own[method])
+            else:
+                object.__delattr__(owner, method)
