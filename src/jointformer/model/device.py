@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 
 from jointformer.errors import ConfigError
@@ -74,3 +78,35 @@ def cpu_has_bfloat16() -> bool:
         return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
     questions = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return any(ask() for ask in questions if ask is not None)
+
+
+@contextmanager
+def exact_products(device: torch.device) -> Iterator[None]:
+    """A block within which a GPU's products are as exact as their type.
+
+    As it comes, PyTorch lets cuDNN round what convolutions of float32 multiply to 10 bits (TF32), and cuBLAS add parts
+    of 16-bit products in 16 bits. Both are settings of the process, put back at the end; whoever has allowed TF32 in
+    matrix products, which PyTorch does not, keeps it there.
+    """
+    settings = _exact_settings() if device.type == "cuda" else []
+    before = [(*setting, getattr(*setting[:2])) for setting in settings]
+    changed = [(owner, name, exact, old) for owner, name, exact, old in before if old != exact]
+    for owner, name, exact, _ in changed:
+        setattr(owner, name, exact)
+    try:
+        yield
+    finally:
+        for owner, name, _, old in changed:
+            setattr(owner, name, old)
+
+
+def _exact_settings() -> list[tuple[Any, str, str | bool]]:
+    """The settings of exact products: (owner, name, value). PyTorch 2.9 has another for TF32, not to be mixed up."""
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    newer = hasattr(cudnn, "conv")
+    return [
+        (cudnn.conv, "fp32_precision", "ieee") if newer else (cudnn, "allow_tf32", False),
+        (matmul, "allow_bf16_reduced_precision_reduction", False),
+        (matmul, "allow_fp16_reduced_precision_reduction", False),
+    ]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from jointformer.model.compiled import compiled
 from jointformer.model.cost import pass_bytes
+from jointformer.model.device import exact_products
 from jointformer.model.network import JointFormer, sum_of_others
 from jointformer.ops.aggregation import soft_aggregate
 from jointformer.ops.heap import give_back_freed_memory, keep_freed_memory, resident_size
@@ -119,14 +120,15 @@ class Engine:
     def _segment(self, x: Tensor, update_token: bool) -> Tensor:
         assert self.bank is not None
         self._make_room(x, min(self.rows, self._per_pass or self.rows))
-        out = self.model.segment(
-            self.model.encode_frame(x),
-            self.bank.view(),
-            self.tokens,
-            attention=self.config.attention,
-            update_token=update_token,
-            objects_per_pass=self._per_pass,
-        )
+        with exact_products(self.model.device):
+            out = self.model.segment(
+                self.model.encode_frame(x),
+                self.bank.view(),
+                self.tokens,
+                attention=self.config.attention,
+                update_token=update_token,
+                objects_per_pass=self._per_pass,
+            )
         self.tokens = out.tokens
         return out.prob[0]
 
@@ -153,9 +155,11 @@ class Engine:
         """Fill slots of the bank with a frame (1, 3, H, W) as n objects see it; return their tokens (1, n, C)."""
         assert self.bank is not None
         self._make_room(x, len(masks))
-        return self.model.memorize_into(
-            self.bank.writer(slots), x, masks[None], tokens, others=others[None], attention=self.config.attention
-        )
+        keep = self.bank.writer(slots)
+        with exact_products(self.model.device):
+            return self.model.memorize_into(
+                keep, x, masks[None], tokens, others=others[None], attention=self.config.attention
+            )
 
     def _slots(self, a: int, b: int, old: int, corrections: dict[int, Tensor], is_memory: bool) -> list[Slot]:
         """Return where rows [a, b) of a memorised frame go by the published rules, with corrections."""
