@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from jointformer.errors import ConfigError
 from jointformer.model.fused import linear
@@ -97,22 +98,25 @@ def attend_token(q: Tensor, k: Tensor, v: Tensor, *, topk: int | None = None) ->
     """
     if topk is not None or torch.is_grad_enabled():
         return joint_attention(q, k[:, :, :1], v[:, :, :1], k[:, :, 1:], v[:, :, 1:], topk=topk)
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)  # one kernel, whose scores are float32
     attended = attend_one_row(q, k, v)
     if attended is not None:
         return attended
-    weights = (token_scores(q, k) * q.shape[3] ** -0.5).softmax(dim=1)
+    weights = token_scores(q, k).softmax(dim=1)
     mixed = (weights.mT @ join_heads(v)).unflatten(2, (q.shape[1], -1))
     return mixed.diagonal(dim1=1, dim2=2).transpose(1, 2)[:, :, None]
 
 
 def token_scores(token: Tensor, others: Tensor) -> Tensor:
-    """Return the unscaled scores (N, L, A) of one token per object, (N, A, 1, D), with others (N, A, L, D).
+    """Return the scores (N, L, A), scaled by 1/sqrt(D), of one token per object (N, A, 1, D) with others (N, A, L, D).
 
     One product for all heads, on the tokens as the projection left them, which saves a copy of them by heads: the
-    token's heads go to different columns, each zero outside its own channels.
+    token's heads go to different columns, each zero outside its own channels. They are scaled there: the product itself
+    can be more than float16 holds.
     """
-    heads = token.shape[1]
-    own = torch.eye(heads, dtype=token.dtype, device=token.device)
+    heads, width = token.shape[1], token.shape[3]
+    own = torch.eye(heads, dtype=token.dtype, device=token.device) * width**-0.5
     spread = (token[:, :, 0, :, None] * own[:, None]).flatten(1, 2)
     return join_heads(others) @ spread
 

@@ -149,7 +149,7 @@ class JointBlock(nn.Module):
         normed_token = self.norm1(token)
         k, v = self.attn.project_key_value(normed_token)
         q = self.attn.project_query(x, self.norm1)
-        gate = torch.sigmoid(token_scores(k, q) * q.shape[3] ** -0.5)
+        gate = torch.sigmoid(token_scores(k, q))
         x = self._finish(x, (gate[..., None] * v.transpose(1, 2)).transpose(1, 2))
         return x, token if last else self._mix(token + normed_token)
 
