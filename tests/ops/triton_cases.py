@@ -78,6 +78,24 @@ def test_more_keys_may_be_kept_than_a_tile_has_columns(dtype: torch.dtype) -> No
     check(inputs(1, 1, 9, 5, 70, 16, dtype), topk=40, group=70)
 
 
+def test_more_keys_may_be_kept_than_a_pass_leaves_candidates() -> None:
+    check(inputs(1, 1, 9, 5, 300, 16, torch.float32), topk=170, group=300)  # four in each of 32 columns
+
+
+def test_the_largest_scores_may_all_share_a_column() -> None:
+    tensors = inputs(1, 1, 9, 5, 32 * 14, 16, torch.float32)
+    tiles = torch.arange(14, device=DEVICE)
+    first = 32 * tiles + (tiles * (tiles + 1) // 2 * 37) % 32  # what the first column takes, see columns_of
+    tensors[3][:, :, first] *= 8
+    check(tensors, topk=9, group=32 * 14)
+
+
+def test_neighbours_that_are_much_alike_are_told_apart() -> None:
+    tensors = inputs(1, 1, 9, 5, 300, 16, torch.bfloat16)
+    tensors[3] = tensors[3][:, :, torch.arange(300, device=DEVICE) // 30 * 30] + exact(5, 300, 1, most=2).bfloat16()
+    check(tensors, topk=50, group=300)
+
+
 def test_the_tiles_used_on_a_gpu_give_the_same() -> None:
     check(inputs(1, 2, 70, 1, 150, 64, torch.float16), topk=60, group=150, tiles=None)
 

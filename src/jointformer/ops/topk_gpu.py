@@ -1,6 +1,6 @@
-"""Joint attention on a GPU without gradients: when its Triton kernel serves, and its launch.
+"""Joint attention on a GPU without gradients: when its Triton kernels serve, and their launch.
 
-The kernel (topk_triton) is one operation of PyTorch's, `jointformer::attend_topk`, so that fake tensors pass through
+The kernels (topk_triton) are one operation of PyTorch's, `jointformer::attend_topk`, so that fake tensors pass through
 it (and PyTorch's compiler would). Importing this file imports Triton.
 """
 
@@ -38,14 +38,14 @@ class Tiles:
 
 
 def tiles_for(dtype: torch.dtype, depth: int) -> Tiles:
-    """Tile sizes by what Triton's compiler reports for an H100 (no registers spilled in 16-bit types); not yet timed.
+    """Tile sizes by what Triton's compiler reports for an H100 (heads of 64 spill no registers); not yet timed.
 
-    Keys and values of `stages` tiles lie in shared memory: 64 KiB at most, beside little else, which every GPU since
-    2020 has. As many columns as keys are kept (or more) let the search start near its end.
+    Keys and values of `stages` tiles lie in shared memory: 80 KiB at most, which every GPU since 2020 has.
+    A pass leaves four candidates a column: of 64 columns 256, twice as many as keys are kept at most as published.
     """
-    if dtype == torch.float32:  # multiplied outside the tensor cores, with operands in registers
-        return Tiles(rows=32, columns=128, warps=8, stages=1) if depth <= 64 else Tiles(16, 64, 8, 1)
-    return Tiles(rows=64, columns=128, warps=8, stages=2 if depth <= 64 else 1)
+    if dtype == torch.float32:  # more of it would not fit into the registers
+        return Tiles(rows=16, columns=64, warps=4, stages=1)
+    return Tiles(rows=64, columns=64, warps=4, stages=3 if depth <= 64 else 2)
 
 
 def depth_of(width: int) -> int:
@@ -114,19 +114,26 @@ def launch(
     q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor,
     tiles: Tiles | None = None,
 ) -> None:  # fmt: skip
-    """Fills `out` by the kernel, with other tiles than tiles_for's where they are given."""
+    """Fills `out` by the kernels, with other tiles than tiles_for's where they are given."""
     objects, heads, rows, width = out.shape
     depth = depth_of(width)
     tiles = tiles or tiles_for(q.dtype, depth)
-    places: list[int] = []
+    places: list[list[int]] = []
     for tensor in (q, k, v, memory_k, memory_v, out):
         shared = tensor.shape[0] == 1
-        places += [0 if shared else tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)]
-    grid = (triton.cdiv(rows, tiles.rows), objects * heads)
-    topk_triton.attend[grid](
-        q, k, v, memory_k, memory_v, out, *places,
-        heads, rows, k.shape[2], group, memory_k.shape[2] // group, topk, width**-0.5,
-        BOUNDED=topk <= tiles.columns, WIDTH=width, ROWS=tiles.rows, COLS=tiles.columns, DEPTH=depth,
-        WIDEN=INTERPRETED and q.dtype == torch.bfloat16, num_warps=tiles.warps, num_stages=tiles.stages,
-        enable_fp_fusion=True,
+        places.append([0 if shared else tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)])
+    groups = memory_k.shape[2] // group
+    blocks = triton.cdiv(rows, tiles.rows)
+    found = torch.empty((2, objects * heads, groups, rows), dtype=torch.float32, device=q.device)
+    options: dict[str, int | bool] = {
+        "WIDTH": width, "ROWS": tiles.rows, "COLS": tiles.columns, "DEPTH": depth,
+        "WIDEN": INTERPRETED and q.dtype == torch.bfloat16,
+        "num_warps": tiles.warps, "num_stages": tiles.stages, "enable_fp_fusion": True,
+    }  # fmt: skip
+    topk_triton.thresholds[(blocks, objects * heads, groups)](
+        q, memory_k, found, *places[0], *places[3], heads, rows, group, topk, **options
+    )
+    topk_triton.attend[(blocks, objects * heads)](
+        q, k, v, memory_k, memory_v, found, out, *(step for steps in places for step in steps),
+        heads, rows, k.shape[2], group, groups, width**-0.5, **options,
     )  # fmt: skip
