@@ -122,11 +122,20 @@ class MemoryBank:
     def writer(self, slots: Collection[Slot]) -> KeepLayer:
         """Return the function that fills these slots with a layer's keys and values (n, A, P, D)."""
 
+        blocks: list[tuple[Slot, int]] = []  # the first of neighbours that go to one place, and how many they are
+        for slot in slots:
+            if blocks:
+                first, count = blocks[-1]
+                if slot == Slot(first.source + count, first.row + count, first.place):
+                    blocks[-1] = first, count + 1
+                    continue
+            blocks.append((slot, 1))
+
         def write(layer: int, keys: Tensor, values: Tensor) -> None:
             for bank, new in ((self._keys[layer], keys), (self._values[layer], values)):
-                for slot in slots:
-                    span = slice(slot.place * self._tokens, (slot.place + 1) * self._tokens)
-                    bank[slot.row, :, span].copy_(new[slot.source])
+                for first, count in blocks:
+                    span = slice(first.place * self._tokens, (first.place + 1) * self._tokens)
+                    bank[first.row : first.row + count, :, span].copy_(new[first.source : first.source + count])
 
         return write
 
