@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -14,6 +15,9 @@ from torch import distributed as dist
 
 from jointformer.errors import UserError
 from jointformer.model.device import choose_device
+
+#: How long processes wait for each other: the first one validates alone, and NCCL's own ten minutes may not do.
+PATIENCE = timedelta(hours=2)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,7 +94,8 @@ def join_processes(device: str) -> Iterator[Processes]:
     if count == 1:
         yield Processes(0, 1, place)
         return
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    on_gpus = place.type == "cuda"
+    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE, device_id=place if on_gpus else None)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), place)
     finally:

@@ -20,14 +20,15 @@ NAME = re.compile(r"checkpoint_(\d{8})\.pt")
 
 
 def random_states() -> dict[str, Any]:
-    """The states of Python's, NumPy's and PyTorch's global generators, as plain data and tensors."""
+    """The states of Python's, NumPy's and PyTorch's global generators (of GPUs the current one's), as plain data."""
     kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - libraries draw from it
     version, state, gauss = random.getstate()
     return {
         "python": [version, list(state), gauss],
         "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # To ask for all GPUs' would begin to work on each of them.
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],
     }
 
 
@@ -38,8 +39,8 @@ def restore_random_states(states: dict[str, Any]) -> None:
     kind, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"][torch.cuda.current_device() % len(states["cuda"])])
 
 
 def save_checkpoint(folder: Path, iteration: int, state: dict[str, Any], keep: int) -> Path:
