@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from jointformer.data.demo import demo_clip
-    from jointformer.errors import OutputError
+    from jointformer.data.inputs import refuse_results
     from jointformer.metrics import jf
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
@@ -49,9 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.track.loop import Stopwatch, iter_segmentations
 
     config = TrackerConfig(size=args.size, max_memory_frames=args.max_memory_frames, topk=args.topk or None)
-    there = [path for name in (OVERLAY, SHEET) if (path := args.output / name).exists()]
-    if there and not args.overwrite:
-        raise OutputError("results are there already", where=there[0], hint="--overwrite replaces them")
+    refuse_results((args.output / name for name in (OVERLAY, SHEET)), args.overwrite)
     model = load_model(args.model, device=use_device(args.device), precision=args.precision)
     make_dir(args.output)
     clip, watch = demo_clip(), Stopwatch()

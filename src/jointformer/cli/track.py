@@ -100,9 +100,8 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     import sys
 
     from jointformer.cli.running import budget_bytes
-    from jointformer.data.inputs import is_read, refuse_inputs
+    from jointformer.data.inputs import is_read, refuse_inputs, refuse_results
     from jointformer.data.video import open_video
-    from jointformer.errors import OutputError
     from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
     from jointformer.evaluate.scale.stop import say_if_stopped, stop_on_signal
     from jointformer.model.device import use_device
@@ -117,9 +116,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     masks = find_masks(args.masks, video, start, end)
     wanted = [args.output / name for name in (*[MASKS][args.overlay_only :], *[OVERLAY][args.no_overlay :])]
     refuse_inputs(wanted, [args.video, args.masks])
-    there = [path for path in wanted if path.exists()]
-    if there and not args.overwrite:
-        raise OutputError("results are there already", where=there[0], hint="--overwrite replaces them")
+    refuse_results(wanted, args.overwrite)
     remove_temporaries(args.output)
     budget = budget_bytes(args)
     model = load_model(args.model, device=use_device(args.device), precision=args.precision)

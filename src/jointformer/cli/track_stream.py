@@ -6,7 +6,7 @@ import argparse
 import re
 from fractions import Fraction
 
-from jointformer.errors import ConfigError, OutputError
+from jointformer.errors import ConfigError
 
 _ONLY_HERE = ("input_size", "when_late", "queue", "json")
 _NOT_HERE = {
@@ -64,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from jointformer.data.inputs import refuse_inputs
+    from jointformer.data.inputs import refuse_inputs, refuse_results
     from jointformer.data.stream import InputSettings, open_stream
     from jointformer.data.stream_pipe import STANDARD, is_pipe
     from jointformer.data.stream_writer import MASKS, OUTPUT_FORMATS
@@ -101,9 +101,8 @@ def _run(args: argparse.Namespace) -> int:
     replaces = target != STANDARD and not is_pipe(target)
     written = [result] * replaces + [args.json] * bool(args.json)
     refuse_inputs(written, ["/dev/stdin" if args.video == STANDARD else args.video, args.masks])
-    if replaces and result.exists() and not args.overwrite:
-        raise OutputError("results are there already", where=result, hint="--overwrite replaces them")
     if replaces:
+        refuse_results([result], args.overwrite)
         remove_temporaries(result.parent)
     end = NO_END if args.end is None else args.end + 1
     with open_stream(str(args.video), settings) as stream:

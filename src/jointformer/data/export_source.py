@@ -13,9 +13,9 @@ import numpy as np
 from jointformer.data.frames import list_pictures
 from jointformer.data.masks import (
     MASK_SUFFIXES,
-    VOID,
     ColourTable,
     is_colour_mask,
+    lone_255_is_object,
     object_ids,
     read_mask_file,
     resolve_void,
@@ -196,7 +196,8 @@ class FolderSource:
             raise DataError("the mask belongs to no frame", where=stray, expected=expected, got=f"{len(files)} files")
         coloured = any(map(is_colour_mask, files))
         self._colours = ColourTable.from_files(files) if coloured else None
-        self._lone_255_is_object = True
+        maps = (read_mask_file(path, self._colours).ids for _, path in sorted(self._files.items()))
+        self._lone_255_is_object = lone_255_is_object(maps)
         self.objects = self._find_objects()
 
     def label_map(self, frame: int) -> LabelMap | None:
@@ -224,10 +225,7 @@ class FolderSource:
         for frame, path in sorted(self._files.items()):
             stored = read_mask_file(path, self._colours)
             palette = stored.palette if palette is None else palette
-            found = object_ids(resolve_void(stored.ids, lone_is_object=self._lone_255_is_object))
-            if found and not ids:  # the first mask that names an object decides (as for the readers of benchmarks)
-                self._lone_255_is_object = found == (VOID,)
-            ids.update(found)
+            ids.update(object_ids(resolve_void(stored.ids, lone_is_object=self._lone_255_is_object)))
             if stored.ids.shape != self.video.size:
                 self.label_map(frame)  # raises with both sizes
         if not ids:

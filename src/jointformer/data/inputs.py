@@ -39,6 +39,13 @@ def refuse_inputs(targets: Iterable[str | Path], inputs: Iterable[str | Path]) -
             raise OutputError(f"cannot be written: {what}", where=target, got=found, hint="choose another output")
 
 
+def refuse_results(targets: Iterable[Path], overwrite: bool) -> None:
+    """Raise OutputError where a target is there already, unless it is to be overwritten."""
+    for target in () if overwrite else targets:
+        if target.exists():
+            raise OutputError("results are there already", where=target, hint="--overwrite replaces them")
+
+
 def is_read(target: Path, inputs: Iterable[str | Path]) -> bool:
     """Whether `refuse_inputs` refuses a target."""
     try:

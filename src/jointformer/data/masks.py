@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -93,6 +93,11 @@ def resolve_void(ids: LabelMap, *, lone_is_object: bool = True) -> LabelMap:
     if lone_is_object and not ((ids > 0) & ~void).any():
         return ids
     return np.where(void, np.zeros((), ids.dtype), ids)
+
+
+def lone_255_is_object(maps: Iterable[LabelMap]) -> bool:
+    """Whether 255 standing alone is an object in a video: where it does so in the first label map that names any id."""
+    return next(filter(None, map(object_ids, maps)), ()) == (VOID,)
 
 
 def without(ids: LabelMap, known: Collection[int]) -> LabelMap:

@@ -12,7 +12,14 @@ from tqdm import tqdm
 
 from jointformer.data.export_video import varies
 from jointformer.data.frames import list_pictures, natural_key
-from jointformer.data.masks import MASK_SUFFIXES, VOID, ColourTable, MaskFile, read_mask_file, resolve_void
+from jointformer.data.masks import (
+    MASK_SUFFIXES,
+    ColourTable,
+    MaskFile,
+    lone_255_is_object,
+    read_mask_file,
+    resolve_void,
+)
 from jointformer.data.prefetch import prefetch
 from jointformer.data.video import FolderVideo, VideoFile
 from jointformer.data.video_writer import VideoWriter
@@ -53,7 +60,7 @@ class GivenMasks:
     @cached_property
     def lone_255_is_object(self) -> bool:
         """Whether 255 standing alone is an object: where it does so in the first mask. Raises DataError."""
-        return object_ids(read_mask_file(self.files[self.first], self.colours).ids) == (VOID,)
+        return lone_255_is_object([read_mask_file(self.files[self.first], self.colours).ids])
 
     def read(self, index: int) -> MaskFile:
         """Return the mask of a frame, 255 taken as void where it is no object. Raises DataError for a damaged file."""

@@ -118,9 +118,7 @@ def temporary_name(path: str | Path, suffix: str = "") -> Path:
     return path.parent / f"{_PREFIX}{owner}-{name_key(path.name)}-{secrets.token_hex(4)}{_SUFFIX}{suffix}"
 
 
-def remove_temporaries(
-    folder: str | Path, *, recursive: bool = False, spare: Callable[[Path], bool] = lambda path: False
-) -> int:
+def remove_temporaries(folder: str | Path, *, spare: Callable[[Path], bool] = lambda path: False) -> int:
     """The number of temporary files and folders of dead processes removed from ``folder``.
 
     Temporaries whose process still lives on this machine, or that another machine (or this one, before it was started
@@ -130,7 +128,7 @@ def remove_temporaries(
     if not folder.is_dir():
         return 0
     removed = 0
-    for path in list(folder.rglob(f"{_PREFIX}*") if recursive else folder.glob(f"{_PREFIX}*")):
+    for path in list(folder.glob(f"{_PREFIX}*")):
         if is_temporary(path) and not _owner_lives(path) and not spare(path):
             remove(path)
             removed += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jointformer.data.frames import is_hidden, list_pictures, list_subfolders
-from jointformer.data.masks import MASK_SUFFIXES, VOID, object_ids, read_mask_file, resolve_void
+from jointformer.data.masks import MASK_SUFFIXES, VOID, lone_255_is_object, read_mask_file, resolve_void
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
@@ -107,8 +107,7 @@ class TrainVideo:
     @cached_property
     def lone_255_is_object(self) -> bool:
         """Whether 255 standing alone is an object: where it does so in the first mask that is not empty."""
-        found = (object_ids(read_mask_file(mask).ids) for _, mask in self.frames)
-        return next(filter(None, found), ()) == (VOID,)
+        return lone_255_is_object(read_mask_file(mask).ids for _, mask in self.frames)
 
     def read_labels(self, mask: Path) -> UInt8Array:
         """The (H, W) uint8 ids in one of the masks. Raises DataError for a damaged file.

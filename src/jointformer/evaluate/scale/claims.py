@@ -48,11 +48,7 @@ class RunFolder:
 
     def claimed(self, temporary: Path) -> bool:
         """Whether a process holds the claim of the video whose folder a temporary folder is to become."""
-        for lock in self.path.glob("*.lock"):
-            if lock.stem in temporary.name:
-                with self._locked(lock.name, 0) as mine:
-                    return not mine
-        return False
+        return any(self._held(lock.name) for lock in self.path.glob("*.lock") if lock.stem in temporary.name)
 
     @contextmanager
     def manifest_lock(self) -> Iterator[None]:
@@ -97,12 +93,11 @@ class RunFolder:
 
     def in_use(self) -> bool:
         """Whether a living process, on whatever machine, has a video in work."""
-        for path in self.path.glob("*.lock"):
-            if path.name != _MANIFEST_LOCK:
-                with self._locked(path.name, 0) as free:
-                    if not free:
-                        return True
-        return False
+        return any(self._held(lock.name) for lock in self.path.glob("*.lock") if lock.name != _MANIFEST_LOCK)
+
+    def _held(self, name: str) -> bool:
+        with self._locked(name, 0) as free:
+            return not free
 
     def manifest(self) -> Manifest:
         """Return the folder's manifest; to be called with its lock.
