@@ -1,15 +1,17 @@
-"""How exact a GPU's products are: PyTorch's settings within a step and after it. No GPU is needed to read them."""
+"""What a network has on a GPU: exact products, weights as its convolutions read them. No GPU is needed to see it."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
+from jointformer.evaluate.scale.label import pack_model, unpack_model
 from jointformer.model.config import ModelConfig
-from jointformer.model.device import _exact_settings, exact_products
+from jointformer.model.device import _exact_settings, exact_products, move_model
 from jointformer.track import engine
 from jointformer.track.config import TrackerConfig
 from seeded import seeded_model
@@ -76,3 +78,31 @@ def test_every_call_of_the_network_in_a_step_is_exact(monkeypatch: pytest.Monkey
     assert len(seen) > 8
     assert seen == [EXACT] * len(seen)
     assert settings() != EXACT
+
+
+def test_weights_lie_on_a_gpu_as_its_convolutions_read_them() -> None:
+    class Network(torch.nn.Module):
+        """Says where it is moved to."""
+
+        def to(self, *args: Any, **asked: Any) -> Any:
+            self.asked = asked
+            return self
+
+    assert move_model(Network(), GPU, torch.float16).asked == {
+        "device": GPU, "dtype": torch.float16, "memory_format": torch.channels_last,
+    }  # fmt: skip
+    assert "memory_format" not in move_model(Network(), torch.device("cpu")).asked
+
+
+def test_weights_laid_out_for_a_gpu_are_the_same_weights() -> None:
+    model = seeded_model(ModelConfig("mini", (16, 24, 48), (1, 1, 2), heads=2))
+    other = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    assert not other.decoder.up_8_4.out_conv.conv1.weight.is_contiguous()
+    frame, mask = torch.randn(1, 3, 48, 64, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 1, 48, 64)
+    mask[:, :, 10:30, 10:30] = 1
+    probs = []
+    for network in (model, other, unpack_model(pack_model(other))):
+        memory, tokens = network.memorize(frame, mask, network.initial_tokens(1, 1))
+        probs.append(network.segment(network.encode_frame(frame), [memory], tokens).prob)
+    torch.testing.assert_close(probs[1], probs[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(probs[2], probs[0], atol=1e-5, rtol=0)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from jointformer.errors import ConfigError, DataError, UserError
+from jointformer.model import convolution, cost
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import sum_of_others
 from jointformer.ops.resize import network_size, resize_label_map
@@ -52,9 +53,28 @@ def run(model, given: dict[int, dict[int, np.ndarray]], config: TrackerConfig = 
 def test_objects_do_not_change_each_others_object_probabilities_through_batching(model):
     """N objects in one pass give what they give one pass at a time."""
     given = {0: {1: box(2, 2), 2: box(20, 30)}, 3: {7: box(5, 40)}}
-    together = run(model, given)
-    alone = run(model, given, TrackerConfig(**{**CONFIG.__dict__, "objects_per_pass": 1}))
+    together = run(model, given, replace(CONFIG, objects_per_pass=9))
+    alone = run(model, given, replace(CONFIG, objects_per_pass=1))
     for a, b in zip(together, alone):
+        torch.testing.assert_close(a.prob, b.prob, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_groups_within_a_pass_and_parts_of_an_mlp_change_no_mask(model, monkeypatch, at_once):
+    """Three objects read and write together; their largest maps are computed for one or two at a time."""
+    masks = {1: box(2, 2), 2: box(20, 30), 7: box(5, 40)}
+    config = replace(CONFIG, objects_per_pass=9)
+    expected = run(model, {0: masks}, config, frames=5)
+    sizes = []
+    model.decoder.register_forward_hook(hook := lambda _, inputs, __: sizes.append(len(inputs[0])))
+    monkeypatch.setattr(cost, "GROUP_BYTES", at_once * 4 * (48 * 64 // 16) * 16 * 4)
+    monkeypatch.setattr(convolution, "CPU_MLP_BYTES", 5 * 4 * 16 * 4)  # five pixels, which divide no map
+    try:
+        got = run(model, {0: masks}, config, frames=5)
+    finally:
+        assert model.decoder._forward_hooks.popitem()[1] is hook
+    assert sizes == [1, 1, 1] * 4 if at_once == 1 else [2, 1] * 4
+    for a, b in zip(got, expected):
         torch.testing.assert_close(a.prob, b.prob, atol=2e-5, rtol=0)
 
 

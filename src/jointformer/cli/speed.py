@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.evaluate.speed import measure_speed
     from jointformer.model.config import PRESETS
     from jointformer.model.cost import padded_size
-    from jointformer.model.device import DTYPES, choose_precision, use_device
+    from jointformer.model.device import DTYPES, choose_precision, move_model, use_device
     from jointformer.model.network import JointFormer
     from jointformer.model.weights import load_model
     from jointformer.track import TrackerConfig
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     precision = choose_precision(device, args.precision)
     if args.model in PRESETS:
         torch.manual_seed(0)
-        model = JointFormer(PRESETS[args.model]).to(device=device, dtype=DTYPES[precision]).eval().requires_grad_(False)
+        model = move_model(JointFormer(PRESETS[args.model]).eval().requires_grad_(False), device, DTYPES[precision])
     else:
         model = load_model(args.model, device=device, precision=precision)
     report = measure_speed(

@@ -197,6 +197,7 @@ def _timed_parts(model: JointFormer, *, compiled: bool) -> Iterator[dict[str, fl
         ("enhance", model.convmae, "enhance"),
         ("update_token", model.decoder, "fuse"),
         ("update_token", model.convmae, "update_token"),
+        ("write", model.convmae, "embed_masks"),
         ("write", model.convmae, "write"),
         ("decode", model.decoder, "skips"),
         ("decode", model.decoder, "forward"),
@@ -207,7 +208,9 @@ def _timed_parts(model: JointFormer, *, compiled: bool) -> Iterator[dict[str, fl
             ("read", model, "_share"),
             ("read", model.convmae, "read"),
             ("decode", model, "_decode"),
+            ("update_token", model, "_fuse"),
             ("update_token", model, "_update_token"),
+            ("write", model, "_embed_group"),
             ("write", model, "_write"),
         ]
     spent = {part: 0.0 for part in PARTS if part in {name for name, _, _ in owners}}

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 #: What a step calls, each compiled as a whole: without a break, so that nothing is left to the interpreter. Reading's
 #: attention lies between them: one operation on a GPU, called once per group of equally full memories, of which every
 #: grouping would need a program of its own.
-PARTS = ("encode_frame", "_share", "_decode", "_update_token", "_probabilities", "_write")
+PARTS = ("encode_frame", "_share", "_decode", "_fuse", "_update_token", "_probabilities", "_embed_group", "_write")
 READING_PARTS = ("_between_reads", "_after_reads")
 BACKEND = "inductor"
 #: Programs of one part: for one object and for several, for a first size and for all others, and room for more.

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointformer.model.fused import linear, linear_mlp, mlp, multiplies_tiles, norm_gelu
+from jointformer.model.fused import linear, linear_mlp, norm_gelu
 
 #: Without gradients or tiles a CPU computes an MLP on as many rows at a time as keep its widest features within this
 #: many bytes: they stay in the cache, and no large block of memory is fetched from the system and given back.
-MLP_BYTES = 4 << 20
+CPU_MLP_BYTES = 4 << 20
 
 
 class PointwiseConv(nn.Conv2d):
@@ -102,12 +102,6 @@ class ConvBlock(nn.Module):
         """Return features of the same shape (B, h, w, C)."""
         y = self.attn(self.conv1(x, norm=self.norm1).permute(0, 3, 1, 2))
         y = y.permute(0, 2, 3, 1)
-        layer, first, second = self.conv2.layer, self.mlp.fc1.layer, self.mlp.fc2.layer
-        weights = layer[0], first[0], second[0]
-        if torch.is_grad_enabled() or x.device.type != "cpu" or multiplies_tiles(y, *weights):
-            return linear_mlp(y, layer, x, self.norm2, first, second)
-        x = linear(y, *layer, add=x)
-        rows = x.view(-1, x.shape[3])
-        for part in rows.split(max(1, MLP_BYTES // (4 * rows[:1].nbytes))):
-            part.copy_(mlp(part, self.norm2, first, second))
-        return x
+        return linear_mlp(
+            y, self.conv2.layer, x, self.norm2, self.mlp.fc1.layer, self.mlp.fc2.layer, cpu_bytes=CPU_MLP_BYTES
+        )

@@ -95,10 +95,26 @@ def bank_bytes(config: ModelConfig, height: int, width: int, objects: int, frame
     return 2 * config.layers * config.token_width * tokens * frames * objects * itemsize
 
 
-#: Stride-4 maps that a pass takes, however many objects it has, and that each of its objects adds: measured, with the
-#: gaps that blocks of so many sizes leave in glibc's heap (benchmarks/memory_plans.py).
+#: Objects whose widest features (stride 4, four times their width) are within so many bytes go together through what is
+#: computed at strides 4 and 8. Such maps are the largest of a step, and one object's fill a machine: on a GPU, five
+#: objects of `base` at 480p all at once would take 0.4 GiB more.
+GROUP_BYTES = 64 << 20
+
+
+def objects_at_once(config: ModelConfig, height: int, width: int, itemsize: int) -> int:
+    """Return how many objects of a pass are computed together at strides 4 and 8, where their maps are large.
+
+    height, width: the padded frame. itemsize: 4 for float32, else 2.
+    """
+    return max(1, GROUP_BYTES // (4 * config.widths[0] * (height * width // 16) * itemsize))
+
+
+#: Stride-4 maps that a pass takes, however many objects it has, that each object of a group adds, and each further one
+#: by its tokens: measured, with the gaps that blocks of so many sizes leave in glibc's heap
+#: (benchmarks/memory_plans.py).
 SHARED_MAPS = 4.5
-PASS_MAPS = 5.9
+GROUP_MAPS = 5.9
+TOKEN_MAPS = 2.5
 
 
 def pass_bytes(config: ModelConfig, height: int, width: int, objects: int, itemsize: int) -> int:
@@ -106,7 +122,9 @@ def pass_bytes(config: ModelConfig, height: int, width: int, objects: int, items
 
     height, width: the padded frame. itemsize: 4 for float32, else 2.
     """
-    return int(height * width // 16 * config.widths[0] * itemsize * (SHARED_MAPS + PASS_MAPS * objects))
+    group = min(objects, objects_at_once(config, height, width, itemsize))
+    maps = SHARED_MAPS + GROUP_MAPS * group + TOKEN_MAPS * (objects - group)
+    return int(height * width // 16 * config.widths[0] * itemsize * maps)
 
 
 def padded_size(text: str) -> tuple[int, int]:

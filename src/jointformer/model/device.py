@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from jointformer.errors import ConfigError
+
+M = TypeVar("M", bound=nn.Module)
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -78,6 +81,15 @@ def cpu_has_bfloat16() -> bool:
         return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
     questions = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return any(ask() for ask in questions if ask is not None)
+
+
+def move_model(model: M, device: torch.device, dtype: torch.dtype | None = None) -> M:
+    """Return a network that only tracks, moved to a device (and a type), its weights laid out as they are read there.
+
+    That is channels last for a GPU's convolutions, as their input is: cuDNN would else rearrange weights at every call.
+    """
+    layout: dict[str, Any] = {"memory_format": torch.channels_last} if device.type == "cuda" else {}
+    return model.to(device=device, dtype=dtype, **layout)
 
 
 @contextmanager

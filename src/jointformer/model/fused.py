@@ -17,6 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+#: Without gradients a GPU computes an MLP on as many rows at a time as keep its widest features within so many bytes.
+#: These fill it, and with five objects of `base` at 480p they would be the peak of a step's memory.
+GPU_MLP_BYTES = 32 << 20
+
 
 @functools.cache
 def _has_fused() -> bool:
@@ -114,15 +118,28 @@ def mlp(
 
 def linear_mlp(
     x: Tensor, layer: tuple[Tensor, Tensor], add: Tensor, norm: nn.LayerNorm, first: tuple[Tensor, Tensor],
-    second: tuple[Tensor, Tensor],
+    second: tuple[Tensor, Tensor], *, cpu_bytes: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """Return y (..., D) plus second(GELU(first(norm(y)))) of y = `add` (..., D) plus layer(x (..., C))."""
+    """Return y (..., D) plus second(GELU(first(norm(y)))) of y = `add` (..., D) plus layer(x (..., C)).
+
+    cpu_bytes: what the widest features may take at a time on a CPU that does not multiply them by tiles.
+    """
     if multiplies_tiles(x, layer[0], first[0], second[0]):
         tiles = _tiles()
         assert tiles is not None
         mixed: Tensor = tiles.linear_mlp(x, layer, add, (norm.weight, norm.bias, norm.eps), first, second)
         return mixed
-    return mlp(linear(x, *layer, add=add), norm, first, second)
+    y = linear(x, *layer, add=add)
+    most = cpu_bytes if y.device.type == "cpu" else GPU_MLP_BYTES
+    if most is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return mlp(y, norm, first, second)
+    rows = y.view(-1, y.shape[-1])
+    widest = len(rows) * first[0].shape[0] * y.element_size()
+    if widest <= most:
+        return mlp(y, norm, first, second)
+    for part in rows.split(max(1, most * len(rows) // widest)):
+        part.copy_(mlp(part, norm, first, second))
+    return y
 
 
 def norm_gelu(x: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from jointformer.model.attention import DENSE, AttentionConfig
 from jointformer.model.config import ModelConfig
+from jointformer.model.cost import objects_at_once
 from jointformer.model.decoder import Decoded, Decoder
 from jointformer.model.joint_block import Projected
 from jointformer.model.transformer import FrameFeatures, JointTransformer, KeepLayer, MemoryFrame, MemoryView
@@ -138,10 +139,25 @@ class JointFormer(nn.Module):
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Return (stride-4 logits (N, 1, H/4, W/4) float32, tokens (N, 1, C)) of these rows."""
         f16 = self.convmae.read(shared.features, memory, attention, projected=shared.projected, kept=kept)
-        decoded = self._decode(f16, shared.features.grid, shared.skips, token)
-        if update:
-            token = self._update_token(decoded, token, attention)
-        return decoded.logits.float(), token
+        grid = shared.features.grid
+        logits, fusions = [], []
+        for a, b in self._groups(len(f16), len(shared.features.tokens), grid):
+            decoded = self._decode(f16[a:b], grid, shared.skips, token[a:b])
+            logits.append(decoded.logits.float())
+            if update:
+                fusions.append(self._fuse(decoded))
+            del decoded  # before the next group's
+        del f16
+        return _joined(logits), self._update_token(_joined(fusions), token, attention) if update else token
+
+    def _groups(self, rows: int, clips: int, grid: tuple[int, int]) -> list[tuple[int, int]]:
+        """Return the rows that go together through what is computed at strides 4 and 8, for a grid at stride 16.
+
+        With gradients all go together: these need the maps of all rows anyhow.
+        """
+        if torch.is_grad_enabled() or clips > 1:
+            return [(0, rows)]
+        return _passes(rows, objects_at_once(self.config, 16 * grid[0], 16 * grid[1], self.dtype.itemsize))
 
     def _decode(
         self, f16: Tensor, grid: tuple[int, int], skips: tuple[Tensor, Tensor], token: Tensor
@@ -149,8 +165,11 @@ class JointFormer(nn.Module):
         enhanced = self.convmae.enhance(f16, token, grid)
         return self.decoder(_to_map(f16, grid), _to_map(enhanced, grid), *skips)
 
-    def _update_token(self, decoded: Decoded, token: Tensor, attention: AttentionConfig) -> Tensor:
-        return self.convmae.update_token(self.decoder.fuse(decoded), token, attention)
+    def _fuse(self, decoded: Decoded) -> Tensor:
+        return self.decoder.fuse(decoded)
+
+    def _update_token(self, fusion: Tensor, token: Tensor, attention: AttentionConfig) -> Tensor:
+        return self.convmae.update_token(fusion, token, attention)
 
     def memorize(
         self,
@@ -171,7 +190,7 @@ class JointFormer(nn.Module):
         if others is None:
             others = sum_of_others(masks)
         token = tokens.flatten(0, 1)[:, None].to(self.dtype) if update_token else None
-        memory, token = self._write(frame, masks, others, token, attention)
+        memory, token = self._write(self._embed_masks(frame, masks, others), token, attention)
         return memory, tokens if token is None else token[:, 0].unflatten(0, masks.shape[:2])
 
     def memorize_into(
@@ -189,17 +208,27 @@ class JointFormer(nn.Module):
         So that a memory frame is never there a second time beside the memory bank. The rest is as for `memorize`.
         """
         token: Tensor | None = tokens.flatten(0, 1)[:, None].to(self.dtype)
+        embedded = self._embed_masks(frame, masks, others)
         if self.hands_out_layers:
-            token = self._write_into(keep, frame, masks, others, token, attention)
+            token = self.convmae.write(embedded, token, attention, keep)
         else:
-            memory, token = self._write(frame, masks, others, token, attention)
+            memory, token = self._write(embedded, token, attention)
             for layer, (keys, values) in enumerate(zip(memory.keys, memory.values)):
                 keep(layer, keys, values)
         assert token is not None
         return token[:, 0].unflatten(0, masks.shape[:2])
 
+    def _embed_masks(self, frame: Tensor, masks: Tensor, others: Tensor) -> Tensor:
+        """Return the tokens (B·N, P, C) of a frame to be memorised, before the first joint block."""
+        clips, objects, height, width = masks.shape
+        groups = self._groups(objects, clips, (height // 16, width // 16))
+        return _joined([self._embed_group(frame, masks[:, a:b], others[:, a:b]) for a, b in groups])
+
+    def _embed_group(self, frame: Tensor, masks: Tensor, others: Tensor) -> Tensor:
+        return self.convmae.embed_masks(_five_channels(frame, masks, others, self.dtype))
+
     def _write(
-        self, frame: Tensor, masks: Tensor, others: Tensor, token: Tensor | None, attention: AttentionConfig
+        self, embedded: Tensor, token: Tensor | None, attention: AttentionConfig
     ) -> tuple[MemoryFrame, Tensor | None]:
         keys: list[Tensor] = []
         values: list[Tensor] = []
@@ -208,14 +237,8 @@ class JointFormer(nn.Module):
             keys.append(k)
             values.append(v)
 
-        token = self._write_into(keep, frame, masks, others, token, attention)
+        token = self.convmae.write(embedded, token, attention, keep)
         return MemoryFrame(tuple(keys), tuple(values)), token
-
-    def _write_into(
-        self, keep: KeepLayer, frame: Tensor, masks: Tensor, others: Tensor, token: Tensor | None,
-        attention: AttentionConfig,
-    ) -> Tensor | None:  # fmt: skip
-        return self.convmae.write(_five_channels(frame, masks, others, self.dtype), token, attention, keep)
 
 
 def sum_of_others(masks: Tensor) -> Tensor:
@@ -225,6 +248,13 @@ def sum_of_others(masks: Tensor) -> Tensor:
 
 def _passes(objects: int, per_pass: int) -> list[tuple[int, int]]:
     return [(a, min(a + per_pass, objects)) for a in range(0, objects, per_pass)]
+
+
+def _joined(groups: list[Tensor]) -> Tensor:
+    """Return the groups' rows as one tensor, without a copy where there is one group; the list is empty then."""
+    joined = groups[0] if len(groups) == 1 else torch.cat(groups)
+    groups.clear()  # large, and whoever has the list would keep them
+    return joined
 
 
 def _five_channels(frame: Tensor, masks: Tensor, others: Tensor, dtype: torch.dtype) -> Tensor:

@@ -179,15 +179,21 @@ class JointTransformer(nn.Module):
         """Return the f16 tokens (N, P, C) after the last joint block has read."""
         return self.norm(_joint(self.blocks3)[-1].finish_read(x, heads_out))
 
-    def write(
-        self, frames_and_masks: Tensor, token: Tensor | None, attention: AttentionConfig, keep: KeepLayer
-    ) -> Tensor | None:
-        """Return the updated token (N, 1, C) of memory frames (N, 5, H, W) (computation A); `keep` gets the rest.
+    def embed_masks(self, frames_and_masks: Tensor) -> Tensor:
+        """Return the tokens (N, P, C) of memory frames (N, 5, H, W), positions added, before the first joint block.
 
-        The five channels are RGB, this object's mask and the sum of the others'. token: (N, 1, C), or None to leave
-        it out of the blocks. keep: called once per joint block, first to last, as soon as its keys and values are made.
+        The five channels are RGB, this object's mask and the sum of the others'.
         """
-        x = self._embed(self.patch_embed1_memory(frames_and_masks))[2]
+        return self._embed(self.patch_embed1_memory(frames_and_masks))[2]
+
+    def write(
+        self, x: Tensor, token: Tensor | None, attention: AttentionConfig, keep: KeepLayer
+    ) -> Tensor | None:
+        """Return the updated token (N, 1, C) of memory frames (computation A); `keep` gets the rest.
+
+        x: (N, P, C) from `embed_masks`. token: (N, 1, C), or None to leave it out of the blocks. keep: called once per
+        joint block, first to last, as soon as its keys and values are made.
+        """
         has_token = token is not None
         if token is not None:
             x = torch.cat([token + self.get_buffer("pos_embed")[:, :1], x], dim=1)

@@ -22,6 +22,7 @@ from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.manifest import VideoRecord, check_input
 from jointformer.evaluate.scale.stop import Interrupted, Stop, never
 from jointformer.model.config import ModelConfig
+from jointformer.model.device import move_model
 from jointformer.model.network import JointFormer
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View
@@ -234,4 +235,4 @@ def unpack_model(data: bytes, device: str | torch.device = "cpu") -> JointFormer
     for name in [name for name in state if name.startswith(_AS_LOADED)]:
         model.as_loaded[name.removeprefix(_AS_LOADED)] = state.pop(name)
     model.load_state_dict(state, strict=True, assign=True)
-    return model.eval().requires_grad_(False).to(device)
+    return move_model(model.eval().requires_grad_(False), torch.device(device))

@@ -1,0 +1,87 @@
+"""What a step takes of a GPU's memory, without one: by the tensors that live, on PyTorch's meta device.
+
+The attention's kernel needs nothing but its result and a few numbers per row, so the result stands for it here. What
+cuBLAS and cuDNN take beside their tensors (32 MiB for products on an H100) does not show.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from jointformer.model import attention, joint_block
+from jointformer.model.config import PRESETS
+from jointformer.model.network import JointFormer
+from jointformer.track.config import TrackerConfig
+from jointformer.track.engine import Engine
+
+DEVICE = torch.device("meta")
+H, W = 480, 864
+MIB = 2**20
+
+
+class Live(TorchDispatchMode):
+    """The bytes of all tensors that live, and the most there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def see(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._known:
+            self._known.add(storage._cdata)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
+
+    def _forget(self, known: int, nbytes: int) -> None:
+        self._known.remove(known)
+        self.now -= nbytes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self.see(leaf)
+        return result
+
+
+def attended(q: Tensor, *memory: Any, out: Tensor | None = None, **settings: Any) -> Tensor:
+    """Stands for the attention's kernel."""
+    rows, heads, tokens, width = q.shape
+    return q.new_empty(rows, tokens, heads, width).transpose(1, 2) if out is None else out
+
+
+def peak_of_a_step(objects: int, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
+    """Return the MiB between steps and at the peak of one with full memory, `base` in bfloat16, 480p."""
+    monkeypatch.setattr(joint_block, "joint_attention", attended)
+    monkeypatch.setattr(attention, "joint_attention", attended)
+    with torch.device(DEVICE):
+        model = JointFormer(PRESETS["base"]).eval().to(torch.bfloat16)
+        frame, masks = torch.empty(3, H, W), torch.empty(objects, H, W)
+    with Live() as live:
+        for tensor in (*model.parameters(), *model.buffers(), frame, masks):
+            live.see(tensor)
+        engine = Engine(model, TrackerConfig(max_memory_frames=3, memory_every=1, topk=120, size=-1))
+        engine.step(frame, new_masks=masks)
+        for _ in range(4):
+            engine.step(frame)
+        between, live.peak = live.now, 0
+        engine.step(frame)
+    return between / MIB, live.peak / MIB
+
+
+@pytest.mark.parametrize(("objects", "most"), [(1, 600), (5, 1500)])
+def test_a_step_on_a_gpu_stays_within_its_memory(objects: int, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    between, peak = peak_of_a_step(objects, monkeypatch)
+    bank = objects * 4 * 11 * 2 * (H * W // 256) * 768 * 2 / MIB
+    assert bank < between < bank + 280  # the network is 243
+    assert between + 50 < peak < most
