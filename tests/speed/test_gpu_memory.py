@@ -7,6 +7,7 @@ cuBLAS and cuDNN take beside their tensors (32 MiB for products on an H100) does
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from jointformer.model import attention, joint_block
 from jointformer.model.config import PRESETS
+from jointformer.model.cost import bank_bytes
 from jointformer.model.network import JointFormer
+from jointformer.track.budget import VideoSize, plan_memory
 from jointformer.track.config import TrackerConfig
 from jointformer.track.engine import Engine
 
@@ -60,28 +63,45 @@ def attended(q: Tensor, *memory: Any, out: Tensor | None = None, **settings: Any
     return q.new_empty(rows, tokens, heads, width).transpose(1, 2) if out is None else out
 
 
-def peak_of_a_step(objects: int, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
-    """Return the MiB between steps and at the peak of one with full memory, `base` in bfloat16, 480p."""
+CONFIG = TrackerConfig(max_memory_frames=3, memory_every=1, topk=120, size=-1)
+
+
+def peak_of_a_step(
+    objects: int, monkeypatch: pytest.MonkeyPatch, config: TrackerConfig = CONFIG
+) -> tuple[float, float, float]:
+    """Return the MiB of the network, between steps and at the peak of one with full memory: `base`, bfloat16, 480p."""
     monkeypatch.setattr(joint_block, "joint_attention", attended)
     monkeypatch.setattr(attention, "joint_attention", attended)
     with torch.device(DEVICE):
         model = JointFormer(PRESETS["base"]).eval().to(torch.bfloat16)
         frame, masks = torch.empty(3, H, W), torch.empty(objects, H, W)
     with Live() as live:
-        for tensor in (*model.parameters(), *model.buffers(), frame, masks):
+        for tensor in (*model.parameters(), *model.buffers()):
             live.see(tensor)
-        engine = Engine(model, TrackerConfig(max_memory_frames=3, memory_every=1, topk=120, size=-1))
+        network = live.now
+        live.see(frame)
+        live.see(masks)
+        engine = Engine(model, config)
         engine.step(frame, new_masks=masks)
         for _ in range(4):
             engine.step(frame)
         between, live.peak = live.now, 0
         engine.step(frame)
-    return between / MIB, live.peak / MIB
+    return network / MIB, between / MIB, live.peak / MIB
 
 
 @pytest.mark.parametrize(("objects", "most"), [(1, 600), (5, 1500)])
 def test_a_step_on_a_gpu_stays_within_its_memory(objects: int, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    between, peak = peak_of_a_step(objects, monkeypatch)
-    bank = objects * 4 * 11 * 2 * (H * W // 256) * 768 * 2 / MIB
-    assert bank < between < bank + 280  # the network is 243
+    network, between, peak = peak_of_a_step(objects, monkeypatch)
+    bank = bank_bytes(PRESETS["base"], H, W, objects, 4, 2) / MIB
+    assert network + bank < between < network + bank + 30
     assert between + 50 < peak < most
+
+
+@pytest.mark.parametrize(("objects", "per_pass"), [(1, None), (5, None), (5, 1), (12, 4)])
+def test_a_plan_holds_on_a_gpu(objects: int, per_pass: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIG, objects_per_pass=per_pass)
+    network, _, peak = peak_of_a_step(objects, monkeypatch, config)
+    video = VideoSize("video", 50, (H, W), objects)
+    plan = plan_memory(PRESETS["base"], config, video, base=int(network * MIB), itemsize=2)
+    assert peak < plan.total / MIB < 1.4 * peak
