@@ -179,6 +179,31 @@ def test_an_edit_ends_the_running_propagation(session):
     assert set(track(session)) == {*range(2, 20), *range(21, 30)} | {1}
 
 
+def test_an_edit_in_the_place_of_an_undone_run_ends_it(session):
+    session.add_masks(0, {1: square(0)})
+    run = session.propagate()
+    next(run)
+    assert session.undo() == "track"
+    session.add_masks(20, {1: square(20)})
+    assert list(run) == []
+    assert session.undo() == "masks"
+    assert session.annotated_frames == (0,)
+
+
+@pytest.mark.parametrize("back_and_forth", [("undo", "redo"), ("add_masks", "undo")])
+def test_an_edit_and_its_undoing_end_the_running_propagation(session, back_and_forth):
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(20, {1: square(20)})
+    run = session.propagate(end=20)
+    assert [next(run)[0] for _ in range(22)] == [*range(19, 0, -1), 1, 2, 3]
+    for name in back_and_forth:
+        getattr(session, name)(*((25, {1: square(25)}) if name == "add_masks" else ()))
+    assert list(run) == []  # what it had seen from the other side is gone
+    assert session.status(10) == "half"
+    track(session, end=20)
+    assert session.status(10) == "tracked"
+
+
 def test_undo_and_redo_bring_back_masks_and_results(session):
     SquareTracker.lost = {12}
     session.add_masks(0, {1: square(0)})

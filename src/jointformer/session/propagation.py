@@ -61,6 +61,7 @@ class Propagation:
         self._visible = {i: book.drawn_frames(i, visible=True) for i in plan.needs}
         self._levels: dict[tuple[int, int], float] = {}  # trust from the first side, until the final one joins
         self._edit = book.store.continue_edit("track")
+        self._changes = book.store.changes
 
     def run(self) -> Iterator[int]:
         """Yield each frame as its result is written; frames joined from two sides come twice."""
@@ -76,7 +77,7 @@ class Propagation:
 
     def _edited(self) -> bool:
         with self._book.lock:
-            return self._book.store.position != self._edit
+            return self._book.store.changes != self._changes
 
     def _track(self, frames: range, bit: int) -> Iterator[int]:
         """Track frames in their order from the frame before the first one, whose masks are known."""

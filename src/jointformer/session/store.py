@@ -41,7 +41,13 @@ class Cell:
 
 
 class Store(Database):
-    """Cells, edits and what is out of date, in the SQLite file."""
+    """Cells, edits and what is out of date, in the SQLite file.
+
+    changes: how many edits have begun, been undone or done again since the file was opened. Positions come again after
+    an undo; this does not.
+    """
+
+    changes = 0
 
     # -- meta
 
@@ -144,6 +150,7 @@ class Store(Database):
     def begin_edit(self, label: str) -> int:
         """Return the number of a new edit; what was undone before it can no longer be redone."""
         number = self.position + 1
+        self.changes += 1
         with self._errors():
             for table, column in (("edits", "edit"), ("stale", "edit"), ("journal", "at")):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} >= ?", (number,))
@@ -208,6 +215,7 @@ class Store(Database):
 
     def _swap(self, at: int) -> None:
         """Exchange the cells an edit changed with what its journal holds: undo and redo are the same."""
+        self.changes += 1
         with self._errors():
             run = self._db.execute
             run("CREATE TEMP TABLE now AS SELECT * FROM journal WHERE at = ?", (at,))
