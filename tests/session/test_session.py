@@ -204,6 +204,16 @@ def test_an_edit_and_its_undoing_end_the_running_propagation(session, back_and_f
     assert session.status(10) == "tracked"
 
 
+def test_what_is_tracked_is_settled_when_the_first_frame_is_asked_for(session):
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    run = session.propagate()
+    session.remove_object(1)
+    session.add_masks(10, {2: square(10, 14)})
+    assert [frame for frame, _ in run] == [*range(9, 0, -1), *range(1, 10), *range(11, 30)]
+    session.add_masks(20, {1: square(20)})
+    assert 1 not in session.result(5).masks
+
+
 def test_undo_and_redo_bring_back_masks_and_results(session):
     SquareTracker.lost = {12}
     session.add_masks(0, {1: square(0)})

@@ -231,21 +231,25 @@ class Session:
         Frames between two annotated ones are tracked from both sides and joined whatever the direction (they come
         twice: seen from one side, then joined); the direction decides about the frames before an object's first
         annotation and after its last. Only frames without results, or whose results an edit has put out of date, are
-        tracked, unless `again`. The iterator may be closed at any point: what it has yielded is kept, and the next
-        call goes on from there. It ends by itself when somebody edits the session meanwhile.
+        tracked, unless `again`; which these are is settled when the first is asked for. The iterator may be closed at
+        any point: what it has yielded is kept, and the next call goes on from there. It ends by itself when somebody
+        edits the session meanwhile.
 
         Raises ConfigError, DataError; DataError too while another propagation runs.
         """
-        plan = self.plan(start, end, direction, again=again)
-        return self._propagate(plan, direction)
+        self.plan(start, end, direction, again=again)  # what cannot be tracked is refused here and now
+        return self._propagate(start, end, direction, again)
 
-    def _propagate(self, plan: Plan, direction: Direction) -> Iterator[tuple[int, FrameResult]]:
-        if not plan.blocks:
-            return
+    def _propagate(
+        self, start: int | None, end: int | None, direction: Direction, again: bool
+    ) -> Iterator[tuple[int, FrameResult]]:
         if not self._running.acquire(blocking=False):
             raise DataError("this session is being tracked already", hint="stop the other propagation first")
         try:
             with self._book.lock, self._store.transaction():
+                plan = self.plan(start, end, direction, again=again)
+                if not plan.blocks:
+                    return
                 run = Propagation(
                     self._book,
                     self._frames,
