@@ -89,6 +89,18 @@ def test_a_tracked_object_never_covers_what_the_user_drew(session):
     assert not session.result(10).masks[1].any()
 
 
+def test_objects_of_two_runs_never_share_a_pixel(session):
+    session.add_masks(0, {1: square(0)})
+    track(session, end=20)
+    session.add_masks(20, {2: square(20)})
+    track(session, direction="backward")
+    result = session.result(10)
+    assert set(result.masks) == {1, 2}
+    assert not (result.masks[1] & result.masks[2]).any()
+    for i in result.ids:
+        np.testing.assert_array_equal(result.masks[i], result.label_map == i)
+
+
 def test_the_direction_decides_about_the_open_ends(session):
     session.add_masks(10, {1: square(10)})
     assert track(session, direction="backward") == list(range(9, -1, -1))

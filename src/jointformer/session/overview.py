@@ -8,7 +8,7 @@ import numpy.typing as npt
 from jointformer.session.book import Book, Tracked
 from jointformer.session.plan import JOINED, neighbours
 from jointformer.session.result import STATUSES, FrameResult, Status
-from jointformer.types import FloatArray, UInt8Array
+from jointformer.types import FloatArray, Mask, UInt8Array
 
 
 def frame_result(book: Book, frame: int) -> FrameResult:
@@ -19,7 +19,11 @@ def frame_result(book: Book, frame: int) -> FrameResult:
         for mask in drawn.values():
             free &= ~mask
         ids = [i for i in book.objects() if i in drawn or i in tracked]
-        masks = {i: drawn[i] if i in drawn else tracked[i].mask & free for i in ids}
+        masks: dict[int, Mask] = {}
+        for i in reversed(ids):  # runs that did not track each other's objects may both claim a pixel: one id has it
+            masks[i] = drawn[i] if i in drawn else tracked[i].mask & free
+            free &= ~masks[i]
+        masks = {i: masks[i] for i in ids}
         confidence = {i: 1.0 if i in drawn else tracked[i].confidence for i in ids}
         status = _status(book, frame, bool(drawn), tracked)
         return FrameResult(frame, book.size, masks, confidence, frozenset(drawn), status)
