@@ -15,6 +15,7 @@ import pytest
 
 from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.session import stored_video
+from jointformer.session.store import FILE, Store
 from jointformer.track import TrackerConfig
 from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
 
@@ -89,6 +90,18 @@ def test_a_folder_holds_one_session_open_in_one_place(kept):
     with ScriptedSession.load(kept, video=video()), pytest.raises(DataError, match="open already"):
         ScriptedSession.load(kept, video=video())
     ScriptedSession.load(kept, video=video()).close()
+
+
+@pytest.mark.parametrize("tables", [False, True])
+def test_a_session_whose_process_died_beginning_it_is_begun_anew(tmp_path, tables):
+    if tables:
+        Store(tmp_path / FILE, create=True).close()
+    else:
+        (tmp_path / FILE).touch()
+    with ScriptedSession(video(), folder=tmp_path) as session:
+        session.add_masks(0, {1: square(0)})
+    with ScriptedSession.load(tmp_path, video=video()) as session:
+        assert session.annotated_frames == (0,)
 
 
 def test_a_session_of_another_video_is_refused(kept):

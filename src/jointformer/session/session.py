@@ -71,15 +71,19 @@ class Session:
     ) -> None:
         opened = OpenedVideo.open(video)
         home = make_dir(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="jointformer-"))
-        if (home / FILE).exists():
-            raise DataError(
-                "holds a session already", where=home, hint="open it with Session.load, or choose another folder"
-            )
         self._take(home, temporary=folder is None, create=True)
-        self._show(opened)
-        with self._book.lock, self._store.transaction():
-            for key, value in describe(opened, model_name(model), config or TrackerConfig(), keep_soft).items():
-                self._store.set_meta(key, value)
+        try:
+            if self._store.meta("facts") is not None:  # of one without them a process has died beginning it
+                raise DataError(
+                    "holds a session already", where=home, hint="open it with Session.load, or choose another folder"
+                )
+            self._show(opened)
+            with self._book.lock, self._store.transaction():
+                for key, value in describe(opened, model_name(model), config or TrackerConfig(), keep_soft).items():
+                    self._store.set_meta(key, value)
+        except BaseException:
+            self.close()
+            raise
         self._set_up(model, config or TrackerConfig(), device, precision, keep_soft)
 
     @classmethod
