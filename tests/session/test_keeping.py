@@ -84,6 +84,16 @@ def test_closing_waits_for_whoever_is_at_work(session):
         session.result(0)
 
 
+def test_a_forked_childs_end_leaves_the_parents_session_alone():
+    with ScriptedSession(video()) as session:
+        session.add_masks(0, {1: square(0)})
+        child = multiprocessing.get_context("fork").Process(target=session.close)
+        child.start()
+        child.join(60)
+        assert (child.exitcode, session.folder.is_dir()) == (0, True)
+        assert list(session.propagate())
+
+
 def test_a_folder_holds_one_session_open_in_one_place(kept):
     with pytest.raises(DataError, match="holds a session already"):
         ScriptedSession(video(), folder=kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -334,7 +335,7 @@ class Session:
         except BaseException:
             lock.release()
             raise
-        self._finalizer = weakref.finalize(self, _close, self._store, lock, home if temporary else None)
+        self._finalizer = weakref.finalize(self, _close, os.getpid(), self._store, lock, home if temporary else None)
 
     def _show(self, opened: OpenedVideo) -> None:
         self._video = opened.reader
@@ -374,7 +375,9 @@ def _pins(config: TrackerConfig) -> int:
     return 2 if config.max_memory_frames == 0 else max(0, min(2, config.max_memory_frames - 3))
 
 
-def _close(store: Store, lock: FileLock, temporary: Path | None) -> None:
+def _close(process: int, store: Store, lock: FileLock, temporary: Path | None) -> None:
+    if os.getpid() != process:  # a forked child, whose parent goes on with them
+        return
     store.close()
     lock.release()
     if temporary is not None:
