@@ -101,6 +101,20 @@ def test_objects_of_two_runs_never_share_a_pixel(session):
         np.testing.assert_array_equal(result.masks[i], result.label_map == i)
 
 
+def test_probabilities_of_objects_that_a_later_run_does_not_track_stay():
+    with ScriptedSession(video(), keep_soft=True) as session:
+        session.add_masks(0, {1: square(0)})
+        track(session)
+        before = session.soft_maps(10)
+        session.add_masks(20, {2: square(20, 14)})
+        track(session, direction="backward")
+        maps = session.soft_maps(10)
+        assert set(maps.ids) == {1, 2}
+        np.testing.assert_array_equal(maps.maps[maps.ids.index(1)], before.maps[0])
+        session.undo()
+        assert session.soft_maps(10).ids == (1,)
+
+
 def test_the_direction_decides_about_the_open_ends(session):
     session.add_masks(10, {1: square(10)})
     assert track(session, direction="backward") == list(range(9, -1, -1))

@@ -202,8 +202,16 @@ class Propagation:
                 if not final:
                     self._book.put_maps(half_kind(bit), frame, _quantised(whole), None)
                 elif self._keep_soft:
-                    self._book.put_maps(Kind.SOFT, frame, _quantised(whole), self._edit)
+                    self._book.put_maps(Kind.SOFT, frame, self._with_others(frame, _quantised(whole)), self._edit)
         return True
+
+    def _with_others(self, frame: int, maps: SoftMaps) -> SoftMaps:
+        """The maps with those kept of objects that this run does not track in the frame, whose masks stay, too."""
+        kept = self._book.maps(Kind.SOFT, frame)
+        if kept is None or kept.maps.shape[1:] != maps.maps.shape[1:]:
+            return maps
+        stay = [n for n, i in enumerate(kept.ids) if i in self._known and i not in maps.ids]
+        return SoftMaps((*maps.ids, *(kept.ids[n] for n in stay)), np.concatenate([maps.maps, kept.maps[stay]]))
 
     def _confidence(self, frame: int, i: int, bit: int, trust: Trust, expected: float, area: float) -> float:
         """An object's confidence in a frame; between two masks of the user's both sides' trust counts."""
