@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.session import ObjectInfo
@@ -301,7 +302,7 @@ def test_objects_have_names_and_colours(session):
     assert (session.objects[0].name, session.objects[0].colour) == ("Katze 🐈", (1, 2, 3))
     session.undo()
     assert session.objects[0].name == "object 3"
-    for wrong in ({"name": "a\nb"}, {"name": "x" * 300}, {"colour": (0, 0, 256)}, {"colour": (1, 2)}):
+    for wrong in ({"name": "a\nb"}, {"name": "x" * 300}, {"colour": (0, 0, 256)}, {"colour": (1, 2)}, {"colour": 7}):
         with pytest.raises(ConfigError, match="of object 3"):
             session.set_object(3, **wrong)
 
@@ -324,9 +325,13 @@ def test_masks_of_one_call_do_not_overlap_and_later_calls_win(session):
         (lambda s: s.add_masks(0, {1: np.zeros((H, W), bool)}), "new object 1 is empty"),
         (lambda s: list(s.propagate()), "no masks to track from"),
         (lambda s: s.propagate(5, 3), "expected start <= end within 0 to 29, got 5 to 3"),
+        (lambda s: s.propagate(1.0), "expected start <= end within 0 to 29, got 1.0 to 29"),
+        (lambda s: s.propagate("1"), "expected start <= end within 0 to 29, got 1 to 29"),
         (lambda s: s.propagate(direction="up"), "direction, expected forward"),
         (lambda s: s.result(-1), "no such frame"),
         (lambda s: s.export("gif", "x"), "format"),
+        (lambda s: ScriptedSession([Image.new("RGB", (W, H))]), r"frame 0, expected uint8 \(H, W, 3\), got Image"),
+        (lambda s: ScriptedSession(np.zeros(4, np.uint8)), r"frame 0, expected uint8 \(H, W, 3\), got uint8"),
         (lambda s: ObjectInfo.default(10**20), "object id, expected an integer"),
         (lambda s: ObjectInfo.default(0), "object id, expected an integer"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -71,7 +72,8 @@ class Edits:
         """Return an object with another name or (red, green, blue) colour. Raises DataError, ConfigError."""
         with self._book.lock:
             old = self._object(object_id)
-            chosen: Any = old.colour if colour is None else tuple(colour)  # ObjectInfo checks it
+            chosen: Any = old.colour if colour is None else colour  # ObjectInfo checks it
+            chosen = tuple(chosen) if isinstance(chosen, Iterable) else chosen
             info = replace(old, name=old.name if name is None else name, colour=chosen)
             with self._store.transaction():
                 self._book.put_object(info, self._store.begin_edit("object"))

@@ -24,11 +24,13 @@ class ArrayVideo:
             raise DataError("a video without frames")
         self._frames = frames
         self.fps = fps
-        self.size = (int(frames[0].shape[0]), int(frames[0].shape[1]))
         for index, frame in enumerate(frames):
-            if frame.dtype != np.uint8 or frame.shape != (*self.size, 3):
-                got = f"{frame.dtype} {frame.shape}"
-                raise DataError(f"frame {index}", expected=f"uint8 {(*self.size, 3)}", got=got)
+            good = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3
+            if not good or frame.shape != (*frames[0].shape[:2], 3):
+                expected = "uint8 (H, W, 3)" if not index else f"uint8 {(*frames[0].shape[:2], 3)}"
+                got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+                raise DataError(f"frame {index}", expected=expected, got=got)
+        self.size = (int(frames[0].shape[0]), int(frames[0].shape[1]))
 
     def __len__(self) -> int:
         return len(self._frames)
