@@ -193,6 +193,12 @@ def test_frames_may_be_arrays_pictures_or_tensors(model):
     assert all(torch.equal(results[0].prob, r.prob) for r in results)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32, torch.bfloat16])
+def test_masks_may_be_tensors_of_any_type(model, dtype):
+    given = {1: torch.from_numpy(box(2, 2)).to(dtype)}
+    np.testing.assert_array_equal(Tracker(model, CONFIG).step(video(1)[0], given).masks[1], box(2, 2))
+
+
 def test_ids_may_be_any_numbers(model):
     label_map = np.zeros((H, W), np.int32)
     label_map[2:14, 2:14], label_map[20:32, 30:42] = 1000, 255
@@ -251,6 +257,7 @@ def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model):
         (np.zeros((H, W + 1), np.uint8), "another size than its frame"),
         (np.zeros((H, W), np.float32), "expected a 2-D array of integers"),
         ({0: np.ones((H, W), bool)}, "object id"),
+        ({1: np.ones((H, W), bool), "2": np.ones((H, W), bool)}, "object id, expected an integer"),
         ({}, "names no object"),
         ({3: np.zeros((H, W), bool)}, "new object 3 is empty"),
     ],

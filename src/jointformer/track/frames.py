@@ -114,10 +114,11 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     """
     if isinstance(masks, Mapping):
         result: dict[int, Mask] = {}
-        for key, mask in sorted(masks.items()):
+        for key in masks:
             if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 1 <= key <= 2**31:
                 raise DataError("object id", expected="an integer of 1 or above", got=repr(key))
-            array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+        for key, mask in sorted(masks.items()):
+            array = _array(mask)
             if array.dtype.kind == "f":
                 array = array > 0.5
             check_label_map(array, height, width, f"mask of object {key}")
@@ -128,7 +129,7 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     if isinstance(masks, ScaledLabelMap):
         masks = masks.ids
         height, width = masks.shape
-    label_map = masks.detach().cpu().numpy() if isinstance(masks, Tensor) else np.asarray(masks)
+    label_map = _array(masks)
     check_label_map(label_map, height, width, "label map")
     ids = object_ids(label_map)
     if not ids:
@@ -136,6 +137,14 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
             "mask names no object", expected="at least one pixel above 0", got="an empty label map"
         )
     return {i: label_map == i for i in ids}
+
+
+def _array(mask: Any) -> np.ndarray[Any, Any]:
+    """Return a mask in any form as an array; NumPy has no bfloat16, so that becomes float32."""
+    if isinstance(mask, Tensor):
+        mask = mask.detach().cpu()
+        return (mask.float() if mask.dtype == torch.bfloat16 else mask).numpy()
+    return np.asarray(mask)
 
 
 def prepare_masks(masks: Sequence[Mask], height: int, width: int, device: torch.device) -> Tensor:
