@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -102,6 +103,14 @@ def test_burst_json_is_read_by_this_projects_own_reader(masks, tmp_path):
             encoded = {"size": [sequence["height"], sequence["width"]], "counts": one["rle"]}
             assert np.array_equal(coco.decode(encoded), labels(t) == int(number))
             assert one["is_gt"] is (t == 0)
+
+
+@pytest.mark.parametrize("format", ["coco", "youtube-vis", "burst"])
+def test_a_video_whose_name_is_no_unicode_is_exported_with_it(masks, tmp_path, monkeypatch, format):
+    name = os.fsdecode(b"caf\xe9")
+    monkeypatch.setattr(Masks, "title", name)
+    value = json.loads(export(masks, format, tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert name in (value["sequences"][0]["seq_name"] if format == "burst" else value["videos"][0]["name"])
 
 
 def test_cutouts_keep_the_objects_pixels_and_nothing_else(masks, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -187,3 +188,9 @@ def test_a_temporary_folder_that_somebody_removed_is_not_made_again(tmp_path: Pa
 def test_json_keeps_unicode_readable(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"név": [1, 2]})
     assert "név" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_json_takes_names_that_are_no_unicode(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "a.json", {name: name})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {name: name}

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,18 @@ def test_a_damaged_video_and_one_without_masks_keep_no_other_waiting(track, arch
     shutil.copy(archive / "videos/film.mp4", tmp_path / "videos/film.mp4")
     assert track(tmp_path / "out", videos=(str(tmp_path / "videos"),)) == 1
     assert (tmp_path / "out/film/overlay.mp4").is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_video_whose_name_is_no_unicode_is_tracked_as_others_are(track, archive, one_by_one, tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    for kind in ("videos", "masks"):
+        shutil.copytree(archive / kind / "b", tmp_path / kind / name)
+    for _ in range(2):  # the second time it is found finished
+        assert track(tmp_path / "out", "--masks", str(tmp_path / "masks"), videos=(str(tmp_path / "videos"),)) == 0
+        made = {path.name: path.read_bytes() for path in (tmp_path / "out" / name / "masks").iterdir()}
+        assert made == {Path(key).name: data for key, data in one_by_one.items() if key.startswith("b/masks/")}
+        assert name in json.loads((tmp_path / "out/run.json").read_text(encoding="utf-8"))["videos"]
 
 
 def test_other_settings_in_the_same_folder_are_refused_unless_overwritten(track, tmp_path, capsys):

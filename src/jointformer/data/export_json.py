@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +9,7 @@ from typing import Any, BinaryIO
 from pycocotools import mask as coco
 
 from jointformer.data.export_source import Selection, picture_name
-from jointformer.ops.files import atomic_write
+from jointformer.ops.files import atomic_write, json_bytes
 from jointformer.ops.rle import encode_rle
 from jointformer.types import Mask
 
@@ -163,16 +162,12 @@ def _box(encoded: dict[str, Any]) -> list[int]:
 
 def _write_json(path: Path, value: Any) -> None:
     with atomic_write(path) as file:
-        file.write(_dump(value))
+        file.write(json_bytes(value))
 
 
 def _write_streaming(file: BinaryIO, head: dict[str, Any], key: str, rows: Iterator[dict[str, Any]]) -> None:
     """One object whose last list is written row by row: an hour of masks does not fit twice into memory."""
-    file.write(_dump(head)[:-1] + b", " + _dump(key) + b": [")
+    file.write(json_bytes(head)[:-1] + b", " + json_bytes(key) + b": [")
     for number, row in enumerate(rows):
-        file.write((b",\n" if number else b"\n") + _dump(row))
+        file.write((b",\n" if number else b"\n") + json_bytes(row))
     file.write(b"\n]}")
-
-
-def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()

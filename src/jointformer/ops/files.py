@@ -175,7 +175,16 @@ def write_text(path: str | Path, text: str, *, durable: bool = False) -> None:
 
 def write_json(path: str | Path, value: Any, *, durable: bool = False) -> None:
     """Writes ``value`` as indented JSON, whole or not at all. Raises :class:`OutputError`."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", durable=durable)
+    with atomic_write(path, durable=durable) as file:
+        file.write(json_bytes(value, indent=2) + b"\n")
+
+
+def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
+    """``value`` as JSON in UTF-8.
+
+    Of a file name that is no UTF-8 Python keeps the odd bytes as lone surrogates; JSON has these as escapes.
+    """
+    return json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 @contextmanager
