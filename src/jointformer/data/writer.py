@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +32,12 @@ SCORES = "Scores"
 
 def is_finished(root: str | Path, video: str) -> bool:
     """Whether a video's folder has its final name, which it gets when every file is in it; not who made it."""
-    return (Path(root) / video).is_dir()
+    try:
+        return (Path(root) / video).is_dir()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # then it cannot be there
+            return False
+        raise
 
 
 class ResultWriter:
