@@ -72,6 +72,22 @@ def test_save_writes_a_copy_that_opens(session, tmp_path):
             assert np.array_equal(a, b)
 
 
+def test_a_saved_copy_takes_the_place_of_a_killed_session_and_of_no_open_one(session, kept):
+    process = multiprocessing.get_context("fork").Process(target=_track_and_die, args=(kept,))
+    process.start()
+    process.join(60)
+    assert (kept / f"{FILE}-wal").exists()
+    session.add_masks(3, {7: square(3)})
+    session.save(kept)
+    with ScriptedSession.load(kept, video=video()) as copy:
+        assert [one.id for one in copy.objects] == [7]
+        with pytest.raises(DataError, match="open already"):
+            session.save(kept)
+        copy.add_masks(4, {8: square(4)})
+    with ScriptedSession.load(kept, video=video()) as copy:
+        assert copy.annotated_frames == (3, 4)
+
+
 def test_closing_waits_for_whoever_is_at_work(session):
     closing = threading.Thread(target=session.close)
     with session._book.lock:

@@ -69,8 +69,11 @@ class Database:
 
     def copy_to(self, folder: Path) -> None:
         """Write a compact copy into another folder, whole or not at all. Raises OutputError."""
-        with atomic_path(folder / self.path.name) as temporary, self._errors():
+        target = folder / self.path.name
+        with atomic_path(target) as temporary, self._errors():
             self._db.execute("VACUUM INTO ?", (str(temporary),))
+            for log in ("-wal", "-shm"):  # a killed process's, which would be played into the copy
+                target.with_name(target.name + log).unlink(missing_ok=True)
 
     # -- inside
 

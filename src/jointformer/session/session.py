@@ -287,7 +287,8 @@ class Session:
     def save(self, path: str | Path | None = None) -> Path:
         """Write a compact copy of the session into a folder (whole or not at all) and return the folder.
 
-        Without a path nothing needs writing: a session with a folder is always saved. Raises OutputError, ConfigError.
+        A session that the folder holds is replaced; DataError where it is open. Without a path nothing needs writing:
+        a session with a folder is always saved. Raises OutputError, ConfigError.
         """
         if path is None:
             if self._temporary:
@@ -295,9 +296,15 @@ class Session:
             return self._home
         if Path(path).resolve() == self._home.resolve():
             return self._home
-        with self._book.lock:
-            self._store.copy_to(Path(path))
-        return Path(path)
+        folder = Path(path)
+        lock = _lock(folder) if (folder / FILE).exists() else None
+        try:
+            with self._book.lock:
+                self._store.copy_to(folder)
+        finally:
+            if lock is not None:
+                lock.release()
+        return folder
 
     def export(self, format: str, path: str | Path, **options: Any) -> Path:
         """Write the masks in a format of `jointformer.data.export_formats.FORMATS` and return where.
@@ -323,13 +330,7 @@ class Session:
     def _take(self, home: Path, *, temporary: bool, create: bool) -> None:
         """Open a folder's store, for this process alone."""
         self._home, self._temporary = home, temporary
-        lock = FileLock(home / ".lock", thread_local=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise DataError("the session is open already", where=home, hint="close it there first") from None
-        except OSError as error:
-            raise output_error(error, home) from error
+        lock = _lock(home)
         try:
             self._store = Store(home / FILE, create=create)
         except BaseException:
@@ -373,6 +374,18 @@ class Session:
 def _pins(config: TrackerConfig) -> int:
     """How many drawn frames are pinned besides the first memory, so that two places stay for what comes."""
     return 2 if config.max_memory_frames == 0 else max(0, min(2, config.max_memory_frames - 3))
+
+
+def _lock(home: Path) -> FileLock:
+    """Return the lock of a session's folder, held. Raises DataError where another session holds it, OutputError."""
+    lock = FileLock(home / ".lock", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DataError("the session is open already", where=home, hint="close it there first") from None
+    except OSError as error:
+        raise output_error(error, home) from error
+    return lock
 
 
 def _close(process: int, store: Store, lock: FileLock, temporary: Path | None) -> None:
