@@ -122,6 +122,8 @@ def test_a_folder_holds_one_session_open_in_one_place(kept):
 def test_a_session_whose_process_died_beginning_it_is_begun_anew(tmp_path, tables):
     if tables:
         Store(tmp_path / FILE, create=True).close()
+        with pytest.raises(DataError, match="no session here, got one whose process died beginning it"):
+            ScriptedSession.load(tmp_path, video=video())
     else:
         (tmp_path / FILE).touch()
     with ScriptedSession(video(), folder=tmp_path) as session:

@@ -69,13 +69,15 @@ def stored_video(folder: str | Path) -> Path | None:
 
 def find_video(store: Store, video: VideoLike | None) -> OpenedVideo:
     """Return the video given, else the one the session names; DataError unless it is the session's."""
+    facts = store.meta("facts")
+    if facts is None:
+        raise DataError("no session here", where=store.path.parent, got="one whose process died beginning it")
     if video is None:
         video = _video_path(store)
         if video is None or not video.exists():
             got = "frames in memory" if video is None else f"nothing at {video}"
             raise DataError("the session's video is not there", where=store.path.parent, got=got, hint="give video=")
     opened = OpenedVideo.open(video)
-    facts = store.meta("facts")
     if facts != opened.facts():
         raise DataError("a session of another video", where=store.path.parent, expected=facts, got=opened.facts())
     return opened
