@@ -99,7 +99,8 @@ class Tracker:
     def add_memory(self, frame: FrameLike, masks: MasksLike) -> None:
         """Remember known objects' looks in a frame from elsewhere in the video, without stepping.
 
-        The frame is kept longest of all memory frames but the first. Raises DataError for objects not yet tracked.
+        The frame is kept longest of all memory frames but the first, in whose place it comes where there is room for
+        one only. Raises DataError for objects not yet tracked.
         """
         self._refuse_if_over()
         size = frame_size(frame)
