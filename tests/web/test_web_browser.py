@@ -291,3 +291,18 @@ def test_every_screen_fits(server, browser, size, look):
     assert page.evaluate(fits)
     context.close()
     assert person.problems == []
+
+
+def test_a_message_is_seen_above_an_open_dialog_and_outlives_it(person):
+    page = person.page
+    page.goto(person.url)
+    page.get_by_role("button", name="Open a video").click()
+    page.get_by_role("textbox", name="Path").fill("/etc")
+    page.get_by_role("textbox", name="Path").press("Enter")
+    message = page.locator(".toast", has_text="outside the folders that may be opened")
+    message.get_by_role("button", name="Close").click(trial=True)  # nothing lies above it
+    page.get_by_role("button", name="Close").first.click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    message.get_by_role("button", name="Close").click()
+    message.wait_for(state="detached")
+    person.problems.clear()  # the refusal, as the browser logs it

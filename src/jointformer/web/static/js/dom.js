@@ -42,6 +42,9 @@ export function iconButton(name, title, onclick, more = {}) {
 /** Shows a message at the bottom for some seconds; errors stay longer and can be closed. */
 export function toast(text, kind = "info") {
   const box = document.getElementById("toasts");
+  // Whatever is outside of an open dialog lies below it, and is neither clicked nor read out.
+  const place = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
+  if (box.parentElement !== place) place.append(box);
   const same = [...box.children].find((child) => child.dataset.text === text);
   same?.remove();
   const note = h("div", { class: `toast ${kind}`, dataset: { text } }, h("span", {}, text));
@@ -57,6 +60,7 @@ export function openDialog(title, content, { wide = false, onclose } = {}) {
   dialog.append(head, h("div", { class: "dialog-body" }, content));
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("close", () => {
+    document.body.append(...dialog.querySelectorAll("#toasts"));
     dialog.remove();
     onclose?.();
   });
