@@ -306,3 +306,61 @@ def test_a_message_is_seen_above_an_open_dialog_and_outlives_it(person):
     message.get_by_role("button", name="Close").click()
     message.wait_for(state="detached")
     person.problems.clear()  # the refusal, as the browser logs it
+
+
+def test_keys_in_the_middle_of_a_stroke_take_it_to_no_other_frame(person):
+    page = person.page
+    project = person.open_demo()
+    page.mouse.move(*person.at(60, 116))
+    page.mouse.down()
+    page.mouse.move(*person.at(100, 116), steps=5)
+    for key in ("ArrowRight", "End", "a", "e", "Control+z"):
+        page.keyboard.press(key)
+    page.mouse.move(*person.at(120, 116), steps=5)
+    page.mouse.up()
+    person.settle()
+    assert person.api(project)["annotated"] == [0]
+    drawn = person.area(project, 0, 1)
+    assert drawn > 800
+    page.keyboard.press("x")
+    page.mouse.move(*person.at(222, 78))
+    page.mouse.down()
+    page.mouse.move(*person.at(365, 205), steps=5)
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    page.wait_for_timeout(1000)
+    person.settle()
+    assert person.area(project, 0, 1) == drawn
+
+
+def test_two_fingers_take_no_corner_and_no_scribble_away_and_leave_no_dot(person):
+    page = person.page
+    project = person.open_demo()
+    control = page.context.new_cdp_session(page)
+
+    def pinch() -> None:
+        left, right = person.at(150, 60), person.at(250, 60)
+        first, second = ({**dict(zip("xy", at)), "id": number} for number, at in enumerate((left, right)))
+        for kind, points in (("touchStart", [first]), ("touchStart", [first, second]), ("touchEnd", [])):
+            control.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_timeout(300)
+
+    page.keyboard.press("p")
+    for point in ((200, 20), (300, 20), (250, 60)):
+        page.mouse.click(*person.at(*point))
+    pinch()
+    page.keyboard.press("Enter")
+    person.settle()
+    polygon = person.area(project, 0, 1)
+    assert polygon == pytest.approx(2000, rel=0.1)
+    page.keyboard.press("b")
+    pinch()
+    page.keyboard.press("e")
+    person.drag((20, 220), (30, 220))
+    assert person.area(project, 0, 1) == polygon
+    page.keyboard.press("s")
+    person.drag((270, 140), (330, 140))
+    pinch()
+    page.get_by_role("button", name="Keep").click()
+    person.settle()
+    assert person.area(project, 0, 1) > polygon

@@ -73,6 +73,11 @@ export function listenToKeys(editor) {
       if (event.key === "Escape") target.blur();
       return;
     }
+    if (editor.stage.drawing !== undefined) {
+      // Another frame, object or tool would get what this stroke belongs to.
+      if (event.key === "Escape") editor.stage.drop();
+      return;
+    }
     const name = nameOf(event);
     // Buttons are pressed with the space bar and Enter.
     const pressed = target.matches("button, summary, a, input[type=checkbox], input[type=radio], input[type=color]");

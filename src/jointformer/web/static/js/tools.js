@@ -1,4 +1,5 @@
-// The drawing tools. Each has down, move and up (points of the frame), cancel, draw and key, as far as it needs them.
+// The drawing tools. Each has down, move and up (points of the frame), drop (the stroke since down), cancel, draw and key,
+// as far as it needs them.
 
 import { colour } from "./theme.js";
 
@@ -58,7 +59,7 @@ class Brush {
     this.editor.keepMask();
   }
 
-  cancel() {
+  drop() {
     if (!this.last) return;
     this.last = null;
     this.editor.showMasks();
@@ -95,6 +96,10 @@ class Polygon {
 
   move(point) {
     this.mouse = point;
+  }
+
+  drop() {
+    this.points.pop();
   }
 
   over(point) {
@@ -196,9 +201,8 @@ class Box {
     this.editor.stage.redraw();
   }
 
-  cancel() {
+  drop() {
     this.start = null;
-    this.editor.stage.redraw();
   }
 
   draw(context, stage) {
@@ -255,6 +259,13 @@ class Scribble {
     if (!this.drawn) return;
     this.drawn = null;
     await this.ask();
+  }
+
+  drop() {
+    if (!this.drawn) return;
+    this.drawn = null;
+    this.strokes.pop();
+    this.editor.changed("tool");
   }
 
   async ask() {

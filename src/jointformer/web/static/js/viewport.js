@@ -123,9 +123,7 @@ export class Viewport {
     if (event.pointerType === "pen") this.penSeen = true;
     const touches = event.pointerType === "touch";
     if (this.pointers.size > 1) {
-      // A second finger: the first one's stroke was none.
-      if (this.drawing !== undefined) this.tool?.cancel?.();
-      this.drawing = undefined;
+      this.drop(); // a second finger: the first one's stroke was none
       this.pinch = this.pinchNow();
       return;
     }
@@ -170,9 +168,20 @@ export class Viewport {
       this.canvas.classList.remove("grabbing");
     }
     if (!was) return;
+    if (cancelled) {
+      this.drop();
+      return;
+    }
     this.drawing = undefined;
-    if (cancelled) this.tool?.cancel?.();
-    else this.tool?.up?.(this.toFrame(this.at(event)));
+    this.tool?.up?.(this.toFrame(this.at(event)));
+  }
+
+  /** Gives up the stroke that is being drawn, and no corners or scribbles before it. */
+  drop() {
+    if (this.drawing === undefined) return;
+    this.drawing = undefined; // first: masks are not shown again while somebody draws
+    this.tool?.drop?.();
+    this.redraw();
   }
 
   pinchNow() {
