@@ -364,3 +364,27 @@ def test_two_fingers_take_no_corner_and_no_scribble_away_and_leave_no_dot(person
     page.get_by_role("button", name="Keep").click()
     person.settle()
     assert person.area(project, 0, 1) > polygon
+
+
+def test_the_frame_that_is_told_is_the_one_that_is_shown(person):
+    page = person.page
+    project = person.open_demo()
+    number, title = page.get_by_role("spinbutton", name="Frame number"), page.locator(".panel h2").nth(1)
+    for typed, frame in (("999", "39"), ("", "39"), ("7", "7")):
+        number.fill(typed)
+        number.press("Enter")
+        assert (number.input_value(), title.inner_text()) == (frame, f"Frame {frame}")
+    first = page.get_by_role("spinbutton", name="First frame")
+    first.fill("2.6")
+    first.press("Enter")
+    assert first.input_value() == "3"
+    # Played from the end, and paused before the next frame is due.
+    number.press("Escape")
+    page.keyboard.press("End")
+    page.wait_for_timeout(300)
+    page.keyboard.press(" ")
+    page.keyboard.press(" ")
+    person.settle()
+    assert title.inner_text() == "Frame 0"
+    person.drag((60, 116), (120, 116))
+    assert person.api(project)["annotated"] == [0]

@@ -168,8 +168,8 @@ export class Editor extends Drawing {
 
   setRange(start, end) {
     const last = this.state.frames - 1;
-    start = Math.min(last, Math.max(0, start));
-    end = Math.min(last, Math.max(0, end));
+    start = Math.min(last, Math.max(0, Math.round(start)));
+    end = Math.min(last, Math.max(0, Math.round(end)));
     this.range = start <= end ? { start, end } : { start: end, end: start };
     this.changed("range");
   }

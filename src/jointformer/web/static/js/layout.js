@@ -122,7 +122,10 @@ function connectionNote(editor) {
 function transport(editor) {
   const last = editor.state.frames - 1;
   const play = iconButton("play", "Play (Space)", () => editor.togglePlay(), { class: "play" });
-  const number = h("input", { type: "number", min: 0, max: last, "aria-label": "Frame number", onchange: () => editor.step(Number(number.value) - editor.frame) });
+  const number = h("input", { type: "number", min: 0, max: last, "aria-label": "Frame number", onchange: () => {
+    if (number.value) editor.step(Number(number.value) - editor.frame);
+    number.value = editor.frame; // what was typed may be no frame
+  } });
   const time = h("span", { class: "quiet time" });
   editor.on("playing", () => {
     const text = editor.playing ? "Pause (Space)" : "Play (Space)";

@@ -63,7 +63,7 @@ export class Viewing extends News {
   play() {
     if (this.playing) return;
     this.playing = true;
-    if (this.frame === this.state.frames - 1) this.frame = 0;
+    if (this.frame === this.state.frames - 1) this.go(0);
     this.changed("playing");
     this.pictures.prefetch(this.frame, 1, 12);
     const begin = performance.now();
