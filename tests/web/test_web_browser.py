@@ -388,3 +388,22 @@ def test_the_frame_that_is_told_is_the_one_that_is_shown(person):
     assert title.inner_text() == "Frame 0"
     person.drag((60, 116), (120, 116))
     assert person.api(project)["annotated"] == [0]
+
+
+def test_scribbles_are_kept_by_whoever_exports_or_goes_to_the_projects(person):
+    page = person.page
+    project = person.open_demo()
+    page.keyboard.press("s")
+    person.drag((270, 140), (330, 140))
+    page.get_by_role("button", name="Export").click()
+    person.settle()
+    turtle = person.area(project, 0, 1)
+    assert turtle > 1000
+    page.keyboard.press("Escape")
+    page.keyboard.press("a")
+    page.keyboard.press("s")
+    person.drag((60, 116), (120, 116))
+    page.get_by_role("link", name="All projects").click()
+    page.wait_for_selector(".begin-card")
+    page.wait_for_timeout(500)
+    assert person.area(project, 0, 2) > 500

@@ -68,6 +68,7 @@ export class Editor extends Drawing {
   }
 
   close() {
+    this.tool.leave?.();
     this.pause();
     this.sendFrame();
     this.source?.close();

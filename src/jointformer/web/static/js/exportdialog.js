@@ -12,6 +12,7 @@ const order = Object.keys(titles);
 const last = { format: "overlay" };
 
 export function openExport(editor) {
+  editor.tool.leave?.(); // scribbles are kept, as everywhere where people go on
   const formats = [...editor.server.formats].sort((a, b) => (order.indexOf(a.name) + 99) % 99 - (order.indexOf(b.name) + 99) % 99);
   const cards = formats.map((format) => h("label", { class: "format" },
     h("input", { type: "radio", name: "format", value: format.name, checked: format.name === last.format, onchange: refresh }),
