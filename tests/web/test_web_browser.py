@@ -213,6 +213,30 @@ def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(server, person)
     person.problems = [text for text in person.problems if "ERR_" not in text]
 
 
+def test_a_stroke_drawn_while_the_server_is_away_is_saved_when_it_is_back(server, person):
+    page = person.page
+    project = person.open_demo()
+    person.drag((60, 116), (120, 116))
+    drawn = person.area(project, 0, 1)
+    server.kill()
+    page.locator(".connection").wait_for()
+    page.mouse.move(*person.at(200, 40))
+    page.mouse.down()
+    page.mouse.move(*person.at(260, 40), steps=5)
+    page.mouse.up()
+    name = page.get_by_role("textbox", name="Name of the object")
+    name.fill("fish")
+    name.press("Enter")
+    page.wait_for_timeout(1500)
+    assert page.locator(".saved").inner_text() == "Saving …"
+    server.start()
+    person.settle()
+    assert person.area(project, 0, 1) > drawn + 500
+    assert person.api(project)["objects"][0]["name"] == "fish"
+    page.locator(".connection").wait_for(state="hidden")
+    person.problems = [text for text in person.problems if "ERR_" not in text]
+
+
 def test_a_video_is_found_by_its_path_and_a_wrong_one_is_explained(server, person):
     from fractions import Fraction
 

@@ -74,7 +74,7 @@ export class Drawing extends Viewing {
       Object.assign(this.draft, change);
       this.refreshSlots();
       this.changed("objects");
-    } else this.enqueue(() => this.ask("PUT", `/objects/${id}`, change));
+    } else this.enqueue(() => this.save("PUT", `/objects/${id}`, change));
   }
 
   removeObject(id) {
@@ -128,7 +128,7 @@ export class Drawing extends Viewing {
       if (body.runs.length < 2) return Promise.resolve();
       Object.assign(body, { name: object.name, colour: object.colour });
     }
-    return this.enqueue(() => this.ask("PUT", `/frames/${frame}/masks/${object.id}`, body));
+    return this.enqueue(() => this.save("PUT", `/frames/${frame}/masks/${object.id}`, body));
   }
 
   /** Does edits one after the other; when the last is done, the server's masks are shown. */

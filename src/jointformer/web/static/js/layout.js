@@ -21,7 +21,7 @@ function topBar(editor) {
   const name = h("input", { type: "text", class: "project-name", value: editor.state.name, maxLength: 120, spellcheck: false, "aria-label": "Name of the project",
     onkeydown: (event) => event.key === "Enter" && event.target.blur(),
     onchange: () => {
-      if (name.value.trim()) editor.ask("PATCH", "", { name: name.value.trim() });
+      if (name.value.trim()) editor.enqueue(() => editor.save("PATCH", "", { name: name.value.trim() }));
       else name.value = editor.state.name;
     } });
   const facts = h("span", { class: "quiet facts" });

@@ -22,6 +22,21 @@ export class News {
     toast(text, kind);
   }
 
+  /** As `ask`, for what would be lost: a server that does not answer is asked again until it does. */
+  async save(method, path, body) {
+    for (;;) {
+      try {
+        return (await call(method, this.base + path, body)) ?? {};
+      } catch (error) {
+        if (error.status) {
+          this.say(error.message, "error");
+          return null;
+        }
+      }
+      await new Promise((go) => setTimeout(go, 1000));
+    }
+  }
+
   /** Sends a request; a failure is shown, and null is the answer. */
   async ask(method, path, body) {
     try {
