@@ -193,6 +193,17 @@ def test_two_tabs_see_the_same(person, browser):
     assert other.problems == []
 
 
+def test_a_page_whose_project_another_page_deletes_says_so_and_shows_the_others(person):
+    import httpx
+
+    project = person.open_demo()
+    person.drag((60, 116), (120, 116))
+    assert httpx.delete(f"{person.url}api/projects/{project}").status_code == 200
+    person.page.get_by_text("This project has been deleted.").wait_for()
+    person.page.wait_for_selector(".begin-card")
+    person.problems.clear()  # what is no longer there, as the browser logs it
+
+
 def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(server, person):
     page = person.page
     project = person.open_demo()

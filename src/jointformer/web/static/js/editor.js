@@ -82,7 +82,7 @@ export class Editor extends Drawing {
     this.source?.close();
     this.source = new EventSource(`${this.base}/events`);
     this.source.addEventListener("open", () => this.setConnected(true));
-    this.source.addEventListener("error", () => this.setConnected(false));
+    this.source.addEventListener("error", () => this.lose(this.source));
     this.source.addEventListener("state", (event) => this.takeState(JSON.parse(event.data)));
     this.source.addEventListener("frame", (event) => this.takeFrame(JSON.parse(event.data)));
     this.source.addEventListener("tracking", (event) => this.takeTracking(JSON.parse(event.data)));
@@ -91,6 +91,24 @@ export class Editor extends Drawing {
       this.changed("exports");
     });
     this.source.addEventListener("reload", () => this.listen());
+  }
+
+  /** The browser listens again by itself, unless the server has answered that there is nothing to hear. */
+  async lose(source) {
+    this.setConnected(false);
+    if (source.readyState !== EventSource.CLOSED) return;
+    try {
+      await call("GET", this.base);
+    } catch (error) {
+      if (this.control.signal.aborted) return;
+      if (error.status === 404) {
+        this.say("This project has been deleted.", "error");
+        location.hash = "#/";
+        return;
+      }
+      if (error.status) location.reload(); // which tells why, or asks for the token of a server that was started anew
+    }
+    setTimeout(() => source === this.source && !this.control.signal.aborted && this.listen(), 3000);
   }
 
   setConnected(connected) {
