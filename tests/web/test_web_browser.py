@@ -224,6 +224,19 @@ def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(server, person)
     person.problems = [text for text in person.problems if "ERR_" not in text]
 
 
+def test_projects_that_cannot_be_listed_can_be_asked_for_again(server, person):
+    page = person.page
+    person.open_demo()
+    server.kill()
+    page.get_by_role("link", name="All projects").click()
+    page.get_by_text("The server cannot be reached").last.wait_for()
+    page.locator(".editor").wait_for(state="detached")
+    server.start()
+    page.get_by_role("button", name="Try again").click()
+    page.wait_for_selector(".begin-card")
+    person.problems = [text for text in person.problems if "ERR_" not in text]
+
+
 def test_a_stroke_drawn_while_the_server_is_away_is_saved_when_it_is_back(server, person):
     page = person.page
     project = person.open_demo()

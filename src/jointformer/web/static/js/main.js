@@ -1,6 +1,6 @@
 // Which screen is shown: the projects, or one project.
 
-import { toast } from "./dom.js";
+import { h, toast } from "./dom.js";
 import { openEditor } from "./editor.js";
 import { openHome } from "./home.js";
 import { startLook } from "./theme.js";
@@ -20,9 +20,17 @@ async function route() {
     if (mine === turn) leave = end;
     else end?.();
   } catch (error) {
-    toast(error.message, "error");
-    if (project && mine === turn) location.hash = "#/";
+    if (mine !== turn) return;
+    if (project) {
+      toast(error.message, "error");
+      location.hash = "#/";
+    } else app.replaceChildren(unreachable(error.message)); // not the screen before, which hears of nothing any more
   }
+}
+
+function unreachable(text) {
+  return h("div", { class: "home" }, h("section", { class: "shelf" },
+    h("div", { class: "empty", role: "alert" }, h("p", {}, text), h("button", { type: "button", onclick: route }, "Try again"))));
 }
 
 addEventListener("hashchange", route);
