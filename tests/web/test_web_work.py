@@ -12,6 +12,7 @@ from PIL import Image
 
 from jointformer.errors import OutputError
 from jointformer.web import shelf
+from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
 from jointformer.web.runs import encode_runs
 from session.scripted import SquareTracker, square
@@ -39,6 +40,29 @@ def test_a_video_is_opened_drawn_tracked_corrected_and_exported(tool):
     assert np.array_equal(last, square(29).astype(np.uint8))
     tool.export("coco", start=3, end=5)
     assert len(tool.state()["exports"]["files"]) == 2
+
+
+def test_an_export_that_another_page_deletes_is_sent_whole_or_is_none(tool, monkeypatch):
+    tool.open()
+    tool.draw(0, 1, square(0))
+    content = tool.export("coco")
+    name = tool.state()["exports"]["files"][0]["name"]
+    path = Exports.path
+    with monkeypatch.context() as patch:
+        patch.setattr(Exports, "path", lambda self, name: deleted(path(self, name)))
+        assert "no such export" in tool.ask("GET", f"/exports/{name}", status=400)["error"]
+    assert tool.export("coco") == content
+    real = Exports.open
+    monkeypatch.setattr(Exports, "open", lambda self, name: (real(self, name), self.remove(name))[0])
+    answer = tool.client.get(f"/api/projects/{tool.project}/exports/{name}")
+    assert (answer.status_code, answer.content) == (200, content)
+    assert int(answer.headers["content-length"]) == len(content)
+    assert tool.state()["exports"]["files"] == []
+
+
+def deleted(path):
+    path.unlink()
+    return path
 
 
 def test_everything_is_found_again_after_a_restart(start):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import mimetypes
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 from jointformer.data.export_formats import FORMATS
 from jointformer.errors import DataError
@@ -16,6 +19,7 @@ from jointformer.web.shelf import Shelf
 from jointformer.web.uploads import Uploads
 
 _OLD_PICTURES = "private, max-age=86400, immutable"  # a project's video does not change
+_PART = 2**18  # bytes of a file that are read at once
 
 
 @dataclass(frozen=True)
@@ -218,9 +222,21 @@ def start_export(call: Call) -> Answer:
 
 
 def get_export(call: Call) -> Answer:
-    """An exported file to save."""
-    path = call.project.exports.path(call.path["name"])
-    return FileResponse(path, filename=path.name, content_disposition_type="attachment")
+    """An exported file to save: open already, so that another page may delete it while it is sent."""
+    file = call.project.exports.open(call.path["name"])
+    name = Path(file.name).name
+    headers = {
+        "Content-Length": str(os.fstat(file.fileno()).st_size),
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return StreamingResponse(_parts(file), media_type=kind, headers=headers)
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while part := file.read(_PART):
+            yield part
 
 
 def delete_export(call: Call) -> Answer:

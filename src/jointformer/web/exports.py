@@ -9,7 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jointformer.data.export_formats import FORMATS, read_options
 from jointformer.errors import DataError, UserError
@@ -58,6 +58,13 @@ class Exports:
         if not _NAME.fullmatch(name) or not path.is_file() or path.is_symlink():
             raise DataError("no such export", got=name[:120])
         return path
+
+    def open(self, name: str) -> BinaryIO:
+        """Return a finished file, open. Raises DataError for names that are none."""
+        try:
+            return self.path(name).open("rb")
+        except FileNotFoundError as error:  # deleted since it was looked for
+            raise DataError("no such export", got=name) from error
 
     def remove(self, name: str) -> None:
         """Delete a finished file. Raises DataError."""
