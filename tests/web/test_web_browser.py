@@ -312,7 +312,7 @@ def test_a_picture_sequence_is_uploaded(server, person, tmp_path):
 
 
 @pytest.mark.parametrize("look", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1366, 768), (1024, 768), (820, 1180), (390, 844)])
+@pytest.mark.parametrize("size", [(1366, 768), (1024, 768), (820, 1180), (390, 844), (844, 390), (320, 568)])
 def test_every_screen_fits(server, browser, size, look):
     context = browser.new_context(viewport=dict(zip(("width", "height"), size)), color_scheme=look)
     person = Person(context.new_page(), server.url)
@@ -331,6 +331,10 @@ def test_every_screen_fits(server, browser, size, look):
     for tool in "bepxsh":
         page.keyboard.press(tool)
         assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.tool-options'))"), tool
+    for part, least in (("tools", 40), ("stage", 100), ("side", 120)):
+        assert page.evaluate(f"document.querySelector('.{part}').clientHeight") >= least, part
+    assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.transport'))")
+    assert page.evaluate("document.querySelector('.transport').firstChild.getBoundingClientRect().left") >= 0
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, ground[4:-1].split(","))) > 380) == (look == "light")
     page.get_by_role("button", name="Look").click()
@@ -455,3 +459,19 @@ def test_scribbles_are_kept_by_whoever_exports_or_goes_to_the_projects(person):
     page.wait_for_selector(".begin-card")
     page.wait_for_timeout(500)
     assert person.area(project, 0, 2) > 500
+
+
+def test_what_is_chosen_and_how_far_things_are_is_told_to_those_who_do_not_see(person):
+    page = person.page
+    person.open_demo()
+    page.keyboard.press("s")
+    for chosen in ("Background", "Object"):
+        page.get_by_role("button", name=chosen, exact=True).click()
+        page.get_by_role("button", name=chosen, exact=True, pressed=True).wait_for()
+    page.keyboard.press("x")
+    page.get_by_role("button", name="Replace", pressed=True).wait_for()
+    page.locator(".option").get_by_role("button", name="Add", exact=True, pressed=False).wait_for()
+    box(person, TURTLE)
+    page.keyboard.press("t")
+    page.get_by_role("progressbar", name="Steps of tracking").wait_for()
+    page.get_by_role("button", name="Track", exact=True).wait_for(timeout=120_000)

@@ -75,7 +75,7 @@ export function openExport(editor) {
       iconButton("trash", `Delete ${file.name}`, () => editor.ask("DELETE", `/exports/${file.name}`))));
     files.replaceChildren(
       running ? h("p", { class: "running" }, h("span", { class: "spinner" }), `Writing ${running} …`) : "",
-      running && total ? h("progress", { max: total, value: written }) : "",
+      running && total ? h("progress", { max: total, value: written, "aria-label": "Frames written" }) : "",
       running && total ? h("p", { class: "quiet" }, `${written} of ${total} frames`) : "",
       failure ? h("p", { class: "failure" }, failure) : "",
       done.length ? h("h3", {}, "Finished") : "", h("ul", {}, entries));

@@ -99,7 +99,7 @@ async function upload(files, server, options) {
     return;
   }
   const control = new AbortController();
-  const bar = h("progress", { max: Math.max(1, total), value: 0 });
+  const bar = h("progress", { max: Math.max(1, total), value: 0, "aria-label": "Bytes sent" });
   const label = h("p", { class: "quiet" }, `0 of ${bytes(total)}`);
   const name = files.length === 1 ? files[0].name : `${files.length} pictures`;
   const dialog = openDialog(`Uploading ${name}`, [bar, label], { onclose: () => control.abort() });

@@ -50,12 +50,16 @@ function toolBar(editor) {
   const buttons = toolRows.map((row) => iconButton(row.icon, `${row.title} (${row.key})`, () => editor.setTool(row.name), { dataset: { tool: row.name } }));
   editor.on("tool", () => {
     for (const button of buttons) {
-      const on = button.dataset.tool === editor.toolName;
-      button.classList.toggle("on", on);
-      button.setAttribute("aria-pressed", on);
+      press(button, button.dataset.tool === editor.toolName);
     }
   });
   return h("nav", { class: "tools", "aria-label": "Tools" }, buttons);
+}
+
+/** Shows a button as the chosen one of several, or not, to those who see and to those who hear. */
+function press(button, on) {
+  button.classList.toggle("on", on);
+  button.setAttribute("aria-pressed", on);
 }
 
 function toolOptions(editor) {
@@ -93,12 +97,12 @@ function toolOptions(editor) {
     sizes.hidden = !["brush", "eraser", "scribble"].includes(toolName);
     scribbles.hidden = toolName !== "scribble";
     boxes.hidden = toolName !== "box";
-    replace.classList.toggle("on", !editor.boxAdds);
-    add.classList.toggle("on", editor.boxAdds);
+    press(replace, !editor.boxAdds);
+    press(add, editor.boxAdds);
     size.value = editor.brush;
     number.textContent = editor.brush;
-    inside.classList.toggle("on", editor.scribbleInside);
-    outside.classList.toggle("on", !editor.scribbleInside);
+    press(inside, editor.scribbleInside);
+    press(outside, !editor.scribbleInside);
     keep.hidden = discard.hidden = !tool.busy;
     hint.textContent = hints[toolName] ?? "";
   });

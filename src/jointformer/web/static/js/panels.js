@@ -114,7 +114,7 @@ export function trackPanel(editor) {
     h("div", { class: "range-row" }, h("span", {}, "Frames"), from, h("span", {}, "to"), to, whole),
     h("label", { class: "check" }, again, "Also frames that are up to date"), go, estimate);
 
-  const bar = h("progress", { max: 1, value: 0 });
+  const bar = h("progress", { max: 1, value: 0, "aria-label": "Steps of tracking" });
   const progress = h("p", { class: "progress-text" });
   const pace = h("p", { class: "quiet" });
   const follow = h("input", { type: "checkbox", onchange: () => editor.setFollow(follow.checked) });
