@@ -40,11 +40,12 @@ def folder(tmp_path):
 
 @pytest.fixture
 def film(tmp_path):
-    """An mp4 with sound."""
+    """An mp4 with sound, whose pixels are not square."""
     path = tmp_path / "film.mp4"
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=Fraction(30000, 1001))
         video.width, video.height, video.pix_fmt = W - 1, H - 1, "yuv420p"
+        video.codec_context.sample_aspect_ratio = Fraction(16, 15)  # as in PAL's DV
         sound = container.add_stream("aac", rate=44100)
         for frame in frames():
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[: H - 1, : W - 1]), format="rgb24")
@@ -80,7 +81,9 @@ def test_a_film_keeps_its_rate_and_sound(film, tmp_path, mini_weights):
         assert container.streams.video[0].average_rate == Fraction(30000, 1001)
         assert len(container.streams.audio) == 1
         times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+        aspect = container.streams.video[0].sample_aspect_ratio
     assert times == [t * Fraction(1001, 30000) for t in range(LENGTH)]
+    assert aspect == Fraction(16, 15)
 
 
 @pytest.mark.parametrize("places", [[0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 5, 9]], ids=["constant", "variable"])

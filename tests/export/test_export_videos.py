@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from export.clips import FRAMES, RED, H, Masks, W, labels, pictures, read_streams, write_video
+from export.clips import FRAMES, RED, H, Masks, W, labels, pictures, read_streams, turn, write_video
 from jointformer.data.export_formats import export
 from jointformer.data.video import VideoFile
 from jointformer.errors import OutputError
@@ -72,6 +72,25 @@ def test_a_variable_rate_keeps_every_frames_time(tmp_path):
     for format in ("overlay", "prores", "webm"):
         facts = read_streams(export(Masks(video), format, tmp_path / "out"))
         assert [round(float(t), 3) for t in facts["times"]] == [float(t) for t in times]
+
+
+@pytest.mark.parametrize(("turned", "expected"), [(False, Fraction(4, 3)), (True, Fraction(3, 4))])
+def test_pixels_that_are_not_square_stay_so(tmp_path, turned, expected):
+    path = tmp_path / "hdv.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = W + 1, H + 1, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for picture in np.pad(pictures(), ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge"):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    if turned:
+        turn(path, tmp_path / "upright.mp4")
+        path = tmp_path / "upright.mp4"
+    for format in ("overlay", "prores"):  # PyAV cannot tell WebM's muxer
+        written = export(Padded(VideoFile(path)), format, tmp_path / format)
+        with av.open(str(written)) as container:
+            assert container.streams.video[0].sample_aspect_ratio == expected, format
 
 
 def test_prores_has_alpha_in_ten_bits(tmp_path):

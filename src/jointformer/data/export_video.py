@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from jointformer.data.export_source import Selection
-from jointformer.data.video import VideoFile, VideoReader
+from jointformer.data.video import VideoFile, VideoReader, pixel_aspect
 from jointformer.data.video_pixels import encoder_frame, say_colours
 from jointformer.data.video_writer import VideoWriter, mux, write_failure
 from jointformer.errors import OutputError
@@ -37,6 +37,7 @@ def write_overlay(selection: Selection, path: Path) -> None:
         audio_from=video.path if options.sound and isinstance(video, VideoFile) else None,
         audio_start=start,
         crf=options.quality,
+        pixel_aspect=pixel_aspect(video),
     ) as writer:
         for frame, picture in selection.pictures():
             drawn = overlay(
@@ -91,7 +92,8 @@ def _write_alpha(
     video = selection.video
     start = video.time(selection.frames.start)
     rate = None if varies(video, selection.frames) else video.fps
-    with _AlphaWriter(path, container, codec, pixels, options, video.size, video.fps, rate) as writer:
+    aspect = pixel_aspect(video)
+    with _AlphaWriter(path, container, codec, pixels, options, video.size, video.fps, rate, aspect) as writer:
         for frame, picture in selection.pictures():
             alpha = selection.alpha(frame)
             writer.write(np.dstack([_near_objects(picture, alpha), alpha]), video.time(frame) - start)
@@ -116,10 +118,11 @@ class _AlphaWriter:
         size: tuple[int, int],
         fps: Fraction,
         rate: Fraction | None,
+        aspect: Fraction,
     ) -> None:
         self._path, self._container, self._codec, self._pixels = path, container, codec, pixels
         self._options, self._size = options, size
-        self._fps, self._rate = fps.limit_denominator(100_000), rate
+        self._fps, self._rate, self._aspect = fps.limit_denominator(100_000), rate, aspect
         self._count = 0
         self._stack = ExitStack()
 
@@ -136,6 +139,8 @@ class _AlphaWriter:
             self._stream.pix_fmt = self._pixels
             context = self._stream.codec_context
             context.time_base = Fraction(1, _CLOCK) if self._rate is None else 1 / self._fps
+            if self._aspect != 1:
+                context.sample_aspect_ratio = self._aspect
             say_colours(context)
             self._stack = stack.pop_all()
         return self

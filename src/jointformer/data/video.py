@@ -46,6 +46,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 #: The rate of a folder of pictures, and of a video that tells none.
 DEFAULT_FPS = Fraction(25)
+_MOST_ASPECT = 16  # of a pixel's sides; more is damage
 
 
 class VideoReader(Protocol):
@@ -124,6 +125,11 @@ class FolderVideo:
         return index / self.fps
 
 
+def pixel_aspect(video: VideoReader) -> Fraction:
+    """Return a pixel's width by its height; pictures have square ones."""
+    return video.pixel_aspect if isinstance(video, VideoFile) else Fraction(1)
+
+
 class VideoFile:
     """A video file with exact access by frame number.
 
@@ -140,6 +146,9 @@ class VideoFile:
             stream = video_stream(container, self.path)
             self._time_base: Fraction = stream.time_base
             rate = stream.average_rate or stream.guessed_rate
+            aspect = stream.sample_aspect_ratio or Fraction(1)
+            if not Fraction(1, _MOST_ASPECT) <= aspect <= _MOST_ASPECT:
+                aspect = Fraction(1)
             self._times, self._keys = frame_index(container, stream)
         with decoding(self.path), open_container(self.path) as container:
             first = next(iter(container.decode(video_stream(container, self.path))), None)
@@ -148,6 +157,8 @@ class VideoFile:
             self._turns = round(first.rotation / 90) % 4
             self._coded_size = (first.height, first.width)
             self._count = len(self._times) if self._times else 1 + sum(1 for _ in container.decode(video=0))
+        #: A pixel's width by its height, as players show it (not 1 in DV and HDV, for instance).
+        self.pixel_aspect = 1 / aspect if self._turns % 2 else aspect
         self.size = self._coded_size[::-1] if self._turns % 2 else self._coded_size
         self.fps = Fraction(rate) if rate else self._measured_rate()
         self._lock = threading.Lock()

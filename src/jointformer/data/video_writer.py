@@ -32,8 +32,8 @@ class VideoWriter:
     ``size`` is (height, width). Odd sides get one more row or column (a copy of the last one), because
     H.264 stores colour at half resolution. ``fps`` is kept exactly; with ``variable`` it is each frame's own
     time instead. ``audio_from``: a file whose sound is copied from ``audio_start`` seconds (after its
-    first frame) on, as long as the video lasts; what is damaged in it is left out, with a warning in the log. Raises
-    :class:`OutputError` where writing fails.
+    first frame) on, as long as the video lasts; what is damaged in it is left out, with a warning in the log.
+    ``pixel_aspect``: a pixel's width by its height when played. Raises :class:`OutputError` where writing fails.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class VideoWriter:
         audio_from: str | Path | None = None,
         audio_start: Fraction = Fraction(0),
         crf: int = 20,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self.path = Path(path)
         self.fps = Fraction(fps).limit_denominator(100_000)
@@ -54,6 +55,7 @@ class VideoWriter:
         self._audio_from = audio_from
         self._audio_start = audio_start
         self._crf = crf
+        self._pixel_aspect = pixel_aspect
         self._stack = ExitStack()
         self._end = Fraction(0)
 
@@ -116,6 +118,8 @@ class VideoWriter:
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, _CLOCK) if self._variable else 1 / self.fps
+        if self._pixel_aspect != 1:
+            stream.codec_context.sample_aspect_ratio = self._pixel_aspect
         say_colours(stream.codec_context)
         return stream
 

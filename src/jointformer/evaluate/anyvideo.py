@@ -21,7 +21,7 @@ from jointformer.data.masks import (
     resolve_void,
 )
 from jointformer.data.prefetch import prefetch
-from jointformer.data.video import FolderVideo, VideoFile
+from jointformer.data.video import FolderVideo, VideoFile, pixel_aspect
 from jointformer.data.video_writer import VideoWriter
 from jointformer.data.writer import ResultWriter
 from jointformer.errors import ConfigError, DataError
@@ -192,6 +192,7 @@ def label_any_video(
                     variable=varies(video, range(start, end)),
                     audio_from=sound,
                     audio_start=video.time(start),
+                    pixel_aspect=pixel_aspect(video),
                 )
             )
         # The overlay shows each picture together with its labels, so the frames are kept until their result is there.
