@@ -311,6 +311,30 @@ def test_a_picture_sequence_is_uploaded(server, person, tmp_path):
     assert person.api(project)["frames"] == 3
 
 
+def test_an_upload_that_is_cancelled_while_it_is_read_becomes_no_project(server, person, tmp_path):
+    import httpx
+    import numpy as np
+    from PIL import Image
+
+    for number in range(2):
+        Image.fromarray(np.full((48, 64, 3), 60 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    page, held = person.page, []
+    before = len(httpx.get(f"{person.url}api/projects").json())
+    page.goto(person.url)
+    page.wait_for_selector(".begin-card")
+    page.route("**/api/projects", lambda route: held.append(route))
+    page.locator("#upload-input").set_input_files(sorted(tmp_path.glob("*.png")))
+    while not held:
+        page.wait_for_timeout(50)
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    held[0].continue_()
+    page.get_by_text("The upload was cancelled.").wait_for()
+    assert "project" not in page.url
+    assert len(httpx.get(f"{person.url}api/projects").json()) == before
+    page.unroute("**/api/projects")
+
+
 @pytest.mark.parametrize("look", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1366, 768), (1024, 768), (820, 1180), (390, 844), (844, 390), (320, 568)])
 def test_every_screen_fits(server, browser, size, look):

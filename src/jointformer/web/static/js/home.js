@@ -117,6 +117,10 @@ async function upload(files, server, options) {
     label.textContent = "Reading the video …";
     const title = files.length === 1 ? files[0].name.replace(/\.[^.]*$/, "") : `${files.length} pictures`;
     const project = await call("POST", "/api/projects", { upload: id, name: title, ...options.values() });
+    if (control.signal.aborted) {
+      await call("DELETE", projectPath(project.id));
+      throw new Error("The upload was cancelled.");
+    }
     dialog.close();
     go(project);
   } catch (error) {
