@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import mimetypes
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from jointformer.data.export_formats import FORMATS
 from jointformer.errors import DataError
@@ -19,7 +18,6 @@ from jointformer.web.shelf import Shelf
 from jointformer.web.uploads import Uploads
 
 _OLD_PICTURES = "private, max-age=86400, immutable"  # a project's video does not change
-_PART = 2**18  # bytes of a file that are read at once
 
 
 @dataclass(frozen=True)
@@ -222,21 +220,17 @@ def start_export(call: Call) -> Answer:
 
 
 def get_export(call: Call) -> Answer:
-    """An exported file to save: open already, so that another page may delete it while it is sent."""
-    file = call.project.exports.open(call.path["name"])
-    name = Path(file.name).name
-    headers = {
-        "Content-Length": str(os.fstat(file.fileno()).st_size),
-        "Content-Disposition": f'attachment; filename="{name}"',
-    }
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return StreamingResponse(_parts(file), media_type=kind, headers=headers)
+    """An exported file to save; one that another page deletes meanwhile is none, or ends there."""
+    path, known = call.project.exports.find(call.path["name"])
+    return _Download(path, stat_result=known, filename=path.name, content_disposition_type="attachment")
 
 
-def _parts(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while part := file.read(_PART):
-            yield part
+class _Download(FileResponse):
+    """A file that may be deleted between its headers and its content: the download breaks off, which a browser says."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(FileNotFoundError):
+            await super().__call__(scope, receive, send)
 
 
 def delete_export(call: Call) -> Answer:

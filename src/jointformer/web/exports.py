@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from jointformer.data.export_formats import FORMATS, read_options
 from jointformer.errors import DataError, UserError
@@ -59,10 +60,11 @@ class Exports:
             raise DataError("no such export", got=name[:120])
         return path
 
-    def open(self, name: str) -> BinaryIO:
-        """Return a finished file, open. Raises DataError for names that are none."""
+    def find(self, name: str) -> tuple[Path, os.stat_result]:
+        """Return a finished file's path and what the system knows of it. Raises DataError for names that are none."""
+        path = self.path(name)
         try:
-            return self.path(name).open("rb")
+            return path, path.stat()
         except FileNotFoundError as error:  # deleted since it was looked for
             raise DataError("no such export", got=name) from error
 
