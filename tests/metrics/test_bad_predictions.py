@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -263,6 +265,53 @@ def test_a_broken_meta_file_is_named(tree: Path) -> None:
     (tree / "gt/valid_meta.json").write_text('{"videos": [1]}')
     with pytest.raises(DataError, match=r"valid_meta.json: not a meta file"):
         score("lvos", tree / "gt", tree / "pred")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "entry", "message"),
+    [
+        ("ytvos19", {"1": {"category": "cat", "frames": [0, 5]}}, "objects need a category and frames"),
+        ("ytvos19", {"1": {"category": ["cat"], "frames": []}}, "objects need a category and frames"),
+        ("ytvos19", {"cat": {"category": "cat", "frames": []}}, "no label, expected 1..255, got 'cat'"),
+        ("lvos", {"300": {"frame_range": {"start": 1, "end": 6, "frame_nums": 2}}}, "no label"),
+        ("lvos", {"1": {"frame_range": {"start": 1, "end": math.inf, "frame_nums": 2}}}, "end is no frame number"),
+        ("lvos", {"1": {"frame_range": {"start": 1, "end": 99999999, "frame_nums": 2}}}, "too long a frame_range"),
+        ("lvos", {"1": {"frame_range": {"start": 1, "end": 6, "frame_nums": 10**15}}}, "frame_nums is no frame number"),
+        ("mose", {"a": {}}, "no label"),
+    ],
+)
+def test_a_meta_file_with_odd_objects_is_named(benchmark: str, entry: dict, message: str, tree: Path) -> None:
+    rules = "v2" if benchmark == "mose" else None
+    (tree / "meta.json").write_text(json.dumps({"videos": {video: {"objects": entry} for video in VIDEOS}}))
+    (tree / "seen.txt").write_text("cat\n")
+    groups = None if benchmark == "mose" else tree / "seen.txt"
+    with pytest.raises(DataError, match=rf"meta.json: .*{message}"):
+        score(benchmark, tree / "gt", tree / "pred", rules=rules, meta=tree / "meta.json", groups=groups)
+
+
+def test_a_video_whose_objects_have_no_frames_is_left_out_and_named(tree: Path) -> None:
+    bear, cow = VIDEOS
+    objects = {"1": {"category": "cat", "frames": ["00000", "00001"]}}
+    (tree / "meta.json").write_text(json.dumps({"videos": {bear: {"objects": {}}, cow: {"objects": objects}}}))
+    (tree / "seen.txt").write_text("cat\n")
+    scores = score("ytvos19", tree / "gt", tree / "pred", meta=tree / "meta.json", groups=tree / "seen.txt")
+    assert list(scores.videos) == [cow]
+    assert any(f"no frame of theirs is scored: 1 ({bear})" in note for note in scores.notes)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\xfa"])
+def test_a_list_of_groups_that_cannot_be_read_is_named(content: bytes | None, tree: Path) -> None:
+    if content is not None:
+        (tree / "unseen.txt").write_bytes(content)
+    objects = {"1": {"frame_range": {"start": 1, "end": 6, "frame_nums": 2}}}
+    (tree / "gt/valid_meta.json").write_text(json.dumps({"videos": {VIDEOS[0]: {"objects": objects}}}))
+    with pytest.raises(DataError, match=r"unseen.txt: cannot read the list"):
+        score("lvos", tree / "gt", tree / "pred", groups=tree / "unseen.txt")
+
+
+def test_a_list_that_begins_with_a_byte_order_mark_is_the_same_list(tree: Path) -> None:
+    (tree / "mine.txt").write_text("\ufeffcow\r\n", encoding="utf-8")
+    assert list(score("davis17", tree / "gt", tree / "pred", set_name=str(tree / "mine.txt")).videos) == ["cow"]
 
 
 @pytest.mark.slow

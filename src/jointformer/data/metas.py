@@ -11,7 +11,7 @@ from jointformer.errors import DataError
 #: Frame names of LVOS have 8 digits, so no honest number is larger.
 _LARGEST_NUMBER = 99_999_999
 #: Ten hours at 30 frames/s; a longer list is a damaged file, and would fill the memory.
-_MOST_FRAMES = 1_080_000
+MOST_FRAMES = 1_080_000
 
 
 def load_json(path: str | Path) -> Any:
@@ -51,10 +51,10 @@ def lvos_frames(path: str | Path) -> dict[str, list[str]]:
         for label, entry in objects.items():
             at = f"videos.{video}.objects.{label}"
             frame_range = _get(entry, "frame_range", dict, path, at)
-            numbers += [_number(frame_range.get(key), path, f"{at}.frame_range.{key}") for key in ("start", "end")]
+            numbers += [frame_number(frame_range.get(key), path, f"{at}.frame_range.{key}") for key in ("start", "end")]
         if not numbers:
             raise DataError(f"videos.{video} has no objects", where=path)
-        if max(numbers) - min(numbers) > 5 * _MOST_FRAMES:
+        if max(numbers) - min(numbers) > 5 * MOST_FRAMES:
             raise DataError(f"videos.{video} spans {max(numbers) - min(numbers)} frames", where=path)
         frames[video] = [f"{number:08d}" for number in range(min(numbers), max(numbers) + 1, 5)]
     return frames
@@ -110,7 +110,8 @@ def is_plain_name(name: str) -> bool:
     return bool(name) and name not in (".", "..") and not any(c in name for c in "/\\\0")
 
 
-def _number(value: Any, path: str | Path, at: str) -> int:
+def frame_number(value: Any, path: str | Path, at: str) -> int:
+    """The number in a json value, which may be a text of digits. Raises :class:`DataError`."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     digits = isinstance(value, str) and value.strip().isdecimal() and len(value) < 20
     if not (whole or digits) or not 0 <= int(value) <= _LARGEST_NUMBER:

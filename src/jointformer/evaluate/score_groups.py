@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from jointformer.data.metas import load_json
 from jointformer.errors import DataError
 
 _LVOS_2024 = """
@@ -35,6 +35,14 @@ def visor_is_unseen(sequence: str) -> bool:
     return "_".join(sequence.split("_")[:2]) in _VISOR_UNSEEN
 
 
+def read_words(path: Path) -> set[str]:
+    """The names in a text file. Raises DataError where it cannot be read."""
+    try:
+        return set(path.read_text(encoding="utf-8-sig").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the list ({error})", where=path) from error
+
+
 def ytvos_seen_categories(path: Path | None, annotations: Path) -> set[str]:
     """The categories that occur in training: from train/meta.json, a JSON with ``seen``, or a text list."""
     if path is None:
@@ -44,13 +52,13 @@ def ytvos_seen_categories(path: Path | None, annotations: Path) -> set[str]:
             expected="train/meta.json beside the annotations",
             hint="name it, or a text file of the seen categories, with --groups",
         )
+    if path.suffix != ".json":
+        return read_words(path)
+    content = load_json(path)
     try:
-        if path.suffix != ".json":
-            return set(path.read_text().split())
-        content = json.loads(path.read_text())
         if "seen" in content:
             return set(content["seen"])
         objects = (entry for video in content["videos"].values() for entry in video["objects"].values())
         return {entry["category"] for entry in objects}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"no list of seen categories ({error!r})", where=path) from error

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jointformer.data.metas import MOST_FRAMES, frame_number, load_json
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_groups import lvos_unseen, visor_is_unseen, ytvos_seen_categories
+from jointformer.evaluate.score_groups import lvos_unseen, read_words, visor_is_unseen, ytvos_seen_categories
 from jointformer.evaluate.score_sources import mask_names, safe_name, subfolders
 from jointformer.metrics.protocols import Protocol
 from jointformer.metrics.results import ObjectPlan
@@ -83,7 +83,7 @@ def _keep_listed(plan: Plan, protocol: Protocol, set_name: str) -> None:
 def _read_list(path: Path) -> list[str]:
     """The videos of a text file, one per line."""
     try:
-        videos = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        videos = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the list of videos ({error})", where=path) from error
     if not videos:
@@ -140,7 +140,7 @@ def _list_plan(protocol: Protocol, annotations: Path, set_name: str | None) -> P
     unseen: Callable[[str], bool] = lambda video: False  # noqa: E731 - one of two rules
     if protocol.summary == "visor":
         listed = _find(annotations, [f"{folder}/val_unseen.txt" for folder in protocol.lists])
-        unseen = visor_is_unseen if listed is None else set(listed.read_text().split()).__contains__
+        unseen = visor_is_unseen if listed is None else read_words(listed).__contains__
     for video in videos:
         group = "unseen" if unseen(video) else ""
         plan.videos.append(_whole_video(protocol, truth, video, group))
@@ -166,37 +166,54 @@ def _mose_plan(protocol: Protocol, annotations: Path, meta: Path | None) -> Plan
     plan = _folder_plan(protocol, annotations)
     if protocol.objects != "listed":
         return plan
-    objects = _read_meta(meta or _find(annotations, ["meta.json", "meta_valid.json"]), annotations)
+    path = meta or _meta_file(annotations, "meta.json", "meta_valid.json")
+    objects = _read_meta(path)
     videos = []
     for video in plan.videos:
         if video.video not in objects:
             raise DataError("a video that the meta file does not have", where=plan.truth, got=video.video)
-        listed = tuple(ObjectPlan(int(key), video.frames) for key in objects[video.video])
+        listed = tuple(ObjectPlan(_label(key, path), video.frames) for key in objects[video.video])
         videos.append(VideoPlan(video.video, video.first, video.frames, listed))
     return Plan(plan.truth, videos)
 
 
-def _read_meta(path: Path | None, annotations: Path) -> dict[str, dict[str, Any]]:
-    """``videos.<id>.objects`` of a meta file, its videos in order."""
+def _meta_file(annotations: Path, *names: str) -> Path:
+    """The meta file of one of these names. Raises DataError where there is none."""
+    path = _find(annotations, names)
     if path is None:
         raise DataError("no meta file found", where=annotations, hint="name it with --meta")
+    return path
+
+
+def _read_meta(path: Path) -> dict[str, dict[str, Any]]:
+    """``videos.<id>.objects`` of a meta file, its videos in order."""
+    content = load_json(path)
     try:
-        videos = json.loads(path.read_text())["videos"]
-        return {safe_name(video): dict(entry["objects"]) for video, entry in videos.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        videos = {safe_name(video): dict(entry["objects"]) for video, entry in content["videos"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"not a meta file ({error!r})", where=path, expected="videos.<id>.objects") from error
+    if not videos:
+        raise DataError("names no videos", where=path)
+    return videos
+
+
+def _label(key: str, path: Path) -> int:
+    """The label that a key of ``objects`` names."""
+    if not (key.isascii() and key.isdecimal() and len(key) < 4 and 0 < int(key) < 256):
+        raise DataError("an object that is no label", where=path, expected="1..255", got=repr(key)[:60])
+    return int(key)
 
 
 def _lvos_plan(protocol: Protocol, annotations: Path, set_name: str, meta: Path | None, groups: Path | None) -> Plan:
     names = {"val": "valid"}.get(set_name, set_name)
-    path = meta or _find(annotations, [f"{names}_meta.json"])
-    videos = _read_meta(path, annotations)
+    path = meta or _meta_file(annotations, f"{names}_meta.json")
+    videos = _read_meta(path)
     year = int(protocol.rules[:4])
-    unseen = lvos_unseen(year) if groups is None else set(groups.read_text().split())
+    unseen = lvos_unseen(year) if groups is None else read_words(groups)
     plan = Plan(truth_folder(annotations, videos), [])
     for video, objects in sorted(videos.items()):
         group = "unseen" if video in unseen else "seen"
-        listed = tuple(_lvos_object(int(key), entry, year, group, path) for key, entry in objects.items())
+        listed = tuple(_lvos_object(_label(key, path), entry, year, group, path) for key, entry in objects.items())
         frames = tuple(sorted({frame for each in listed for frame in each.frames}))
         plan.videos.append(VideoPlan(video, frames[0] if frames else "", frames, listed, group))
     empty = sum(each.unfilled for video in plan.videos for each in video.objects)
@@ -206,13 +223,16 @@ def _lvos_plan(protocol: Protocol, annotations: Path, set_name: str, meta: Path 
     return plan
 
 
-def _lvos_object(object_id: int, entry: Any, year: int, group: str, path: Path | None) -> ObjectPlan:
+def _lvos_object(object_id: int, entry: Any, year: int, group: str, path: Path) -> ObjectPlan:
     """Every fifth frame number from start to before end; the 2024 rules leave out the first and last slot."""
     try:
         span = entry["frame_range"]
-        start, end, count = int(span["start"]), int(span["end"]), int(span["frame_nums"])
-    except (KeyError, TypeError, ValueError) as error:
+        values = {key: span[key] for key in ("start", "end", "frame_nums")}
+    except (KeyError, TypeError) as error:
         raise DataError("an object without frame_range", where=path, got=repr(entry)[:80]) from error
+    start, end, count = (frame_number(value, path, f"frame_range.{key}") for key, value in values.items())
+    if max(end - start, count) > MOST_FRAMES:
+        raise DataError("an object with too long a frame_range", where=path, got=repr(span)[:80])
     slots = [f"{number:08d}" for number in range(start, end, 5)]
     length = count
     if year >= 2024:
@@ -226,25 +246,29 @@ def _lvos_object(object_id: int, entry: Any, year: int, group: str, path: Path |
 
 
 def _ytvos_plan(protocol: Protocol, annotations: Path, meta: Path | None, groups: Path | None) -> Plan:
-    path = meta or _find(annotations, ["meta.json"])
-    videos = _read_meta(path, annotations)
+    path = meta or _meta_file(annotations, "meta.json")
+    videos = _read_meta(path)
     seen = ytvos_seen_categories(groups or _find(annotations, ["train/meta.json", "categories.json"]), annotations)
     plan = Plan(truth_folder(annotations, videos), [])
     for video, objects in videos.items():
-        try:
-            spans = {int(key): (entry["category"], entry["frames"]) for key, entry in objects.items()}
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"video {video}: objects need a category and frames", where=path, got=f"{error!r}"
-            ) from error
-        last = max(frame for _, frames in spans.values() for frame in frames)
+        spans = {_label(key, path): _ytvos_span(entry, video, path) for key, entry in objects.items()}
+        every = [frame for _, frames in spans.values() for frame in frames]
+        last = max(every, default="")
         listed = []
         for object_id, (category, frames) in spans.items():
             scored = frames if protocol.rules == "all_listed" else frames[1:]
             if protocol.rules == "after_first_without_last":
                 scored = [frame for frame in scored if frame != last]
             group = "seen" if category in seen else "unseen"
-            listed.append(ObjectPlan(object_id, tuple(safe_name(frame) for frame in scored), -1, group))
+            listed.append(ObjectPlan(object_id, tuple(scored), -1, group))
         union = tuple(sorted({frame for each in listed for frame in each.frames}))
-        plan.videos.append(VideoPlan(video, min(min(f) for _, f in spans.values()), union, tuple(listed)))
+        plan.videos.append(VideoPlan(video, min(every, default=""), union, tuple(listed)))
     return plan
+
+
+def _ytvos_span(entry: Any, video: str, path: Path) -> tuple[str, list[str]]:
+    """An object's category and the names of its frames, which may be none."""
+    fits = isinstance(entry, dict) and isinstance(entry.get("category"), str) and isinstance(entry.get("frames"), list)
+    if not fits or not all(isinstance(frame, str) for frame in entry["frames"]):
+        raise DataError(f"video {video}: objects need a category and frames", where=path, got=repr(entry)[:80])
+    return entry["category"], [safe_name(frame) for frame in entry["frames"]]
