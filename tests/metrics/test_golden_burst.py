@@ -109,6 +109,26 @@ def test_predictions_as_json_equal_the_toolkit_with_empty_masks_and_missing_vide
     assert any("counted as missed: 1 (LaSOT_-_bicycle-1)" in note for note in scores.notes) == skip_first
 
 
+@pytest.mark.parametrize("categories", [None, {}, [1, "a"], [{"name": "x"}], [{"id": [1], "name": "x"}]])
+def test_no_figure_depends_on_the_names_of_classes(categories: Any, case: Case, tmp_path: Path) -> None:
+    folder = case("burst_simple")
+    content = json.loads((folder / "gt/all_classes.json").read_text())
+    path = tmp_path / "all_classes.json"
+    path.write_text(json.dumps(content | {"categories": categories}))
+    named, unnamed = (score("burst", truth, folder / "pred_png") for truth in (folder / "gt", path))
+    assert (named.figures, len(named.objects)) == (unnamed.figures, len(unnamed.objects))
+
+
+def test_an_image_may_have_any_extension(case: Case, tmp_path: Path) -> None:
+    folder = case("burst_simple")
+    content = json.loads((folder / "gt/all_classes.json").read_text())
+    for entry in content["sequences"]:
+        entry["annotated_image_paths"] = [f"{image[:-4]}.jpeg" for image in entry["annotated_image_paths"]]
+    path = tmp_path / "all_classes.json"
+    path.write_text(json.dumps(content))
+    assert score("burst", path, folder / "pred_png") == score("burst", folder / "gt", folder / "pred_png")
+
+
 def test_the_common_classes_are_those_of_the_toolkit(golden: Golden) -> None:
     assert sorted(COMMON) == golden("burst")["common_category_ids"]
 

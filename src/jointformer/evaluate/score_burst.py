@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -60,7 +60,7 @@ def score_burst(
         notes.append("mask IoU, which was meant; published numbers use box IoU")
     if filter_tracks:
         notes.append("predictions tied to the truth's tracks, which was meant; published numbers are not")
-    names = {entry["id"]: entry["name"] for entry in truth.get("categories", []) if "name" in entry}
+    names = _class_names(truth)
     return Scores(
         benchmark=protocol.benchmark,
         rules=protocol.rules,
@@ -225,5 +225,14 @@ def _folder(entry: Mapping[str, Any]) -> str:
 
 
 def _stem(image: str) -> str:
-    """An image's name without its extension of four characters, as the converters cut it."""
-    return image[:-4]
+    """An image's name without its extension, as results are named."""
+    return PurePosixPath(image).stem
+
+
+def _class_names(truth: Mapping[str, Any]) -> dict[int, str]:
+    """The classes' names, of those that the file names: no figure depends on them."""
+    entries = truth.get("categories")
+    if not isinstance(entries, list):
+        return {}
+    named = (entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), int))
+    return {entry["id"]: str(entry["name"]) for entry in named if "name" in entry}
