@@ -261,6 +261,20 @@ def test_lvos_names_frames_that_do_not_exist(tree: Path) -> None:
         score("lvos", tree / "gt", tree / "pred")
 
 
+def test_lvos_counts_zeros_of_a_video_that_has_nothing_but_them(tree: Path) -> None:
+    for place in (tree / "gt/Annotations/480p", tree / "pred"):
+        for frame in range(FRAMES):
+            (place / f"bear/{frame:05d}.png").rename(place / f"bear/{1 + 5 * frame:08d}.png")
+    whole = {"1": {"frame_range": {"start": 1, "end": 21, "frame_nums": 5}}}
+    nothing = {"1": {"frame_range": {"start": 1, "end": 6, "frame_nums": 5}}}
+    objects = {"bear": {"objects": whole}, "cow": {"objects": nothing}}
+    (tree / "gt/valid_meta.json").write_text(json.dumps({"videos": objects}))
+    scores = score("lvos", tree / "gt", tree / "pred")
+    assert scores.objects["cow_1"]["J"] == 0
+    assert scores.figures["J"] == 0.5
+    assert any(note.startswith("3 entries of frame_nums without a frame") for note in scores.notes)
+
+
 def test_a_broken_meta_file_is_named(tree: Path) -> None:
     (tree / "gt/valid_meta.json").write_text('{"videos": [1]}')
     with pytest.raises(DataError, match=r"valid_meta.json: not a meta file"):

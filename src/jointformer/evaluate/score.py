@@ -121,13 +121,13 @@ def summarise(protocol: Protocol, results: Sequence[VideoResult], plan: Plan, st
 
 
 def _leave_out_empty(plan: Plan, protocol: Protocol, strict: bool) -> None:
-    """Videos whose every frame is left out by the rules: the DAVIS tools crash at them."""
-    short = [video.video for video in plan.videos if not video.frames]
+    """Videos whose every frame is left out by the rules, and without LVOS's zeros: the DAVIS tools crash at them."""
+    short = [video.video for video in plan.videos if not video.frames and not any(o.unfilled for o in video.objects)]
     if not short:
         return
     if strict and protocol.layout != "lvos":
         raise DataError(describe("videos without a frame to score, at which the toolkit crashes", short))
-    plan.videos = [video for video in plan.videos if video.frames]
+    plan.videos = [video for video in plan.videos if video.video not in short]
     plan.notes.append(describe("videos left out because no frame of theirs is scored", short))
 
 

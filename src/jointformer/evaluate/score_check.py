@@ -43,7 +43,7 @@ def describe(kind: str, files: Iterable[str]) -> str:
 def check_predictions(plan: Plan, truth: MaskTree, predictions: MaskTree) -> Problems:
     """Missing, unreadable, coloured and wrongly sized predictions, from listings and PNG headers alone."""
     problems = Problems()
-    for video in plan.videos:
+    for video in (video for video in plan.videos if video.frames):
         present = predictions.frames(video.video)
         # A video's annotations nearly always have one size: only a prediction of another one needs a second look.
         usual = _size(truth.header(video.video, video.frames[0]))
