@@ -139,6 +139,12 @@ def test_files_that_systems_leave_behind_change_no_score(
     assert (scores.figures, scores.counts, scores.notes) == (clean.figures, clean.counts, clean.notes)
 
 
+def test_the_suffix_may_be_in_capitals(tree: Path) -> None:
+    for file in [*(tree / "gt").rglob("00001.png"), *(tree / "pred").rglob("00002.png")]:
+        file.rename(file.with_suffix(".PNG"))
+    assert score("davis17", tree / "gt", tree / "pred").figures["J&F"] == 1
+
+
 @pytest.mark.parametrize("place", ["Annotations", "results", "results/Annotations"])
 def test_a_folder_is_found_inside_the_usual_ones(tree: Path, place: str) -> None:
     target = tree / "out" / place

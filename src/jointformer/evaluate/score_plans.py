@@ -10,7 +10,7 @@ from typing import Any
 from jointformer.data.metas import MOST_FRAMES, frame_number, load_json
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score_groups import lvos_unseen, read_words, visor_is_unseen, ytvos_seen_categories
-from jointformer.evaluate.score_sources import mask_names, safe_name, subfolders
+from jointformer.evaluate.score_sources import mask_files, safe_name, subfolders
 from jointformer.metrics.protocols import Protocol
 from jointformer.metrics.results import ObjectPlan
 
@@ -105,7 +105,7 @@ def truth_folder(annotations: Path, videos: Iterable[str] = ()) -> Path:
 
 
 def _has_masks(place: Path) -> bool:
-    return any(mask_names(place / video) for video in subfolders(place))
+    return any(mask_files(place / video) for video in subfolders(place))
 
 
 def _find(annotations: Path, names: Sequence[str], levels: int = 4) -> Path | None:
@@ -155,7 +155,7 @@ def _folder_plan(protocol: Protocol, annotations: Path) -> Plan:
 def _whole_video(protocol: Protocol, truth: Path, video: str, group: str = "") -> VideoPlan:
     """All truth frames but those at the ends that the rules leave out."""
     folder = truth / video
-    frames = sorted(mask_names(folder))
+    frames = sorted(mask_files(folder))
     if not frames:
         raise DataError("a video without annotations", where=folder, expected="PNG files")
     scored = frames[0 if protocol.score_first else 1 : None if protocol.score_last else -1]

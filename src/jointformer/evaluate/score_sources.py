@@ -29,7 +29,7 @@ class MaskTree:
     folder: str
     archive: Path | None = None
     members: dict[str, dict[str, str]] = field(default_factory=dict)
-    _listed: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    _listed: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
     def only(self, video: str) -> MaskTree:
         """The same with one video's names alone: what another process needs to know."""
@@ -44,11 +44,7 @@ class MaskTree:
 
     def frames(self, video: str) -> frozenset[str]:
         """The names, without ``.png``, of a video's masks; none where it has no folder."""
-        if self.archive:
-            return frozenset(self.members.get(video, ()))
-        if video not in self._listed:
-            self._listed[video] = mask_names(Path(self.folder) / safe_name(video))
-        return self._listed[video]
+        return frozenset(self._files(video))
 
     def where(self, video: str, frame: str) -> str:
         """The place of a mask, for messages."""
@@ -66,13 +62,22 @@ class MaskTree:
         """A mask's file as it is; DataError when it cannot be read."""
         return self._read(video, frame, -1)
 
+    def _files(self, video: str) -> dict[str, str]:
+        """The file, or the zip's member, of each of a video's masks."""
+        if self.archive:
+            return self.members.get(video, {})
+        if video not in self._listed:
+            self._listed[video] = mask_files(Path(self.folder) / safe_name(video))
+        return self._listed[video]
+
     def _read(self, video: str, frame: str, size: int) -> bytes:
+        name = self._files(video).get(frame, f"{frame}.png")
         try:
             if self.archive is None:
-                with open(os.path.join(self.folder, video, f"{frame}.png"), "rb") as file:
+                with open(os.path.join(self.folder, video, name), "rb") as file:
                     return file.read(size)
             changed = self.archive.stat().st_mtime_ns
-            with _opened(self.archive, changed).open(self.members[video][frame]) as file:
+            with _opened(self.archive, changed).open(name) as file:
                 return file.read(size)
         except (OSError, KeyError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -118,12 +123,12 @@ def safe_name(name: str) -> str:
     return name
 
 
-def mask_names(folder: Path) -> frozenset[str]:
-    """The names, without ``.png``, of the masks in a folder, hidden files left out; none where there is no folder."""
+def mask_files(folder: Path) -> dict[str, str]:
+    """The masks in a folder by their names without ``.png``, hidden files left out; none where there is no folder."""
     if not folder.is_dir():
-        return frozenset()
+        return {}
     files = (entry for entry in folder.iterdir() if not is_hidden(entry))
-    return frozenset(entry.stem for entry in files if entry.suffix.lower() == ".png")
+    return {entry.stem: entry.name for entry in files if entry.suffix.lower() == ".png"}
 
 
 def subfolders(folder: Path) -> list[str]:
