@@ -267,6 +267,19 @@ def test_lvos_names_frames_that_do_not_exist(tree: Path) -> None:
         score("lvos", tree / "gt", tree / "pred")
 
 
+def test_lvos_takes_a_text_file_of_videos_too(tree: Path) -> None:
+    for place in (tree / "gt/Annotations/480p", tree / "pred"):
+        for video in VIDEOS:
+            for frame in range(FRAMES):
+                (place / video / f"{frame:05d}.png").rename(place / video / f"{1 + 5 * frame:08d}.png")
+    objects = {"1": {"frame_range": {"start": 1, "end": 21, "frame_nums": 6}}}
+    (tree / "gt/valid_meta.json").write_text(json.dumps({"videos": {video: {"objects": objects} for video in VIDEOS}}))
+    (tree / "mine.txt").write_text("cow\n")
+    scores = score("lvos", tree / "gt", tree / "pred", set_name=str(tree / "mine.txt"))
+    assert list(scores.videos) == ["cow"]
+    assert any(note.startswith("1 entries of frame_nums") for note in scores.notes)
+
+
 def test_lvos_counts_zeros_of_a_video_that_has_nothing_but_them(tree: Path) -> None:
     for place in (tree / "gt/Annotations/480p", tree / "pred"):
         for frame in range(FRAMES):

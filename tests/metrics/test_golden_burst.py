@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from jointformer.errors import DataError
+from jointformer.errors import DataError, UserError
 from jointformer.evaluate.reproduce_rows import figure_key
 from jointformer.evaluate.score import Scores, score
 from jointformer.evaluate.score_burst import iter_sequences, read_burst_json
@@ -127,6 +127,21 @@ def test_an_image_may_have_any_extension(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "all_classes.json"
     path.write_text(json.dumps(content))
     assert score("burst", path, folder / "pred_png") == score("burst", folder / "gt", folder / "pred_png")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"set_name": "mine.txt"}, "no lists of videos, expected val or test"),
+        ({"set_name": "test"}, "annotations of another split, expected test, got val"),
+        ({"meta": "meta.json"}, "burst has no meta file"),
+        ({"groups": "seen.txt"}, "burst has no list of groups"),
+    ],
+)
+def test_options_that_burst_does_not_have_are_refused(options: dict, message: str, case: Case) -> None:
+    folder = case("burst_simple")
+    with pytest.raises(UserError, match=message):
+        score("burst", folder / "gt", folder / "pred_png", **options)
 
 
 def test_the_common_classes_are_those_of_the_toolkit(golden: Golden) -> None:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score_check import Problems, check_predictions, check_truth, describe
-from jointformer.evaluate.score_plans import Plan, build_plan
+from jointformer.evaluate.score_plans import Plan, build_plan, check_options
 from jointformer.evaluate.score_results import Figures, Scores
 from jointformer.evaluate.score_run import VideoJob, VideoResult, score_videos
 from jointformer.evaluate.score_sources import MaskTree, open_masks
@@ -55,6 +55,7 @@ def score(
     if workers < 1:
         raise ConfigError("too few processes", where="workers", expected="at least 1", got=workers)
     paths = [None if path is None else Path(path) for path in (meta, groups)]
+    check_options(protocol, *paths)
     if protocol.layout == "burst":
         from jointformer.evaluate.score_burst import score_burst
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from jointformer.errors import DataError
+from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score_burst_json import read_burst_json
 from jointformer.evaluate.score_check import Problems, describe
 from jointformer.evaluate.score_results import Scores
@@ -38,10 +38,11 @@ def score_burst(
     """HOTA over all, common and uncommon classes.
 
     ``annotations`` is ``all_classes.json`` or its folder; ``predictions`` a JSON of the same layout, or a
-    folder or zip of ``<dataset>_-_<seq_name>/<frame>.png``. Raises DataError for files that do not fit.
+    folder or zip of ``<dataset>_-_<seq_name>/<frame>.png``. Raises DataError for files that do not fit, ConfigError for
+    a list of videos.
     """
     rules = BurstRules(similarity, filter_tracks, class_guided=protocol.rules == "class-guided")
-    truth = read_burst_json(_truth_file(annotations, set_name or "val"))
+    truth = _read_truth(annotations, set_name)
     notes: list[str] = []
     sequences = iter_sequences(truth, predictions, notes, with_masks=similarity == "mask")
     bar = tqdm(
@@ -208,6 +209,17 @@ def _class_figures(counts: HotaCounts) -> dict[str, float]:
         "FP": counts.fp,
     }
     return {name: float(np.mean(values)) for name, values in parts.items()}
+
+
+def _read_truth(annotations: Path, set_name: str | None) -> dict[str, Any]:
+    """The truth of a set (default: val)."""
+    if set_name is not None and set_name.endswith(".txt"):
+        raise ConfigError("burst has no lists of videos", where="--set", expected="val or test", got=set_name)
+    path = _truth_file(annotations, set_name or "val")
+    truth = read_burst_json(path)
+    if set_name is not None and truth.get("split", set_name) != set_name:
+        raise DataError("annotations of another split", where=path, expected=set_name, got=truth["split"])
+    return truth
 
 
 def _truth_file(annotations: Path, set_name: str) -> Path:

@@ -47,26 +47,34 @@ def build_plan(
 
     ``set_name`` names a list of videos (``val``) or is a text file of them; ``meta`` is the benchmark's meta
     file where it is not found beside the annotations; ``groups`` is the file that tells seen from unseen.
-    Raises DataError for missing lists, meta files and folders, ConfigError for options the benchmark does not
-    have.
+    Raises DataError for missing lists, meta files and folders, ConfigError for a set the benchmark does not have.
     """
     if not annotations.is_dir():
         raise DataError("no annotations", where=annotations, expected="a folder")
-    if meta is not None and protocol.layout not in ("lvos", "ytvos", "mose"):
-        raise ConfigError(f"{protocol.benchmark} has no meta file", where="--meta")
-    if groups is not None and protocol.layout not in ("lvos", "ytvos"):
-        raise ConfigError(f"{protocol.benchmark} has no list of groups", where="--groups")
+    listed = set_name is not None and set_name.endswith(".txt")
     builders: dict[str, Callable[[], Plan]] = {
         "list": lambda: _list_plan(protocol, annotations, set_name),
         "folders": lambda: _folder_plan(protocol, annotations),
         "mose": lambda: _mose_plan(protocol, annotations, meta),
-        "lvos": lambda: _lvos_plan(protocol, annotations, set_name or "valid", meta, groups),
+        "lvos": lambda: _lvos_plan(protocol, annotations, "valid" if listed else set_name or "valid", meta, groups),
         "ytvos": lambda: _ytvos_plan(protocol, annotations, meta, groups),
     }
     plan = builders[protocol.layout]()
-    if set_name is not None and protocol.layout not in ("list", "lvos"):
+    if set_name is not None and (protocol.layout not in ("list", "lvos") or (listed and protocol.layout == "lvos")):
         _keep_listed(plan, protocol, set_name)
+    zeros = sum(each.unfilled for video in plan.videos for each in video.objects)
+    if zeros:
+        what = "entries of frame_nums without a frame before the object's end"
+        plan.notes.append(f"{zeros} {what}; the toolkit counts each as 0")
     return plan
+
+
+def check_options(protocol: Protocol, meta: Path | None, groups: Path | None) -> None:
+    """ConfigError for files that the benchmark does not have."""
+    if meta is not None and protocol.layout not in ("lvos", "ytvos", "mose"):
+        raise ConfigError(f"{protocol.benchmark} has no meta file", where="--meta")
+    if groups is not None and protocol.layout not in ("lvos", "ytvos"):
+        raise ConfigError(f"{protocol.benchmark} has no list of groups", where="--groups")
 
 
 def _keep_listed(plan: Plan, protocol: Protocol, set_name: str) -> None:
@@ -216,10 +224,6 @@ def _lvos_plan(protocol: Protocol, annotations: Path, set_name: str, meta: Path 
         listed = tuple(_lvos_object(_label(key, path), entry, year, group, path) for key, entry in objects.items())
         frames = tuple(sorted({frame for each in listed for frame in each.frames}))
         plan.videos.append(VideoPlan(video, frames[0] if frames else "", frames, listed, group))
-    empty = sum(each.unfilled for video in plan.videos for each in video.objects)
-    if empty:
-        what = "entries of frame_nums without a frame before the object's end"
-        plan.notes.append(f"{empty} {what}; the toolkit counts each as 0")
     return plan
 
 
