@@ -16,6 +16,7 @@ from pycocotools import mask as coco
 
 from jointformer.cli.main import main
 from jointformer.data.convert_burst import burst_frames_tree, burst_to_masks, masks_to_burst
+from jointformer.data.frames import list_pictures
 from jointformer.data.masks import write_mask
 from jointformer.errors import DataError
 from jointformer.ops.png import read_index_png
@@ -130,6 +131,16 @@ def test_frames_are_put_into_one_folder_per_sequence(tmp_path):
     with pytest.raises(DataError, match=r"1 of 2 frames are missing, got no a2\.jpg"):
         burst_frames_tree(path, tmp_path / "frames", tmp_path / "third")
     assert not (tmp_path / "third/AVA_-_clip 1").exists()
+
+
+def test_frames_that_are_links_arrive_as_pictures(tmp_path):
+    source = tmp_path / "frames/AVA/clip 1"
+    source.mkdir(parents=True)
+    for name in ("a1", "a2"):
+        Image.new("RGB", (6, 4)).save(tmp_path / f"{name}.jpg")
+        (source / f"{name}.jpg").symlink_to(f"../../../{name}.jpg")
+    burst_frames_tree(make_json(tmp_path), tmp_path / "frames", tmp_path / "burst/val/JPEGImages")
+    assert len(list_pictures(tmp_path / "burst/val/JPEGImages/AVA_-_clip 1")) == 2
 
 
 @pytest.mark.parametrize(

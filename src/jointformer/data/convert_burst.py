@@ -165,7 +165,7 @@ class FramesJob:
             for image in self.images:
                 new = folder / PurePosixPath(image).name
                 try:
-                    os.link(self.source / image, new)
+                    os.link((self.source / image).resolve(), new)  # of a link, which may be relative, its file
                 except OSError:  # another disk, or one without hard links
                     shutil.copyfile(self.source / image, new)
 
