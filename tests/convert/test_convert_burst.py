@@ -18,7 +18,7 @@ from jointformer.cli.main import main
 from jointformer.data.convert_burst import burst_frames_tree, burst_to_masks, masks_to_burst
 from jointformer.data.frames import list_pictures
 from jointformer.data.masks import write_mask
-from jointformer.errors import DataError
+from jointformer.errors import DataError, OutputError
 from jointformer.ops.png import read_index_png
 from jointformer.ops.rle import decode_rle, encode_rle
 
@@ -186,6 +186,15 @@ def test_the_command_line_converts_there_and_back(tmp_path, capsys):
     found = segmentations(again)[0]
     # The later track covers the earlier one, so only the later one is as it was.
     assert found[0]["12"] == segmentations(path)[0][0]["12"]
+
+
+def test_the_json_to_be_filled_in_is_not_written_over(tmp_path):
+    path = make_json(tmp_path)
+    burst_to_masks(path, tmp_path / "out")
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="what is read lies there"):
+        masks_to_burst(tmp_path / "out", path, path)
+    assert path.read_bytes() == before
 
 
 def test_run_lengths_are_pycocotools_own(tmp_path):

@@ -16,7 +16,7 @@ from jointformer.data.convert_first import first_masks
 from jointformer.data.convert_resize import ResizeJob, resize_nearest, resize_tree, resized_size
 from jointformer.data.convert_visor import INFO, masks_to_visor, polygons
 from jointformer.data.masks import object_ids, read_mask_file, write_mask
-from jointformer.errors import ConfigError, DataError
+from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.ops.png import parse_png_header, read_index_png
 from trees import HEIGHT, WIDTH, draw_frame, draw_ids, make_tree
 
@@ -189,6 +189,16 @@ def test_visor_gets_every_frame_and_object_by_name(tmp_path, capsys):
         cv2.fillPoly(again, [np.array(part, np.int32) for part in entry["segments"]], label)
     assert [entry["name"] for entry in first["annotations"]] == ["left hand", "knife"]
     assert np.array_equal(again, draw_ids((1, 7), 0))
+
+
+def test_visor_does_not_write_over_its_mapping(tmp_path):
+    write_mask(tmp_path / "masks/P01_107_seq_00001/a.png", draw_ids((1,), 0))
+    mapping = tmp_path / "mapping.json"
+    mapping.write_text(json.dumps({"P01_107_seq_00001": {"1": "hand"}}))
+    before = mapping.read_bytes()
+    with pytest.raises(OutputError, match="what is read lies there"):
+        masks_to_visor(tmp_path / "masks", mapping, mapping)
+    assert mapping.read_bytes() == before
 
 
 def test_visor_refuses_what_the_mapping_does_not_name(tmp_path):

@@ -77,6 +77,19 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert err.count("\n") == 1
 
 
+def test_scores_are_not_written_over_what_is_read(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = case("burst_simple")
+    truth = tmp_path / "all_classes.json"
+    truth.write_bytes((folder / "gt/all_classes.json").read_bytes())
+    before = truth.read_bytes()
+    line = ["score", "burst", "--annotations", str(truth), "--predictions", f"{folder}/pred_png", "--json", str(truth)]
+    assert main(line) == 2
+    assert "all_classes.json: cannot be written: what is read lies there" in capsys.readouterr().err
+    assert truth.read_bytes() == before
+
+
 @pytest.mark.realdata
 def test_real_masks_score_what_the_official_toolkits_say(
     shared: Path, golden: Callable[[str], Any], same: Callable[..., None]

@@ -197,3 +197,15 @@ def test_the_command_line_checks_and_packs(davis, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["problems"] == {"masks missing": ["one/00003.png"]}
     assert main(["submit", "pack", *common, "--output", str(tmp_path / "b.zip")]) == 2
     assert "masks missing: 1 (one/00003.png); nothing was packed" in capsys.readouterr().err
+
+
+def test_the_zip_that_is_read_is_not_packed_over(davis, tmp_path, capsys, monkeypatch):
+    tree, results = davis
+    monkeypatch.chdir(tmp_path)
+    pack_submission(check(tree, results), tmp_path / "D17_test.zip")
+    before = (tmp_path / "D17_test.zip").read_bytes()
+    line = ["submit", "pack", "D17", "D17_test.zip", "--split", "test", "--data-root", str(tree.root), "--quiet"]
+    assert main(line) == 2
+    assert capsys.readouterr().err.startswith("jointformer submit: D17_test.zip: cannot be written: what is read lies")
+    assert (tmp_path / "D17_test.zip").read_bytes() == before
+    assert main([*line, "--output", "again.zip"]) == 0

@@ -66,9 +66,12 @@ def run(args: argparse.Namespace) -> int:
     """Score, print the table, write what was asked for."""
     if args.per_frame and not args.json:
         raise ConfigError("values of every frame are only written as JSON", where="--per-frame", hint="add --json FILE")
+    from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluate.score import score
     from jointformer.ops.files import write_text
 
+    given = [path for path in (args.annotations, args.predictions, args.meta, args.groups) if path and path.is_file()]
+    refuse_inputs([path for path in (args.json, args.plot) if path and path != "-"], given)
     scores = score(
         args.benchmark,
         args.annotations,

@@ -35,16 +35,20 @@ def run(args: argparse.Namespace) -> int:
     """Return 0 where the results are in order (or packed), 2 where they are not."""
     from jointformer.data.benchmarks import open_benchmark
     from jointformer.data.convert_jobs import processors
+    from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluate.submit import check_submission, pack_submission
 
+    target: Path | None = None
+    if args.action == "pack":
+        target = args.output or Path(f"{args.dataset}_{args.split}.zip")
+        refuse_inputs([target], [args.results])
     workers = processors() if args.workers is None else args.workers
     dataset = open_benchmark(args.dataset, args.split, args.data_root)
     found = check_submission(dataset, args.results, workers=workers, progress=not args.quiet)
     for line in found.lines():
         print(line, file=sys.stderr)
     archive: Path | None = None
-    if args.action == "pack":
-        target = args.output or Path(f"{args.dataset}_{args.split}.zip")
+    if target is not None:
         archive = pack_submission(found, target, workers=workers)
     good = archive is not None or found.uploadable
     state = "in order" if good else "not in order"

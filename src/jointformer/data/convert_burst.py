@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jointformer.data.convert_jobs import Converted, parallel_map, run_jobs
+from jointformer.data.inputs import refuse_inputs
 from jointformer.data.masks import object_ids, write_mask
 from jointformer.data.metas import is_plain_name, load_json
 from jointformer.errors import DataError
@@ -202,8 +203,10 @@ def masks_to_burst(
 
     Every sequence of the template must have a folder; a frame without a file has no objects, and no empty mask
     is ever written, as BURST counts it as a detection. Everything but ``segmentations`` is kept. Raises
-    DataError for missing folders, other sizes and labels that are no track of their sequence.
+    DataError for missing folders, other sizes and labels that are no track of their sequence, OutputError where
+    ``target`` is the template.
     """
+    refuse_inputs([target], [template])
     content, sequences = read_sequences(template)
     root = _masks_root(masks, sequences)
     jobs = [_EncodeJob(sequence, root / sequence.folder) for sequence in sequences]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from jointformer.data.convert_jobs import parallel_map
 from jointformer.data.frames import list_pictures, list_subfolders
+from jointformer.data.inputs import refuse_inputs
 from jointformer.data.masks import object_ids
 from jointformer.data.metas import load_json
 from jointformer.errors import DataError
@@ -63,8 +64,9 @@ def masks_to_visor(
 ) -> dict[str, int]:
     """Writes every video folder's label maps as VISOR's json; returns counts of what it holds.
 
-    Raises DataError for videos and labels that the mapping does not name.
+    Raises DataError for videos and labels that the mapping does not name, OutputError where ``target`` is the mapping.
     """
+    refuse_inputs([target], [mapping])
     content, counts = visor_content(masks, read_mapping(mapping), workers=workers, progress=progress)
     with atomic_write(target) as file:
         file.write(json.dumps(content).encode("utf-8"))
