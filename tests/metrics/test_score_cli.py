@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,27 @@ def test_json_and_plot_are_written_to_files(case: Case, tmp_path: Path) -> None:
     assert main(command(case, "visor_mix", "visor", "--json", str(data), "--plot", str(plot))) == 0
     assert json.loads(data.read_text())["rules"] == "davis"
     assert parse_png_header(plot.read_bytes()).width > 1000
+
+
+def test_a_name_in_a_plot_is_no_formula(tmp_path: Path, save_labels: Callable[..., None]) -> None:
+    pytest.importorskip("matplotlib", reason="the plot needs matplotlib, an extra")
+    for frame in range(3):
+        save_labels(tmp_path / f"masks/a$^$/{frame:05d}.png", [[0, 1], [1, 1]])
+    line = ["score", "generic", "--annotations", f"{tmp_path}/masks", "--predictions", f"{tmp_path}/masks"]
+    assert main([*line, "--plot", str(tmp_path / "plot.png")]) == 0
+
+
+def test_figures_are_there_where_a_plot_cannot_be_drawn(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    data = tmp_path / "scores.json"
+    line = command(case, "visor_mix", "visor", "--json", str(data), "--plot", str(tmp_path / "plot.png"))
+    assert main(line) == 2
+    out, err = capsys.readouterr()
+    assert "plots need matplotlib" in err
+    assert out.startswith("visor, rules of VISOR-VOS")
+    assert json.loads(data.read_text())["rules"] == "davis"
 
 
 def test_burst_has_no_plot(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

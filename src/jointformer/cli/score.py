@@ -87,10 +87,6 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         progress=True,
     )
-    if args.plot:
-        from jointformer.evaluate.score_plot import plot_scores
-
-        plot_scores(scores, args.plot)
     table = scores.table(per_object=args.per_object, per_video=args.per_video)
     # With JSON on standard output the table is for the eyes only.
     print(table, file=sys.stderr if args.json == "-" else sys.stdout)
@@ -100,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(text)
         else:
             write_text(args.json, text)
+    if args.plot:  # last: where it cannot be drawn, the figures are there
+        from jointformer.evaluate.score_plot import plot_scores
+
+        plot_scores(scores, args.plot)
     return 0
 
 

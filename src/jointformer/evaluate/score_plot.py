@@ -57,7 +57,7 @@ def _bars(figure: Figure, grid: Any, scores: Scores, ranked: list[str], measure:
     if not math.isnan(mean):
         axis.axhline(mean, color="#222222", linewidth=1, linestyle="--", label=f"benchmark {mean:.1f}")
         axis.legend(loc="upper left", frameon=False)
-    axis.set_xticks(range(len(ranked)), ranked, rotation=60, ha="right", fontsize=7)
+    axis.set_xticks(range(len(ranked)), ranked, rotation=60, ha="right", fontsize=7, parse_math=False)
     axis.set_ylim(0, 100)
     axis.set_ylabel(f"{measure} (%)")
     left_out = len(scores.videos) - len(ranked)
@@ -78,7 +78,7 @@ def _lines(figure: Figure, grid: Any, scores: Scores, ranked: list[str]) -> None
             values = [100 * value for value in each.values["J"][: len(each.frames)]]
             axis.plot([place[frame] for frame in each.frames], values, linewidth=1, label=str(each.object_id))
         axis.set_ylim(-3, 103)
-        axis.set_title(video, fontsize=8, pad=2)
+        axis.set_title(video, fontsize=8, pad=2, parse_math=False)
         axis.tick_params(labelsize=6)
         axis.spines[["top", "right"]].set_visible(False)
         if index % _PER_ROW == 0:
