@@ -145,6 +145,15 @@ def test_the_suffix_may_be_in_capitals(tree: Path) -> None:
     assert score("davis17", tree / "gt", tree / "pred").figures["J&F"] == 1
 
 
+def test_frames_are_in_the_order_of_their_numbers(tree: Path) -> None:
+    for video in VIDEOS:
+        for frame in range(FRAMES):
+            for place in ("gt/Annotations/480p", "pred"):
+                (tree / place / video / f"{frame:05d}.png").rename(tree / place / video / f"{frame + 7}.png")
+    scores = score("generic", tree / "gt/Annotations/480p", tree / "pred")
+    assert {each.frames for each in scores.frames} == {("8", "9", "10")}
+
+
 @pytest.mark.parametrize("place", ["Annotations", "results", "results/Annotations"])
 def test_a_folder_is_found_inside_the_usual_ones(tree: Path, place: str) -> None:
     target = tree / "out" / place

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jointformer.data.frames import natural_key
 from jointformer.data.metas import MOST_FRAMES, frame_number, load_json
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score_groups import lvos_unseen, read_words, visor_is_unseen, ytvos_seen_categories
@@ -163,7 +164,7 @@ def _folder_plan(protocol: Protocol, annotations: Path) -> Plan:
 def _whole_video(protocol: Protocol, truth: Path, video: str, group: str = "") -> VideoPlan:
     """All truth frames but those at the ends that the rules leave out."""
     folder = truth / video
-    frames = sorted(mask_files(folder))
+    frames = sorted(mask_files(folder), key=natural_key)
     if not frames:
         raise DataError("a video without annotations", where=folder, expected="PNG files")
     scored = frames[0 if protocol.score_first else 1 : None if protocol.score_last else -1]
