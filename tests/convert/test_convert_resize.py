@@ -191,6 +191,14 @@ def test_visor_gets_every_frame_and_object_by_name(tmp_path, capsys):
     assert np.array_equal(again, draw_ids((1, 7), 0))
 
 
+def test_visor_leaves_out_the_scores_beside_the_masks(tmp_path):
+    write_mask(tmp_path / "masks/P01_107_seq_00001/a.png", draw_ids((1,), 0))
+    (tmp_path / "masks/Scores/P01_107_seq_00001").mkdir(parents=True)
+    (tmp_path / "mapping.json").write_text(json.dumps({"P01_107_seq_00001": {"1": "hand"}}))
+    counts = masks_to_visor(tmp_path / "masks", tmp_path / "mapping.json", tmp_path / "val.json")
+    assert counts == {"sequences": 1, "frames": 1, "masks": 1}
+
+
 def test_visor_does_not_write_over_its_mapping(tmp_path):
     write_mask(tmp_path / "masks/P01_107_seq_00001/a.png", draw_ids((1,), 0))
     mapping = tmp_path / "mapping.json"

@@ -17,6 +17,7 @@ from jointformer.data.frames import list_pictures, list_subfolders
 from jointformer.data.inputs import refuse_inputs
 from jointformer.data.masks import object_ids
 from jointformer.data.metas import load_json
+from jointformer.data.writer import SCORES
 from jointformer.errors import DataError
 from jointformer.ops.files import atomic_write
 from jointformer.ops.png import read_index_png
@@ -85,7 +86,8 @@ def visor_content(
 
     ``frames`` says which frames of which videos are taken; all where it is None.
     """
-    folders = [folder for folder in list_subfolders(masks) if frames is None or folder.name in frames]
+    folders = [folder for folder in list_subfolders(masks) if folder.name != SCORES]
+    folders = [folder for folder in folders if frames is None or folder.name in frames]
     if not folders:
         raise DataError("no videos", where=masks, expected="a folder of masks per video")
     unknown = [folder.name for folder in folders if folder.name not in names]
