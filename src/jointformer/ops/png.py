@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
@@ -111,6 +111,8 @@ def _decode(data: bytes, name: str) -> UInt8Array:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             labels = np.array(picture, dtype=np.uint8)
+    except UnidentifiedImageError:  # its text is the address of the bytes
+        raise DataError("damaged or truncated PNG", where=name) from None
     except (OSError, SyntaxError, ValueError, zlib.error, struct.error) as error:
         raise DataError(f"damaged or truncated PNG ({error})", where=name) from error
     if labels.ndim != 2:  # pragma: no cover - Pillow gives two dimensions for grey and palette pictures
