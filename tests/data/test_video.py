@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -348,16 +348,6 @@ def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"expected a frame of shape \(8, 8, 3\)"):
             writer.write(np.zeros((9, 8, 3), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["b.mp4"]
-
-
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Files of at most 8 kB may be written: to a program that is what a full disk is."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.usefixtures("small_disk")

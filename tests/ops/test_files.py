@@ -15,6 +15,7 @@ import pytest
 from jointformer.errors import OutputError
 from jointformer.ops import files
 from jointformer.ops.files import (
+    append_line,
     atomic_path,
     atomic_write,
     is_temporary,
@@ -48,6 +49,16 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="the disk is full; free some space"), atomic_write(tmp_path / "a"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_line_that_the_disk_does_not_take_leaves_the_lines_before_it(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    append_line(log, "é" * 4000)
+    with pytest.raises(OutputError, match=r"^\S+/log\.jsonl: cannot be written: the file is too large"):
+        append_line(log, "x" * 400)
+    append_line(log, "y")
+    assert log.read_text(encoding="utf-8").splitlines() == ["é" * 4000, "y"]
 
 
 def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from train_helpers import (
     work_of_rank,
 )
 
-from jointformer.errors import ConfigError, DataError
+from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.train import state as checkpoint
 from jointformer.train.config import RunConfig
 from jointformer.train.loop import Trainer
@@ -210,6 +210,20 @@ def test_the_log_has_speed_loss_and_waiting_time(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == [2, 4, 6]
     assert all(line["clips_per_s"] > 0 and 0 <= line["waiting"] <= 1 and line["loss"] > 0 for line in lines)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_checkpoint_that_the_disk_does_not_take_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"^\S+/checkpoint_00000002\.pt: cannot be written: the file is too large"):
+        small_trainer(tmp_path).train()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+def test_a_log_that_the_disk_does_not_take_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"^\S+/log\.jsonl: cannot be written: the disk is full"):
+        small_trainer(tmp_path, log_every=1).train()
 
 
 def test_a_timed_run_ends_when_its_minutes_are_over(tmp_path: Path) -> None:

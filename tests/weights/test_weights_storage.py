@@ -63,6 +63,14 @@ def test_saving_in_half_precision_halves_the_file_and_loads_into_any(network, tm
     torch.testing.assert_close(model.decoder.pred.weight, network.decoder.pred.weight, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.usefixtures("small_disk")
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_that_the_disk_does_not_take_are_one_line_and_leave_nothing(network, tmp_path, suffix):
+    with pytest.raises(OutputError, match=rf"^\S+/a\{suffix}: cannot be written: the file is too large for "):
+        save_weights(network, tmp_path / f"a{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_saving_does_not_touch_the_network(network, tmp_path):
     network.train()
     before = {name: t.clone() for name, t in network.state_dict().items()}

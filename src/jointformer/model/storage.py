@@ -26,7 +26,7 @@ from jointformer.model.convert import (
 )
 from jointformer.model.convmae import is_convmae
 from jointformer.model.network import JointFormer
-from jointformer.ops.files import atomic_path, writing
+from jointformer.ops.files import atomic_write
 
 FORMAT_VERSION = "1"
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -146,12 +146,24 @@ def save_weights(
         "config": config.to_json(),
         "format": "pt",
     }
-    with writing(path), atomic_path(path) as temporary:
-        if path.suffix == ".safetensors":
-            temporary.write_bytes(safetensors.torch.save(state, metadata))
-        else:
-            torch.save(state, temporary)
+    if path.suffix == ".safetensors":
+        with atomic_write(path) as file:
+            file.write(safetensors.torch.save(state, metadata))
+    else:
+        save_pickled(state, path)
     return path
+
+
+def save_pickled(data: object, path: Path, *, durable: bool = False) -> None:
+    """Writes tensors and plain containers as torch.save does, whole or not at all. Raises OutputError."""
+    with atomic_write(path, durable=durable) as file:
+        try:
+            torch.save(data, file)
+        except RuntimeError as error:
+            # Its archive is closed even where nothing can be written, and complains of that instead.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def check_suffix(path: Path) -> None:

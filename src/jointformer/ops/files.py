@@ -18,7 +18,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -185,6 +185,20 @@ def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
     Of a file name that is no UTF-8 Python keeps the odd bytes as lone surrogates; JSON has these as escapes.
     """
     return json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def append_line(path: str | Path, text: str) -> None:
+    """Adds ``text`` and a line's end to a UTF-8 file, whole or not at all. Raises :class:`OutputError`."""
+    path = Path(path)
+    with writing(path):
+        before = path.stat().st_size if path.exists() else 0
+        try:
+            with open(path, "ab") as file:
+                file.write(f"{text}\n".encode())
+        except OSError:
+            with suppress(OSError):
+                os.truncate(path, before)  # else the next line would go on where this one broke off
+            raise
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from jointformer.errors import DataError
-from jointformer.ops.files import make_dir
+from jointformer.ops.files import append_line, make_dir
 from jointformer.train import state as checkpoint
 from jointformer.train.config import Planner, RunConfig
 from jointformer.train.distributed import Processes
@@ -201,8 +201,7 @@ class Trainer:
 
     def record(self, entry: dict[str, Any]) -> None:
         """Append an entry to the run's log."""
-        with open(self.folder / LOG, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        append_line(self.folder / LOG, json.dumps(entry))
 
     def save(self) -> None:
         """Write a checkpoint (and what `on_save` adds) from the first process; the others wait."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from jointformer.ops.files import append_line
+
 
 @dataclass
 class Progress:
@@ -55,8 +57,7 @@ class Progress:
         )
         self.stream.flush()
         if self.log_file is not None:
-            with open(self.log_file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(figures) + "\n")
+            append_line(self.log_file, json.dumps(figures))
         self._since, self._clips, self._count, self._waited = now, 0, 0, waited
         self._sums = {}
         return figures

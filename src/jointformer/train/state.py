@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from jointformer.errors import DataError, WeightsError
-from jointformer.model.storage import load_pickled
-from jointformer.ops.files import atomic_write, make_dir
+from jointformer.model.storage import load_pickled, save_pickled
+from jointformer.ops.files import make_dir
 from jointformer.train.plan import StepPlan
 
 NAME = re.compile(r"checkpoint_(\d{8})\.pt")
@@ -47,8 +47,7 @@ def save_checkpoint(folder: Path, iteration: int, state: dict[str, Any], keep: i
     """The path of the checkpoint just written; of those up to it, all but the last `keep` are removed."""
     make_dir(folder)
     path = checkpoint_path(folder, iteration)
-    with atomic_write(path, durable=True) as file:
-        torch.save(state, file)
+    save_pickled(state, path, durable=True)
     for old in [one for one in checkpoints(folder) if one <= path][:-keep]:
         old.unlink(missing_ok=True)
     return path
