@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from jointformer.model.config import PRESETS
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_model
+from jointformer.ops.files import temporary_name
 from jointformer.train.board import preview
 from jointformer.train.runs import build_network
 from jointformer.train.state import checkpoints
@@ -137,6 +139,21 @@ def test_a_checkpoint_is_gone_on_from_only_where_no_later_one_is_lost(
     assert published([*command, "--resume"]) == 0
     assert f"going on from {elsewhere}, iteration 2" in caplog.text
     assert [path.name for path in checkpoints(stage)] == ["checkpoint_00000005.pt"]
+
+
+def test_what_killed_runs_left_half_written_is_removed_and_nothing_else(tmp_path: Path, lvos: list[str]) -> None:
+    stage = tmp_path / "saves/t_s6/stage_6"
+    assert published([*lvos, "--s6_iterations", "1"]) == 0
+    mine = temporary_name(stage / "checkpoint_00000002.pt")
+    dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-4194999-"))
+    others = mine.with_name(".jointformer-00000000-1-0a0b0c0d.part"), stage / ".part", stage / "notes.part"
+    for path in (mine, dead, *others):
+        path.write_bytes(b"half")
+    assert published([*lvos, "--s6_iterations", "2"]) == 2  # refused without --resume: nothing is touched
+    assert dead.exists()
+    assert published([*lvos, "--s6_iterations", "2", "--resume"]) == 0
+    assert not dead.exists()
+    assert all(path.exists() for path in (mine, *others))
 
 
 def test_a_finished_stage_goes_on_where_more_iterations_are_wanted(tmp_path: Path, lvos: list[str]) -> None:

@@ -16,7 +16,7 @@ from jointformer.model.convmae import init_from_convmae
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import build_model, load_weights
-from jointformer.ops.files import make_dir, write_json
+from jointformer.ops.files import make_dir, remove_temporaries, write_json
 from jointformer.ops.heap import keep_all_freed_memory
 from jointformer.train.config import Planner, RunConfig
 from jointformer.train.datasets import (
@@ -187,6 +187,7 @@ def run(
     if state is not None:
         trainer.load_state(state)
     if processes.first:
+        remove_temporaries(folder)  # a killed run's, each as large as a checkpoint
         (folder / FINISHED).unlink(missing_ok=True)  # it may be resumed with more iterations
         write_json(folder / CONFIG, {"model": asdict(model.config), **about, "run": asdict(config)})
     try:
