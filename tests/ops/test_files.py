@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,6 +133,53 @@ def test_leftovers_of_dead_processes_are_removed_and_living_ones_kept(tmp_path: 
     assert is_temporary(living)
     assert remove_temporaries(tmp_path) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([living.name, "result.png"])
+
+
+class _Kernel:
+    """Windows' kernel32 with three processes: 11 runs, 12 has ended and is still looked at, 13 is somebody else's."""
+
+    def __init__(self) -> None:
+        self.open: list[int | None] = []
+        self.error = 0
+
+    def OpenProcess(self, rights: int, inherit: bool, pid: int) -> int | None:
+        assert rights == 0x100000
+        if pid in (11, 12):
+            self.open.append(pid << 32)  # as wide as a pointer
+            return pid << 32
+        self.error = 5 if pid == 13 else 87
+        return None
+
+    def WaitForSingleObject(self, process: ctypes.c_void_p, milliseconds: int) -> int:
+        assert milliseconds == 0
+        return 0x102 if process.value == 11 << 32 else 0
+
+    def CloseHandle(self, process: ctypes.c_void_p) -> None:
+        self.open.remove(process.value)
+
+
+def test_windows_is_asked_for_processes_without_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = _Kernel()
+    for method in ("OpenProcess", "WaitForSingleObject", "CloseHandle"):
+        monkeypatch.setattr(kernel, method, functools.partial(getattr(kernel, method)))  # takes a restype
+    stub = SimpleNamespace(
+        WinDLL=lambda name, use_last_error: kernel, get_last_error=lambda: kernel.error, c_void_p=ctypes.c_void_p
+    )
+    monkeypatch.setattr(files, "ctypes", stub)
+    monkeypatch.setattr(files, "_WINDOWS", True)
+    monkeypatch.setattr(files.os, "kill", lambda *_: pytest.fail("a signal ends a process on Windows"))
+    name = temporary_name(tmp_path / "x").name
+    pids = (11, 12, 13, 14, 1 << 40)
+    for pid in pids:
+        (tmp_path / name.replace(f"-{os.getpid()}-", f"-{pid}-")).write_bytes(b"")
+    assert remove_temporaries(tmp_path) == 3
+    assert [int(path.name.split("-")[2]) for path in sorted(tmp_path.iterdir())] == [11, 13]
+    assert not kernel.open
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="asks Windows itself")
+def test_windows_knows_this_process() -> None:
+    assert files._is_alive_on_windows(os.getpid())
 
 
 def test_a_temporary_of_another_machine_is_removed_only_when_it_is_old(tmp_path: Path) -> None:

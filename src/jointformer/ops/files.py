@@ -7,6 +7,7 @@ may leave behind is a temporary name (see :func:`is_temporary`), which the next 
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -14,6 +15,7 @@ import os
 import platform
 import secrets
 import shutil
+import sys
 import time
 import uuid
 import zlib
@@ -28,6 +30,9 @@ _PREFIX = ".jointformer-"
 _SUFFIX = ".part"
 #: Where Linux says which start of which machine this is, and in which space of process numbers this process lives.
 _BOOT, _NUMBERS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+_WINDOWS = sys.platform == "win32"
+#: Of Windows' processes: the right to wait for one, the error for one of somebody else's, the answer while one runs.
+_SYNCHRONIZE, _ACCESS_DENIED, _STILL_RUNS = 0x100000, 5, 0x102
 _FOREIGN_AGE = 24 * 3600.0  # seconds after which another machine's temporary is taken for a leftover
 
 _REASONS = {
@@ -261,13 +266,33 @@ def _owner_lives(path: Path) -> bool:
             return time.time() - path.stat().st_mtime < _FOREIGN_AGE
         except OSError:
             return True
+    return _is_alive_on_windows(int(pid)) if _WINDOWS else _is_alive(int(pid))
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process has the number, where signal 0 is none."""
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
     return True
+
+
+def _is_alive_on_windows(pid: int) -> bool:
+    """Whether a process has the number; ``os.kill`` ends it there, or sends it Ctrl-C, whatever the signal."""
+    if pid.bit_length() > 32:
+        return False
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    process = kernel.OpenProcess(_SYNCHRONIZE, False, pid)
+    if not process:
+        return bool(ctypes.get_last_error() == _ACCESS_DENIED)  # type: ignore[attr-defined]
+    try:  # one that has ended keeps its number while somebody looks at it
+        return bool(kernel.WaitForSingleObject(ctypes.c_void_p(process), 0) == _STILL_RUNS)
+    finally:
+        kernel.CloseHandle(ctypes.c_void_p(process))
 
 
 def remove(path: Path) -> None:
