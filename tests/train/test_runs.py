@@ -197,6 +197,49 @@ def test_a_run_is_resumed_with_its_own_network_and_kind_only(
     assert "holds another run, expected own videos, got LVOS; choose another folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--seed", "-1"], "seed: out of range, expected 0 to 2^63 - 1, got -1"),
+        (["--seed", str(1 << 70)], "seed: out of range"),
+        (["--workers", "0"], "workers: must be positive, got 0"),
+        (["--validate-every", "0"], "validate_every: must be positive, got 0"),
+        (["--validate-size", "5"], "size, expected 16 to 8192 pixels"),
+        (["--iterations", "0"], "own videos: iterations: must be positive, got 0"),
+        (["--batch", "0"], "own videos: batch: must be positive, got 0"),
+        (["--objects", "0"], "own videos: objects: must be positive, got 0"),
+        (["--lr", "0"], "lr: must be positive, got 0.0"),
+        (["--load", "2"], "--load: goes with --stills only"),
+    ],
+)
+def test_settings_that_cannot_be_are_said_before_anything_runs(
+    tmp_path: Path, videos: Path, weights: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    out = tmp_path / "run"
+    usual = ["--iterations", "1", "--size", "32", "--frames", "2", "--validate", str(videos), *SHORT]
+    assert jointformer(["train", "--data", str(videos), "--init", str(weights), "--out", str(out), *usual, *flags]) == 2
+    assert f"jointformer train: {said}" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--lr", "1e-4"], "--lr: goes with --stages and --data only"),
+        (["--batch", "4"], "--batch: goes with --stages and --data only; --load makes iterations smaller or larger"),
+        (["--load", "nan"], "load: must be positive, got nan"),
+        (["--load", "0"], "load: must be positive, got 0.0"),
+        (["--minutes", "nan"], "minutes: must be positive, got nan"),
+    ],
+)
+def test_flags_that_would_do_nothing_for_stills_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    length = [] if "--minutes" in flags else ["--iterations", "1"]
+    assert jointformer(["train", "--stills", str(tmp_path), "--out", str(tmp_path / "run"), *length, *flags]) == 2
+    assert f"jointformer train: {said}" in capsys.readouterr().err
+
+
 def test_a_missing_data_set_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         jointformer(

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jointformer.train.settings import Settings
     from jointformer.train.stages import Stage
+
+#: Flags of a clip's measures: published stages and own videos have some of their own, which these change.
+CLIP_FLAGS = ("batch", "frames", "objects", "size", "lr")
+#: What is given instead of a flag that does nothing for a kind of run.
+HINTS = {"minutes": "give --iterations", "batch": "--load makes iterations smaller or larger"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--objects", type=int, metavar="N", help="most objects of a clip")
     run.add_argument("--size", type=int, metavar="PIXELS", help="side of the crops, a multiple of 16")
     run.add_argument("--lr", type=float, help="learning rate (the backbone gets a tenth)")
-    run.add_argument("--load", type=float, default=1.0, help="for --stills: factor on the clips of an iteration")
+    run.add_argument("--load", type=float, help="for --stills: factor on the clips of an iteration (1)")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,19 +86,18 @@ def settings_from(args: argparse.Namespace) -> Settings:
 
 def run(args: argparse.Namespace) -> int:
     """Train as asked; 0 when the run ended, 130 when a signal stopped it (its checkpoint is written)."""
-    from jointformer.errors import ConfigError
     from jointformer.train.distributed import join_processes
     from jointformer.train.runs import run_own, run_stages, run_stills
 
     start_logging()
     settings = settings_from(args)
-    if args.minutes is not None and args.stills is None:
-        raise ConfigError("goes with --stills only", where="--minutes", hint="give --iterations")
+    _refuse_unused(args)
     with join_processes(args.device) as processes:
         if args.stills is not None:
             finished = run_stills(
-                settings, processes, args.stills, iterations=args.iterations, minutes=args.minutes, load=args.load
-            )
+                settings, processes, args.stills, iterations=args.iterations, minutes=args.minutes,
+                load=1.0 if args.load is None else args.load,
+            )  # fmt: skip
         elif args.data is not None:
             finished = run_own(settings, processes, args.data, _own_stage(args))
         else:
@@ -100,25 +105,36 @@ def run(args: argparse.Namespace) -> int:
     return 0 if finished else 130
 
 
+def _refuse_unused(args: argparse.Namespace) -> None:
+    """Raise ConfigError for a flag that the kind of run has no use for."""
+    from jointformer.errors import ConfigError
+
+    stills = args.stills is not None
+    for name in CLIP_FLAGS if stills else ("minutes", "load"):
+        if getattr(args, name) is not None:
+            kinds = "--stages and --data" if stills else "--stills"
+            raise ConfigError(f"goes with {kinds} only", where=f"--{name}", hint=HINTS.get(name))
+
+
 def _stages(args: argparse.Namespace) -> list[Stage]:
     from jointformer.train.stages import overridden, parse_stages, with_total
 
-    names = ("batch", "frames", "objects", "size", "lr")
-    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     stages = parse_stages(args.stages)
     if args.iterations is not None:
         stages = [with_total(stage, args.iterations) for stage in stages]
-    return [overridden(stage, changes) for stage in stages]
+    return [overridden(stage, _given(args, CLIP_FLAGS)) for stage in stages]
 
 
 def _own_stage(args: argparse.Namespace) -> Stage:
     """Defaults that suit a few videos on one GPU and weights that are good already."""
     from jointformer.train.stages import own_stage
 
-    return own_stage(
-        iterations=args.iterations or 2000, batch=args.batch or 4, frames=args.frames or 4,
-        objects=args.objects or 3, size=args.size or 384, lr=args.lr or 1e-5, max_skip=10,
-    )  # fmt: skip
+    usual = {"iterations": 2000, "batch": 4, "frames": 4, "objects": 3, "size": 384, "lr": 1e-5}
+    return own_stage(**{**usual, **_given(args, usual)}, max_skip=10)
+
+
+def _given(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def start_logging() -> None:

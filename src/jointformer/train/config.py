@@ -53,5 +53,5 @@ class RunConfig:
             raise ConfigError("give exactly one budget", where="iterations, minutes")
         for name in ("iterations", "minutes", "log_every", "save_every", "keep", "ahead", "workers"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ConfigError("must be positive", where=name, got=value)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
+from jointformer.errors import ConfigError
 from jointformer.model.device import cpu_has_bfloat16
+from jointformer.track.config import TrackerConfig
 from jointformer.train.config import RunConfig
 
 
@@ -34,6 +36,20 @@ class Settings:
     validate_on: Path | None = None
     validate_every: int = 1000
     validate_size: int = 480
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "log_every", "save_every", "keep", "preview_every", "validate_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError("must be positive", where=name, got=value)
+        if not 0 <= self.seed < 1 << 63:
+            raise ConfigError("out of range", where="seed", expected="0 to 2^63 - 1", got=self.seed)
+        self.validation  # noqa: B018 - a bad size is said now, not when the first validation is due
+
+    @property
+    def validation(self) -> TrackerConfig:
+        """How videos are tracked while a run goes on. Raises ConfigError for a size that cannot be."""
+        return TrackerConfig(size=self.validate_size)
 
     def precision_on(self, device: torch.device) -> str:
         """The fastest precision that the device computes in hardware, unless one was asked for."""

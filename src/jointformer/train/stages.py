@@ -41,17 +41,18 @@ class Stage:
     void: bool = False
 
     def __post_init__(self) -> None:
+        me = self.title if self.number < 0 else f"stage {self.number}"
         for name in ("batch", "iterations", "reference_frames", "objects"):
             if getattr(self, name) < 1:
-                raise ConfigError("must be positive", where=f"stage {self.number}: {name}", got=getattr(self, name))
+                raise ConfigError("must be positive", where=f"{me}: {name}", got=getattr(self, name))
         if self.frames < 2:
-            raise ConfigError("clips need two frames", where=f"stage {self.number}: frames", got=self.frames)
+            raise ConfigError("clips need two frames", where=f"{me}: frames", got=self.frames)
         if self.size % 16 or self.size < 32:
-            raise ConfigError("not a multiple of 16", where=f"stage {self.number}: size", got=self.size)
+            raise ConfigError("not a multiple of 16", where=f"{me}: size", got=self.size)
         if self.fine_tune < 0:
-            raise ConfigError("negative", where=f"stage {self.number}: fine_tune", got=self.fine_tune)
+            raise ConfigError("negative", where=f"{me}: fine_tune", got=self.fine_tune)
         if self.warm[1] <= self.warm[0]:
-            raise ConfigError("ends before it starts", where=f"stage {self.number}: warm", got=self.warm)
+            raise ConfigError("ends before it starts", where=f"{me}: warm", got=self.warm)
 
     @property
     def total(self) -> int:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jointformer.track.config import TrackerConfig
 from jointformer.train.board import Board
 from jointformer.train.loop import Trainer
 from jointformer.train.own_data import check_videos
@@ -43,7 +42,7 @@ class Watcher:
         # The other processes wait meanwhile, and may give up where it takes long.
         trainer.save_alone()
         with trainer.exported_weights() as model:
-            result = validate(model, self.videos, TrackerConfig(size=self.settings.validate_size))
+            result = validate(model, self.videos, self.settings.validation)
         log.info(
             "validation: J&F %.1f, J %.1f, F %.1f over %d videos", result.jf, result.j, result.f, len(result.per_video)
         )
