@@ -1,4 +1,4 @@
-"""The published command line: `torchrun --nproc-per-node 8 train.py --stages 02 --exp_id mine --s2_batch_size 12`."""
+"""The published command line: `torchrun --nproc-per-node 4 train.py --stages 02 --exp_id mine --s2_batch_size 12`."""
 
 import sys
 

@@ -14,13 +14,17 @@ from train_helpers import SMALL, batch_of, small_network
 
 from jointformer.cli.main import main as jointformer
 from jointformer.cli.train_published import main as published
+from jointformer.errors import ConfigError
 from jointformer.model.config import PRESETS
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_model
 from jointformer.ops.files import temporary_name
 from jointformer.train.board import preview
-from jointformer.train.runs import build_network
+from jointformer.train.distributed import Processes
+from jointformer.train.runs import build_network, run_stages
+from jointformer.train.settings import Settings
+from jointformer.train.stages import parse_stages
 from jointformer.train.state import checkpoints
 from jointformer.train.validate import Validation, validate
 
@@ -139,6 +143,27 @@ def test_a_checkpoint_is_gone_on_from_only_where_no_later_one_is_lost(
     assert published([*command, "--resume"]) == 0
     assert f"going on from {elsewhere}, iteration 2" in caplog.text
     assert [path.name for path in checkpoints(stage)] == ["checkpoint_00000005.pt"]
+
+
+def test_what_would_end_a_later_stage_is_said_before_the_first_begins(
+    tmp_path: Path, lvos: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [*lvos, "--stages", "65", "--s5_crop_size", "32", "--s6_iterations", "1"]
+    assert published(both) == 2
+    assert "MOSE train: no such folder" in capsys.readouterr().err
+    assert published([*both, "--s5_lr", "0"]) == 2
+    assert "lr: must be positive" in capsys.readouterr().err
+    settings, processes = Settings(tmp_path / "saves"), Processes(0, 8, torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"^stage 2: batch: cannot be shared equally, expected a multiple of 8, the"):
+        run_stages(settings, processes, parse_stages("02"), tmp_path / "data")
+    assert not (tmp_path / "saves").exists()
+
+
+def test_a_finished_stages_data_may_be_gone(tmp_path: Path, lvos: list[str]) -> None:
+    command = [*lvos, "--s6_iterations", "1", "--resume"]
+    assert published(command) == 0
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    assert published(command) == 0
 
 
 def test_what_killed_runs_left_half_written_is_removed_and_nothing_else(tmp_path: Path, lvos: list[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jointformer.data.frames import is_hidden, list_pictures, list_subfolders
+from jointformer.data.frames import is_hidden, list_folder, list_pictures, list_subfolders
 from jointformer.data.masks import MASK_SUFFIXES, VOID, lone_255_is_object, read_mask_file, resolve_void
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
@@ -169,6 +169,18 @@ def open_stills(row: StillSet, root: Path) -> list[TrainStill]:
     if not stills:
         raise DataError(f"{row.name}: no NAME.jpg with a NAME.png beside it", where=folder)
     return stills
+
+
+def require_set(key: str, root: Path) -> None:
+    """Raises DataError where a set's folders, or its list of videos, are not below the data root."""
+    if key in STILL_SETS:
+        list_folder(root / STILL_SETS[key].folder)
+        return
+    row = video_set(key)
+    for choices in (row.images, row.masks):
+        _first(row.name, root, choices)
+    if row.video_list:
+        _listed(root / row.video_list)
 
 
 def video_set(key: str) -> VideoSet:

@@ -26,6 +26,7 @@ from jointformer.train.datasets import (
     TrainVideo,
     open_stills,
     open_videos,
+    require_set,
     video_set,
 )
 from jointformer.train.distributed import Processes
@@ -100,24 +101,44 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
     """Train stage after stage, each from the weights of the one before; True when all are finished.
 
     Every stage has a folder `stage_N` in `out`. With `resume`, finished stages are taken from there and the
-    one that was under way goes on from its newest checkpoint.
+    one that was under way goes on from its newest checkpoint. What would end a later stage is said first.
     """
+    # A repeated stage gets a folder of its own.
+    folders = [
+        settings.out / f"stage_{stage.number}{'' if stage not in stages[:number] else f'_{number}'}"
+        for number, stage in enumerate(stages)
+    ]
+    configs = [stage_run(stage, settings, processes) for stage in stages]
+    for stage in stages:
+        if stage.batch % processes.count:
+            raise ConfigError(
+                "cannot be shared equally",
+                where=f"stage {stage.number}: batch",
+                expected=f"a multiple of {processes.count}, the number of processes",
+                got=stage.batch,
+            )
+    processes.by_first(_require_data, stages, folders, data_root, resume=settings.resume)
     model = build_network(settings.model, settings.init, settings.seed)
-    for number, stage in enumerate(stages):
-        # A repeated stage gets a folder of its own.
-        folder = settings.out / f"stage_{stage.number}{'' if stage not in stages[:number] else f'_{number}'}"
+    for number, (stage, folder, config) in enumerate(zip(stages, folders, configs, strict=True)):
         done = processes.by_first(finished_weights, folder, stage.total, model) if settings.resume else None
         if done is not None:
             model.load_state_dict(done)
             log.info("stage %d is finished: %s", stage.number, folder)
             continue
         source = stage_source(stage, data_root, settings.seed)
-        config = stage_run(stage, settings, processes)
         mine = settings if number == 0 else dataclasses.replace(settings, checkpoint=None)
         if not run(mine, processes, folder, model, source, stage, config, {"stage": asdict(stage)}):
             return False
         log.info("stage %d finished: %s", stage.number, folder)
     return True
+
+
+def _require_data(stages: list[Stage], folders: list[Path], data_root: Path, *, resume: bool) -> None:
+    """Raise DataError where folders of a stage that is still to be trained are missing."""
+    for stage, folder in zip(stages, folders, strict=True):
+        if not (resume and (folder / FINISHED).is_file()):
+            for key, _ in stage.data:
+                require_set(key, data_root)
 
 
 def run_own(settings: Settings, processes: Processes, folder: Path, stage: Stage) -> bool:
