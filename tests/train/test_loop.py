@@ -205,6 +205,13 @@ def test_a_run_goes_on_with_loss_scaling_that_had_none(tmp_path: Path) -> None:
     one.load_state(other.state())
 
 
+def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path: Path) -> None:
+    one = small_trainer(tmp_path)
+    other = small_trainer(tmp_path, optimiser=OptimiserConfig(muon=True, decay_all=False))
+    with pytest.raises(ConfigError, match=r"^the checkpoint of iteration 0: is of another kind of run"):
+        one.load_state(other.state())
+
+
 def test_the_log_has_speed_loss_and_waiting_time(tmp_path: Path) -> None:
     small_trainer(tmp_path).train()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from jointformer.errors import DataError
+from jointformer.errors import ConfigError, DataError
 from jointformer.ops.files import append_line, make_dir
 from jointformer.train import state as checkpoint
 from jointformer.train.config import Planner, RunConfig
@@ -237,9 +237,19 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over a checkpoint's state; the run goes on exactly where it stood."""
+        """Take over a checkpoint's state; the run goes on exactly where it stood.
+
+        Raises ConfigError for a checkpoint of a run with another optimiser.
+        """
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        try:
+            self.optimiser.load_state_dict(state["optimiser"])
+        except ValueError:  # clips from stills are learnt by Muon
+            raise ConfigError(
+                "is of another kind of run: its optimiser has other groups of parameters",
+                where=f"the checkpoint of iteration {state['iteration']}",
+                hint="start from the weights.safetensors beside it, with --init or --load_network",
+            ) from None
         if state["scaler"]:  # empty where that run had no use for one
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:
