@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import signal
@@ -30,6 +31,7 @@ from jointformer.train import state as checkpoint
 from jointformer.train.config import RunConfig
 from jointformer.train.loop import Trainer
 from jointformer.train.optimiser import OptimiserConfig
+from jointformer.train.progress import Progress
 
 
 class Killed(Exception):
@@ -203,6 +205,14 @@ def test_a_run_goes_on_with_loss_scaling_that_had_none(tmp_path: Path) -> None:
     other.load_state(one.state())
     assert other.scaler.get_scale() == scale
     one.load_state(other.state())
+
+
+def test_the_log_is_json_where_a_gradient_overflows(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "log.jsonl", io.StringIO())
+    progress.add(2, {"loss": 1.5, "grad": float("inf")})
+    assert progress.report(1, 0.1, 0.0, {})["grad"] == float("inf")
+    line = json.loads((tmp_path / "log.jsonl").read_text(), parse_constant=pytest.fail)
+    assert (line["loss"], line["grad"]) == (1.5, None)
 
 
 def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from dataclasses import dataclass, field
@@ -57,7 +58,9 @@ class Progress:
         )
         self.stream.flush()
         if self.log_file is not None:
-            append_line(self.log_file, json.dumps(figures))
+            # JSON has no infinities, and a scaled loss overflows in its first iterations.
+            finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in figures.items()}
+            append_line(self.log_file, json.dumps(finite, allow_nan=False))
         self._since, self._clips, self._count, self._waited = now, 0, 0, waited
         self._sums = {}
         return figures
