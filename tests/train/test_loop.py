@@ -26,11 +26,13 @@ from train_helpers import (
     work_of_rank,
 )
 
+from jointformer.data.stills import Clip
 from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.train import state as checkpoint
 from jointformer.train.config import RunConfig
 from jointformer.train.loop import Trainer
 from jointformer.train.optimiser import OptimiserConfig
+from jointformer.train.plan import StepPlan
 from jointformer.train.progress import Progress
 
 
@@ -188,6 +190,38 @@ def test_a_run_killed_before_its_last_export_exports_when_it_goes_on(tmp_path: P
     resumed.load_state(checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path)[-1]))
     assert resumed.train()
     assert exported == [6]
+
+
+def test_a_clip_that_cannot_be_made_loses_no_iteration(tmp_path: Path) -> None:
+    def trainer(name: str, source: MovingSquares) -> Trainer:
+        made = small_trainer(tmp_path / name, save_every=100, refuse_broken=True)
+        made.loader.source = source
+        return made
+
+    whole, broken = trainer("whole", MovingSquares()), trainer("cut", Missing(6))  # of the fourth iteration
+    whole.train()
+    with pytest.raises(DataError, match="no files of clip 6"):
+        broken.train()
+    resumed = trainer("cut", MovingSquares())
+    resumed.load_state(checkpoint.load_checkpoint(tmp_path / "cut/checkpoint_00000003.pt"))
+    resumed.train()
+    assert_same(comparable(whole), comparable(resumed))
+    with pytest.raises(DataError, match="no files of clip 0"):
+        trainer("first", Missing(0)).train()
+    assert checkpoint.checkpoints(tmp_path / "first") == []  # nothing was learnt: another try is no resume
+
+
+class Missing(MovingSquares):
+    """The clips of MovingSquares but for one, whose files are gone."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+
+    def sample(self, index: int, plan: StepPlan) -> Clip:
+        if index == self.index:
+            raise DataError(f"no files of clip {index}")
+        return super().sample(index, plan)
 
 
 def test_an_iteration_is_saved_once(tmp_path: Path) -> None:

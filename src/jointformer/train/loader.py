@@ -83,11 +83,15 @@ class ClipLoader:
         self._ahead.append((plan, self._batches.submit(self._batch, plan)))
 
     def next(self) -> tuple[StepPlan, ClipBatch]:
-        """The oldest batch asked for, waiting for it where needed (`waited` sums the seconds)."""
-        plan, future = self._ahead.popleft()
+        """The oldest batch asked for, waiting for it where needed (`waited` sums the seconds).
+
+        Raises DataError where it cannot be made; it is still pending then.
+        """
+        plan, future = self._ahead[0]
         start = time.perf_counter()
         batch = future.result()
         self.waited += time.perf_counter() - start
+        self._ahead.popleft()
         return plan, batch
 
     @property

@@ -89,15 +89,25 @@ class Trainer:
         return min(1.0, self.seconds / (60 * self.config.minutes))
 
     def train(self) -> bool:
-        """Run until the budget is used; False where a signal stopped it before (a checkpoint is written)."""
+        """Run until the budget is used; False where a signal stopped it before (a checkpoint is written).
+
+        Raises DataError where no clip can be made; what was learnt before is saved by the first process, if it is that
+        one's clip.
+        """
         make_dir(self.folder)
+        begun = self.iteration
         progress = Progress(self.folder / LOG if self.processes.first else None)
         with self._signals():
             for plan in self.loader.pending:
                 self._planned, self._next_clip = plan.iteration + 1, plan.next_clip
             while self._plan_ahead():
                 start = time.perf_counter()
-                plan, batch = self.loader.next()
+                try:
+                    plan, batch = self.loader.next()
+                except DataError:
+                    if self.processes.first and self.iteration > begun:
+                        self.save_alone()  # the others may not come to wait
+                    raise
                 figures = self.step(plan, batch)
                 self.iteration, self.clips = plan.iteration + 1, self.clips + plan.batch
                 self.seconds += time.perf_counter() - start
