@@ -157,7 +157,7 @@ MOMENTS = {
     "weights are loaded": ("jointformer.model.weights:load_model", None),
     "weights are hashed": ("jointformer.evaluate.scale.manifest:weights_hash", 0),
     "the manifest is begun": ("jointformer.evaluate.scale.run:join_run", 0),
-    "a file is written": ("jointformer.ops.files:write_text", 0),
+    "a file is written": ("jointformer.ops.files:json_bytes", 0),
     "memory is planned": ("jointformer.evaluate.scale.run:plan_videos", 0),
     "a video is begun": ("jointformer.evaluate.scale.label:label_video", 0),
     "a frame is tracked": ("jointformer.track.loop:frame_size", 0),
