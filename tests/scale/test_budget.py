@@ -51,7 +51,7 @@ def test_a_plan_takes_as_many_objects_per_pass_as_fit():
     assert plan(10**11) == VIDEO.objects
     least = plan_memory(PRESETS["tiny"], TrackerConfig(objects_per_pass=1), VIDEO, base=BASE, itemsize=4).total
     assert plan(least) == 1
-    chosen = [plan(least + step * 25_000_000) or 10 for step in range(12)]
+    chosen = [plan(least + step * 15_000_000) or 10 for step in range(12)]
     assert chosen == sorted(chosen)
     assert 1 < chosen[6] < 10
 

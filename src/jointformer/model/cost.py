@@ -109,12 +109,13 @@ def objects_at_once(config: ModelConfig, height: int, width: int, itemsize: int)
     return max(1, GROUP_BYTES // (4 * config.widths[0] * (height * width // 16) * itemsize))
 
 
-#: Stride-4 maps that a pass takes, however many objects it has, that each object of a group adds, and each further one
-#: by its tokens: measured, with the gaps that blocks of so many sizes leave in glibc's heap
-#: (benchmarks/memory_plans.py).
+#: Bytes as stride-4 maps: what a pass takes however many objects it has; what each object of a group adds while it is
+#: there, and the tokens of each other one; what each object adds in a joint block, which all go through together.
+#: Measured, with the gaps that blocks of so many sizes leave in glibc's heap (benchmarks/memory_plans.py).
 SHARED_MAPS = 4.5
 GROUP_MAPS = 5.9
-TOKEN_MAPS = 2.5
+WAITING_MAPS = 1.2
+BLOCK_MAPS = 2.5
 
 
 def pass_bytes(config: ModelConfig, height: int, width: int, objects: int, itemsize: int) -> int:
@@ -123,7 +124,7 @@ def pass_bytes(config: ModelConfig, height: int, width: int, objects: int, items
     height, width: the padded frame. itemsize: 4 for float32, else 2.
     """
     group = min(objects, objects_at_once(config, height, width, itemsize))
-    maps = SHARED_MAPS + GROUP_MAPS * group + TOKEN_MAPS * (objects - group)
+    maps = SHARED_MAPS + max(GROUP_MAPS * group + WAITING_MAPS * (objects - group), BLOCK_MAPS * objects)
     return int(height * width // 16 * config.widths[0] * itemsize * maps)
 
 
