@@ -35,12 +35,17 @@ def visor_is_unseen(sequence: str) -> bool:
     return "_".join(sequence.split("_")[:2]) in _VISOR_UNSEEN
 
 
+def read_list(path: Path, what: str = "list") -> str:
+    """The text of a file of names. Raises DataError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the {what} ({error})", where=path) from error
+
+
 def read_words(path: Path) -> set[str]:
     """The names in a text file. Raises DataError where it cannot be read."""
-    try:
-        return set(path.read_text(encoding="utf-8-sig").split())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the list ({error})", where=path) from error
+    return set(read_list(path).split())
 
 
 def ytvos_seen_categories(path: Path | None, annotations: Path) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from jointformer.data.frames import natural_key
 from jointformer.data.metas import MOST_FRAMES, frame_number, load_json
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_groups import lvos_unseen, read_words, visor_is_unseen, ytvos_seen_categories
+from jointformer.evaluate.score_groups import lvos_unseen, read_list, read_words, visor_is_unseen, ytvos_seen_categories
 from jointformer.evaluate.score_sources import mask_files, safe_name, subfolders
 from jointformer.metrics.protocols import Protocol
 from jointformer.metrics.results import ObjectPlan
@@ -91,10 +91,7 @@ def _keep_listed(plan: Plan, protocol: Protocol, set_name: str) -> None:
 
 def _read_list(path: Path) -> list[str]:
     """The videos of a text file, one per line."""
-    try:
-        videos = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the list of videos ({error})", where=path) from error
+    videos = [line.strip() for line in read_list(path, "list of videos").splitlines() if line.strip()]
     if not videos:
         raise DataError("an empty list of videos", where=path)
     return list(dict.fromkeys(safe_name(video) for video in videos))

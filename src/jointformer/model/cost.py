@@ -97,7 +97,7 @@ def bank_bytes(config: ModelConfig, height: int, width: int, objects: int, frame
 
 #: Objects whose widest features (stride 4, four times their width) are within so many bytes go together through what is
 #: computed at strides 4 and 8. Such maps are the largest of a step, and one object's fill a machine: on a GPU, five
-#: objects of `base` at 480p all at once would take 0.4 GiB more.
+#: objects of `base` at 480p all at once would take 0.3 GiB more.
 GROUP_BYTES = 64 << 20
 
 

@@ -131,13 +131,11 @@ def linear_mlp(
         return mixed
     y = linear(x, *layer, add=add)
     most = cpu_bytes if y.device.type == "cpu" else GPU_MLP_BYTES
-    if most is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    row = first[0].shape[0] * y.element_size()
+    whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if whole or most is None or y.numel() // y.shape[-1] * row <= most:
         return mlp(y, norm, first, second)
-    rows = y.view(-1, y.shape[-1])
-    widest = len(rows) * first[0].shape[0] * y.element_size()
-    if widest <= most:
-        return mlp(y, norm, first, second)
-    for part in rows.split(max(1, most * len(rows) // widest)):
+    for part in y.view(-1, y.shape[-1]).split(max(1, most // row)):
         part.copy_(mlp(part, norm, first, second))
     return y
 
