@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +134,12 @@ class Person:
 
     def wait(self, expression: str, seconds: float = 60) -> None:
         """Wait until something is true in the page (Playwright's own way needs eval, which the page forbids)."""
+        self.until(lambda: self.page.evaluate(expression), expression, seconds)
+
+    def until(self, good: Callable[[], Any], what: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
-        while not self.page.evaluate(expression):
-            assert time.monotonic() < end, f"never: {expression}"
+        while not good():
+            assert time.monotonic() < end, f"never: {what}"
             self.page.wait_for_timeout(50)
 
     def api(self, path: str) -> Any:
