@@ -25,7 +25,7 @@ def resize_bilinear(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def resize_label_map(label_map: LabelMap, height: int, width: int) -> LabelMap:
-    """Return the label map (height, width) by nearest neighbour (floor of the scaled index, as PyTorch's)."""
+    """Return the label map (height, width) by nearest neighbour, as PyTorch takes it for masks of float32."""
     if label_map.shape == (height, width):
         return label_map
     rows = _nearest_indices(label_map.shape[0], height)
@@ -34,5 +34,6 @@ def resize_label_map(label_map: LabelMap, height: int, width: int) -> LabelMap:
 
 
 def _nearest_indices(old: int, new: int) -> LabelMap:
-    line = torch.arange(old, dtype=torch.float64)[None, None]
+    # In float32, as masks are published: the floor of an index near a whole number hangs on its rounding.
+    line = torch.arange(old, dtype=torch.float32)[None, None]
     return F.interpolate(line, size=new, mode="nearest")[0, 0].long().numpy()
