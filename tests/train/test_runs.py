@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_video_clips import write_video
 from train_helpers import SMALL, batch_of, small_network
 
@@ -21,6 +22,7 @@ from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_model
 from jointformer.ops.files import temporary_name
 from jointformer.train.board import preview
+from jointformer.train.datasets import STILL_SETS
 from jointformer.train.distributed import Processes
 from jointformer.train.runs import build_network, run_stages
 from jointformer.train.settings import Settings
@@ -74,6 +76,25 @@ def test_own_videos_train_from_given_weights_to_weights_that_load(
     trained, start = load_model(str(out / "weights.safetensors"), "cpu", "float32"), small_network()
     assert trained.config.widths == start.config.widths
     assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), start.parameters(), strict=True))
+
+
+def test_stage_0_leaves_the_channel_of_other_objects_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", SMALL)
+    for set_ in STILL_SETS.values():
+        folder = tmp_path / set_.folder / ("a" if set_.classes else "")
+        folder.mkdir(parents=True)
+        drawn = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+        mask = np.zeros((40, 48), np.uint8)
+        mask[8:32, 8:40] = 255
+        Image.fromarray(drawn).save(folder / "1.jpg")
+        Image.fromarray(mask).save(folder / "1.png")
+    command = ["--stages", "0", "--model", "tiny", "--data_root", str(tmp_path), "--out", str(tmp_path), *SHORT]
+    command += ["--s0_batch_size", "2", "--s0_iterations", "2", "--s0_num_frames", "2", "--s0_crop_size", "32"]
+    assert published(command) == 0
+    trained = load_model(str(tmp_path / "run_s0/stage_0/weights.safetensors"), "cpu", "float32")
+    weight = trained.convmae.patch_embed1_memory.proj.weight
+    assert not weight[:, 4].any()  # as a published s0, which had no such channel, is padded when it is loaded
+    assert weight[:, 3].any()
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(

@@ -48,11 +48,12 @@ from jointformer.train.watch import Watcher
 log = logging.getLogger(__name__)
 
 
-def build_network(preset: str, init: str | None, seed: int) -> JointFormer:
+def build_network(preset: str, init: str | None, seed: int, *, one_object: bool = False) -> JointFormer:
     """The float32 network to train: a preset with fresh weights, or the one that `init` names.
 
     init: weights of a whole network (a name or a file), or ConvMAE's pre-training file (`convmae`), which
-    gives a fresh network its backbone.
+    gives a fresh network its backbone. one_object: its first clips have one object each, which cannot teach what to
+    make of the others' masks: a fresh network makes nothing of them, as the published stage 0 (`pad_single_object`).
     """
     if preset not in PRESETS:
         raise ConfigError("unknown", where="model", expected=" | ".join(PRESETS), got=preset)
@@ -63,6 +64,9 @@ def build_network(preset: str, init: str | None, seed: int) -> JointFormer:
     initialise(model, seed)
     if stored is not None:
         init_from_convmae(model, stored.state, where=stored.path, generator=torch.Generator().manual_seed(seed))
+    if one_object:
+        with torch.no_grad():
+            model.convmae.patch_embed1_memory.proj.weight[:, 4].zero_()
     return model
 
 
@@ -118,7 +122,7 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
                 got=stage.batch,
             )
     processes.by_first(_require_data, stages, folders, data_root, resume=settings.resume)
-    model = build_network(settings.model, settings.init, settings.seed)
+    model = build_network(settings.model, settings.init, settings.seed, one_object=stages[0].objects == 1)
     for number, (stage, folder, config) in enumerate(zip(stages, folders, configs, strict=True)):
         done = processes.by_first(finished_weights, folder, stage.total, model) if settings.resume else None
         if done is not None:
