@@ -40,7 +40,7 @@ Status = Literal["scored", "packed", "checked", "planned", "open", "missing", "f
 #: What a reader of the difference has to know, by dataset.
 _ABOUT = {
     "LVOS": ("scored by the rules since May 2024; which rules made the published figures is not known",),
-    "BURST": ("HOTA as BURST-benchmark ships it (box IoU), which made the published figures",),
+    "BURST": ("HOTA as BURST-benchmark ships it (box IoU), which most likely made the published figures",),
 }
 
 
