@@ -254,6 +254,18 @@ def test_a_window_of_the_whole_picture_changes_nothing() -> None:
     assert np.array_equal(augment.warp_labels(picture[..., 0].copy(), flipped, 32), picture[:, ::-1, 0])
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(480, 1130, (245, 0, 640, 480)), (900, 300, (0, 250, 300, 400)), (400, 500, (0, 0, 500, 400))],
+)
+def test_a_window_that_cannot_be_drawn_is_the_largest_in_the_middle_of_4_to_3_or_3_to_4(
+    height: int, width: int, expected: tuple[float, ...]
+) -> None:
+    too_large = (1.7, 1.8)
+    window = augment.draw_crop(np.random.default_rng(0), height, width, too_large)
+    np.testing.assert_allclose(window, expected)
+
+
 def test_a_thin_plate_warp_moves_pixels_a_little() -> None:
     grid = augment.thin_plate_grid(np.random.default_rng(0), 64)
     y, x = np.mgrid[:64, :64]

@@ -104,15 +104,18 @@ def window(left: float, top: float, width: float, height: float, size: int, *, f
 def draw_crop(
     rng: Rng, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)
 ) -> tuple[float, float, float, float]:
-    """(left, top, width, height) of a window: its share of the area and its aspect ratio drawn from ranges."""
+    """(left, top, width, height) of a window: its share of the area and its aspect ratio drawn from ranges.
+
+    Where ten draws do not fit (large shares of wide pictures never do), the largest one of these ratios in the middle.
+    """
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
         aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
         w, h = math.sqrt(area * aspect), math.sqrt(area / aspect)
         if w <= width and h <= height:
             return rng.uniform(0, width - w), rng.uniform(0, height - h), w, h
-    side = min(height, width)
-    return (width - side) / 2, (height - side) / 2, side, side
+    w, h = min(width, height * ratio[1]), min(height, width / ratio[0])
+    return (width - w) / 2, (height - h) / 2, w, h
 
 
 def warp_picture(picture: UInt8Array, matrix: Matrix, size: int) -> UInt8Array:
