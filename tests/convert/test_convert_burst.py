@@ -16,6 +16,7 @@ from pycocotools import mask as coco
 
 from jointformer.cli.main import main
 from jointformer.data.convert_burst import burst_frames_tree, burst_to_masks, masks_to_burst
+from jointformer.data.convert_first import first_masks
 from jointformer.data.frames import list_pictures
 from jointformer.data.masks import write_mask
 from jointformer.errors import DataError, OutputError
@@ -106,6 +107,21 @@ def make_json(folder: Path, **changes: Any) -> Path:
     path = folder / "burst.json"
     path.write_text(json.dumps({"split": "val", "sequences": [entry]}))
     return path
+
+
+def test_a_track_that_others_hide_where_it_begins_is_given_where_it_is_first_seen(tmp_path):
+    boxes = np.zeros((3, 4, 6), np.uint8)
+    boxes[0, 1:3, 1:3], boxes[1, :, :4], boxes[2, :, 4:] = 1, 1, 1
+    small, large, beside = ({"rle": encode_rle(box)} for box in boxes)
+    frames = [{"3": small, "12": large}, {"3": small, "12": beside}]
+    path = make_json(tmp_path, segmentations=frames)
+    burst_to_masks(path, tmp_path / "first", first_only=True)
+    burst_to_masks(path, tmp_path / "all")
+    first_masks(tmp_path / "all", tmp_path / "of all")
+    for name, track in (("a1", 12), ("a2", 3)):
+        drawn = [read_index_png(tmp_path / way / f"AVA_-_clip 1/{name}.png") for way in ("first", "of all")]
+        assert set(np.unique(drawn[0])) == {0, track}
+        assert np.array_equal(*drawn)
 
 
 def test_a_finished_sequence_is_not_drawn_again(tmp_path):

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from jointformer.data.convert_jobs import Converted, parallel_map, run_jobs
 from jointformer.data.inputs import refuse_inputs
-from jointformer.data.masks import object_ids, write_mask
+from jointformer.data.masks import object_ids, without, write_mask
 from jointformer.data.metas import is_plain_name, load_json
 from jointformer.errors import DataError
 from jointformer.ops.files import atomic_write, replace_dir
 from jointformer.ops.png import read_index_png
 from jointformer.ops.rle import decode_rle, encode_rle
+from jointformer.types import LabelMap
 
 #: One frame of the json: track -> its mask as {"rle": counts}.
 Segmentations = Mapping[str, Mapping[str, Any]]
@@ -94,7 +95,7 @@ def _sequence(entry: Any, path: Path, at: str) -> BurstSequence:
 class DrawJob:
     """One sequence's masks -> PNGs; later tracks of the json cover earlier ones.
 
-    ``first_only`` keeps of each track the frame where it appears; otherwise every annotated frame is written.
+    ``first_only`` keeps of each track the frame where it is first seen; otherwise every annotated frame is written.
     """
 
     sequence: BurstSequence
@@ -108,16 +109,15 @@ class DrawJob:
 
     def run(self) -> None:
         """Writes ``target``. Raises DataError for damaged masks and for track ids that 8 bits cannot hold."""
-        known: set[str] = set()
+        known: set[int] = set()
         with replace_dir(self.target) as folder:
             for frame, tracks in zip(self.sequence.frames, self.sequence.segmentations, strict=True):
-                label_map = np.zeros(self.sequence.size, np.uint8)
-                drawn = [track for track in tracks if not (self.first_only and track in known)]
-                for track in drawn:
-                    mask = self._decode(frame, track, tracks[track])
-                    label_map[mask] = _label(track, self.sequence.folder)
-                    if mask.any():
-                        known.add(track)
+                label_map: LabelMap = np.zeros(self.sequence.size, np.uint8)
+                for track, entry in tracks.items():
+                    label_map[self._decode(frame, track, entry)] = _label(track, self.sequence.folder)
+                if self.first_only:
+                    label_map = without(label_map, known)
+                    known.update(object_ids(label_map))
                 if label_map.any() or not self.first_only:
                     write_mask(folder / f"{frame}.png", label_map)
 
