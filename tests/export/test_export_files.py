@@ -17,6 +17,7 @@ from jointformer.data.export_formats import FORMATS, export
 from jointformer.data.export_source import FolderSource
 from jointformer.data.masks import write_mask
 from jointformer.data.metas import burst_frames
+from jointformer.data.video import open_video
 from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.session.source import ArrayVideo
 
@@ -111,6 +112,19 @@ def test_a_video_whose_name_is_no_unicode_is_exported_with_it(masks, tmp_path, m
     monkeypatch.setattr(Masks, "title", name)
     value = json.loads(export(masks, format, tmp_path / "out.json").read_text(encoding="utf-8"))
     assert name in (value["sequences"][0]["seq_name"] if format == "burst" else value["videos"][0]["name"])
+
+
+@pytest.mark.parametrize(("given", "below"), [("take.v2", ""), (".", "take.v2"), ("..", "take.v2/sub")])
+def test_frames_of_a_folder_are_called_by_its_whole_name(tmp_path, monkeypatch, given, below):
+    (tmp_path / "take.v2" / "sub").mkdir(parents=True)
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "take.v2" / "a.png"), pictures()[0])
+    write_mask(tmp_path / "masks" / "a.png", labels(0))
+    monkeypatch.chdir(tmp_path / below)
+    path = export(FolderSource(tmp_path / "masks", open_video(given)), "coco", tmp_path / "out")
+    document = json.loads(path.read_text())
+    assert document["videos"][0]["name"] == "take.v2"
+    assert document["images"][0]["file_name"] == "take.v2/a.png"
 
 
 def test_cutouts_keep_the_objects_pixels_and_nothing_else(masks, tmp_path):

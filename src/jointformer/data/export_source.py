@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -181,7 +182,7 @@ class FolderSource:
     def __init__(self, folder: str | Path, video: VideoReader) -> None:
         self.folder = Path(folder)
         self.video = video
-        self.title = _title(video)
+        self.title = video_title(video)
         files = list_pictures(self.folder, MASK_SUFFIXES)
         if not files:
             raise DataError("no masks", where=self.folder, expected="PNGs of object ids")
@@ -239,13 +240,17 @@ def picture_name(video: VideoReader, frame: int) -> str:
     return video.files[frame].name if isinstance(video, FolderVideo) else f"{video.name(frame)}.jpg"
 
 
+def video_title(video: VideoReader) -> str:
+    """Return a video's name in files that need one: a file's without suffix, a folder's as it is, else "video"."""
+    path = getattr(video, "path", None)
+    if path is None:
+        return "video"
+    # A folder may be given as "." or "..", and dots in its name begin no suffix.
+    return (Path(os.path.abspath(path)).name or "video") if isinstance(video, FolderVideo) else Path(path).stem
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _title(video: VideoReader) -> str:
-    path = getattr(video, "path", None)
-    return Path(path).stem if path is not None else "video"
 
 
 def _frame_range(length: int, start: int | None, end: int | None) -> range:

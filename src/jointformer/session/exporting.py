@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from jointformer.data.export_formats import export
-from jointformer.data.export_source import ExportObject
+from jointformer.data.export_source import ExportObject, video_title
 from jointformer.data.video import VideoReader
 from jointformer.errors import DataError
 from jointformer.ops.resize import resize_bilinear
@@ -37,9 +37,8 @@ class SessionSource:
 
     @property
     def title(self) -> str:
-        """The video's file name without suffix."""
-        path = getattr(self.video, "path", None)
-        return "video" if path is None else Path(path).stem
+        """The video's name in files that need one."""
+        return video_title(self.video)
 
     @property
     def objects(self) -> tuple[ExportObject, ...]:
