@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -195,6 +197,21 @@ def test_a_failed_export_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="no probabilities"):
         export(Masks(ArrayVideo(pictures()), known=2), "soft", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(masks, tmp_path):
+    program = """
+import os, sys
+from pathlib import Path
+from jointformer.ops.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as path:
+    path.write_text("half")
+    os._exit(1)
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "other.mov")], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    path = export(masks, "coco", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_of_masks_is_a_source_too(masks, tmp_path):

@@ -13,7 +13,7 @@ from jointformer.data.export_source import ExportOptions, MaskSource, Progress, 
 from jointformer.data.export_video import write_overlay, write_prores, write_webm
 from jointformer.data.inputs import refuse_inputs
 from jointformer.errors import ConfigError, OutputError
-from jointformer.ops.files import replace_dir
+from jointformer.ops.files import remove_temporaries, replace_dir
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def export(
     """
     selection, row = Selection(source, read_options(format, options), progress), FORMATS[format]
     target = _target(Path(path), row, source)
+    remove_temporaries(target.parent)  # a killed export's, each as large as what it wrote
     if row.suffix:
         row.write(selection, target)
     else:
