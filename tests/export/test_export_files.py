@@ -193,6 +193,11 @@ def test_frames_without_masks_are_written_empty_and_said_so(tmp_path, caplog):
     assert "4 of 6 frames have no masks" in caplog.text
 
 
+def test_of_a_sheets_frames_those_shown_count_as_empty(tmp_path, caplog):
+    export(Masks(ArrayVideo(pictures()), known=2), "sheet", tmp_path / "out", pictures=2)
+    assert "1 of 2 frames have no masks" in caplog.text
+
+
 def test_a_failed_export_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="no probabilities"):
         export(Masks(ArrayVideo(pictures()), known=2), "soft", tmp_path / "out")

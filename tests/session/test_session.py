@@ -116,6 +116,15 @@ def test_probabilities_of_objects_that_a_later_run_does_not_track_stay():
         assert session.soft_maps(10).ids == (1,)
 
 
+@pytest.mark.parametrize(("format", "options"), [("soft", {}), ("rgba", {"soft": True})])
+def test_soft_exports_say_how_many_frames_have_no_masks(tmp_path, caplog, format, options):
+    with ScriptedSession(video(), keep_soft=True) as session:
+        session.add_masks(0, {1: square(0)})
+        track(session, end=9)
+        session.export(format, tmp_path / "out", **options)
+    assert "20 of 30 frames have no masks" in caplog.text
+
+
 def test_the_direction_decides_about_the_open_ends(session):
     session.add_masks(10, {1: square(10)})
     assert track(session, direction="backward") == list(range(9, -1, -1))

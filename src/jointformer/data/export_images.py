@@ -34,7 +34,7 @@ def write_binary(selection: Selection, folder: Path) -> None:
 def write_soft(selection: Selection, folder: Path) -> None:
     """Writes, in a folder per object, a 16-bit grey PNG per frame: 65535 is certainly the object. Raises DataError."""
     for frame in selection.each():
-        prob = selection.source.prob(frame)
+        prob = selection.prob(frame)
         for one in selection.objects:
             values = prob.get(one.id, np.zeros(selection.video.size, np.float32))
             stored = np.rint(np.clip(values, 0, 1) * 65535).astype(np.uint16)

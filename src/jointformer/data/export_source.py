@@ -61,8 +61,8 @@ class MaskSource(Protocol):
     def label_map(self, frame: int) -> LabelMap | None:
         """The (H, W) object ids of a frame; None where no masks are known."""
 
-    def prob(self, frame: int) -> dict[int, FloatArray]:
-        """{object id: (H, W) probability in [0, 1]}; DataError where only masks were kept."""
+    def prob(self, frame: int) -> dict[int, FloatArray] | None:
+        """{object id: (H, W) probability in [0, 1]}, None where no masks are known; DataError where only masks were."""
 
     def is_drawn(self, frame: int, object_id: int) -> bool:
         """Whether a mask was given by the user rather than tracked."""
@@ -130,7 +130,7 @@ class Selection:
         if not wanted or not set(wanted) <= set(known):
             raise ConfigError("objects to export", expected=f"ids out of {list(known)}", got=list(wanted))
         self.objects = [known[i] for i in sorted(set(wanted))]
-        self.missing = 0
+        self._written = self._missing = 0
 
     @property
     def palette(self) -> UInt8Array:
@@ -143,19 +143,25 @@ class Selection:
     def label_map(self, frame: int) -> LabelMap:
         """Return a frame's (H, W) ids of the chosen objects; empty (and counted as missing) where none are known."""
         labels = self.source.label_map(frame)
+        self._count(labels)
         if labels is None:
-            self.missing += 1
             return np.zeros(self.video.size, np.uint8)
         if len(self.objects) == len(self.source.objects):
             return labels
         chosen = np.isin(labels, [o.id for o in self.objects])
         return np.where(chosen, labels, np.zeros((), labels.dtype))
 
+    def prob(self, frame: int) -> dict[int, FloatArray]:
+        """Return {object id: (H, W) probability} of a frame; empty (and counted as missing) where none are known."""
+        prob = self.source.prob(frame)
+        self._count(prob)
+        return {} if prob is None else prob
+
     def alpha(self, frame: int) -> UInt8Array:
         """Return a frame's (H, W) opacity, 0 to 255: the chosen objects' masks, or their probabilities."""
         if not self.options.soft:
             return np.where(self.label_map(frame) > 0, np.uint8(255), np.uint8(0))
-        prob = self.source.prob(frame)
+        prob = self.prob(frame)
         total = sum((prob[o.id] for o in self.objects if o.id in prob), np.zeros(self.video.size, np.float32))
         return np.rint(np.clip(total, 0, 1) * 255).astype(np.uint8)
 
@@ -172,8 +178,12 @@ class Selection:
 
     def report(self) -> None:
         """Say in the log how many of the frames written had no masks."""
-        if self.missing:
-            logger.warning("%d of %d frames have no masks: they were written empty", self.missing, len(self.frames))
+        if self._missing:
+            logger.warning("%d of %d frames have no masks: they were written empty", self._missing, self._written)
+
+    def _count(self, known: object) -> None:
+        self._written += 1
+        self._missing += known is None
 
 
 class FolderSource:

@@ -50,9 +50,14 @@ class SessionSource:
         result = self._session.result(frame)
         return None if result.status == "none" else result.label_map
 
-    def prob(self, frame: int) -> dict[int, FloatArray]:
-        """{object id: (H, W) probability}, 0 or 1 for the user's masks; DataError where none were kept."""
+    def prob(self, frame: int) -> dict[int, FloatArray] | None:
+        """{object id: (H, W) probability}, 0 or 1 for the user's masks; None where nothing is drawn or tracked.
+
+        Raises DataError where no probabilities were kept.
+        """
         result = self._session.result(frame)
+        if result.status == "none":
+            return None
         maps = self._session.soft_maps(frame)
         found: dict[int, FloatArray] = {}
         if maps is not None and maps.ids:
