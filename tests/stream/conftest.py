@@ -50,12 +50,13 @@ def mask(tmp_path) -> Path:
     return tmp_path / "first.png"
 
 
-def encode(file: object, container: str, **options: str) -> None:
-    """Writes the frames as H.264 with B-frames and a variable rate."""
+def encode(file: object, container: str, *, aspect: Fraction = Fraction(1), **options: str) -> None:
+    """Writes the frames as H.264 with B-frames and a variable rate; aspect: a pixel's width by its height."""
     with av.open(file, "w", format=container, options=options) as target:
         stream = target.add_stream("libx264", rate=25, options={"bf": "2", "g": "4"})
         stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.sample_aspect_ratio = aspect
         for t, picture in enumerate(frames()):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = 40 * t + 11 * (t % 2), Fraction(1, 1000)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+from fractions import Fraction
 from functools import partial
 
 import av
@@ -105,6 +106,16 @@ def test_an_overlay_stream_plays(film, tmp_path, track, format, name):
     assert len(found) == LENGTH
     tint = found[0].astype(int) - frames()[0]
     assert np.abs(tint[label_map() == 0]).mean() < 12 < np.abs(tint[label_map() > 0]).mean()
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_an_overlay_stream_of_pixels_that_are_not_square_plays_like_its_source(tmp_path, track, pipe_in, piped):
+    path = tmp_path / "dv.mkv"
+    encode(str(path), "matroska", aspect=Fraction(4, 3))
+    pipe_in(path.read_bytes())
+    assert track("-" if piped else path, tmp_path / "out", "--output-format", "overlay", "--end", "1") == 0
+    with av.open(str(tmp_path / "out")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
 
 
 @pytest.mark.parametrize("format", ["rgb24", "bgr24", "gray", "yuv420p"])

@@ -12,8 +12,8 @@ import av
 import numpy as np
 
 from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
-from jointformer.data.video import DEFAULT_FPS, FolderVideo, VideoFile, open_video
-from jointformer.data.video_container import FORMATS, LATEST, decoding, video_stream
+from jointformer.data.video import DEFAULT_FPS, FolderVideo, VideoFile, open_video, pixel_aspect
+from jointformer.data.video_container import FORMATS, LATEST, decoding, shown_aspect, video_stream
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
@@ -38,10 +38,14 @@ class StreamFrame:
 
 
 class Stream(Protocol):
-    """Frames in order, once. ``size`` is (height, width); ``live``: frames come whether or not they are taken."""
+    """Frames in order, once. ``size`` is (height, width); ``live``: frames come whether or not they are taken.
+
+    ``pixel_aspect``: a pixel's width by its height when played.
+    """
 
     size: tuple[int, int]
     fps: Fraction
+    pixel_aspect: Fraction
     live: bool
 
     def frames(self) -> Iterator[StreamFrame]:
@@ -116,6 +120,7 @@ class RecordedStream:
         self._video = video
         self._stopped = False
         self.size, self.fps, self.name = video.size, video.fps, video.name
+        self.pixel_aspect = pixel_aspect(video)
 
     def frames(self) -> Iterator[StreamFrame]:
         """See `Stream`."""
@@ -145,6 +150,7 @@ class DecodedStream:
             stack.callback(self._pipe.close)
         self._stopped = False
         self._first: StreamFrame | None = None
+        self.pixel_aspect = Fraction(1)
         with nullcontext() if self._pipe is None else self._pipe.interruptible():
             self._begin(self._open(source), source)
 
@@ -223,6 +229,8 @@ class DecodedStream:
                         count += 1
                     continue
                 for frame in decoded:
+                    if not count:
+                        self.pixel_aspect = shown_aspect(stream, _turns(frame))
                     time = Fraction(count) / self.fps
                     clock = _clock(frame)
                     if clock is not None:
@@ -259,8 +267,13 @@ def _clock(frame: Any) -> Fraction | None:
 
 def _upright(frame: Any) -> UInt8Array:
     image = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
+    turns = _turns(frame)
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _turns(frame: Any) -> int:
+    """The quarter turns, against the clock, that set a frame upright."""
+    return round(frame.rotation / 90) % 4
 
 
 def _is_live(source: str, container: Any) -> bool:

@@ -29,12 +29,16 @@ _CLOCK = 90_000  # ticks per second of times in containers
 
 @dataclass(frozen=True)
 class StreamLooks:
-    """What the written frames are like: (H, W), frames per second, the ids' colours, the overlay's style."""
+    """What the written frames are like: (H, W), frames per second, the ids' colours, the overlay's style.
+
+    pixel_aspect: a pixel's width by its height when played.
+    """
 
     size: tuple[int, int]
     fps: Fraction
     palette: UInt8Array
     style: OverlayStyle = "fill"
+    pixel_aspect: Fraction = Fraction(1)
 
 
 class FrameWriter(Protocol):
@@ -84,6 +88,8 @@ class _ContainerWriter:
             height, width = height + height % 2, width + width % 2
             self._stream.options = {"crf": "20", "preset": "veryfast", "tune": "zerolatency"}
             say_colours(context)
+            if looks.pixel_aspect != 1:
+                context.sample_aspect_ratio = looks.pixel_aspect
         self._stream.height, self._stream.width = height, width
         self._stream.pix_fmt = "yuv420p" if self._overlay else "gray"
         context.time_base = Fraction(1, _CLOCK)

@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from jointformer.data.frames import list_pictures, picture_size, read_frame
-from jointformer.data.video_container import decoding, frame_index, open_container, video_stream
+from jointformer.data.video_container import decoding, frame_index, open_container, shown_aspect, video_stream
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 
@@ -46,7 +46,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 #: The rate of a folder of pictures, and of a video that tells none.
 DEFAULT_FPS = Fraction(25)
-_MOST_ASPECT = 16  # of a pixel's sides; more is damage
 
 
 class VideoReader(Protocol):
@@ -146,19 +145,16 @@ class VideoFile:
             stream = video_stream(container, self.path)
             self._time_base: Fraction = stream.time_base
             rate = stream.average_rate or stream.guessed_rate
-            aspect = stream.sample_aspect_ratio or Fraction(1)
-            if not Fraction(1, _MOST_ASPECT) <= aspect <= _MOST_ASPECT:
-                aspect = Fraction(1)
             self._times, self._keys = frame_index(container, stream)
         with decoding(self.path), open_container(self.path) as container:
-            first = next(iter(container.decode(video_stream(container, self.path))), None)
+            stream = video_stream(container, self.path)
+            first = next(iter(container.decode(stream)), None)
             if first is None:
                 raise DataError("no frame can be decoded", where=self.path)
             self._turns = round(first.rotation / 90) % 4
+            self.pixel_aspect = shown_aspect(stream, self._turns)
             self._coded_size = (first.height, first.width)
             self._count = len(self._times) if self._times else 1 + sum(1 for _ in container.decode(video=0))
-        #: A pixel's width by its height, as players show it (not 1 in DV and HDV, for instance).
-        self.pixel_aspect = 1 / aspect if self._turns % 2 else aspect
         self.size = self._coded_size[::-1] if self._turns % 2 else self._coded_size
         self.fps = Fraction(rate) if rate else self._measured_rate()
         self._lock = threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ FORMATS = (
 )
 #: Seconds, before or after the clock's zero, behind which a frame's time is damage: FFmpeg could not even write it.
 LATEST = 2**40
+_MOST_ASPECT = 16  # of a pixel's sides; more is damage
 _MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
 
 
@@ -54,6 +56,14 @@ def video_stream(container: Any, path: Path | str) -> Any:
             stream.thread_type = "AUTO"
             return stream
     raise DataError("no video in the file", where=path)
+
+
+def shown_aspect(stream: Any, turns: int) -> Fraction:
+    """A pixel's width by its height as players show it, after quarter turns (not 1 in DV and HDV, for instance)."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if not Fraction(1, _MOST_ASPECT) <= aspect <= _MOST_ASPECT:
+        return Fraction(1)
+    return 1 / aspect if turns % 2 else Fraction(aspect)
 
 
 def frame_index(container: Any, stream: Any) -> tuple[list[int], list[int]]:

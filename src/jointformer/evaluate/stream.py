@@ -128,7 +128,8 @@ def label_stream(
     (KeyboardInterrupt); both are raised then. Raises OutputError and BrokenPipeError where nothing can be written.
     """
     palette = masks.read(masks.first).palette
-    looks = StreamLooks(stream.size, stream.fps, davis_palette() if palette is None else palette, style)
+    palette = davis_palette() if palette is None else palette
+    looks = StreamLooks(stream.size, stream.fps, palette, style, stream.pixel_aspect)
     arrivals = _Arrivals(stream, masks, report.settings, end)
     watch = Stopwatch()
     ended_by: BaseException | None = None
