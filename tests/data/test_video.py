@@ -293,6 +293,25 @@ def test_the_sound_of_a_part_begins_with_the_part(tmp_path: Path) -> None:
     assert float(frames[-1].time) == pytest.approx(0.6, abs=0.1)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("start", [Fraction(0), Fraction(3, 5)])
+def test_copied_sound_is_whole_from_its_first_moment(tmp_path: Path, suffix: str, start: Fraction) -> None:
+    source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / f"s.{suffix}", "aac", rate=48_000)
+    with VideoWriter(
+        tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=source, audio_start=start
+    ) as writer:
+        for k in range(5):
+            writer.write(picture(k))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        frames = list(container.decode(audio=0))
+    # Without the packet before, a decoder fades the first 1024 samples in, and what lies before them is missing.
+    assert frames[0].time <= 0.001
+    sound = np.concatenate([frame.to_ndarray()[0] for frame in frames])[:2048]
+    loud = np.sqrt((sound.reshape(8, 256) ** 2).mean(1))
+    assert loud[4:].min() > 0.15
+    assert loud[0] == pytest.approx(loud[4:].mean(), rel=0.2)
+
+
 @pytest.mark.parametrize(("codec", "suffix"), [("mp2", "mkv"), ("libmp3lame", "mkv"), ("aac", "ts")])
 def test_damaged_sound_is_left_out_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, suffix: str

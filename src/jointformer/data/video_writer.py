@@ -21,8 +21,9 @@ from jointformer.types import UInt8Array
 logger = logging.getLogger(__name__)
 
 #: Sound that mp4 players understand and that is copied as it is; other codecs become AAC.
-_COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+_COPIED = frozenset({"aac", "ac3", "eac3", "alac", "opus", "flac"})
 _AAC_RATES = frozenset({8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000})
+_LEAD = Fraction(1, 2)  # seconds of sound that are looked at before those that are wanted
 _CLOCK = 90_000  # ticks per second where frame times are given one by one
 
 
@@ -186,8 +187,8 @@ class _Audio:
             video = self._input.streams.video[0]
             first = (video.start_time or 0) * video.time_base
             begin += first if abs(first) <= LATEST else 0
-        if begin > 0:
-            self._input.seek(int(begin / track.time_base), stream=track, backward=True)
+        if begin > _LEAD:
+            self._input.seek(int((begin - _LEAD) / track.time_base), stream=track, backward=True)
         copied = track.codec_context.name in _COPIED
         if copied:
             self._out = self._target.add_stream_from_template(track)
@@ -200,13 +201,20 @@ class _Audio:
 
     def _copied(self, track: Any, begin: Fraction) -> Iterator[Any]:
         shift = round(begin / track.time_base)
+        before: list[Any] = []
         for packet in self._input.demux(track):
-            if packet.pts is None or packet.pts < shift:
+            if packet.pts is None:
                 continue
             packet.pts -= shift
             packet.dts = packet.pts if packet.dts is None else packet.dts - shift
             packet.stream = self._out
+            if packet.pts < 0:
+                # Decoders need the packet before the first that is heard; mp4 says that nothing is heard before 0.
+                before = [one for one in (*before, packet) if one.pts + 2 * (one.duration or 0) >= 0]
+                continue
+            yield from before
             yield packet
+            before = []
 
     def _encoded(self, track: Any, begin: Fraction) -> Iterator[Any]:
         resampler = av.AudioResampler(format="fltp", layout=self._out.layout, rate=self._out.rate)
