@@ -204,6 +204,16 @@ def test_a_failed_export_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_put_into_the_folder_meanwhile_is_not_replaced(masks, tmp_path):
+    def put(done, total):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "precious.txt").write_text("mine")
+
+    with pytest.raises(OutputError, match="out: there is something already; choose"):
+        export(masks, "palette", tmp_path / "out", progress=put)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "precious.txt"]
+
+
 def test_what_a_killed_export_left_is_removed_by_the_next(masks, tmp_path):
     program = """
 import os, sys

@@ -81,15 +81,14 @@ def export(
     else:
         with replace_dir(target) as folder:
             row.write(selection, folder)
+            _refuse_full(target)  # exports may take hours, and somebody else may have put something there
     selection.report()
     return target
 
 
 def _target(path: Path, row: Format, source: MaskSource) -> Path:
     if not row.suffix:
-        # Exports never delete what they have not made.
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise OutputError("there is something already", where=path, hint="choose a new or an empty folder")
+        _refuse_full(path)
         return path
     folder = path.is_dir() or path.name in ("", "..")
     if not folder and path.suffix.lower() != row.suffix:
@@ -101,3 +100,9 @@ def _target(path: Path, row: Format, source: MaskSource) -> Path:
     inputs = (getattr(source.video, "path", None), getattr(source, "folder", None))
     refuse_inputs([path], (read for read in inputs if read is not None))
     return path
+
+
+def _refuse_full(folder: Path) -> None:
+    """Raise OutputError where something is there: exports never delete what they have not made."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError("there is something already", where=folder, hint="choose a new or an empty folder")
