@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jointformer.data.stream import InputSettings, open_stream
 from jointformer.data.video import FolderVideo, VideoFile, VideoReader, open_video
 from jointformer.data.video_writer import VideoWriter
 from jointformer.errors import DataError, OutputError
@@ -116,6 +117,35 @@ def test_rates_and_times_are_the_files_own(tmp_path: Path) -> None:
     assert float(ntsc.time(30)) == pytest.approx(1.001)
     varying = VideoFile(make_video(tmp_path / "v.mkv", times=lambda k: 100 + k * 3 + k % 2))
     assert [round(float(varying.time(k)) * 25) for k in range(4)] == [0, 4, 6, 10]
+
+
+ONE = 1 << 16  # of a display matrix (ISO/IEC 14496-12)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "upright"),
+    [
+        ((-ONE, 0, 0, 0, ONE), lambda image: image[:, ::-1]),
+        ((ONE, 0, 0, 0, -ONE), lambda image: image[::-1]),
+        ((0, ONE, 0, ONE, 0), lambda image: image.swapaxes(0, 1)),
+        ((0, -ONE, 0, -ONE, 0), lambda image: image[::-1, ::-1].swapaxes(0, 1)),
+    ],
+)
+def test_mirrored_videos_are_seen_as_players_show_them(
+    tmp_path: Path, matrix: tuple[int, ...], upright: Callable[[UInt8Array], UInt8Array]
+) -> None:
+    stored = VideoFile(make_video(tmp_path / "a.mp4", count=2)).frame(1)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    start = data.index(b"tkhd") + 44
+    data[start : start + 20] = b"".join(value.to_bytes(4, "big", signed=True) for value in matrix)
+    (tmp_path / "selfie.mp4").write_bytes(data)
+    video = VideoFile(tmp_path / "selfie.mp4")
+    assert video.size == upright(stored).shape[:2]
+    assert np.array_equal(video.frame(1), upright(stored))
+    with open_stream(str(tmp_path / "selfie.mp4"), InputSettings(format="mp4")) as stream:
+        frames = list(stream.frames())
+    assert stream.size == video.size
+    assert np.array_equal(frames[1].picture, upright(stored))
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])

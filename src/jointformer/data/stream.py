@@ -9,11 +9,10 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 import av
-import numpy as np
 
 from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
 from jointformer.data.video import DEFAULT_FPS, FolderVideo, VideoFile, open_video, pixel_aspect
-from jointformer.data.video_container import FORMATS, LATEST, decoding, shown_aspect, video_stream
+from jointformer.data.video_container import FORMATS, LATEST, Upright, decoding, shown_aspect, video_stream
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
@@ -229,14 +228,15 @@ class DecodedStream:
                         count += 1
                     continue
                 for frame in decoded:
+                    upright = Upright.of(frame)
                     if not count:
-                        self.pixel_aspect = shown_aspect(stream, _turns(frame))
+                        self.pixel_aspect = shown_aspect(stream, upright)
                     time = Fraction(count) / self.fps
                     clock = _clock(frame)
                     if clock is not None:
                         begin = clock if begin is None else begin
                         time = clock - begin
-                    yield StreamFrame(count, time, _upright(frame))
+                    yield StreamFrame(count, time, upright.apply(frame.to_ndarray(format="rgb24")))
                     count += 1
 
     def _damaged(self, index: int, error: av.FFmpegError) -> DataError:
@@ -263,17 +263,6 @@ def _clock(frame: Any) -> Fraction | None:
         return None
     time = frame.pts * frame.time_base
     return time if abs(time) <= LATEST else None
-
-
-def _upright(frame: Any) -> UInt8Array:
-    image = frame.to_ndarray(format="rgb24")
-    turns = _turns(frame)
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def _turns(frame: Any) -> int:
-    """The quarter turns, against the clock, that set a frame upright."""
-    return round(frame.rotation / 90) % 4
 
 
 def _is_live(source: str, container: Any) -> bool:

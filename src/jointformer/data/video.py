@@ -14,10 +14,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import av
-import numpy as np
 
 from jointformer.data.frames import list_pictures, picture_size, read_frame
-from jointformer.data.video_container import decoding, frame_index, open_container, shown_aspect, video_stream
+from jointformer.data.video_container import (
+    Upright,
+    decoding,
+    frame_index,
+    open_container,
+    shown_aspect,
+    video_stream,
+)
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 
@@ -151,11 +157,11 @@ class VideoFile:
             first = next(iter(container.decode(stream)), None)
             if first is None:
                 raise DataError("no frame can be decoded", where=self.path)
-            self._turns = round(first.rotation / 90) % 4
-            self.pixel_aspect = shown_aspect(stream, self._turns)
+            self._upright = Upright.of(first)
+            self.pixel_aspect = shown_aspect(stream, self._upright)
             self._coded_size = (first.height, first.width)
             self._count = len(self._times) if self._times else 1 + sum(1 for _ in container.decode(video=0))
-        self.size = self._coded_size[::-1] if self._turns % 2 else self._coded_size
+        self.size = self._upright.size(*self._coded_size)
         self.fps = Fraction(rate) if rate else self._measured_rate()
         self._lock = threading.Lock()
         self._running: Iterator[tuple[int, UInt8Array]] | None = None
@@ -282,8 +288,7 @@ class VideoFile:
     def _to_rgb(self, frame: Any) -> UInt8Array:
         if (frame.height, frame.width) != self._coded_size:
             raise _size_changed(self.path, self._coded_size, (frame.height, frame.width))
-        image = frame.to_ndarray(format="rgb24")
-        return np.ascontiguousarray(np.rot90(image, self._turns)) if self._turns else image
+        return self._upright.apply(frame.to_ndarray(format="rgb24"))
 
     def _damaged(self, index: int) -> DataError:
         what = f"frame {index} of {len(self)} cannot be decoded"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 
 from jointformer.errors import DataError
+from jointformer.types import UInt8Array
 
 #: Containers only: playlists and scripts (hls, concat, ...) could name any other file or address.
 FORMATS = (
@@ -58,12 +61,40 @@ def video_stream(container: Any, path: Path | str) -> Any:
     raise DataError("no video in the file", where=path)
 
 
-def shown_aspect(stream: Any, turns: int) -> Fraction:
-    """A pixel's width by its height as players show it, after quarter turns (not 1 in DV and HDV, for instance)."""
+@dataclass(frozen=True)
+class Upright:
+    """What sets decoded pictures upright: a flip upside down where they are mirrored, then quarter turns leftwards."""
+
+    turns: int
+    mirrored: bool
+
+    @staticmethod
+    def of(frame: Any) -> Upright:
+        """What a decoded frame's display matrix asks for."""
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        mirrored = False
+        if matrix is not None:  # 3x3 numbers; selfies of some phones have a negative determinant
+            (a, b), (c, d) = np.frombuffer(matrix, np.int32).reshape(3, 3)[:2, :2].tolist()
+            mirrored = a * d < b * c
+        return Upright(round(frame.rotation / 90) % 4, mirrored)
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) of a picture of this size when it stands upright."""
+        return (width, height) if self.turns % 2 else (height, width)
+
+    def apply(self, picture: UInt8Array) -> UInt8Array:
+        """The (H, W, 3) picture, upright."""
+        if not self.turns and not self.mirrored:
+            return picture
+        return np.ascontiguousarray(np.rot90(picture[::-1] if self.mirrored else picture, self.turns))
+
+
+def shown_aspect(stream: Any, upright: Upright) -> Fraction:
+    """A pixel's width by its height as players show it (not 1 in DV and HDV, for instance)."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     if not Fraction(1, _MOST_ASPECT) <= aspect <= _MOST_ASPECT:
         return Fraction(1)
-    return 1 / aspect if turns % 2 else Fraction(aspect)
+    return 1 / aspect if upright.turns % 2 else Fraction(aspect)
 
 
 def frame_index(container: Any, stream: Any) -> tuple[list[int], list[int]]:
