@@ -42,6 +42,12 @@ def test_overlays_keep_rate_count_and_odd_size(tmp_path, style):
     assert same is (style in ("fill", "contour"))
 
 
+def test_the_best_overlay_is_played_as_any_other(tmp_path):
+    path = export(Masks(ArrayVideo(pictures())), "overlay", tmp_path / "out", quality=0)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.profile == "High"
+
+
 def test_an_overlay_has_the_videos_sound_and_stands_upright(tmp_path):
     video = VideoFile(write_video(tmp_path / "phone.mp4", rotation=90))
     assert video.size == (W + 1, H + 1)

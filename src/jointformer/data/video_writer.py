@@ -113,7 +113,8 @@ class VideoWriter:
 
     def _add_video_stream(self) -> Any:
         # With macroblock trees x264's AVX-512 code gives the same frames other bytes in a few runs of a hundred.
-        options = {"crf": str(self._crf), "preset": "veryfast", "x264-params": "mbtree=0"}
+        # A rate factor of 0 would be lossless, in a profile (High 4:4:4 Predictive) that few players know.
+        options = {"crf": str(max(self._crf, 1)), "preset": "veryfast", "x264-params": "mbtree=0"}
         stream: Any = self._container.add_stream("libx264", rate=self.fps, options=options)
         height, width = self.size
         stream.height, stream.width = height + height % 2, width + width % 2
