@@ -139,6 +139,21 @@ def test_255_alone_in_a_later_mask_is_an_object_only_where_it_is_in_the_first(
     assert np.array_equal(found[13], later) == (tracked == {255})
 
 
+@pytest.mark.parametrize(("second", "said"), [(7, True), (255, False)])
+def test_an_object_255_that_gets_company_is_told_to_be_taken_for_void(
+    second, said, folder, tmp_path, mini_weights, caplog
+):
+    given = tmp_path / "given"
+    given.mkdir()
+    ids = np.zeros((H, W), np.uint8)
+    ids[4:16, 5:20] = 255
+    write_mask(given / "0.png", ids)
+    ids[4:16, 5:20], ids[18:30, 25:40] = 0, second
+    write_mask(given / "2.png", ids)
+    assert track(mini_weights, folder, given, tmp_path / "out", "--no-overlay") == 0
+    assert ("object 255 is taken for void" in caplog.text) is said
+
+
 def test_a_part_of_the_video_can_be_tracked(folder, tmp_path, mini_weights):
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", "--start", "2", "--end", "3") == 0
     assert sorted(p.name for p in (tmp_path / "out" / "masks").iterdir()) == ["0012.png", "0013.png"]

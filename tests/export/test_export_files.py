@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 from export.clips import BLUE, FRAMES, RED, H, Masks, W, labels, pictures
 from jointformer.data.export_formats import FORMATS, export
-from jointformer.data.export_source import FolderSource
+from jointformer.data.export_source import ExportObject, FolderSource
 from jointformer.data.masks import write_mask
 from jointformer.data.metas import burst_frames
 from jointformer.data.video import open_video
@@ -43,6 +43,13 @@ def test_palette_pngs_hold_ids_and_the_objects_colours(masks, tmp_path):
     rgb = np.array(Image.open(files[3]).convert("RGB"))
     assert tuple(rgb[labels(3) == 1][0]) == RED
     assert tuple(rgb[labels(3) == 7][0]) == BLUE
+
+
+@pytest.mark.parametrize(("objects", "said"), [([1, 255], True), ([1], False), ([255], False)])
+def test_an_object_255_beside_others_is_told_to_be_taken_for_void(masks, tmp_path, monkeypatch, caplog, objects, said):
+    monkeypatch.setattr(Masks, "objects", (ExportObject(1, "cat", RED), ExportObject(255, "dog", BLUE)))
+    export(masks, "palette", tmp_path / "out", objects=objects)
+    assert ("object 255 is taken for void" in caplog.text) is said
 
 
 def test_binary_pngs_hold_one_object_each(masks, tmp_path):

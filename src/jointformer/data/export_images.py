@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from jointformer.data.export_source import ExportObject, Selection
-from jointformer.data.masks import encode_mask
+from jointformer.data.masks import encode_mask, say_if_void
 from jointformer.errors import DataError
 from jointformer.ops.drawing import contact_sheet, overlay
 from jointformer.ops.files import atomic_write, make_dir
@@ -17,6 +17,7 @@ from jointformer.types import UInt8Array
 
 def write_palette(selection: Selection, folder: Path) -> None:
     """Writes an 8-bit palette PNG of object ids per frame, in the objects' colours. Raises OutputError."""
+    say_if_void([one.id for one in selection.objects])
     for frame in selection.each():
         data = encode_mask(selection.label_map(frame), selection.palette)
         _write(folder / f"{selection.video.name(frame)}.png", data)

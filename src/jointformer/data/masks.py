@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
 from jointformer.types import FloatArray, LabelMap, UInt8Array
 
+logger = logging.getLogger(__name__)
+
 __all__ = [
     "MASK_SUFFIXES",
     "VOID",
@@ -33,6 +36,7 @@ __all__ = [
     "read_mask_file",
     "read_scores",
     "resolve_void",
+    "say_if_void",
     "without",
     "write_mask",
     "write_scores",
@@ -98,6 +102,12 @@ def resolve_void(ids: LabelMap, *, lone_is_object: bool = True) -> LabelMap:
 def lone_255_is_object(maps: Iterable[LabelMap]) -> bool:
     """Whether 255 standing alone is an object in a video: where it does so in the first label map that names any id."""
     return next(filter(None, map(object_ids, maps)), ()) == (VOID,)
+
+
+def say_if_void(objects: Collection[int]) -> None:
+    """Say in the log that object 255 will not be found in mask files that name these objects, if it is one of them."""
+    if VOID in objects and len(objects) > 1:
+        logger.warning("object 255 is taken for void in masks that name other objects too: give it another id")
 
 
 def without(ids: LabelMap, known: Collection[int]) -> LabelMap:

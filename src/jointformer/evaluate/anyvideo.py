@@ -19,6 +19,7 @@ from jointformer.data.masks import (
     lone_255_is_object,
     read_mask_file,
     resolve_void,
+    say_if_void,
 )
 from jointformer.data.prefetch import prefetch
 from jointformer.data.video import FolderVideo, VideoFile, pixel_aspect
@@ -92,8 +93,10 @@ def masks_by_frame(
         raise DataError("no such mask file or folder", where=path, expected="a PNG of object ids, or a folder of them")
     colours = ColourTable.from_files(files.values())
     masks = GivenMasks(files, colours if len(colours.ids) > 1 else None)
+    objects: set[int] = set()
     for index, file in sorted(files.items()):
         ids = masks.read(index).ids
+        objects.update(object_ids(ids))
         if ids.shape != size:
             raise DataError(
                 "mask of another size than its frame",
@@ -103,6 +106,7 @@ def masks_by_frame(
             )
         if index == masks.first and not object_ids(ids):
             raise DataError("mask names no object", where=file, expected="at least one pixel above 0")
+    say_if_void(objects)
     return masks
 
 
