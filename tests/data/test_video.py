@@ -342,6 +342,20 @@ def test_copied_sound_is_whole_from_its_first_moment(tmp_path: Path, suffix: str
     assert loud[0] == pytest.approx(loud[4:].mean(), rel=0.2)
 
 
+def test_encoded_sound_is_whole_from_its_first_moment_within_a_packet(tmp_path: Path) -> None:
+    source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / "s.mkv", "mp2", rate=48_000)
+    options = {"audio_from": source, "audio_start": Fraction(1, 25)}  # mp2 has packets of 24 ms
+    with VideoWriter(tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), **options) as writer:
+        for k in range(5):
+            writer.write(picture(k))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        frames = list(container.decode(audio=0))
+    assert frames[0].time <= 0.001
+    sound = np.concatenate([frame.to_ndarray()[0] for frame in frames])[256:2304]
+    loud = np.sqrt((sound.reshape(8, 256) ** 2).mean(1))
+    assert loud == pytest.approx(loud[4:].mean(), rel=0.2)
+
+
 @pytest.mark.parametrize(("codec", "suffix"), [("mp2", "mkv"), ("libmp3lame", "mkv"), ("aac", "ts")])
 def test_damaged_sound_is_left_out_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, suffix: str

@@ -222,7 +222,11 @@ class _Audio:
         for packet in self._input.demux(track):
             try:
                 for frame in packet.decode():
-                    if frame.pts is None or frame.pts * frame.time_base < begin:
+                    # A frame that lies across the beginning is written whole; mp4 says that nothing is heard before 0.
+                    if frame.pts is None:
+                        continue
+                    early = begin - frame.pts * frame.time_base
+                    if early * frame.sample_rate >= frame.samples:
                         continue
                     frame.pts -= round(begin / frame.time_base)
                     for piece in resampler.resample(frame):
