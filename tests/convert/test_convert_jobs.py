@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jointformer.data import convert_jobs
 from jointformer.data.convert_jobs import run_jobs
 from jointformer.errors import ConfigError, DataError
+from jointformer.ops import parallel
 from jointformer.ops.files import replace_dir
 
 
@@ -34,7 +34,7 @@ class Task:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_first_failure_is_raised_and_finished_folders_stay(workers, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_jobs, "_FILES_PER_WORKER", 1)
+    monkeypatch.setattr(parallel, "_FILES_PER_WORKER", 1)
     jobs = [Task(tmp_path / "a"), Task(tmp_path / "b", "fails"), Task(tmp_path / "c")]
     with pytest.raises(DataError, match="b: is damaged"):
         run_jobs(jobs, workers=workers)
@@ -45,7 +45,7 @@ def test_the_first_failure_is_raised_and_finished_folders_stay(workers, tmp_path
 
 
 def test_a_worker_that_is_killed_is_one_line_and_its_leftovers_go_with_the_next_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_jobs, "_FILES_PER_WORKER", 1)
+    monkeypatch.setattr(parallel, "_FILES_PER_WORKER", 1)
     with pytest.raises(ConfigError, match="a worker process was ended from outside"):
         run_jobs([Task(tmp_path / "a", "dies"), Task(tmp_path / "b", "dies")], workers=2)
     assert not (tmp_path / "a").exists()

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from jointformer.cli.main import main
-from jointformer.data import convert_jobs
 from jointformer.data.convert_first import first_masks
 from jointformer.data.convert_resize import ResizeJob, resize_nearest, resize_tree, resized_size
 from jointformer.data.convert_visor import INFO, masks_to_visor, polygons
 from jointformer.data.masks import object_ids, read_mask_file, write_mask
 from jointformer.errors import ConfigError, DataError, OutputError
+from jointformer.ops import parallel
 from jointformer.ops.png import parse_png_header, read_index_png
 from trees import HEIGHT, WIDTH, draw_frame, draw_ids, make_tree
 
@@ -111,7 +111,7 @@ def test_a_damaged_picture_leaves_no_half_folder(source, tmp_path):
 
 def test_several_processes_give_the_same_bytes(source, tmp_path, monkeypatch):
     resize_tree(source, tmp_path / "one", 12)
-    monkeypatch.setattr(convert_jobs, "_FILES_PER_WORKER", 1)
+    monkeypatch.setattr(parallel, "_FILES_PER_WORKER", 1)
     resize_tree(source, tmp_path / "two", 12, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 

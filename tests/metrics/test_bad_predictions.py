@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,11 @@ import pytest
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score import score
+from jointformer.evaluate.score_plans import VideoPlan
+from jointformer.evaluate.score_run import VideoJob, score_videos
+from jointformer.evaluate.score_sources import MaskTree
+from jointformer.metrics.protocols import find_protocol
+from jointformer.ops import parallel
 
 Save = Callable[..., None]
 VIDEOS, FRAMES = ("bear", "cow"), 5
@@ -366,3 +373,25 @@ def test_two_processes_give_the_same_numbers_as_one(tree: Path) -> None:
     one = score("davis17", tree / "gt", tree / "pred")
     two = score("davis17", tree / "gt", tree / "pred", workers=2)
     assert (one.figures, one.objects, one.frames) == (two.figures, two.objects, two.frames)
+
+
+class Deadly(MaskTree):
+    """Masks whose reader is killed."""
+
+    def only(self, video: str) -> MaskTree:
+        return self
+
+    def frames(self, video: str) -> frozenset[str]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return frozenset()
+
+
+def test_a_process_that_is_killed_while_it_scores_is_one_line(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_FILES_PER_WORKER", 1)
+    protocol, truth = find_protocol("generic"), MaskTree(str(tree / "gt/Annotations/480p"))
+    jobs = [
+        VideoJob(VideoPlan(video, "00000", ("00000", "00001")), protocol, truth, Deadly(str(tree / "pred")))
+        for video in VIDEOS
+    ]
+    with pytest.raises(ConfigError, match="a worker process was ended from outside"):
+        list(score_videos(jobs, workers=2))

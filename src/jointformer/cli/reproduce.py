@@ -53,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.evaluate.scale.stop import stop_on_signal
 
     with stop_on_signal():  # an import that is cut off fails in any way it likes
-        from jointformer.data.convert_jobs import processors
         from jointformer.evaluate.reproduce import Options, reproduce
         from jointformer.evaluate.reproduce_report import as_data, table
         from jointformer.evaluate.reproduce_rows import select_rows
+        from jointformer.ops.parallel import processors
 
     device, precision = first_device(args)
     options = Options(

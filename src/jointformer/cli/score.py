@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -57,9 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--per-video", action="store_true", help="print a row per video")
     output.add_argument("--per-frame", action="store_true", help="add every frame's values to the JSON")
     output.add_argument("--plot", type=Path, metavar="FILE.png", help="draw J&F per video and J over time")
-    parser.add_argument(
-        "--workers", type=int, default=_processors(), metavar="N", help="processes (default: one per processor)"
-    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluate.score import score
     from jointformer.ops.files import write_text
+    from jointformer.ops.parallel import processors
 
     given = [path for path in (args.annotations, args.predictions, args.meta, args.groups) if path and path.is_file()]
     refuse_inputs([path for path in (args.json, args.plot) if path and path != "-"], given)
@@ -84,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         strict_toolkit=args.strict_toolkit,
         similarity=args.similarity,
         filter_tracks=args.filter_tracks,
-        workers=args.workers,
+        workers=processors() if args.workers is None else args.workers,
         progress=True,
     )
     table = scores.table(per_object=args.per_object, per_video=args.per_video)
@@ -101,10 +99,3 @@ def run(args: argparse.Namespace) -> int:
 
         plot_scores(scores, args.plot)
     return 0
-
-
-def _processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1

@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Return 0 where the results are in order (or packed), 2 where they are not."""
     from jointformer.data.benchmarks import open_benchmark
-    from jointformer.data.convert_jobs import processors
     from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluate.submit import check_submission, pack_submission
+    from jointformer.ops.parallel import processors
 
     target: Path | None = None
     if args.action == "pack":

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jointformer.data.convert_jobs import Converted, parallel_map, run_jobs
+from jointformer.data.convert_jobs import Converted, run_jobs
 from jointformer.data.inputs import refuse_inputs
 from jointformer.data.masks import object_ids, without, write_mask
 from jointformer.data.metas import is_plain_name, load_json
 from jointformer.errors import DataError
 from jointformer.ops.files import atomic_write, replace_dir
+from jointformer.ops.parallel import parallel_map
 from jointformer.ops.png import read_index_png
 from jointformer.ops.rle import decode_rle, encode_rle
 from jointformer.types import LabelMap

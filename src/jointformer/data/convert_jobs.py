@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-import cv2
 from tqdm import tqdm
 
-from jointformer.errors import ConfigError, DataError
+from jointformer.errors import DataError
 from jointformer.ops.files import remove_temporaries
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-#: Fewer files than this are not worth another process.
-_FILES_PER_WORKER = 200
+from jointformer.ops.parallel import parallel_map
 
 
 class Job(Protocol):
@@ -67,46 +56,8 @@ def run_jobs(jobs: Sequence[Job], *, workers: int = 1, progress: bool = False) -
     return Converted(len(todo), len(jobs) - len(todo))
 
 
-def parallel_map(
-    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, files: int
-) -> Iterator[Result]:
-    """The results in order, by as many of the ``workers`` processes as ``files`` files are worth."""
-    if workers < 1:
-        raise ConfigError("too few processes", where="workers", expected="at least 1", got=workers)
-    workers = min(workers, len(items), files // _FILES_PER_WORKER + 1)
-    if workers <= 1:
-        yield from map(function, items)
-        return
-    # "spawn" because the parent may have started threads, which a fork does not survive.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
-    try:
-        yield from pool.map(function, items)
-    except BrokenProcessPool:
-        raise ConfigError(
-            "a worker process was ended from outside, most likely for want of memory",
-            hint="run the same command again with fewer --workers; what is finished stays",
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def processors() -> int:
-    """The number of processors this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
-
-
 def _run(job: Job) -> None:
     job.run()
-
-
-def _begin() -> None:
-    """Make a worker quiet: one thread (the others have theirs), and Ctrl-C is for the parent to handle."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _first_repeated(names: Iterable[str]) -> str | None:

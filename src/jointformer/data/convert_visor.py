@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from jointformer.data.convert_jobs import parallel_map
 from jointformer.data.frames import list_pictures, list_subfolders
 from jointformer.data.inputs import refuse_inputs
 from jointformer.data.masks import object_ids
@@ -20,6 +19,7 @@ from jointformer.data.metas import load_json
 from jointformer.data.writer import SCORES
 from jointformer.errors import DataError
 from jointformer.ops.files import atomic_write
+from jointformer.ops.parallel import parallel_map
 from jointformer.ops.png import read_index_png
 from jointformer.types import UInt8Array
 

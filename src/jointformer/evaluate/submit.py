@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from jointformer.data.benchmarks import BENCHMARKS, Benchmark, Dataset
-from jointformer.data.convert_jobs import parallel_map
 from jointformer.data.convert_visor import MAPPING, read_mapping, visor_content
 from jointformer.data.frames import natural_key
 from jointformer.data.masks import encode_mask, object_ids
@@ -22,6 +21,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score_check import Problems
 from jointformer.evaluate.score_sources import MaskTree, open_masks
 from jointformer.ops.files import atomic_write
+from jointformer.ops.parallel import parallel_map
 from jointformer.ops.png import GREY
 
 #: Every file of an archive has this date, so that the same masks give the same bytes.

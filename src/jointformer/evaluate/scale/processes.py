@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import Any, cast
 
 from jointformer.evaluate.scale.label import Job, Work, unpack_model
 from jointformer.evaluate.scale.schedule import Message
-from jointformer.evaluate.scale.stop import Interrupted, without_ctrl_c
+from jointformer.evaluate.scale.stop import Interrupted
+from jointformer.ops.parallel import without_ctrl_c
 
 #: Seconds between two reports of a worker.
 _REPORT = 0.2
@@ -176,8 +176,3 @@ def _cause(exit_code: int | None) -> str:
             name = f"signal {-exit_code}"
         return f"the worker process was killed by {name}"
     return f"the worker process ended with exit code {exit_code}"
-
-
-def processors() -> int:
-    """Return the number of processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

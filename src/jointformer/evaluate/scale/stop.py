@@ -145,21 +145,5 @@ def catch_again() -> None:
         _catcher.install()
 
 
-@contextmanager
-def without_ctrl_c() -> Iterator[None]:
-    """A block in which processes are born deaf to Ctrl-C, which a terminal sends to everybody; ours waits so long."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()  # started later, it would open our ears again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
