@@ -308,10 +308,10 @@ def test_what_is_refused_changes_nothing(tool, method, path, body):
 
 
 def test_a_project_whose_picture_cannot_be_kept_is_not_begun(tool, tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(path, _data):
         raise OutputError("cannot be written: the disk is full", where=path)
 
-    monkeypatch.setattr("jointformer.web.shelf.atomic_write", refuse)
+    monkeypatch.setattr("jointformer.web.shelf.write_bytes", refuse)
     assert tool.client.post("/api/projects", json={"path": "square"}).status_code == 507
     assert tool.client.get("/api/projects").json() == []
     assert [path.name for path in (tmp_path / "projects").iterdir()] == [".uploads"]

@@ -18,7 +18,7 @@ from jointformer.data.inputs import refuse_inputs
 from jointformer.data.masks import object_ids, without, write_mask
 from jointformer.data.metas import is_plain_name, load_json
 from jointformer.errors import DataError
-from jointformer.ops.files import atomic_write, replace_dir
+from jointformer.ops.files import replace_dir, write_text
 from jointformer.ops.parallel import parallel_map
 from jointformer.ops.png import read_index_png
 from jointformer.ops.rle import decode_rle, encode_rle
@@ -218,8 +218,7 @@ def masks_to_burst(
         entry["segmentations"] = segmentations
         regions += sum(map(len, segmentations))
         frames += len(segmentations)
-    with atomic_write(target) as file:
-        file.write(json.dumps(content).encode("utf-8"))
+    write_text(target, json.dumps(content))
     return {"sequences": len(jobs), "frames": frames, "masks": regions}
 
 

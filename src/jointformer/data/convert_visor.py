@@ -18,7 +18,7 @@ from jointformer.data.masks import object_ids
 from jointformer.data.metas import load_json
 from jointformer.data.writer import SCORES
 from jointformer.errors import DataError
-from jointformer.ops.files import atomic_write
+from jointformer.ops.files import write_text
 from jointformer.ops.parallel import parallel_map
 from jointformer.ops.png import read_index_png
 from jointformer.types import UInt8Array
@@ -69,8 +69,7 @@ def masks_to_visor(
     """
     refuse_inputs([target], [mapping])
     content, counts = visor_content(masks, read_mapping(mapping), workers=workers, progress=progress)
-    with atomic_write(target) as file:
-        file.write(json.dumps(content).encode("utf-8"))
+    write_text(target, json.dumps(content))
     return counts
 
 

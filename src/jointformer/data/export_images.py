@@ -11,7 +11,7 @@ from jointformer.data.export_source import ExportObject, Selection
 from jointformer.data.masks import encode_mask, say_if_void
 from jointformer.errors import DataError
 from jointformer.ops.drawing import contact_sheet, overlay
-from jointformer.ops.files import atomic_write, make_dir
+from jointformer.ops.files import make_dir, write_bytes
 from jointformer.types import UInt8Array
 
 
@@ -20,7 +20,7 @@ def write_palette(selection: Selection, folder: Path) -> None:
     say_if_void([one.id for one in selection.objects])
     for frame in selection.each():
         data = encode_mask(selection.label_map(frame), selection.palette)
-        _write(folder / f"{selection.video.name(frame)}.png", data)
+        write_bytes(folder / f"{selection.video.name(frame)}.png", data)
 
 
 def write_binary(selection: Selection, folder: Path) -> None:
@@ -29,7 +29,7 @@ def write_binary(selection: Selection, folder: Path) -> None:
         labels = selection.label_map(frame)
         for one in selection.objects:
             mask = np.where(labels == one.id, np.uint8(255), np.uint8(0))
-            _write(_object_folder(folder, one) / f"{selection.video.name(frame)}.png", _png(mask))
+            write_bytes(_object_folder(folder, one) / f"{selection.video.name(frame)}.png", _png(mask))
 
 
 def write_soft(selection: Selection, folder: Path) -> None:
@@ -39,7 +39,7 @@ def write_soft(selection: Selection, folder: Path) -> None:
         for one in selection.objects:
             values = prob.get(one.id, np.zeros(selection.video.size, np.float32))
             stored = np.rint(np.clip(values, 0, 1) * 65535).astype(np.uint16)
-            _write(_object_folder(folder, one) / f"{selection.video.name(frame)}.png", _png(stored))
+            write_bytes(_object_folder(folder, one) / f"{selection.video.name(frame)}.png", _png(stored))
 
 
 def write_cutouts(selection: Selection, folder: Path) -> None:
@@ -48,7 +48,7 @@ def write_cutouts(selection: Selection, folder: Path) -> None:
         alpha = selection.alpha(frame)
         rgba = np.dstack([picture, alpha])
         rgba[alpha == 0] = 0
-        _write(folder / f"{selection.video.name(frame)}.png", _png(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)))
+        write_bytes(folder / f"{selection.video.name(frame)}.png", _png(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)))
 
 
 def write_sheet(selection: Selection, path: Path) -> None:
@@ -69,16 +69,11 @@ def write_sheet(selection: Selection, path: Path) -> None:
     ]
     width = min(480, selection.video.size[1])
     sheet = contact_sheet(shown, options.columns, [f"frame {frame}" for frame in frames], cell_width=width)
-    _write(path, _png(cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)))
+    write_bytes(path, _png(cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)))
 
 
 def _object_folder(folder: Path, one: ExportObject) -> Path:
     return make_dir(folder / f"object-{one.id}")
-
-
-def _write(path: Path, data: bytes) -> None:
-    with atomic_write(path) as file:
-        file.write(data)
 
 
 def _png(image: UInt8Array | np.ndarray) -> bytes:

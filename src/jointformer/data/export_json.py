@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from pycocotools import mask as coco
 
 from jointformer.data.export_source import Selection, picture_name
-from jointformer.ops.files import atomic_write, json_bytes
+from jointformer.ops.files import atomic_write, json_bytes, write_bytes
 from jointformer.ops.rle import encode_rle
 from jointformer.types import Mask
 
@@ -64,7 +64,7 @@ def write_youtube_vis(selection: Selection, path: Path) -> None:
         for k, (number, row) in enumerate(rows.items(), 1)
     ]
     value = {"info": _INFO, "videos": [video], "categories": _categories(selection), "annotations": annotations}
-    _write_json(path, value)
+    write_bytes(path, json_bytes(value))
 
 
 def write_burst(selection: Selection, path: Path) -> None:
@@ -93,7 +93,8 @@ def write_burst(selection: Selection, path: Path) -> None:
         "track_category_ids": {str(one.id): k for k, one in enumerate(selection.objects, 1)},
         "segmentations": segmentations,
     }
-    _write_json(path, {"sequences": [sequence], "categories": _categories(selection), "split": "custom"})
+    content = {"sequences": [sequence], "categories": _categories(selection), "split": "custom"}
+    write_bytes(path, json_bytes(content))
 
 
 def encode(mask: Mask) -> dict[str, Any] | None:
@@ -158,11 +159,6 @@ def _area(encoded: dict[str, Any]) -> int:
 
 def _box(encoded: dict[str, Any]) -> list[int]:
     return [int(v) for v in coco.toBbox(encoded)]
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with atomic_write(path) as file:
-        file.write(json_bytes(value))
 
 
 def _write_streaming(file: BinaryIO, head: dict[str, Any], key: str, rows: Iterator[dict[str, Any]]) -> None:

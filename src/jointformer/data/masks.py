@@ -17,7 +17,7 @@ from PIL import Image
 from jointformer.data.frames import open_picture
 from jointformer.data.mask_colours import ColourTable, has_colours, has_interior, ids_of_colours, packed_colours
 from jointformer.errors import DataError, OutputError
-from jointformer.ops.files import atomic_write
+from jointformer.ops.files import write_bytes
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
 from jointformer.types import FloatArray, LabelMap, UInt8Array
@@ -138,9 +138,7 @@ def encode_mask(ids: LabelMap, palette: UInt8Array | None = None) -> bytes:
 
 def write_mask(path: str | Path, ids: LabelMap, palette: UInt8Array | None = None) -> None:
     """Writes a label map as an 8-bit palette PNG, whole or not at all. Raises :class:`OutputError`."""
-    data = encode_mask(ids, palette)
-    with atomic_write(path) as file:
-        file.write(data)
+    write_bytes(path, encode_mask(ids, palette))
 
 
 def encode_scores(prob: FloatArray, ids: Collection[int]) -> bytes:
@@ -154,9 +152,7 @@ def encode_scores(prob: FloatArray, ids: Collection[int]) -> bytes:
 
 def write_scores(path: str | Path, prob: FloatArray, ids: Collection[int]) -> None:
     """Writes soft scores (see :func:`encode_scores`), whole or not at all. Raises :class:`OutputError`."""
-    data = encode_scores(prob, ids)
-    with atomic_write(path) as file:
-        file.write(data)
+    write_bytes(path, encode_scores(prob, ids))
 
 
 def read_scores(path: str | Path) -> tuple[tuple[int, ...], FloatArray]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jointformer.errors import ConfigError
 from jointformer.evaluate.score_results import Scores
 from jointformer.metrics.results import ObjectScores
-from jointformer.ops.files import atomic_write
+from jointformer.ops.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,8 +46,7 @@ def plot_scores(scores: Scores, path: str | Path) -> None:
     # Through memory, so that a failure leaves no half-written picture.
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
-    with atomic_write(path) as file:
-        file.write(picture.getvalue())
+    write_bytes(path, picture.getvalue())
 
 
 def _bars(figure: Figure, grid: Any, scores: Scores, ranked: list[str], measure: str) -> None:

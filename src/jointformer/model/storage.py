@@ -26,7 +26,7 @@ from jointformer.model.convert import (
 )
 from jointformer.model.convmae import is_convmae
 from jointformer.model.network import JointFormer
-from jointformer.ops.files import atomic_write
+from jointformer.ops.files import atomic_write, write_bytes
 
 FORMAT_VERSION = "1"
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -147,8 +147,7 @@ def save_weights(
         "format": "pt",
     }
     if path.suffix == ".safetensors":
-        with atomic_write(path) as file:
-            file.write(safetensors.torch.save(state, metadata))
+        write_bytes(path, safetensors.torch.save(state, metadata))
     else:
         save_pickled(state, path)
     return path

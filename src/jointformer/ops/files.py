@@ -172,16 +172,20 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[BinaryI
             os.fsync(file.fileno())
 
 
-def write_text(path: str | Path, text: str, *, durable: bool = False) -> None:
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes ``data``, whole or not at all. Raises :class:`OutputError`."""
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
     """Writes ``text`` as UTF-8, whole or not at all. Raises :class:`OutputError`."""
-    with atomic_write(path, durable=durable) as file:
-        file.write(text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: str | Path, value: Any, *, durable: bool = False) -> None:
+def write_json(path: str | Path, value: Any) -> None:
     """Writes ``value`` as indented JSON, whole or not at all. Raises :class:`OutputError`."""
-    with atomic_write(path, durable=durable) as file:
-        file.write(json_bytes(value, indent=2) + b"\n")
+    write_bytes(path, json_bytes(value, indent=2) + b"\n")
 
 
 def json_bytes(value: Any, *, indent: int | None = None) -> bytes:

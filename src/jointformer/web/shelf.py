@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jointformer.errors import DataError, UserError
-from jointformer.ops.files import atomic_write, make_dir, remove, replace_dir
+from jointformer.ops.files import make_dir, remove, replace_dir, write_bytes
 from jointformer.session import stored_video
 from jointformer.track import TrackerConfig
 from jointformer.web.access import Roots, is_inside, real
@@ -168,8 +168,7 @@ class Shelf:
             keep_soft = options.get("soft") is True
             session = self._type(video, model=self._config.model, config=config, folder=home, keep_soft=keep_soft)
             project = self._begin(home, RecordFile.create(home, name), session)
-            with atomic_write(home / _THUMBNAIL) as picture:
-                picture.write(project.picture(0, _THUMBNAIL_HEIGHT))
+            write_bytes(home / _THUMBNAIL, project.picture(0, _THUMBNAIL_HEIGHT))
         except BaseException:
             remove(home)
             raise
