@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointformer.data.clip_preview import contact_sheet, preview
 from jointformer.data.stills import Clip, ClipConfig, StillsClips, StillsPack
 from jointformer.errors import ConfigError, DataError
 
@@ -119,15 +118,6 @@ def test_a_setting_out_of_range_is_named(field: str, value: float) -> None:
 def test_shares_of_clips_may_not_exceed_the_whole() -> None:
     with pytest.raises(ConfigError, match="own_share"):
         replace(CONFIG, own_share=0.6, lifted_share=0.6)
-
-
-def test_a_contact_sheet_shows_frames_over_masks(pack: StillsPack, tmp_path: Path) -> None:
-    clips = [StillsClips(pack, CONFIG).sample(index) for index in range(3)]
-    sheet = contact_sheet(clips, columns=2)
-    assert sheet.shape == (4 * 96, 2 * 5 * 96, 3)
-    preview(clips, tmp_path / "sheet.png")
-    with Image.open(tmp_path / "sheet.png") as image:
-        assert image.size == (5 * 96, 6 * 96)
 
 
 @pytest.mark.realdata

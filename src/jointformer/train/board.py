@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointformer.data.clip_preview import overlay
 from jointformer.errors import ConfigError
+from jointformer.ops.drawing import overlay
 from jointformer.train.unroll import ClipBatch
 from jointformer.types import UInt8Array
 
