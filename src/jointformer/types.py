@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,3 @@ FloatArray = npt.NDArray[np.float32]
 LabelMap = npt.NDArray[np.integer[Any]]
 #: One object's region: (H, W) bool.
 Mask = npt.NDArray[np.bool_]
-
-Device = str
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-

@@ -170,11 +170,6 @@ class VideoFile:
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def start_time(self) -> Fraction:
-        """The first frame's time on the file's own clock, in seconds."""
-        return self._times[0] * self._time_base if self._times else Fraction(0)
-
     def name(self, index: int) -> str:
         """The frame's number with 5 digits."""
         return f"{index:05d}"

@@ -197,4 +197,3 @@ def _merge_given(prob: Tensor, corrections: dict[int, Tensor], added: Tensor) ->
     for row, mask in corrections.items():
         prob[row] = mask
     return soft_aggregate(torch.cat([prob, added]))
-

@@ -18,7 +18,7 @@ export async function openEditor(app, id) {
   return () => editor.close();
 }
 
-export class Editor extends Drawing {
+class Editor extends Drawing {
   constructor(id, base, state, server) {
     super();
     this.id = id;

@@ -80,7 +80,6 @@ function toolOptions(editor) {
     polygon: "Click corners; click the first one or press Enter to close.",
     box: "Drag a box around the whole object.",
     hand: "Drag to move, wheel or two fingers to zoom.",
-    scribble: "",
   };
   const opacity = h("input", { type: "range", min: 0, max: 100, value: 45, "aria-label": "Opacity of the masks", oninput: () => {
     editor.stage.opacity = Number(opacity.value) / 100;

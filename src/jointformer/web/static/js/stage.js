@@ -168,7 +168,7 @@ export class Stage extends Viewport {
     fillRuns(given, runs, 1);
     for (let i = 0; i < this.labels.length; i++) {
       if (given[i]) this.labels[i] = this.selected;
-      else if (replace && !given[i] && this.labels[i] === this.selected) this.labels[i] = 0;
+      else if (replace && this.labels[i] === this.selected) this.labels[i] = 0;
     }
     this.renderOverlay();
   }

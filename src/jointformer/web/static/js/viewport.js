@@ -134,7 +134,7 @@ export class Viewport {
       this.canvas.classList.add("grabbing");
     } else if (event.button === 0 || event.button === 2) {
       this.drawing = event.pointerId;
-      this.tool?.down?.(this.toFrame(at), { erase: event.button === 2 || event.altKey, shift: event.shiftKey });
+      this.tool?.down?.(this.toFrame(at), { erase: event.button === 2 || event.altKey });
     }
   }
 
