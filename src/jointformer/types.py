@@ -12,5 +12,7 @@ FloatArray = npt.NDArray[np.float32]
 
 #: A label map: (H, W) integers, 0 background, otherwise object ids.
 LabelMap = npt.NDArray[np.integer[Any]]
+#: (red, green, blue), each 0 to 255.
+Colour = tuple[int, int, int]
 #: One object's region: (H, W) bool.
 Mask = npt.NDArray[np.bool_]

@@ -25,11 +25,10 @@ from jointformer.data.video import FolderVideo, VideoReader
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.drawing import OverlayStyle
 from jointformer.ops.palette import colour_of, davis_palette
-from jointformer.types import FloatArray, LabelMap, UInt8Array
+from jointformer.types import Colour, FloatArray, LabelMap, UInt8Array
 
 logger = logging.getLogger(__name__)
 
-Colour = tuple[int, int, int]
 #: Called with (frames done, frames in all).
 Progress = Callable[[int, int], None]
 

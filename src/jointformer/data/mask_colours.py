@@ -14,9 +14,7 @@ from PIL import Image
 from jointformer.data.frames import open_picture
 from jointformer.errors import DataError
 from jointformer.ops.palette import davis_palette
-from jointformer.types import UInt8Array
-
-Colour = tuple[int, int, int]
+from jointformer.types import Colour, UInt8Array
 
 
 @dataclass(frozen=True)

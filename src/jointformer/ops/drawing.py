@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.palette import colour_of, colours_of
-from jointformer.types import LabelMap, UInt8Array
+from jointformer.types import Colour, LabelMap, UInt8Array
 
 #: fill: objects tinted and outlined; contour: outlined only; spotlight: everything else dark and grey;
 #: blur: everything else out of focus.
@@ -184,7 +184,7 @@ def _choose(label_map: LabelMap, objects: UInt8Array, background: UInt8Array) ->
     return chosen
 
 
-def _brighter(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+def _brighter(colour: Colour) -> Colour:
     red, green, blue = (channel + (255 - channel) // 3 for channel in colour)
     return red, green, blue
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from jointformer.types import LabelMap, UInt8Array
+from jointformer.types import Colour, LabelMap, UInt8Array
 
 
 @cache
@@ -35,7 +35,7 @@ def colours_of(label_map: LabelMap, palette: UInt8Array | None = None) -> UInt8A
     return table[np.where(ids > 0, (ids - 1) % 255 + 1, 0)]
 
 
-def colour_of(object_id: int, palette: UInt8Array | None = None) -> tuple[int, int, int]:
+def colour_of(object_id: int, palette: UInt8Array | None = None) -> Colour:
     """(red, green, blue), each 0 to 255: the colour of one object id."""
     red, green, blue = (int(value) for value in colours_of(np.array([[object_id]]), palette)[0, 0])
     return red, green, blue

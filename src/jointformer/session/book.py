@@ -13,9 +13,8 @@ from jointformer.ops.palette import colour_of
 from jointformer.session.plan import FORWARD, JOINED, Known, Sides
 from jointformer.session.rle import SoftMaps, decode_mask, encode_mask
 from jointformer.session.store import Cell, Kind, Store
-from jointformer.types import Mask
+from jointformer.types import Colour, Mask
 
-Colour = tuple[int, int, int]
 _LONGEST_NAME = 200
 
 

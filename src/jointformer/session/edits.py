@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from jointformer.errors import DataError
-from jointformer.session.book import Book, Colour, ObjectInfo
+from jointformer.session.book import Book, ObjectInfo
 from jointformer.session.plan import neighbours
 from jointformer.session.store import Kind
 from jointformer.track.frames import MasksLike, read_masks
+from jointformer.types import Colour
 
 
 class Edits:

@@ -20,7 +20,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
 from jointformer.ops.files import make_dir, output_error
-from jointformer.session.book import Book, Colour, ObjectInfo
+from jointformer.session.book import Book, ObjectInfo
 from jointformer.session.edits import Edits
 from jointformer.session.exporting import export_session
 from jointformer.session.opening import OpenedVideo, describe, find_video, model_name, stored_config
@@ -33,7 +33,7 @@ from jointformer.session.source import FrameCache
 from jointformer.session.store import FILE, Kind, Store
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.frames import MasksLike
-from jointformer.types import UInt8Array
+from jointformer.types import Colour, UInt8Array
 
 
 class Session:
