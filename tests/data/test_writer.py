@@ -17,7 +17,7 @@ import pytest
 from jointformer.data import masks, writer
 from jointformer.data.masks import read_mask_file, read_scores
 from jointformer.data.prefetch import prefetch
-from jointformer.data.published import find_published, published_rows
+from jointformer.data.published import published_on, published_rows
 from jointformer.data.writer import ResultWriter, clean_up, is_finished, make_zip
 from jointformer.errors import OutputError
 
@@ -219,9 +219,9 @@ def test_leaving_early_stops_the_thread_and_closes_the_source() -> None:
 
 def test_the_published_rows_are_33_with_their_settings() -> None:
     assert len(published_rows()) == 33
-    (row,) = find_published("D17", "val", "s012")
+    (row,) = [row for row in published_on("D17", "val") if row.checkpoint == "s012"]
     assert (row.max_memory_frames, row.topk_num, row.published["J&F"]) == (1, 60, 90.1)
     assert row.checkpoint_url.endswith("/jointformer_s012.pth")
-    assert {r.split for r in find_published("D17", "test")} == {"test"}
-    assert find_published("D16", "val") == ()
+    assert {r.split for r in published_on("D17", "test")} == {"test"}
+    assert published_on("D16", "val") == ()
     assert writer.SCORES == "Scores"

@@ -57,7 +57,7 @@ def add_running_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of `jointformer evaluate`."""
-    from jointformer.data.published import find_published
+    from jointformer.data.published import published_on
     from jointformer.errors import ConfigError
 
     if args.merge is not None:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--dataset is missing", expected="D16 D17 Y18 Y19 VOST MOSE VISOR LVOS BURST or G")
     memory, topk = args.max_memory_frames, args.topk
     if args.preset:
-        rows = find_published(args.dataset, args.split)
+        rows = published_on(args.dataset, args.split)
         if not rows:
             raise ConfigError(
                 f"nothing was published for {args.dataset} {args.split}, so it has no preset",

@@ -74,9 +74,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _compare_with_published(args: argparse.Namespace) -> None:
     """Say on standard error where memory and k are not those of the published row."""
-    from jointformer.data.published import find_published
+    from jointformer.data.published import published_on
 
-    rows = find_published(args.dataset, args.split)
+    rows = published_on(args.dataset, args.split)
     if rows and (args.max_memory_frames, args.topk_num) != (rows[0].max_memory_frames, rows[0].topk_num):
         print(
             f"eval.py: note: the published {rows[0].benchmark} rows used --max_memory_frames "

@@ -34,10 +34,6 @@ def published_rows() -> tuple[PublishedRow, ...]:
     return tuple(PublishedRow(**row) for row in json.loads(text))
 
 
-def find_published(dataset: str, split: str, checkpoint: str | None = None) -> tuple[PublishedRow, ...]:
-    """The published rows of a benchmark, of one checkpoint where given; empty where nothing was published."""
-    return tuple(
-        row
-        for row in published_rows()
-        if (row.dataset, row.split) == (dataset, split) and checkpoint in (None, row.checkpoint)
-    )
+def published_on(dataset: str, split: str) -> tuple[PublishedRow, ...]:
+    """The published rows of a benchmark; empty where nothing was published."""
+    return tuple(row for row in published_rows() if (row.dataset, row.split) == (dataset, split))

@@ -14,7 +14,7 @@ from jointformer.data.benchmarks import BENCHMARKS, Benchmark, Dataset
 from jointformer.data.convert_visor import MAPPING, read_mapping, visor_content
 from jointformer.data.frames import natural_key
 from jointformer.data.masks import encode_mask, object_ids
-from jointformer.data.published import find_published
+from jointformer.data.published import published_on
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES
 from jointformer.errors import ConfigError, DataError
@@ -45,7 +45,7 @@ class Submission:
     def server(self) -> str:
         """Where the archive goes."""
         row = self.dataset.benchmark
-        published = find_published(row.key, row.split)
+        published = published_on(row.key, row.split)
         return published[0].scored_by if published else row.download
 
     @property
