@@ -38,6 +38,11 @@ class Benchmark:
     zip_holds: Literal["", "Annotations", "videos"] = ""
     size_from: str | None = None
 
+    @property
+    def zip_folder(self) -> str:
+        """The folder of the server's zip that holds the videos' folders; "" where these are at its root."""
+        return "Annotations" if self.zip_holds == "Annotations" else ""
+
 
 _DAVIS = "https://davischallenge.org/davis2017/code.html"
 _YOUTUBE = "https://youtube-vos.org/dataset/vos/"

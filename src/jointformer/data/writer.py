@@ -158,8 +158,13 @@ def make_zip(path: str | Path, root: str | Path, videos: Iterable[str], *, insid
         for name in names:
             for source in sorted((root / name).iterdir(), key=lambda p: natural_key(p.name)):
                 if not is_temporary(source):
-                    entry = zipfile.ZipInfo(f"{prefix}{name}/{source.name}", (1980, 1, 1, 0, 0, 0))
-                    entry.external_attr = 0o644 << 16
-                    entry.create_system = 3
-                    archive.writestr(entry, source.read_bytes())
+                    archive.writestr(zip_entry(f"{prefix}{name}/{source.name}"), source.read_bytes())
     return path
+
+
+def zip_entry(name: str) -> zipfile.ZipInfo:
+    """A file of a zip, stored as it is, with a fixed date and fixed rights: the same files give the same bytes."""
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    entry.external_attr = 0o644 << 16
+    entry.create_system = 3
+    return entry

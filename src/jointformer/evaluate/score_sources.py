@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from jointformer.data.frames import is_hidden
+from jointformer.data.metas import is_plain_name
 from jointformer.errors import DataError
 from jointformer.ops.png import PngHeader, parse_png_header, read_index_png
 from jointformer.types import UInt8Array
@@ -118,7 +119,7 @@ def open_masks(path: Path, expected: Iterable[str]) -> MaskTree:
 
 def safe_name(name: str) -> str:
     """``name`` itself; DataError when it is not one plain path component (lists and meta files are input)."""
-    if not name or name in (".", "..") or any(part in name for part in ("/", "\\", "\0")):
+    if not is_plain_name(name):
         raise DataError("a name that leaves its folder", expected="a plain video or frame name", got=repr(name))
     return name
 

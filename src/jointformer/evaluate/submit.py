@@ -10,22 +10,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from jointformer.data.benchmarks import BENCHMARKS, Benchmark, Dataset
+from jointformer.data.benchmarks import BENCHMARKS, Dataset
 from jointformer.data.convert_visor import MAPPING, read_mapping, visor_content
 from jointformer.data.frames import natural_key
 from jointformer.data.masks import encode_mask, object_ids
 from jointformer.data.published import published_on
 from jointformer.data.sources import VideoSource
-from jointformer.data.writer import SCORES
+from jointformer.data.writer import SCORES, zip_entry
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score_check import Problems
 from jointformer.evaluate.score_sources import MaskTree, open_masks
 from jointformer.ops.files import atomic_write
 from jointformer.ops.parallel import parallel_map
 from jointformer.ops.png import GREY
-
-#: Every file of an archive has this date, so that the same masks give the same bytes.
-_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass
@@ -89,8 +86,8 @@ def check_submission(
     for name in sorted(there - {video.name for video in dataset.videos} - {SCORES}, key=natural_key):
         if not name.startswith("."):  # a run keeps its own records in such a folder
             submission.mended.add("videos that are not asked for, left out", name)
-    if masks.archive and masks.folder != _inside(row):
-        wanted = f"{_inside(row)}/" if _inside(row) else "the root"
+    if masks.archive and masks.folder != row.zip_folder:
+        wanted = f"{row.zip_folder}/" if row.zip_folder else "the root"
         submission.mended.add(f"video folders that do not lie in {wanted}", f"{masks.folder or '.'}/")
     jobs = [_VideoJob(video, masks.only(video.name)) for video in dataset.videos if video.name in there]
     results = parallel_map(_check_video, jobs, workers=workers, files=submission.files)
@@ -110,13 +107,13 @@ def pack_submission(submission: Submission, target: str | Path, *, workers: int 
     submission.problems.stop(str(submission.masks.archive or submission.masks.folder), "nothing was packed")
     if submission.dataset.benchmark.key == "VISOR":
         return _pack_visor(submission, target, workers)
-    prefix = _inside(submission.dataset.benchmark)
+    folder = submission.dataset.benchmark.zip_folder
     with atomic_write(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for video in sorted(submission.dataset.videos, key=lambda video: natural_key(video.name)):
             for index in sorted(video.frames_to_save):
                 name = f"{video.name}/{video.frame_names[index]}.png"
                 content = _content(submission.masks, video, index)
-                archive.writestr(_entry(f"{prefix}/{name}" if prefix else name), content)
+                archive.writestr(zip_entry(f"{folder}/{name}" if folder else name), content)
     return target
 
 
@@ -191,21 +188,10 @@ def _pack_visor(submission: Submission, target: Path, workers: int) -> Path:
     }
     content, _ = visor_content(Path(submission.masks.folder), names, frames=frames, workers=workers)
     with atomic_write(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        entry = _entry("val.json")
+        entry = zip_entry("val.json")
         entry.compress_type = zipfile.ZIP_DEFLATED
         archive.writestr(entry, json.dumps(content))
     return target
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, _DATE)
-    entry.external_attr = 0o644 << 16
-    entry.create_system = 3
-    return entry
-
-
-def _inside(row: Benchmark) -> str:
-    return "Annotations" if row.zip_holds == "Annotations" else ""
 
 
 def _extend(all_of_them: Problems, more: Problems) -> None:

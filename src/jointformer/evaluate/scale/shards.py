@@ -172,8 +172,7 @@ def zip_if_finished(output: Path, manifest: Manifest) -> Path | None:
     row, path = _benchmark(output, manifest), _archive(output, manifest)
     if row is None or path is None or not manifest.is_whole:
         return None
-    inside = "Annotations" if row.zip_holds == "Annotations" else ""
-    return make_zip(path, results_folder(output, manifest), sorted(manifest.wanted), inside=inside)
+    return make_zip(path, results_folder(output, manifest), sorted(manifest.wanted), inside=row.zip_folder)
 
 
 def _archive(output: Path, manifest: Manifest) -> Path | None:
