@@ -8,6 +8,8 @@ OUT/contact_sheet.png.
 from __future__ import annotations
 
 import argparse
+import json
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of `jointformer demo`."""
-    import json
-
     from tqdm import tqdm
 
     from jointformer.data.demo import demo_clip
@@ -85,8 +85,6 @@ def _figures(clip: DemoClip, score: JF) -> list[dict[str, Any]]:
 
 def _write_pictures(output: Path, clip: DemoClip, predictions: list[UInt8Array]) -> None:
     """Write the overlay video and a sheet of eight frames spread over the clip."""
-    from fractions import Fraction
-
     from PIL import Image
 
     from jointformer.data.video_writer import VideoWriter

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,8 +118,6 @@ def label_and_report(args: argparse.Namespace, output: Path, label: Callable[[Jo
 
 def report_run(output: Path, manifest: Manifest, failed: dict[str, str], *, figures_to: bool | str | None) -> None:
     """Print what a run took and which videos failed. figures_to: a file for it as JSON, or True: standard output."""
-    import sys
-
     from jointformer.ops.files import write_json
 
     print(
@@ -134,8 +134,6 @@ def report_run(output: Path, manifest: Manifest, failed: dict[str, str], *, figu
 
 def merge_command(args: argparse.Namespace) -> int:
     """Return the exit code of putting shards together: 0 where nothing is missing, else 1."""
-    import sys
-
     from jointformer.evaluate.scale.shards import merge
 
     manifest, missing = merge(args.merge)
@@ -148,8 +146,6 @@ def merge_command(args: argparse.Namespace) -> int:
 
 def _list_failed(failed: dict[str, str]) -> None:
     """Print the videos that are not finished, a line each; of many only the first, as run.json has them all."""
-    import sys
-
     for name, error in list(failed.items())[:20]:
         print(f"not finished: {name}: {error}", file=sys.stderr)
     if len(failed) > 20:
@@ -158,8 +154,5 @@ def _list_failed(failed: dict[str, str]) -> None:
 
 def _print_json(output: Path, data: dict[str, Any]) -> None:
     """Print a run's figures on standard output."""
-    import json
-    import sys
-
     json.dump({"output": str(output), **data}, sys.stdout, indent=2)
     print()

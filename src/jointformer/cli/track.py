@@ -21,6 +21,8 @@ where an earlier one was cut off (docs/scaling.md).
 from __future__ import annotations
 
 import argparse
+import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,8 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of `jointformer track`."""
-    from fractions import Fraction
-
     from jointformer.errors import ConfigError
     from jointformer.evaluate.scale.stop import stop_on_signal
 
@@ -92,13 +92,11 @@ def run(args: argparse.Namespace) -> int:
     (args.video,) = args.video
     if args.masks is None:
         raise ConfigError("--masks is missing", expected="a PNG for the first frame, or a folder of PNGs")
-    return track_stream.run(args) if track_stream.is_wanted(args) else _track_one(args, config, part)
+    return track_stream.run(args, config) if track_stream.is_wanted(args) else _track_one(args, config, part)
 
 
 def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> int:
     """Label one video into OUT/masks and OUT/overlay.mp4."""
-    import sys
-
     from jointformer.cli.running import budget_bytes
     from jointformer.data.inputs import is_read, refuse_inputs, refuse_results
     from jointformer.data.video import open_video

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jointformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jointformer.track import TrackerConfig
 
 _ONLY_HERE = ("input_size", "when_late", "queue", "json")
 _NOT_HERE = {
@@ -52,28 +58,24 @@ def is_wanted(args: argparse.Namespace) -> bool:
     return False
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, config: TrackerConfig) -> int:
     """Return the exit code of `jointformer track` on a stream."""
     try:
-        return _run(args)
+        return _run(args, config)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted: the stream was ended by hand") from None
 
 
-def _run(args: argparse.Namespace) -> int:
-    import sys
-    from pathlib import Path
-
+def _run(args: argparse.Namespace, config: TrackerConfig) -> int:
     from jointformer.data.inputs import refuse_inputs, refuse_results
     from jointformer.data.stream import InputSettings, open_stream
     from jointformer.data.stream_pipe import STANDARD, is_pipe
     from jointformer.data.stream_writer import MASKS, OUTPUT_FORMATS
     from jointformer.evaluate.stream import NO_END, QueueSettings, StreamReport, find_stream_masks, label_stream
     from jointformer.model.device import use_device
-    from jointformer.model.registry import suitable_size
     from jointformer.model.weights import load_model
     from jointformer.ops.files import remove, remove_temporaries, write_json
-    from jointformer.track import Tracker, TrackerConfig
+    from jointformer.track import Tracker
 
     target = str(args.output)
     format = args.output_format or ("raw" if target == STANDARD or is_pipe(target) else "folder")
@@ -87,14 +89,6 @@ def _run(args: argparse.Namespace) -> int:
     if not 0 <= (args.start or 0) < (NO_END if args.end is None else args.end + 1) <= NO_END:
         got = f"{args.start}, {args.end}"
         raise ConfigError("--start/--end", expected="frame numbers from 0, start first", got=got)
-    side = suitable_size(args.model) if args.size is None else args.size
-    config = TrackerConfig(
-        size=side,
-        max_memory_frames=args.max_memory_frames,
-        topk=args.topk or None,
-        objects_per_pass=args.objects_per_pass,
-        compile=args.compile,
-    )
     fps = None if args.fps is None else Fraction(args.fps).limit_denominator(1001)
     settings = InputSettings(args.input_format, args.input_size, fps)
     result = Path(target) / MASKS if format == "folder" else Path(target)

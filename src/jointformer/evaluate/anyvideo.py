@@ -33,7 +33,7 @@ from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
 from jointformer.track.frames import MasksLike
 from jointformer.track.loop import BadFramePolicy, Steps, Stopwatch, iter_segmentations
-from jointformer.types import LabelMap, UInt8Array
+from jointformer.types import UInt8Array
 
 MASKS = "masks"
 OVERLAY = "overlay.mp4"
@@ -218,12 +218,8 @@ def label_any_video(
             if pictures is not None:
                 pictures.write(video.name(index), result.label_map)
             if films is not None and frame is not None:
-                films.write(_draw(frame, result.label_map, style), video.time(index) - video.time(start))
+                films.write(overlay(frame, result.label_map, style=style), video.time(index) - video.time(start))
             on_frames(1)
             if stop():
                 raise Interrupted
     return watch
-
-
-def _draw(frame: UInt8Array, label_map: LabelMap, style: OverlayStyle) -> UInt8Array:
-    return overlay(frame, label_map, style=style)

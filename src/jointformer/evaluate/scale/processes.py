@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import signal
 import time
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, cast
 
 from jointformer.evaluate.scale.label import Job, Work, unpack_model
-from jointformer.evaluate.scale.schedule import Message
+from jointformer.evaluate.scale.schedule import Message, describe
 from jointformer.evaluate.scale.stop import Interrupted
 from jointformer.ops.parallel import without_ctrl_c
 
@@ -150,10 +151,6 @@ def _label(pipe: Connection, work: Work[Any], model: Any, video: Job) -> tuple[s
 
 def portable(error: Exception) -> Exception:
     """Return an error that another process can read: itself where it survives pickling, else its text."""
-    import pickle
-
-    from jointformer.evaluate.scale.schedule import describe
-
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

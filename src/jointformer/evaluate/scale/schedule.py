@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from jointformer.errors import ConfigError, DataError, OutputError, UserError
+from jointformer.errors import ConfigError, OutputError, UserError
 from jointformer.evaluate.scale.label import Job, OnFrames, Work, longest_first
 from jointformer.evaluate.scale.stop import Interrupted, Stop
 from jointformer.model.network import JointFormer
@@ -200,7 +200,7 @@ def may_pass(error: object) -> bool:
 
 def describe(error: object, tries: int = 1) -> str:
     """Return an error's one line; of a defect in the program its kind and place too."""
-    if isinstance(error, DataError | UserError):
+    if isinstance(error, UserError):
         return str(error)
     if isinstance(error, BaseException):
         frames = traceback.extract_tb(error.__traceback__)
