@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,9 @@ from typing import Any
 from jointformer.data.video import VideoReader
 from jointformer.errors import DataError
 from jointformer.model.network import JointFormer
-from jointformer.session.source import as_video
+from jointformer.session.source import VideoLike, as_video
 from jointformer.session.store import FILE, Store
 from jointformer.track import TrackerConfig
-from jointformer.types import UInt8Array
-
-VideoLike = str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array
 
 #: The one setting that a session does not keep: it says what the process may take, wherever the session is opened.
 _OF_THE_PROCESS = "memory_limit"

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +29,7 @@ from jointformer.session.plan import Direction, Plan, make_plan
 from jointformer.session.propagation import Propagation, SessionTracker
 from jointformer.session.result import FrameResult, Status
 from jointformer.session.rle import SoftMaps
-from jointformer.session.source import FrameCache
+from jointformer.session.source import FrameCache, VideoLike
 from jointformer.session.store import FILE, Kind, Store
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.frames import MasksLike
@@ -61,7 +61,7 @@ class Session:
 
     def __init__(
         self,
-        video: str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array,
+        video: VideoLike,
         *,
         model: JointFormer | str | Path = "tiny",
         config: TrackerConfig | None = None,
@@ -92,7 +92,7 @@ class Session:
         cls,
         path: str | Path,
         *,
-        video: str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array | None = None,
+        video: VideoLike | None = None,
         model: JointFormer | str | Path | None = None,
         device: str = "auto",
         precision: str = "auto",

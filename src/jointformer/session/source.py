@@ -15,6 +15,9 @@ from jointformer.data.video import DEFAULT_FPS, VideoReader, open_video
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 
+#: What a session takes for a video: a path, a reader, or frames, (T, H, W, 3) uint8 or a sequence of (H, W, 3).
+VideoLike = str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array
+
 
 class ArrayVideo:
     """Frames in memory, (T, H, W, 3) uint8 or a sequence of (H, W, 3), as a video."""
@@ -55,7 +58,7 @@ class ArrayVideo:
         return index / self.fps
 
 
-def as_video(video: str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array) -> VideoReader:
+def as_video(video: VideoLike) -> VideoReader:
     """Return a reader of a path, a reader as it is, or arrays as a video. Raises DataError."""
     if isinstance(video, str | Path):
         return open_video(video)

@@ -71,11 +71,7 @@ class Store(Database):
 
     def cells(self, kind: Kind, *, frame: int | None = None, object_id: int | None = None) -> list[Cell]:
         """Return the cells of a kind by object, then frame, optionally of one frame or object only."""
-        where, values = "kind = ?", [int(kind)]
-        for name, value in (("frame", frame), ("object", object_id)):
-            if value is not None:
-                where += f" AND {name} = ?"
-                values.append(value)
+        where, values = _where(kind, frame, object_id)
         query = f"SELECT frame, object, value, score, edit, sides FROM cells WHERE {where} ORDER BY object, frame"
         with self._errors():
             rows = self._db.execute(query, values).fetchall()
@@ -106,11 +102,7 @@ class Store(Database):
         if at is not None:
             for cell in self.cells(kind, frame=frame, object_id=object_id):
                 self.put_journal(at, cell)
-        where, values = "kind = ?", [int(kind)]
-        for name, value in (("frame", frame), ("object", object_id)):
-            if value is not None:
-                where += f" AND {name} = ?"
-                values.append(value)
+        where, values = _where(kind, frame, object_id)
         with self._errors():
             self._db.execute(f"DELETE FROM cells WHERE {where}", values)
 
@@ -235,3 +227,13 @@ class Store(Database):
             case int(), int(), bytes(), float(), int(), int():
                 return Cell(kind, frame, number, value, score, edit, sides)
         raise self._damaged("a cell of another type")
+
+
+def _where(kind: Kind, frame: int | None, object_id: int | None) -> tuple[str, list[int]]:
+    """Return (condition, its values) for the cells of a kind, of one frame or object where given."""
+    where, values = "kind = ?", [int(kind)]
+    for name, value in (("frame", frame), ("object", object_id)):
+        if value is not None:
+            where += f" AND {name} = ?"
+            values.append(value)
+    return where, values

@@ -138,12 +138,12 @@ def label_video(
     video: VideoSource,
     folder: Path,
     *,
-    scores_folder: Path | None = None,
-    on_bad_frame: BadFramePolicy = "stop",
-    on_frames: OnFrames = lambda n: None,
-    stop: Stop = never,
-    device: torch.device | None = None,
-    run: RunFolder | None = None,
+    scores_folder: Path | None,
+    on_bad_frame: BadFramePolicy,
+    on_frames: OnFrames,
+    stop: Stop,
+    device: torch.device,
+    run: RunFolder,
 ) -> VideoRecord:
     """Track one video and write folder/<video>/<frame>.png; return what it took.
 
@@ -189,9 +189,8 @@ def label_video(
             on_frames(1)
             if stop():
                 raise Interrupted
-        record = make_record(watch, len(tracker.object_ids), device or torch.device("cpu"), fingerprint)
-        if run is not None:
-            run.write_record(video.name, record.as_data())
+        record = make_record(watch, len(tracker.object_ids), device, fingerprint)
+        run.write_record(video.name, record.as_data())
     return record
 
 
