@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jointformer.errors import ConfigError
 from jointformer.model.config import ModelConfig
+from jointformer.ops.padding import padded
 
 
 @dataclass(frozen=True)
@@ -133,4 +134,4 @@ def padded_size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal() and 1 <= int(height) <= 32768 and 1 <= int(width) <= 32768):
         raise ConfigError("--size", expected="HEIGHTxWIDTH in pixels, such as 480x854", got=repr(text))
-    return -(-int(height) // 16) * 16, -(-int(width) // 16) * 16
+    return padded(int(height), int(width))

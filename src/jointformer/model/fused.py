@@ -65,12 +65,10 @@ def _maps(x: Tensor, *others: Tensor) -> ModuleType | None:
     return maps if maps is not None and maps.fits_map(x, *others) else None
 
 
-def multiplies_tiles(x: Tensor, *weights: Tensor) -> bool:
-    """Whether rows x (..., C) times these weights (D, C) are computed by kernels of our own."""
-    if not fuses(x, weights[0]):
-        return False
-    tiles = _tiles()
-    return tiles is not None and bool(tiles.fits(x, *weights))
+def _rows(x: Tensor, *weights: Tensor) -> ModuleType | None:
+    """The kernels for rows where they multiply x (..., C) by these weights (D, C)."""
+    tiles = _tiles() if fuses(x, weights[0]) else None
+    return tiles if tiles is not None and tiles.fits(x, *weights) else None
 
 
 def linear(
@@ -83,9 +81,8 @@ def linear(
     add: Tensor | None = None,
 ) -> Tensor:
     """Return x (..., C), through `norm`, times weight (D, C) plus bias, then GELU or plus `add` (..., D)."""
-    if multiplies_tiles(x, weight):
-        tiles = _tiles()
-        assert tiles is not None
+    tiles = _rows(x, weight)
+    if tiles is not None:
         before = None if norm is None else (norm.weight, norm.bias, norm.eps)
         multiplied: Tensor = tiles.linear(x, (weight, bias), norm=before, gelu=gelu, add=add)
         return multiplied
@@ -108,9 +105,8 @@ def mlp(
     x: Tensor, norm: nn.LayerNorm, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
 ) -> Tensor:
     """Return x (..., C) plus second(GELU(first(norm(x)))), both (weight, bias) of linear layers."""
-    if multiplies_tiles(x, first[0], second[0]):
-        tiles = _tiles()
-        assert tiles is not None
+    tiles = _rows(x, first[0], second[0])
+    if tiles is not None:
         mixed: Tensor = tiles.mlp(x, (norm.weight, norm.bias, norm.eps), first, second, add=x)
         return mixed
     return linear(linear(x, *first, norm=norm, gelu=True), *second, add=x)
@@ -124,9 +120,8 @@ def linear_mlp(
 
     cpu_bytes: what the widest features may take at a time on a CPU that does not multiply them by tiles.
     """
-    if multiplies_tiles(x, layer[0], first[0], second[0]):
-        tiles = _tiles()
-        assert tiles is not None
+    tiles = _rows(x, layer[0], first[0], second[0])
+    if tiles is not None:
         mixed: Tensor = tiles.linear_mlp(x, layer, add, (norm.weight, norm.bias, norm.eps), first, second)
         return mixed
     y = linear(x, *layer, add=add)

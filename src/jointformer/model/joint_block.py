@@ -65,9 +65,6 @@ class JointBlock(nn.Module):
         mlp = self.mlp
         return linear_mlp(join_heads(heads_out), self.attn.merging, x, self.norm2, mlp.first, mlp.second)
 
-    def _mix(self, x: Tensor) -> Tensor:
-        return self.mlp(x, self.norm2)
-
     def project(self, x: Tensor) -> Projected:
         """Return the queries, keys and values of tokens x (B, P, C)."""
         return self.attn.project(x, self.norm1)
@@ -151,7 +148,7 @@ class JointBlock(nn.Module):
         q = self.attn.project_query(x, self.norm1)
         gate = torch.sigmoid(token_scores(k, q))
         x = self._finish(x, (gate[..., None] * v.transpose(1, 2)).transpose(1, 2))
-        return x, token if last else self._mix(token + normed_token)
+        return x, token if last else self.mlp(token + normed_token, self.norm2)
 
 
 def _rows_of(x: Tensor, memory: LayerMemory) -> Tensor:

@@ -8,10 +8,18 @@ from torch.nn import functional as F
 #: (left, right, top, bottom)
 Padding = tuple[int, int, int, int]
 
+#: Heights and widths that the network takes are multiples of it.
+STRIDE = 16
 
-def padding_to_multiple(height: int, width: int, multiple: int = 16) -> Padding:
+
+def padded(height: int, width: int) -> tuple[int, int]:
+    """Return (height, width) with the padding."""
+    return height + -height % STRIDE, width + -width % STRIDE
+
+
+def padding_to_multiple(height: int, width: int) -> Padding:
     """Return how much to add on each side; the odd pixel goes right and below."""
-    extra_h, extra_w = -height % multiple, -width % multiple
+    extra_h, extra_w = -height % STRIDE, -width % STRIDE
     return extra_w // 2, extra_w - extra_w // 2, extra_h // 2, extra_h - extra_h // 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,7 @@ from jointformer.model.cost import bank_bytes, pass_bytes
 from jointformer.model.network import JointFormer
 from jointformer.ops.attention import joint_attention
 from jointformer.ops.heap import give_back_freed_memory, resident_size
+from jointformer.ops.padding import padded
 from jointformer.ops.resize import network_size
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import peak_memory
@@ -92,7 +94,7 @@ def plan_memory(
     ahead and label maps not yet written.
     """
     h, w = network_size(*video.size, config.size)
-    height, width = -(-h // 16) * 16, -(-w // 16) * 16
+    height, width = padded(h, w)
     objects = max(1, video.objects)
     in_pass = min(objects, config.objects_per_pass or objects)
     work = pass_bytes(model, height, width, in_pass, itemsize) + SLACK
@@ -175,9 +177,8 @@ def fit_budget(
     return plan(low)
 
 
-def _what_would_fit(least: MemoryPlan, budget: int, total: object) -> str:
-    """Return the advice that goes with a refusal."""
-    assert callable(total)
+def _what_would_fit(least: MemoryPlan, budget: int, total: Callable[[TrackerConfig], int]) -> str:
+    """Return the advice that goes with a refusal. total: the bytes that settings take."""
     config = least.config
     for frames in (5, 4, 3, 2, 1):
         smaller = replace(config, max_memory_frames=frames)

@@ -13,6 +13,7 @@ from jointformer.errors import UserError
 from jointformer.model.cost import step_cost
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
+from jointformer.ops.padding import padded
 from jointformer.session import Session
 
 #: The part of the rate of matrix products that a step reaches on a CPU: 18 to 77 % in docs/performance.md.
@@ -64,8 +65,7 @@ class SharedModel:
         """Return roughly the seconds of a step at network size, from the machine's rate; None where that is unknown."""
         if self._network is None or self._rate is None:
             return None
-        padded = (-(-height // 16) * 16, -(-width // 16) * 16)
-        cost = step_cost(self._network.config, *padded, objects, memory_frames).total
+        cost = step_cost(self._network.config, *padded(height, width), objects, memory_frames).total
         return cost / (self._rate * _EFFICIENCY)
 
 
