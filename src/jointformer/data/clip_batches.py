@@ -17,9 +17,6 @@ from jointformer.data.clip_device import DevicePack, dense_grids, device_grids, 
 from jointformer.data.clip_device_look import apply_tones, compress, fill_holes, gaussian_blur, smear
 from jointformer.data.clip_plan import BLOB_WAVES, ClipPlan, Cutout, Planner
 from jointformer.data.clip_render import TOKEN
-from jointformer.errors import DataError
-
-ATTEMPTS = 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,17 +81,12 @@ class StillsBatches:
 
     def _draw(self, index: int) -> _Drawn:
         config = self.config
-        for attempt in range(ATTEMPTS):
-            rng = np.random.default_rng((self.seed, index, attempt))
-            plan = self.planner.draw(rng, easy=attempt >= ATTEMPTS // 2)
-            if plan is not None:
-                drift = 0.03 * config.difficulty  # tones before looks, as on the CPU: the same clips result
-                tones = draw_tones(rng, len(plan.cutouts), config.frames, fixed=0.1, drift=drift)
-                look = draw_appearance(rng, config.frames, config.side, config.difficulty)
-                noise_at = np.stack([rng.integers(0, s + 1, config.frames) for s in config.shape], -1)
-                return _Drawn(plan, look, tones, noise_at)
-        hint = "objects should cover 1 to 60 % of their picture"
-        raise DataError("no clip could be made of these stills", where=self.pack.pack.folder, hint=hint)
+        rng, plan = next(self.planner.attempts(self.seed, index))
+        drift = 0.03 * config.difficulty  # tones before looks, as on the CPU: the same clips result
+        tones = draw_tones(rng, len(plan.cutouts), config.frames, fixed=0.1, drift=drift)
+        look = draw_appearance(rng, config.frames, config.side, config.difficulty)
+        noise_at = np.stack([rng.integers(0, s + 1, config.frames) for s in config.shape], -1)
+        return _Drawn(plan, look, tones, noise_at)
 
     def _tensor(self, array: npt.NDArray) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,11 +17,14 @@ from jointformer.data.clip_motion import (
 )
 from jointformer.data.clip_pack import StillsPack
 from jointformer.data.clip_regions import Region, choose_region
+from jointformer.errors import DataError
 
 U8 = npt.NDArray[np.uint8]
 F64 = npt.NDArray[np.float64]
 
 BLOB_WAVES = 6
+#: Draws for one clip; the second half of them are easy ones.
+_ATTEMPTS = 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +108,19 @@ class Planner:
 
     def __init__(self, pack: StillsPack, config: ClipConfig) -> None:
         self.pack, self.config, self.odds = pack, config, Odds(pack)
+
+    def attempts(self, seed: int, index: int) -> Iterator[tuple[np.random.Generator, ClipPlan]]:
+        """Plans for the clip with this number, each with the generator that goes on from it.
+
+        After the last one DataError is raised: the stills give no clip (no region of a fit size).
+        """
+        for attempt in range(_ATTEMPTS):
+            rng = np.random.default_rng((seed, index, attempt))
+            plan = self.draw(rng, easy=attempt >= _ATTEMPTS // 2)
+            if plan is not None:
+                yield rng, plan
+        hint = "objects should cover 1 to 60 % of their picture"
+        raise DataError("no clip could be made of these stills", where=self.pack.folder, hint=hint)
 
     def draw(self, rng: np.random.Generator, easy: bool = False) -> ClipPlan | None:
         """A plan, or None when the draw led to nothing usable; ``easy``: one pasted target and nothing else."""

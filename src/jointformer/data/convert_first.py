@@ -9,8 +9,15 @@ import numpy as np
 
 from jointformer.data.convert_jobs import Converted, run_jobs
 from jointformer.data.frames import list_folder, list_pictures, list_subfolders
-from jointformer.data.masks import MASK_SUFFIXES, ColourTable, object_ids, read_mask_file, resolve_void, without
-from jointformer.data.masks import write_mask as save_mask
+from jointformer.data.masks import (
+    MASK_SUFFIXES,
+    ColourTable,
+    object_ids,
+    read_mask_file,
+    resolve_void,
+    without,
+    write_mask,
+)
 from jointformer.errors import DataError
 from jointformer.ops.files import replace_dir
 
@@ -44,7 +51,7 @@ class FirstMasksJob:
                     continue
                 lone = lone and found == (255,)
                 known |= set(found)
-                save_mask(folder / f"{path.stem}.png", np.ascontiguousarray(new), mask.palette)
+                write_mask(folder / f"{path.stem}.png", np.ascontiguousarray(new), mask.palette)
             if not known:
                 raise DataError("none of the masks names an object", where=self.source)
 

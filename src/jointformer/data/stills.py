@@ -14,12 +14,10 @@ from jointformer.data.clip_motion import local_grids
 from jointformer.data.clip_pack import StillsPack
 from jointformer.data.clip_plan import ClipPlan, Planner
 from jointformer.data.clip_render import Backdrop, Layer, Renderer
-from jointformer.errors import DataError
 
 __all__ = ["Clip", "ClipConfig", "StillsClips", "StillsPack"]
 
 U8 = npt.NDArray[np.uint8]
-ATTEMPTS = 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +47,8 @@ class StillsClips:
 
     def sample(self, index: int) -> Clip:
         """The clip with this number. DataError when the stills give no clip (no region of a fit size)."""
-        for attempt in range(ATTEMPTS):
-            rng = np.random.default_rng((self.seed, index, attempt))
-            plan = self.planner.draw(rng, easy=attempt >= ATTEMPTS // 2)
-            clip = None if plan is None else self._render(rng, plan)
-            if clip is not None:
-                return clip
-        hint = "objects should cover 1 to 60 % of their picture"
-        raise DataError("no clip could be made of these stills", where=self.pack.folder, hint=hint)
+        clips = (self._render(rng, plan) for rng, plan in self.planner.attempts(self.seed, index))
+        return next(clip for clip in clips if clip is not None)
 
     def _render(self, rng: np.random.Generator, plan: ClipPlan) -> Clip | None:
         """The planned clip, or None if a target is hidden or too small in the first frame."""

@@ -12,10 +12,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from jointformer.data.stills import Clip
 from jointformer.errors import DataError
 from jointformer.train.plan import StepPlan
 from jointformer.train.unroll import ClipBatch
-from jointformer.types import FloatArray, UInt8Array
 
 log = logging.getLogger(__name__)
 
@@ -23,22 +23,6 @@ RETRIES = 20
 """How many other clips are tried in place of a broken one before the run stops."""
 FAR = 1 << 40
 """Distance in the sequence of clips between a broken clip and the one tried instead."""
-
-
-class Clip(Protocol):
-    """A clip: frames (T, H, W, 3) uint8 RGB, label_maps (T, H, W) uint8 with ids 1..num_objects.
-
-    points (T, H/16, W/16, 3) float32: what each token's middle shows (layer, x, y), for drawn clips.
-    """
-
-    @property
-    def frames(self) -> UInt8Array: ...
-    @property
-    def label_maps(self) -> UInt8Array: ...
-    @property
-    def num_objects(self) -> int: ...
-    @property
-    def points(self) -> FloatArray | None: ...
 
 
 class ClipSource(Protocol):

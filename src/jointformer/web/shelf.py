@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -184,8 +185,6 @@ class Shelf:
         return project
 
     def _tracker_config(self, options: dict[str, Any]) -> TrackerConfig:
-        from dataclasses import replace
-
         size = options.get("size")
         if size is None:
             return self._config.tracker
