@@ -16,7 +16,7 @@ from tqdm import tqdm
 from jointformer.data.convert_jobs import Converted, run_jobs
 from jointformer.data.inputs import refuse_inputs
 from jointformer.data.masks import object_ids, without, write_mask
-from jointformer.data.metas import is_plain_name, load_json
+from jointformer.data.metas import is_plain_name, read_json
 from jointformer.errors import DataError
 from jointformer.ops.files import replace_dir, write_text
 from jointformer.ops.parallel import parallel_map
@@ -53,7 +53,7 @@ class BurstSequence:
 
 def read_sequences(path: Path) -> tuple[dict[str, Any], list[BurstSequence]]:
     """The json's content and its sequences, checked. Raises :class:`DataError` for a file of another form."""
-    content = load_json(path)
+    content = read_json(path)
     entries = content.get("sequences") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise DataError("not a BURST json", where=path, expected="an object with a list 'sequences'")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from jointformer.data.frames import list_pictures, list_subfolders
 from jointformer.data.inputs import refuse_inputs
 from jointformer.data.masks import object_ids
-from jointformer.data.metas import load_json
+from jointformer.data.metas import read_json
 from jointformer.data.writer import SCORES
 from jointformer.errors import DataError
 from jointformer.ops.files import write_text
@@ -45,7 +45,7 @@ class _VideoJob:
 
 def read_mapping(path: Path) -> dict[str, dict[str, str]]:
     """Sequence -> label -> object's name, from VISOR's val_data_mapping.json. Raises :class:`DataError`."""
-    content = load_json(path)
+    content = read_json(path)
     fits = isinstance(content, dict) and all(
         isinstance(names, dict) and all(isinstance(name, str) for name in names.values()) for names in content.values()
     )

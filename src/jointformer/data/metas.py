@@ -14,7 +14,7 @@ _LARGEST_NUMBER = 99_999_999
 MOST_FRAMES = 1_080_000
 
 
-def load_json(path: str | Path) -> Any:
+def read_json(path: str | Path) -> Any:
     """The value of a json file. Raises :class:`DataError` where it is missing or damaged."""
     try:
         return json.loads(Path(path).read_bytes())
@@ -66,7 +66,7 @@ def burst_frames(path: str | Path) -> dict[str, list[str]]:
     Raises :class:`DataError` for a file of another form.
     """
     frames: dict[str, list[str]] = {}
-    sequences = _get(load_json(path), "sequences", list, path, "the file")
+    sequences = _get(read_json(path), "sequences", list, path, "the file")
     for k, sequence in enumerate(sequences):
         at = f"sequences[{k}]"
         dataset = _text(_get(sequence, "dataset", str, path, at), path, f"{at}.dataset")
@@ -80,7 +80,7 @@ def burst_frames(path: str | Path) -> dict[str, list[str]]:
 
 
 def _videos(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
-    videos = _get(load_json(path), "videos", dict, path, "the file")
+    videos = _get(read_json(path), "videos", dict, path, "the file")
     return [
         (_text(name, path, "videos"), _get(entry, "objects", dict, path, f"videos.{name}"))
         for name, entry in videos.items()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jointformer.data.metas import read_json
 from jointformer.errors import DataError
 from jointformer.ops.rle import fills
 
@@ -18,10 +18,7 @@ _LARGEST_SIDE = 65_535
 
 def read_burst_json(path: Path) -> dict[str, Any]:
     """The content of a BURST JSON; DataError when it is none, or anything in it is of a wrong kind."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot read the JSON ({error})", where=path) from error
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("sequences"), list):
         raise DataError("not a BURST JSON", where=path, expected="an object with a list 'sequences'")
     for index, entry in enumerate(content["sequences"]):

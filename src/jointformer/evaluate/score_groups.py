@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jointformer.data.metas import load_json
+from jointformer.data.metas import read_json
 from jointformer.errors import DataError
 
 _LVOS_2024 = """
@@ -59,7 +59,7 @@ def ytvos_seen_categories(path: Path | None, annotations: Path) -> set[str]:
         )
     if path.suffix != ".json":
         return read_words(path)
-    content = load_json(path)
+    content = read_json(path)
     try:
         if "seen" in content:
             return set(content["seen"])

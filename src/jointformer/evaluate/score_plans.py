@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jointformer.data.frames import natural_key
-from jointformer.data.metas import MOST_FRAMES, frame_number, load_json
+from jointformer.data.metas import MOST_FRAMES, frame_number, read_json
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score_groups import lvos_unseen, read_list, read_words, visor_is_unseen, ytvos_seen_categories
 from jointformer.evaluate.score_sources import mask_files, safe_name, subfolders
@@ -193,7 +193,7 @@ def _meta_file(annotations: Path, *names: str) -> Path:
 
 def _read_meta(path: Path) -> dict[str, dict[str, Any]]:
     """``videos.<id>.objects`` of a meta file, its videos in order."""
-    content = load_json(path)
+    content = read_json(path)
     try:
         videos = {safe_name(video): dict(entry["objects"]) for video, entry in content["videos"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from jointformer.data.metas import load_json
+from jointformer.data.metas import read_json
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import ModelConfig
 from jointformer.model.convert import State, infer_config
@@ -28,7 +28,7 @@ def finished_weights(folder: Path, iterations: int, model: JointFormer) -> State
     From its last checkpoint, else from what it exported. Raises DataError where both are gone, ConfigError where they
     are another network's than the model's.
     """
-    if not (folder / FINISHED).is_file() or load_json(folder / FINISHED)["iterations"] < iterations:
+    if not (folder / FINISHED).is_file() or read_json(folder / FINISHED)["iterations"] < iterations:
         return None
     found = checkpoint.checkpoints(folder)
     if not found and not (folder / WEIGHTS).is_file():
@@ -61,7 +61,7 @@ def starting_state(settings: Settings, folder: Path, model: JointFormer, stage: 
             raise ConfigError("holds a run already", where=folder, hint=hint)
         return None
     if start in found and (folder / CONFIG).is_file():
-        before = stage_title(load_json(folder / CONFIG)["stage"])
+        before = stage_title(read_json(folder / CONFIG)["stage"])
         if before != stage:
             raise ConfigError(
                 "holds another run", where=folder, expected=stage, got=before, hint="choose another folder"
