@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jointformer.data.clip_motion import smooth_walks
+from jointformer.types import UInt8Array
 
-U8 = npt.NDArray[np.uint8]
 F64 = npt.NDArray[np.float64]
 
 
-def tone_tables(gain: F64, bias: F64, gamma: F64) -> U8:
+def tone_tables(gain: F64, bias: F64, gamma: F64) -> UInt8Array:
     """(L,T,256,3) uint8 look-up tables: (value/255)^gamma·gain + bias.
 
     ``gain`` (L,T,3), ``bias`` and ``gamma`` (L,T,1).
@@ -24,7 +24,7 @@ def tone_tables(gain: F64, bias: F64, gamma: F64) -> U8:
     return np.clip(table, 0, 255).astype(np.uint8)
 
 
-def draw_tones(rng: np.random.Generator, layers: int, frames: int, fixed: float, drift: float) -> U8:
+def draw_tones(rng: np.random.Generator, layers: int, frames: int, fixed: float, drift: float) -> UInt8Array:
     """(L,T,256,3) tables of random tones (strength ``fixed``) that drift along time (``drift`` per step)."""
     walk = smooth_walks(rng, layers, frames, 6, memory=0.6, pull=0.1)
     value = fixed * rng.standard_normal((layers, 1, 6)) + drift * walk
@@ -38,7 +38,7 @@ def draw_tones(rng: np.random.Generator, layers: int, frames: int, fixed: float,
 class Appearance:
     """What happens to the composed frames: tones (T,256,3), blur (T,) in pixels, noise, jpeg quality or 0."""
 
-    tones: U8
+    tones: UInt8Array
     blur: F64
     noise: float
     quality: int
@@ -63,7 +63,7 @@ class NoiseBank:
         noise = np.random.default_rng(0).standard_normal((2 * height, 2 * width, 3))
         self.unit = np.clip(noise * 16.0, -127, 127).astype(np.int16)
 
-    def add(self, frame: U8, sigma: float, rng: np.random.Generator) -> U8:
+    def add(self, frame: UInt8Array, sigma: float, rng: np.random.Generator) -> UInt8Array:
         """``frame`` plus noise of standard deviation ``sigma`` grey levels."""
         height, width = frame.shape[:2]
         top = int(rng.integers(self.unit.shape[0] - height + 1))
@@ -72,7 +72,9 @@ class NoiseBank:
         return np.asarray(cv2.addWeighted(frame, 1.0, window, sigma / 16.0, 0.0, dtype=cv2.CV_8U), np.uint8)
 
 
-def apply_appearance(frame: U8, look: Appearance, t: int, noise: NoiseBank, rng: np.random.Generator) -> U8:
+def apply_appearance(
+    frame: UInt8Array, look: Appearance, t: int, noise: NoiseBank, rng: np.random.Generator
+) -> UInt8Array:
     """(H,W,3) uint8: ``frame`` as it looks at time ``t``."""
     frame = np.asarray(cv2.LUT(frame, look.tones[t][:, None]), np.uint8)
     if look.blur[t] > 0.25:
@@ -86,7 +88,7 @@ def apply_appearance(frame: U8, look: Appearance, t: int, noise: NoiseBank, rng:
     return frame
 
 
-def motion_blur(layer: U8, shift: tuple[float, float], longest: float = 9.0) -> U8:
+def motion_blur(layer: UInt8Array, shift: tuple[float, float], longest: float = 9.0) -> UInt8Array:
     """``layer`` smeared along ``shift`` (pixels during the exposure), centred so that it does not move."""
     full = float(np.hypot(*shift))
     length = min(full, longest)

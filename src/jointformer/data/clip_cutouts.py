@@ -9,15 +9,15 @@ import numpy.typing as npt
 from jointformer.data.clip_pack import Still
 from jointformer.data.clip_plan import Cutout, View
 from jointformer.data.clip_regions import Region
+from jointformer.types import UInt8Array
 
-U8 = npt.NDArray[np.uint8]
 F64 = npt.NDArray[np.float64]
 Point = tuple[float, float]
 
 RIM = 3  # pixels around a cut-out in which alpha is 0
 
 
-def make_sprite(still: Still, cutout: Cutout) -> tuple[U8, Point] | None:
+def make_sprite(still: Still, cutout: Cutout) -> tuple[UInt8Array, Point] | None:
     """((h,w,4) uint8 RGBA, x, y of the layer's middle in it): the region with a rim of its surroundings.
 
     Alpha is 0 on the border. None when the region is too small to paste.
@@ -51,14 +51,14 @@ def make_sprite(still: Still, cutout: Cutout) -> tuple[U8, Point] | None:
     return sprite, middle
 
 
-def make_backdrop(still: Still, view: View) -> tuple[U8, U8 | None, Point]:
+def make_backdrop(still: Still, view: View) -> tuple[UInt8Array, UInt8Array | None, Point]:
     """(picture (h,w,3), its label map or None, x, y of the view's middle in it)."""
     height, width = still.picture.shape[:2]
     whole = (0, 0, width, height)
     picture, (_, _, scale_x, scale_y) = _window(still.picture, still.half, whole, view.ratio)
     middle = ((view.middle[0] + 0.5) * scale_x - 0.5, (view.middle[1] + 0.5) * scale_y - 0.5)
     size = (picture.shape[1], picture.shape[0])
-    labels: U8 | None = None
+    labels: UInt8Array | None = None
     if view.hole is not None:
         hole = region_window(still, view.hole, whole, view.ratio)
         picture = fill_hole(picture, np.asarray(cv2.resize(hole, size, interpolation=cv2.INTER_LINEAR), np.uint8))
@@ -73,8 +73,8 @@ def make_backdrop(still: Still, view: View) -> tuple[U8, U8 | None, Point]:
 
 
 def _window(
-    full: U8, half: U8, window: tuple[int, int, int, int], ratio: float
-) -> tuple[U8, tuple[int, int, float, float]]:
+    full: UInt8Array, half: UInt8Array, window: tuple[int, int, int, int], ratio: float
+) -> tuple[UInt8Array, tuple[int, int, float, float]]:
     """(the window scaled by ``ratio``, (its left, top, exact scales of x and y) in pixels of the still).
 
     Reduction by more than 2 starts from the half-size picture: far faster than averaging areas.
@@ -92,7 +92,7 @@ def _window(
     return scaled, (x0, y0, size[0] / (x1 - x0), size[1] / (y1 - y0))
 
 
-def region_window(still: Still, region: Region, window: tuple[int, int, int, int], ratio: float) -> U8:
+def region_window(still: Still, region: Region, window: tuple[int, int, int, int], ratio: float) -> UInt8Array:
     """0/255: the region within the window, at full or (like ``_window``) half size."""
     x0, y0, x1, y1 = window
     mask = still.masks[region.mask]
@@ -106,7 +106,7 @@ def region_window(still: Still, region: Region, window: tuple[int, int, int, int
     return np.asarray(cv2.LUT(np.ascontiguousarray(mask), region.table()), np.uint8)
 
 
-def soft_alpha(alpha: U8, feather: float) -> U8:
+def soft_alpha(alpha: UInt8Array, feather: float) -> UInt8Array:
     """``alpha`` with its edge softened over about ``feather`` pixels and drawn in a little.
 
     Drawing in keeps the thin halo of the still's own background out of the paste: it would be a cue.
@@ -115,7 +115,7 @@ def soft_alpha(alpha: U8, feather: float) -> U8:
     return np.asarray(cv2.convertScaleAbs(cv2.subtract(soft, 70), alpha=255.0 / 170.0), np.uint8)
 
 
-def blob_alpha(outline: F64, height: int, width: int, middle: Point, span: float) -> U8:
+def blob_alpha(outline: F64, height: int, width: int, middle: Point, span: float) -> UInt8Array:
     """(height,width) 0/255: a smooth closed shape about ``middle``, within a square of side ``span``."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = (x - middle[0]) / (0.5 * span), (y - middle[1]) / (0.5 * span)
@@ -126,7 +126,7 @@ def blob_alpha(outline: F64, height: int, width: int, middle: Point, span: float
     return np.where(radius < np.clip(limit, 0.25, 0.97), 255, 0).astype(np.uint8)
 
 
-def fill_hole(picture: U8, hole: U8) -> U8:
+def fill_hole(picture: UInt8Array, hole: UInt8Array) -> UInt8Array:
     """``picture`` (h,w,3) with the pixels where ``hole`` is not 0 filled from around them, coarse to fine."""
     grown = cv2.dilate(hole, np.ones((5, 5), np.uint8))
     known = (grown == 0).astype(np.float32)

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from jointformer.data.clip_motion import CELLS, Motions
 from jointformer.data.clip_pack import StillsPack
+from jointformer.types import UInt8Array
 
 LEVELS = 3  # full, half and quarter size
-U8 = npt.NDArray[np.uint8]
 
 
 class DevicePack:
@@ -98,7 +97,7 @@ class DevicePack:
         return values.view(-1)[line + tap.long()]
 
 
-def _levels(picture: U8, mask: U8) -> list[U8]:
+def _levels(picture: UInt8Array, mask: UInt8Array) -> list[UInt8Array]:
     """The picture with the region ids as fourth channel, at LEVELS sizes, each (h,w,4)."""
     levels = []
     for level in range(LEVELS):

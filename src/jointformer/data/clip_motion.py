@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
+from jointformer.types import FloatArray
+
 F64 = npt.NDArray[np.float64]
 
 CELLS = 16  # grid cells along a side of the picture; the grid has one more on each side
@@ -115,7 +116,7 @@ def _kept(start: F64, reach: F64) -> F64:
     return np.where(np.abs(limited) > 1e-6, first / np.where(np.abs(limited) > 1e-6, limited, 1.0), 1.0)
 
 
-def local_grids(motions: Motions, height: int, width: int, span: F64) -> F32:
+def local_grids(motions: Motions, height: int, width: int, span: F64) -> FloatArray:
     """(L,T,G,G,2) float32, G = CELLS+2: offsets x, y from each layer's middle that the grid points look at.
 
     Offsets are in pixels of the layer as it appears at frame 0; ``span`` (L,): the layers' larger sides in

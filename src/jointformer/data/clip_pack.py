@@ -15,11 +15,11 @@ from PIL import Image
 from scipy import ndimage
 
 from jointformer.errors import DataError
+from jointformer.types import UInt8Array
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("set", "image", "mask", "width", "height", "objects")
-U8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +44,9 @@ class Still:
 
     source: str
     name: str
-    picture: U8
-    half: U8
-    masks: tuple[U8, ...]
+    picture: UInt8Array
+    half: UInt8Array
+    masks: tuple[UInt8Array, ...]
     regions: tuple[Regions, ...]
 
 
@@ -130,7 +130,7 @@ def _read_still(folder: Path, source: str, image: str, masks: list[str], short_s
     return Still(source, image, picture, reduced, tuple(kept), tuple(regions))
 
 
-def find_regions(mask: U8) -> Regions:
+def find_regions(mask: UInt8Array) -> Regions:
     """Ids, areas and boxes of a mask's regions."""
     counts = np.bincount(mask.ravel(), minlength=256)
     ids = np.flatnonzero(counts[1:]) + 1
@@ -147,7 +147,7 @@ def find_regions(mask: U8) -> Regions:
     return Regions(ids[there], counts[ids][there], boxes[there])
 
 
-def _read_picture(path: Path) -> U8:
+def _read_picture(path: Path) -> UInt8Array:
     try:
         encoded = np.fromfile(path, np.uint8)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -158,7 +158,7 @@ def _read_picture(path: Path) -> U8:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _read_mask(path: Path) -> U8:
+def _read_mask(path: Path) -> UInt8Array:
     try:
         with Image.open(path) as file:
             if file.mode not in ("P", "L"):

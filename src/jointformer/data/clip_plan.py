@@ -18,8 +18,8 @@ from jointformer.data.clip_motion import (
 from jointformer.data.clip_pack import StillsPack
 from jointformer.data.clip_regions import Region, choose_region
 from jointformer.errors import DataError
+from jointformer.types import UInt8Array
 
-U8 = npt.NDArray[np.uint8]
 F64 = npt.NDArray[np.float64]
 
 BLOB_WAVES = 6
@@ -62,7 +62,7 @@ class View:
     ratio: float
     middle: tuple[float, float]
     mask: int = 0
-    labels: U8 | None = None
+    labels: UInt8Array | None = None
     hole: Region | None = None
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jointformer.data.clip_pack import Regions, Still
+from jointformer.types import UInt8Array
 
-U8 = npt.NDArray[np.uint8]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
@@ -35,7 +35,7 @@ class Region:
         left, top, right, bottom = self.box
         return 0.5 * (left + right - 1), 0.5 * (top + bottom - 1)
 
-    def table(self, value: int = 255) -> U8:
+    def table(self, value: int = 255) -> UInt8Array:
         """(256,): ``value`` for the ids of the region, else 0."""
         table = np.zeros(256, np.uint8)
         table[self.ids] = value
@@ -82,7 +82,7 @@ def _objectness(regions: Regions, height: int, width: int) -> F64:
     return np.sqrt(regions.areas) * np.asarray([1.0, 0.8, 0.3, 0.1, 0.05])[sides]
 
 
-def _with_neighbours(rng: np.random.Generator, mask: U8, first: int, count: int) -> I64:
+def _with_neighbours(rng: np.random.Generator, mask: UInt8Array, first: int, count: int) -> I64:
     """Ids of a connected union: ``first`` and up to ``count`` regions, each touching one already in."""
     coarse = np.ascontiguousarray(mask[::6, ::6])
     picked = [first]

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jointformer.data.clip_appearance import motion_blur
-from jointformer.data.clip_motion import CELLS, F32
+from jointformer.data.clip_motion import CELLS
+from jointformer.types import FloatArray, UInt8Array
 
-U8 = npt.NDArray[np.uint8]
 Cells = tuple[int, int, int, int]
 
 TOKEN = 16  # the stride of the network's tokens
@@ -26,10 +26,10 @@ class Layer:
     ``smear`` (T,2) pixels moved while exposed.
     """
 
-    sprite: U8
+    sprite: UInt8Array
     label: int
-    grids: F32
-    tones: U8
+    grids: FloatArray
+    tones: UInt8Array
     smear: npt.NDArray[np.float64]
 
 
@@ -37,9 +37,9 @@ class Layer:
 class Backdrop:
     """The moving background: picture (h,w,3), labels (h,w) or None when nothing of it is a target, grids."""
 
-    picture: U8
-    labels: U8 | None
-    grids: F32
+    picture: UInt8Array
+    labels: UInt8Array | None
+    grids: FloatArray
     smear: npt.NDArray[np.float64]
 
 
@@ -49,12 +49,12 @@ class Drawing(NamedTuple):
     Points: which layer is on top in the middle of each token (0: the backdrop), and x, y of the point of it there.
     """
 
-    frame: U8
-    labels: U8
-    points: F32
+    frame: UInt8Array
+    labels: UInt8Array
+    points: FloatArray
 
 
-def dense_map(grid: F32, cells: Cells, cell: tuple[int, int]) -> F32:
+def dense_map(grid: FloatArray, cells: Cells, cell: tuple[int, int]) -> FloatArray:
     """(h,w,2): ``grid`` interpolated over the cells (top, bottom, left, right), each of ``cell`` (h, w) pixels."""
     top, bottom, left, right = cells
     block = grid[top : bottom + 2, left : right + 2]
@@ -63,7 +63,7 @@ def dense_map(grid: F32, cells: Cells, cell: tuple[int, int]) -> F32:
     return np.asarray(fine[cell[0] : -cell[0], cell[1] : -cell[1]], np.float32)
 
 
-def touched_cells(grids: F32, height: int, width: int) -> list[Cells | None]:
+def touched_cells(grids: FloatArray, height: int, width: int) -> list[Cells | None]:
     """Per frame the cells (top, bottom, left, right) a sprite may touch, or None when it is out of the picture."""
     reach = np.maximum(np.abs(np.diff(grids, axis=1)).max((1, 2, 3)), np.abs(np.diff(grids, axis=2)).max((1, 2, 3)))[
         :, None, None

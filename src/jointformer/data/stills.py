@@ -14,10 +14,9 @@ from jointformer.data.clip_motion import local_grids
 from jointformer.data.clip_pack import StillsPack
 from jointformer.data.clip_plan import ClipPlan, Planner
 from jointformer.data.clip_render import Backdrop, Layer, Renderer
+from jointformer.types import UInt8Array
 
 __all__ = ["Clip", "ClipConfig", "StillsClips", "StillsPack"]
-
-U8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +27,8 @@ class Clip:
     number of the layer and x, y of the point of that layer in pixels.
     """
 
-    frames: U8
-    label_maps: U8
+    frames: UInt8Array
+    label_maps: UInt8Array
     num_objects: int
     points: npt.NDArray[np.float32] | None = None
 
