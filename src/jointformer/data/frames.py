@@ -118,12 +118,8 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
         raise DataError("the picture is too large", where=path, got=str(error).split(",")[0]) from None
     except MemoryError:
         raise DataError("the picture does not fit into memory", where=path) from None
-    except (
-        Exception
-    ) as error:  # decoders of damaged files raise nearly anything: struct, zlib, Index, Syntax...
-        raise DataError(
-            "the picture is damaged", where=path, got=str(error) or type(error).__name__
-        ) from error
+    except Exception as error:  # decoders of damaged files raise nearly anything: struct, zlib, Index, Syntax...
+        raise DataError("the picture is damaged", where=path, got=str(error) or type(error).__name__) from error
 
 
 def read_frame(path: str | Path) -> UInt8Array:

@@ -101,9 +101,7 @@ def linear(
     return y if add is None else add_to(y, add)
 
 
-def mlp(
-    x: Tensor, norm: nn.LayerNorm, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
-) -> Tensor:
+def mlp(x: Tensor, norm: nn.LayerNorm, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
     """Return x (..., C) plus second(GELU(first(norm(x)))), both (weight, bias) of linear layers."""
     tiles = _rows(x, first[0], second[0])
     if tiles is not None:

@@ -159,9 +159,7 @@ class JointFormer(nn.Module):
             return [(0, rows)]
         return _passes(rows, objects_at_once(self.config, 16 * grid[0], 16 * grid[1], self.dtype.itemsize))
 
-    def _decode(
-        self, f16: Tensor, grid: tuple[int, int], skips: tuple[Tensor, Tensor], token: Tensor
-    ) -> Decoded:
+    def _decode(self, f16: Tensor, grid: tuple[int, int], skips: tuple[Tensor, Tensor], token: Tensor) -> Decoded:
         enhanced = self.convmae.enhance(f16, token, grid)
         return self.decoder(_to_map(f16, grid), _to_map(enhanced, grid), *skips)
 

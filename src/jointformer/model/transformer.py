@@ -186,9 +186,7 @@ class JointTransformer(nn.Module):
         """
         return self._embed(self.patch_embed1_memory(frames_and_masks))[2]
 
-    def write(
-        self, x: Tensor, token: Tensor | None, attention: AttentionConfig, keep: KeepLayer
-    ) -> Tensor | None:
+    def write(self, x: Tensor, token: Tensor | None, attention: AttentionConfig, keep: KeepLayer) -> Tensor | None:
         """Return the updated token (N, 1, C) of memory frames (computation A); `keep` gets the rest.
 
         x: (N, P, C) from `embed_masks`. token: (N, 1, C), or None to leave it out of the blocks. keep: called once per

@@ -203,9 +203,7 @@ def _plain_in_parts(
         parts = [tensor[n if tensor.shape[0] > 1 else 0] for tensor in (q, k, v, memory_k, memory_v)]
         for first in range(0, out.shape[1], heads):
             some_q, some_k, some_v, some_mk, some_mv = (part[first : first + heads] for part in parts)
-            out[n, first : first + heads] = plain_attention(
-                some_q, some_k, some_v, some_mk, some_mv, topk, group
-            )
+            out[n, first : first + heads] = plain_attention(some_q, some_k, some_v, some_mk, some_mv, topk, group)
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor) -> Tensor:

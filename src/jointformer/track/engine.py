@@ -132,9 +132,7 @@ class Engine:
         self.tokens = out.tokens
         return out.prob[0]
 
-    def _memorize(
-        self, x: Tensor, masks: Tensor, old: int, corrections: dict[int, Tensor], is_memory: bool
-    ) -> None:
+    def _memorize(self, x: Tensor, masks: Tensor, old: int, corrections: dict[int, Tensor], is_memory: bool) -> None:
         """Encode the frame for every object: new objects' first memory, old objects' newest or temporary one."""
         new = len(masks) - old
         if self.bank is None:

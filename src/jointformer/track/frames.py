@@ -133,9 +133,7 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     check_label_map(label_map, height, width, "label map")
     ids = object_ids(label_map)
     if not ids:
-        raise DataError(
-            "mask names no object", expected="at least one pixel above 0", got="an empty label map"
-        )
+        raise DataError("mask names no object", expected="at least one pixel above 0", got="an empty label map")
     return {i: label_map == i for i in ids}
 
 

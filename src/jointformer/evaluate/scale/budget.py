@@ -60,9 +60,7 @@ def _fit(
         base=base,
         bank=sum(plan.bank for plan in found),
         work=largest.work + mean,
-        config=replace(
-            config, objects_per_pass=None if passes >= video.objects else passes, memory_limit=budget
-        ),
+        config=replace(config, objects_per_pass=None if passes >= video.objects else passes, memory_limit=budget),
     )
 
 
