@@ -61,6 +61,7 @@ class SquareTracker:
             self.masks[i] = moved
             sure[i] = 0.7 if moved[12:].any() else 0.95
         for i, mask in (masks or {}).items():
+            assert mask.any() or i in self.masks, "a Tracker refuses a new object without a pixel"
             self.masks[i], sure[i] = mask.copy(), 1.0
         self.at = now
         rows = [torch.from_numpy(m.astype(np.float32)) * sure[i] for i, m in self.masks.items()]

@@ -105,6 +105,30 @@ def test_a_range_is_a_video_of_its_own():
     assert plan.needs[1].tolist() == [0] + [FORWARD] * 6 + [0] * 13
 
 
+@pytest.mark.parametrize(
+    ("objects", "direction", "start", "end", "blocks"),
+    [
+        ({1: known(0, 5)}, "forward", 8, 10, ((6, 10),)),  # from the nearest mask, not from the first
+        ({1: known(10, 15)}, "backward", 3, 5, ((3, 9),)),
+        ({1: known(0, 5)}, "forward", 3, 10, ((1, 4), (6, 10))),  # a mask inside is no beginning for frames before it
+        ({1: known(12, 19)}, "backward", 10, 15, ((10, 11), (13, 18))),
+        ({1: known(0, 5)}, "both", 3, 10, ((3, 4), (6, 10))),
+        ({1: known(0, done=dict.fromkeys(range(1, 10), FORWARD))}, "forward", 8, 12, ((9, 12),)),  # 8 stands in for 0
+        ({1: known(19, done=dict.fromkeys(range(10, 19), BACKWARD))}, "backward", 8, 12, ((8, 11),)),
+    ],
+)
+def test_a_range_begins_at_the_nearest_mask_or_at_a_result_that_stands_in_for_it(
+    objects, direction, start, end, blocks
+):
+    assert make_plan(objects, 20, start, end, direction, again=True).blocks == blocks
+
+
+def test_a_frames_objects_are_those_that_need_it_from_that_side():
+    plan = make_plan({1: known(0), 2: known(0, 10), 3: known(12)}, 20, None, None, "forward", again=False)
+    assert [plan.ids(5), plan.ids(5, FORWARD), plan.ids(5, BACKWARD), plan.pair(5)] == [[1, 2], [1, 2], [2], {2}]
+    assert [plan.ids(10), plan.ids(15), plan.pair(15)] == [[1], [1, 2, 3], set()]
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.integers(0, 19), min_size=1, max_size=4, unique=True),
@@ -126,7 +150,7 @@ def test_every_piece_begins_beside_a_frame_whose_masks_are_known(first, second, 
 
 def test_weights_fall_with_the_distance():
     assert [distance_weight((0, 10), t) for t in (1, 5, 9)] == [0.9, 0.5, 0.1]
-    assert distance_weight((0,), 5) == 0.5
+    assert distance_weight((0,), 5) == distance_weight((9,), 5) == 0.5
 
 
 class Counting(ArrayVideo):

@@ -62,14 +62,50 @@ def test_a_correction_at_the_open_end_mends_everything_behind_it(session):
     assert all(np.array_equal(session.result(t).masks[1], square(t)) for t in range(13, 30))
 
 
-def test_frames_between_two_annotated_ones_are_joined_from_both_sides(session):
-    """The tracker is lost at 12, whichever way it comes: on either side of it the nearer, surer side wins."""
-    SquareTracker.lost = {12}
+def test_frames_between_two_annotated_ones_are_joined_from_both_sides_alike_in_either_direction(session):
+    """The tracker is lost at 11, whichever way it comes: on either side of it the nearer, surer side wins."""
+    SquareTracker.lost = {11}
     session.add_masks(0, {1: square(0)})
     session.add_masks(20, {1: square(20)})
-    seen = track(session, end=20)
-    assert seen == [*range(19, 0, -1), *range(1, 20)]
-    assert [t for t in range(21) if not np.array_equal(session.result(t).masks[1], square(t))] == [12]
+    there, back = [*range(1, 20)], [*range(19, 0, -1)]
+    assert track(session, end=20) == [*back, *there]
+    assert [t for t in range(21) if not np.array_equal(session.result(t).masks[1], square(t))] == [11]
+    forward = [(session.result(t).label_map.tolist(), session.confidence(t)[1]) for t in there]
+    assert track(session, end=20, direction="backward", again=True) == [*there, *back]
+    for t, (label_map, confidence) in zip(there, forward):
+        assert session.result(t).label_map.tolist() == label_map
+        assert session.confidence(t)[1] == pytest.approx(confidence, abs=0.02)
+
+
+def test_a_single_frame_between_two_masks_is_joined(session):
+    session.add_masks(4, {1: square(4)})
+    session.add_masks(6, {1: square(6)})
+    assert track(session, 4, 6) == [5, 5]
+    assert np.array_equal(session.result(5).masks[1], square(5))
+
+
+def test_joined_results_stay_until_both_sides_have_seen_the_frame_again(session):
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(20, {1: square(20)})
+    track(session, end=20)
+    before = bytes_of(session, range(21))
+    SquareTracker.lost = {12}
+    run = session.propagate(end=20, again=True)
+    assert [next(run)[0] for _ in range(19)][-1] == 1  # seen from one side
+    run.close()
+    assert bytes_of(session, range(21)) == before
+    track(session, end=20, again=True)
+    assert bytes_of(session, range(21)) != before
+
+
+def test_tracking_again_replaces_results_on_both_sides_of_a_mask(session):
+    SquareTracker.lost = {5, 15}
+    session.add_masks(10, {1: square(10)})
+    track(session, direction="both")
+    assert not np.array_equal(session.result(2).masks[1], square(2))
+    SquareTracker.lost = set()
+    track(session, direction="both", again=True)
+    assert all(np.array_equal(session.result(t).masks[1], square(t)) for t in range(30))
 
 
 def test_the_users_mask_is_never_overwritten(session):
@@ -88,6 +124,18 @@ def test_a_tracked_object_never_covers_what_the_user_drew(session):
     track(session)
     assert np.array_equal(session.result(10).masks[2], square(10))
     assert not session.result(10).masks[1].any()
+
+
+def test_an_object_drawn_later_in_the_video_joins_the_run_of_the_others(session):
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(10, {2: square(10, 14)})
+    session.add_masks(20, {1: np.zeros((H, W), bool)})  # and one may leave it
+    track(session)
+    for t in range(1, 10):
+        assert np.array_equal(session.result(t).masks[1], square(t))
+    for t in range(11, 30):
+        assert np.array_equal(session.result(t).masks[2], square(t, 14))
+    assert not any(session.result(t).masks[1].any() for t in range(20, 30))
 
 
 def test_objects_of_two_runs_never_share_a_pixel(session):
@@ -157,7 +205,8 @@ def test_an_object_may_be_absent(session):
     session.add_masks(0, {1: square(0)})
     session.add_masks(10, {1: np.zeros((H, W), bool)})
     track(session)
-    assert not session.result(10).masks[1].any()
+    assert session.result(3).masks[1].any()
+    assert not any(session.result(t).masks[1].any() for t in range(10, 30))
 
 
 def test_nothing_is_tracked_twice(session):
@@ -372,6 +421,15 @@ def test_annotated_frames_near_by_are_pinned_as_memory(session):
     SquareTracker.calls = []
     track(session, end=10)
     assert {frame for kind, frame in SquareTracker.calls if kind == "pin"} == {0, 10}
+
+
+def test_a_run_that_begins_at_a_result_is_first_shown_the_nearest_annotated_frame(session):
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(5, {1: square(5)})
+    track(session, end=9)
+    SquareTracker.calls = []
+    assert track(session, 10, 12) == [10, 11, 12]
+    assert [frame for kind, frame in SquareTracker.calls if kind == "step"] == [5, 9, 10, 11, 12]
 
 
 def test_a_session_without_a_folder_leaves_nothing_behind(tmp_path, monkeypatch):
