@@ -17,9 +17,10 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "model"
 RUNS = sorted(GOLDEN.glob("run_seed0_*.npz"))
 
 
-def config_of(published: dict) -> TrackerConfig:
+def config_of(published: dict, at_once: int | None) -> TrackerConfig:
     """Return our settings for the published engine's."""
     return TrackerConfig(
+        objects_per_pass=at_once,
         max_memory_frames=published["max_memory_frames"],
         memory_every=published["mem_every"],
         include_last=published["include_last"],
@@ -53,8 +54,9 @@ def given_masks(t: int, height: int, width: int, overlap: bool) -> torch.Tensor 
 @pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem[10:])
 def test_a_video_gives_the_published_probabilities(path):
     golden = np.load(path)
-    config = config_of(json.loads(str(golden["config"])))
     height, width = golden["prob0"].shape[1:]
+    # One object per pass, as on a CPU, and in the frames that need padding all at once, as on a GPU (and faster).
+    config = config_of(json.loads(str(golden["config"])), None if (height, width) == (48, 64) else 3)
     engine = Engine(seeded_base(), config)
     tolerance = 1e-5 if config.topk is None or config.topk_blocks == "None" else 5e-3
     for t in range(9):
