@@ -20,6 +20,7 @@ from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.engine import Engine
 from jointformer.track.ensemble import EnsembleTracker, View
 from jointformer.track.frames import ScaledLabelMap
+from jointformer.track.loop import Stopwatch, iter_segmentations
 from jointformer.track.segmentation import Segmentation
 from seeded import seeded_model
 
@@ -147,8 +148,13 @@ def test_a_correction_outlasts_later_memory_frames(model, frames):
     config = TrackerConfig(**{**CONFIG.__dict__, "max_memory_frames": frames})
     tracker = Tracker(model, config)
     clip = video(12)
-    for t, frame in enumerate(clip):
-        tracker.step(frame, {0: {1: box(2, 2)}, 2: {1: box(20, 30)}}.get(t))
+    for t, frame in enumerate(clip):  # 3 is a frame that would not be remembered without its mask
+        tracker.step(frame, {0: {1: box(2, 2)}, 3: {1: box(20, 30)}}.get(t))
+        bank = tracker._engine.bank
+        first = bank._keys[0][0, :, bank._tokens : 2 * bank._tokens].clone()
+        if t == 0:
+            begun = first
+        assert torch.equal(first, begun) == (frames != 1 or t < 3)  # where there is one place, it is in the first's
     row = tracker._engine.bank._rows[0]
     assert len(row.pinned) == (0 if frames == 1 else 1)
     assert row.pinned <= set(row.places)
@@ -207,12 +213,29 @@ def test_ids_may_be_any_numbers(model):
     assert np.array_equal(result.label_map, label_map)
 
 
+@pytest.mark.parametrize("ids", [[255], [256], [65535], [65536, 3], list(range(1, 301))])
+def test_a_label_map_holds_any_ids(ids):
+    shape = (len(ids) + 1, 18, 20)
+    winners = torch.arange(18 * 20).reshape(18, 20) % shape[0]
+    prob = torch.nn.functional.one_hot(winners, shape[0]).permute(2, 0, 1).float()
+    label_map = Segmentation(tuple(ids), prob, shape[1:]).label_map
+    assert label_map.dtype == (np.uint8 if max(ids) < 256 else np.uint16 if max(ids) < 65536 else np.int64)
+    np.testing.assert_array_equal(label_map, np.array([0, *ids])[winners.numpy()])
+
+
+def test_the_networks_size_has_the_shorter_side_asked_for():
+    assert [network_size(100, 177, 48), network_size(177, 100, 48)] == [(48, 84), (84, 48)]  # of 84.96
+    assert [network_size(50, 50, 48), network_size(177, 100, -1)] == [(48, 48), (177, 100)]
+
+
 def test_results_come_at_the_frames_own_size(model):
     tracker = Tracker(model, TrackerConfig(size=32))
     result = tracker.step(video(1)[0], box(2, 2))
     assert result.label_map.shape == (H, W)
     assert result.prob.shape[1:] == (32, int(32 * W / H))
     assert result.object_prob(1).shape == (H, W)
+    with pytest.raises(KeyError):
+        result.object_prob(2)
 
 
 def test_added_memory_changes_later_frames_only_through_reading(model):
@@ -223,6 +246,8 @@ def test_added_memory_changes_later_frames_only_through_reading(model):
     assert tracker._engine.bank.frames(0) == 2
     with pytest.raises(DataError, match="not tracked"):
         tracker.add_memory(frames[3], {9: box(2, 2)})
+    with pytest.raises(DataError, match="object 9 is not tracked, expected one of"):
+        tracker.remove_object(9)
 
 
 def test_memory_is_allocated_once(model):
@@ -256,6 +281,7 @@ def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model):
         (np.zeros((H, W), np.uint8), "names no object"),
         (np.zeros((H, W + 1), np.uint8), "another size than its frame"),
         (np.zeros((H, W), np.float32), "expected a 2-D array of integers"),
+        (np.full((H, W), -1, np.int32), "expected ids of 0 and above, got -1"),
         ({0: np.ones((H, W), bool)}, "object id"),
         ({1: np.ones((H, W), bool), "2": np.ones((H, W), bool)}, "object id, expected an integer"),
         ({}, "names no object"),
@@ -364,6 +390,28 @@ def test_a_scaled_label_map_goes_straight_to_the_networks_size(model, flipped):
     np.testing.assert_array_equal(np.array([0, 5, 9])[result.prob.argmax(0).numpy()], expected)
     with pytest.raises(DataError, match=f"expected {2 * W}×{2 * H}, got 43×31"):
         tracker.step(frame, small)
+
+
+def test_a_mirrored_view_takes_frames_and_masks_in_any_form(model):
+    frame, mask = video(1)[0], box(2, 2)
+    frames = [frame, Image.fromarray(frame), torch.from_numpy(frame).permute(2, 0, 1).float() / 255]
+    masks = [{1: mask}, {1: torch.from_numpy(mask)}, mask.astype(np.uint8), torch.from_numpy(mask).to(torch.uint8)]
+    for seen, given in zip([*frames, frame], masks, strict=True):
+        result = EnsembleTracker(model, CONFIG, [View(-1, True)]).step(seen, given)
+        np.testing.assert_array_equal(result.label_map, mask)
+
+
+@pytest.mark.parametrize("policy", ["skip", "hold"])
+def test_frames_of_another_size_are_bad_frames(model, policy):
+    frames = video(4)
+    frames[2] = frames[2][:-3]
+    watch = Stopwatch()
+    seen = iter_segmentations(
+        Tracker(model, CONFIG), enumerate(frames), lambda t, _: {1: box(2, 2)} if t == 0 else None,
+        watch=watch, on_bad_frame=policy,
+    )  # fmt: skip
+    assert [t for t, _ in seen] == ([0, 1, 3] if policy == "skip" else [0, 1, 2, 3])
+    assert (watch.frames, watch.bad_frames) == (3, 1)
 
 
 def test_bad_input_leaves_a_tracker_as_it_was(model):
