@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from jointformer.metrics import boundary_accuracy, region_similarity
 from jointformer.metrics.boundary import contour, disk, tolerance
+from jointformer.metrics.mose_v2 import smoothed_scores
 from jointformer.metrics.pairs import labels_in, region_and_boundary, surroundings
 from jointformer.ops.png import read_index_png
 
@@ -35,6 +37,38 @@ def test_a_pair_scores_as_the_official_functions_say(
     same(boundary_accuracy(*masks), expected["F"])
     same(region_similarity(*masks, void > 0), expected["J_void"])
     same(boundary_accuracy(*masks, void > 0), expected["F_void"])
+
+
+@pytest.mark.parametrize(
+    ("side", "shift", "plain", "adaptive"),
+    [
+        (40, 3, True, True),  # 0.1 * 40 = 4 pixels for F_adaptive, 7.84 and so 8 for F
+        (40, 6, True, False),
+        (40, 9, False, False),
+        (31, 4, True, True),  # 3.1 is 4, too
+        (31, 5, True, False),
+    ],
+)
+def test_mose_v2s_adaptive_f_asks_more_of_small_objects(side: int, shift: int, plain: bool, adaptive: bool) -> None:
+    truth, prediction = np.zeros((2, 480, 854), np.uint8)
+    truth[100 : 100 + side, 200 : 200 + side] = 1
+    prediction[100 : 100 + side, 200 + shift : 200 + shift + side] = 1
+    j, f, f_adaptive = smoothed_scores(prediction, truth, math.hypot(480, 854))
+    assert j == ((side - shift) * side + 1) / ((side + shift) * side + 1)
+    assert f == boundary_accuracy(prediction > 0, truth > 0)
+    assert f_adaptive <= f
+    assert [f == 1, f_adaptive == 1] == [plain, adaptive]
+
+
+@pytest.mark.parametrize("side", [0, 71])
+def test_mose_v2s_two_f_are_one_for_large_objects_and_where_there_is_none(side: int) -> None:
+    """0.1 * 71 is 8 pixels, no less than 7.84: both take 7.84 unrounded, whose element reaches less to one side."""
+    truth, prediction = np.zeros((2, 480, 854), np.uint8)
+    truth[100 : 100 + side, 200 : 200 + side] = 1
+    prediction[100 : 100 + (side or 9), 208 : 208 + (side or 9)] = 1
+    _, f, f_adaptive = smoothed_scores(prediction, truth, math.hypot(480, 854))
+    assert f == f_adaptive
+    assert f < boundary_accuracy(prediction > 0, truth > 0) if side else f == 0
 
 
 def _slow_contour(mask: np.ndarray) -> np.ndarray:

@@ -423,13 +423,14 @@ def test_annotated_frames_near_by_are_pinned_as_memory(session):
     assert {frame for kind, frame in SquareTracker.calls if kind == "pin"} == {0, 10}
 
 
-def test_a_run_that_begins_at_a_result_is_first_shown_the_nearest_annotated_frame(session):
+@pytest.mark.parametrize(("drawn", "nearest"), [(square(5), 5), (np.zeros((H, W), bool), 0)])
+def test_a_run_that_begins_at_a_result_is_first_shown_the_nearest_frame_with_the_object_drawn(session, drawn, nearest):
     session.add_masks(0, {1: square(0)})
-    session.add_masks(5, {1: square(5)})
+    session.add_masks(5, {1: drawn})
     track(session, end=9)
     SquareTracker.calls = []
     assert track(session, 10, 12) == [10, 11, 12]
-    assert [frame for kind, frame in SquareTracker.calls if kind == "step"] == [5, 9, 10, 11, 12]
+    assert [frame for kind, frame in SquareTracker.calls if kind == "step"] == [nearest, 9, 10, 11, 12]
 
 
 def test_a_session_without_a_folder_leaves_nothing_behind(tmp_path, monkeypatch):
