@@ -244,6 +244,7 @@ def test_a_folder_of_pictures_is_a_video_too(tmp_path: Path) -> None:
     video: VideoReader = open_video(tmp_path, fps=Fraction(10))
     assert isinstance(video, FolderVideo)
     assert [number_in(frame) for frame in video.iter_frames()] == [0, 2, 10]
+    assert [number_in(frame) for frame in video.iter_frames(1, 2)] == [2]
     assert (video.name(2), video.time(2), video.size) == ("10", Fraction(1, 5), (HEIGHT, WIDTH))
     Image.new("RGB", (9, 9)).save(tmp_path / "2.png")
     with pytest.raises(DataError, match=r"2\.png: the frame size changes, expected 64x48 as the first frame, got 9x9"):
