@@ -1,7 +1,8 @@
 """Run by `make package` inside a clean environment that holds the built wheel, what it needs, and no extra.
 
 Every module that needs no extra is imported with warnings as errors, and those that need one fail for want of that one
-alone; `jointformer --help` is quick and loads no heavy library; the embedded weights are in the wheel.
+alone; `jointformer --help` is quick and loads no heavy library; the embedded weights are in the wheel; the newest PyAV
+that this Python gets writes and reads a video.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import pkgutil
 import resource
 import subprocess
 import sys
+import tempfile
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 #: Top-level modules of the extras, which must not be here.
@@ -66,6 +69,21 @@ def check_help() -> float:
     return min(seconds)
 
 
+def check_video() -> None:
+    """Write a video and read it again: that a new PyAV takes other arguments shows in no import."""
+    import numpy as np
+
+    from jointformer.data.video import VideoFile
+    from jointformer.data.video_writer import VideoWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "video.mp4")
+        with VideoWriter(path, Fraction(25), (48, 64)) as writer:
+            for grey in (50, 150, 250):
+                writer.write(np.full((48, 64, 3), grey, np.uint8))
+        assert len(VideoFile(path)) == 3
+
+
 def main() -> None:
     """Print what was checked."""
     present = [name for name in sorted(EXTRAS) if importlib.util.find_spec(name) is not None]
@@ -80,6 +98,7 @@ def main() -> None:
     import jointformer
 
     jointformer.load_model("tiny", device="cpu")
+    check_video()
     needed = ", ".join(sorted(set(lacking.values())))
     print(f"{len(imported)} modules imported, {len(lacking)} wait for {needed}; --help takes {seconds:.2f} s")
 

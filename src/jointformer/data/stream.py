@@ -12,7 +12,7 @@ import av
 
 from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
 from jointformer.data.video import DEFAULT_FPS, FolderVideo, VideoFile, open_video, pixel_aspect
-from jointformer.data.video_container import FORMATS, LATEST, Upright, decoding, shown_aspect, video_stream
+from jointformer.data.video_container import FORMATS, LATEST, METADATA, Upright, decoding, shown_aspect, video_stream
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
@@ -208,7 +208,7 @@ class DecodedStream:
         # A pipe may stay silent as long as it likes: Ctrl-C reaches it. FFmpeg's own waiting must end by itself.
         timeout = _PATIENCE if self._pipe is None else None
         try:
-            return av.open(file, format=name, options=options, timeout=timeout, metadata_errors="replace")
+            return av.open(file, format=name, options=options, timeout=timeout, **METADATA)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._not_opened(error) from error
 

@@ -22,6 +22,8 @@ FORMATS = (
 )
 #: Seconds, before or after the clock's zero, behind which a frame's time is damage: FFmpeg could not even write it.
 LATEST = 2**40
+#: PyAV before 19 stops at a title that is no UTF-8 unless it is told otherwise; later ones know no such setting.
+METADATA = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 _MOST_ASPECT = 16  # of a pixel's sides; more is damage
 _MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
 
@@ -43,7 +45,7 @@ def open_container(path: Path) -> Any:
     """The opened container of a local file (a context manager). Raises FFmpeg's errors."""
     # "file:" keeps a colon in a name from being read as a protocol.
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
-    return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+    return av.open(f"file:{path.absolute()}", options=options, **METADATA)
 
 
 def video_stream(container: Any, path: Path | str) -> Any:
