@@ -67,6 +67,22 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert re.search(rf"^## {re.escape(jointformer.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
+def test_the_source_archive_holds_what_git_has() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no checkout of git")
+    lines = [line.split() for line in (ROOT / "MANIFEST.in").read_text().splitlines() if line]
+    named = [pattern for word, *patterns in lines if word == "include" for pattern in patterns]
+    folders = ["src", *(folder for word, *rest in lines if word == "graft" for folder in rest)]
+    always = ("LICENSE", "pyproject.toml")
+
+    def is_taken(path: Path) -> bool:
+        whole = any(path.parent.parts == Path(name).parent.parts and path.match(name) for name in named)
+        return path.parts[0] in folders or whole or str(path) in always
+
+    assert [name for name in listed.stdout.splitlines() if not is_taken(Path(name))] == []
+
+
 def test_every_public_name_can_be_imported() -> None:
     for name in jointformer.__all__:
         assert getattr(jointformer, name) is not None
