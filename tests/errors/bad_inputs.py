@@ -535,6 +535,11 @@ def _(bench: Bench) -> list[str]:
     return bench.track(None, None, "--fps", "0")
 
 
+@case("Videos", "a frame in three hours")
+def _(bench: Bench) -> list[str]:
+    return bench.track(None, None, "--fps", "0.0001")
+
+
 @case("Videos", "a picture cut off, and nothing said about bad frames", loose=True)
 def _(bench: Bench) -> list[str]:
     path = bench.images / "00001.jpg"

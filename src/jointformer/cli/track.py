@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     if args.on_bad_frame not in BAD_FRAME_POLICIES:
         expected = f"one of {', '.join(BAD_FRAME_POLICIES)}"
         raise ConfigError("--on-bad-frame", expected=expected, got=repr(args.on_bad_frame))
-    if args.fps is not None and not 0 < args.fps <= 1000:
-        raise ConfigError("--fps", expected="more than 0, at most 1000", got=args.fps)
+    if args.fps is not None and not 0.001 <= args.fps <= 1000:
+        raise ConfigError("--fps", expected="0.001 to 1000", got=args.fps)
     side = suitable_size(args.model) if args.size is None else args.size
     config = TrackerConfig(
         size=side,
