@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,17 +192,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(flags, message, tmp_path, mini_we
 
 def test_no_permission_to_write_is_one_line(tmp_path, mini_weights, capsys, monkeypatch):
     import errno
-    import os
 
     tree = make_tree(tmp_path / "data", "MOSE")
-    original = os.mkdir
+    original = Path.mkdir
 
     def refuse(path, *args, **options):
         if "out" in str(path):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return original(path, *args, **options)
 
-    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)  # Python 3.10 looks os.mkdir up once, when pathlib is imported
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 2
     assert "no permission to write" in capsys.readouterr().err
 
