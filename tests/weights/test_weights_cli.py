@@ -58,6 +58,12 @@ def test_download_looks_at_a_file_that_is_there_before_it_names_its_hash(publish
     assert published.asked == []
 
 
+def test_the_embedded_weights_need_no_download(published, home, capsys):
+    assert main(["weights", "download", "s012", "tiny"]) == 2
+    assert capsys.readouterr().err == "jointformer weights: tiny comes with the package; there is nothing to download\n"
+    assert published.asked == []
+
+
 @pytest.mark.parametrize("names", [["s012", "s999"], []])
 def test_a_wrong_name_stops_before_anything_is_fetched(published, home, capsys, names):
     assert main(["weights", "download", *names]) == 2

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: as they are stored")
 
     info = action("info", "What a file or name holds: shape of the network, parameters, type, SHA-256.")
-    info.add_argument("source", metavar="NAME_OR_PATH")
+    info.add_argument("source", metavar="NAME_OR_PATH", help="a name or a .pth or .safetensors file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,10 +91,12 @@ def _list(args: argparse.Namespace) -> list[dict[str, Any]]:
 def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
     from jointformer.errors import ConfigError
     from jointformer.model.cache import verify_recorded
-    from jointformer.model.registry import PUBLISHED, find_published, unknown_name
+    from jointformer.model.registry import EMBEDDED, PUBLISHED, find_published, unknown_name
 
     wanted = []
     for name in args.names:
+        if name in EMBEDDED:
+            raise ConfigError(f"{name} comes with the package", hint="there is nothing to download")
         row = find_published(name)
         if row is None:
             raise unknown_name(name)
