@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import re
 import resource
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import jointformer
+from jointformer.cli import published, train_published
 from jointformer.cli.main import COMMANDS, build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +58,16 @@ def test_every_subcommand_of_the_table_has_help(name: str) -> None:
     parser, _ = build_parser(name)
     assert parser.format_help().startswith(f"usage: jointformer {name}")
     assert parser.description
+
+
+def test_every_option_says_what_it_is() -> None:
+    parsers = [build_parser(name)[0] for name in COMMANDS] + [published.build_parser(), train_published.build_parser()]
+    for parser in parsers:
+        parser.format_help()
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            assert action.help or isinstance(action, argparse._SubParsersAction), (parser.prog, action.dest)
 
 
 def test_the_version_is_the_same_everywhere() -> None:

@@ -24,26 +24,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the conversions of ``jointformer data``."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    def action(name: str, text: str, *names: str) -> argparse.ArgumentParser:
+    def action(name: str, text: str, **names: str) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=text, description=text)
-        for each in names:
-            sub.add_argument(each, type=Path)
+        for each, help in names.items():
+            sub.add_argument(each, type=Path, help=help)
         sub.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
         sub.add_argument("--json", action="store_true", help="print the counts as JSON on standard output")
         sub.add_argument("--quiet", action="store_true", help="no progress bar")
         return sub
 
-    resize = action("resize", "Frames (bicubic) and masks (nearest) at a shorter side of 480.", "source", "target")
+    masks, tree, file = "folder of <video>/<frame>.png", "folder to write, or to go on with", "json to write"
+    resize = action(
+        "resize", "Frames (bicubic) and masks (nearest) at a shorter side of 480.",
+        source="folder with JPEGImages and Annotations in it", target=tree,
+    )  # fmt: skip
     resize.add_argument("--size", type=int, default=480, help="the shorter side in pixels (default: 480)")
     resize.add_argument("--only-shrink", action="store_true", help="leave smaller pictures as they are")
-    action("first-masks", "Of each object only the mask of the frame where it appears.", "source", "target")
-    draw = action("burst-masks", "BURST's json -> palette PNGs.", "source", "target")
+    text = "Of each object only the mask of the frame where it appears."
+    action("first-masks", text, source=masks, target=tree)
+    draw = action("burst-masks", "BURST's json -> palette PNGs.", source="BURST's json", target=tree)
     draw.add_argument("--first-only", action="store_true", help="of each track only the frame where it appears")
-    frames = action("burst-frames", "BURST's frames in one folder per sequence.", "source", "frames", "target")
+    text = "BURST's frames in one folder per sequence."
+    frames = action("burst-frames", text, source="BURST's json", frames="folder of <dataset>/<sequence>/", target=tree)
     frames.add_argument("--every", action="store_true", help="all images of the json, not only the annotated ones")
-    burst = action("burst-json", "Palette PNGs -> BURST's json.", "source", "target")
+    burst = action("burst-json", "Palette PNGs -> BURST's json.", source=masks, target=file)
     burst.add_argument("--like", type=Path, required=True, metavar="JSON", help="truth or first frames to fill in")
-    visor = action("visor-json", "Palette PNGs -> the polygons that VISOR's server takes.", "source", "target")
+    text = "Palette PNGs -> the polygons that VISOR's server takes."
+    visor = action("visor-json", text, source=masks, target=file)
     visor.add_argument("--mapping", type=Path, required=True, metavar="JSON", help="VISOR's val_data_mapping.json")
 
 

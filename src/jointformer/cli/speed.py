@@ -9,11 +9,13 @@ import json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer speed`."""
     parser.add_argument("--model", default="tiny", help="base, small or tiny (random weights), a name or a file")
-    parser.add_argument("--size", default="480x854", help="frame size as HEIGHTxWIDTH in pixels")
-    parser.add_argument("--objects", type=int, default=1)
-    parser.add_argument("--memory", type=int, default=1, help="memory frames besides the last one")
-    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all")
-    parser.add_argument("--steps", type=int, default=10, help="steps that are timed, the memory being full")
+    parser.add_argument("--size", default="480x854", help="frame size as HEIGHTxWIDTH in pixels (default: 480x854)")
+    parser.add_argument("--objects", type=int, default=1, help="objects in the frame (default: 1)")
+    parser.add_argument("--memory", type=int, default=1, help="memory frames besides the last one (default: 1)")
+    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all (default: 60)")
+    parser.add_argument(
+        "--steps", type=int, default=10, help="steps that are timed, the memory being full (default: 10)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
     parser.add_argument("--objects-per-pass", type=int, help="bound the working memory of many objects")

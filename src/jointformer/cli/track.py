@@ -45,8 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=int, help="first frame, numbered from 0")
     parser.add_argument("--end", type=int, help="last frame")
     parser.add_argument("--size", type=int, help="shorter side the network sees (480; tiny: 240); -1: as it is")
-    parser.add_argument("--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound")
-    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all")
+    parser.add_argument(
+        "--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound (default: 5)"
+    )
+    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all (default: 60)")
     parser.add_argument("--fps", type=float, help="rate of the overlay of a folder of pictures (default: 25)")
     parser.add_argument("--style", default="fill", help="overlay: fill, contour, spotlight or blur")
     results = parser.add_mutually_exclusive_group()

@@ -51,15 +51,28 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--model", default="base", help="base, small or tiny, where no weights say it (base)")
     run.add_argument("--init", metavar="WEIGHTS", help="start from weights: a name, a file, or convmae")
     run.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
-    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--seed", type=int, default=0, help="of weights, clips and order (0)")
     run.add_argument("--strict", action="store_true", help="stop at the first broken file instead of skipping it")
-    run.add_argument("--log-every", "--log_every", type=int, default=20, metavar="N")
-    run.add_argument("--save-every", "--save_every", type=int, default=1000, metavar="N")
+    run.add_argument(
+        "--log-every", "--log_every", type=int, default=20, metavar="N", help="iterations between progress lines (20)"
+    )
+    run.add_argument(
+        "--save-every",
+        "--save_every",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="iterations between checkpoints (1000)",
+    )
     run.add_argument("--keep", type=int, default=3, metavar="N", help="checkpoints kept (3)")
     run.add_argument("--tensorboard", action="store_true", help="write scalars and preview pictures to OUT/board")
     run.add_argument("--validate", type=Path, metavar="FOLDER", help="videos (DAVIS layout) to measure J&F on")
-    run.add_argument("--validate-every", type=int, default=1000, metavar="N")
-    run.add_argument("--validate-size", type=int, default=480, metavar="PIXELS")
+    run.add_argument(
+        "--validate-every", type=int, default=1000, metavar="N", help="iterations between validations (1000)"
+    )
+    run.add_argument(
+        "--validate-size", type=int, default=480, metavar="PIXELS", help="shorter side the network sees there (480)"
+    )
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--device", default="auto", help="auto, cpu or cuda")
     machine.add_argument(

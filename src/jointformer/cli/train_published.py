@@ -10,38 +10,46 @@ from pathlib import Path
 from jointformer.cli.main import run_safely
 from jointformer.cli.train import add_run_arguments, settings_from, start_logging
 
-#: Per-stage flags `--s2_<name>` and the field of the stage's row that each replaces.
-STAGE_FLAGS: dict[str, tuple[str, type]] = {
-    "batch_size": ("batch", int),
-    "iterations": ("iterations", int),
-    "finetune": ("fine_tune", int),
-    "lr": ("lr", float),
-    "num_frames": ("frames", int),
-    "num_ref_frames": ("reference_frames", int),
-    "num_objects": ("objects", int),
-    "crop_size": ("size", int),
+#: Per-stage flags `--s2_<name>`: the field of the stage's row that each replaces, its type and what it is.
+STAGE_FLAGS: dict[str, tuple[str, type, str]] = {
+    "batch_size": ("batch", int, "clips of an iteration, over all processes"),
+    "iterations": ("iterations", int, "optimiser updates before the fine-tune phase"),
+    "finetune": ("fine_tune", int, "optimiser updates of the fine-tune phase"),
+    "lr": ("lr", float, "learning rate (the backbone gets a tenth)"),
+    "num_frames": ("frames", int, "frames of a clip"),
+    "num_ref_frames": ("reference_frames", int, "memory frames of a clip"),
+    "num_objects": ("objects", int, "most objects of a clip"),
+    "crop_size": ("size", int, "side of the crops, a multiple of 16"),
+}
+#: The same for flags that replace no whole field: where the learning rate falls, and what the loss keeps.
+_STEPS = "iterations at which the learning rate falls to a tenth"
+_WARM = {
+    "start_warm": "iteration up to which the loss keeps every pixel",
+    "end_warm": "iteration from which it keeps the hardest 15 %%",
 }
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the published flags, with ours."""
     parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
-    parser.add_argument("--stages", default="02", help="stages in order, such as 02 or 012")
+    parser.add_argument("--stages", default="02", help="stages in order, such as 02 or 012 (02)")
     parser.add_argument("--exp_id", default="run", help="the run's name; results go to <out>/<exp_id>_s<stages>")
     parser.add_argument("--load_network", metavar="WEIGHTS", help="start from these weights")
     parser.add_argument(
         "--load_checkpoint", type=Path, metavar="FILE", help="go on from this checkpoint (--resume: if none is there)"
     )
-    parser.add_argument("--data_root", type=Path, default=Path(".."), help="the folder of static/, DAVIS/, ...")
+    parser.add_argument("--data_root", type=Path, default=Path(".."), help="the folder of static/, DAVIS/, ... (..)")
     add_run_arguments(parser)
-    group = parser.add_argument_group("one stage's values (N: its digit); the rest is the published table")
+    group = parser.add_argument_group("one stage's values, here of stage 2; the rest is the published table")
     for digit in range(10):
-        for name, (_, kind) in STAGE_FLAGS.items():
-            text = f"e.g. --s2_{name}" if digit == 2 else argparse.SUPPRESS
-            group.add_argument(f"--s{digit}_{name}", type=kind, help=text)
-        group.add_argument(f"--s{digit}_steps", type=int, nargs="*", help=argparse.SUPPRESS)
-        for name in ("start_warm", "end_warm"):
-            group.add_argument(f"--s{digit}_{name}", type=int, help=argparse.SUPPRESS)
+        shown = digit == 2  # one stands for all
+        for name, (_, kind, text) in STAGE_FLAGS.items():
+            group.add_argument(f"--s{digit}_{name}", type=kind, metavar="N", help=text if shown else argparse.SUPPRESS)
+        group.add_argument(
+            f"--s{digit}_steps", type=int, nargs="*", metavar="N", help=_STEPS if shown else argparse.SUPPRESS
+        )
+        for name, text in _WARM.items():
+            group.add_argument(f"--s{digit}_{name}", type=int, metavar="N", help=text if shown else argparse.SUPPRESS)
     return parser
 
 
@@ -64,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _changes(args: argparse.Namespace, digit: int, warm: tuple[int, int]) -> dict[str, object]:
-    given = {field: getattr(args, f"s{digit}_{name}") for name, (field, _) in STAGE_FLAGS.items()}
+    given = {field: getattr(args, f"s{digit}_{name}") for name, (field, *_) in STAGE_FLAGS.items()}
     changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
     if (steps := getattr(args, f"s{digit}_steps")) is not None:
         changes["steps"] = tuple(steps)
