@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import platform
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from jointformer.ops import heap
 from jointformer.ops.heap import largest_resident_size, resident_size
 
 PROGRAM = """
@@ -71,3 +74,20 @@ def test_the_peak_is_this_processs_own_not_that_of_the_one_that_started_it() -> 
             grown[page] = 1
         assert peak() < size < resident_size() <= largest_resident_size()
     assert resident_size() < largest_resident_size()
+
+
+def test_windows_which_has_no_resource_module_is_asked_by_its_own_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kernel:
+        def __init__(self) -> None:
+            self.GetCurrentProcess = functools.partial(lambda: 2**64 - 1)  # takes a restype
+
+        def K32GetProcessMemoryInfo(self, process: ctypes.c_void_p, where: Any, size: int) -> int:
+            assert process.value == 2**64 - 1
+            assert size == ctypes.sizeof(where._obj) == 72  # as windows.h has it
+            where._obj.WorkingSetSize, where._obj.PeakWorkingSetSize = 5 << 30, 6 << 30
+            return 1
+
+    monkeypatch.setitem(sys.modules, "resource", None)
+    monkeypatch.setattr(heap, "_WINDOWS", True)
+    monkeypatch.setattr(ctypes, "WinDLL", lambda name: Kernel(), raising=False)
+    assert (resident_size(), largest_resident_size()) == (5 << 30, 6 << 30)

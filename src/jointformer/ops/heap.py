@@ -14,6 +14,8 @@ import torch
 #: stays there unused. It learns nothing from larger ones (DEFAULT_MMAP_THRESHOLD_MAX; less a page for its own notes).
 LARGEST_LESSON = (32 << 20) - 8192
 
+_WINDOWS = sys.platform == "win32"
+
 # glibc's mallopt parameters (malloc.h).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
@@ -53,6 +55,8 @@ def give_back_freed_memory() -> None:
 
 def resident_size() -> int:
     """Return the bytes of memory that this process holds; on systems that do not tell, the most so far."""
+    if _WINDOWS:
+        return _counters().WorkingSetSize
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -64,6 +68,8 @@ def resident_size() -> int:
 
 def largest_resident_size() -> int:
     """Return the most bytes of memory that this process has held."""
+    if _WINDOWS:
+        return _counters().PeakWorkingSetSize
     try:
         # What getrusage says is, on Linux, no less than what the process held that started this one.
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -75,3 +81,25 @@ def largest_resident_size() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _Counters(ctypes.Structure):
+    """Windows' PROCESS_MEMORY_COUNTERS."""
+
+    _fields_ = [
+        ("cb", ctypes.c_uint32),
+        ("PageFaultCount", ctypes.c_uint32),
+        ("PeakWorkingSetSize", ctypes.c_size_t),
+        ("WorkingSetSize", ctypes.c_size_t),
+        ("others", ctypes.c_size_t * 6),
+    ]
+
+
+def _counters() -> _Counters:
+    """What Windows says of this process's memory; nothing there but 0 where it says nothing."""
+    counters = _Counters(cb=ctypes.sizeof(_Counters))
+    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
+    kernel.GetCurrentProcess.restype = ctypes.c_void_p
+    process = ctypes.c_void_p(kernel.GetCurrentProcess())
+    kernel.K32GetProcessMemoryInfo(process, ctypes.byref(counters), counters.cb)
+    return counters
