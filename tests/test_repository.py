@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import re
 import resource
 import subprocess
@@ -68,6 +69,14 @@ def test_every_option_says_what_it_is() -> None:
             if isinstance(action, argparse._SubParsersAction):
                 parsers += action.choices.values()
             assert action.help or isinstance(action, argparse._SubParsersAction), (parser.prog, action.dest)
+
+
+@pytest.mark.parametrize("command", [["-m", "jointformer", "track"], [ROOT / "eval.py"], [ROOT / "train.py"]])
+def test_help_can_be_read_where_the_terminal_lacks_its_letters(command: list[str | Path]) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")
 
 
 def test_the_version_is_the_same_everywhere() -> None:

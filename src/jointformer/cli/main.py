@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -76,6 +77,12 @@ def run_safely(run: Run, args: argparse.Namespace, prog: str) -> int:
         return 2
 
 
+def print_all_letters() -> None:
+    """Let standard output show letters that its encoding lacks as escapes, as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def usage() -> str:
     """Return the text of `jointformer --help`."""
     width = max(map(len, COMMANDS))
@@ -95,6 +102,7 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code of one command line."""
+    print_all_letters()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
