@@ -7,14 +7,21 @@
 #
 # data_root=..      the folder of DAVIS/, YouTubeVOS-2018/, VOST/, ... (docs/benchmarks.md has the layouts)
 # output=./output   masks go to $output/<stage>-<DATASET>_<split>, with a zip where a server takes one
+#                   (both begin where you are; those that are not given, at this script's folder)
 # flags=            more flags of eval.py, e.g. flags="--device cuda:1 --precision float32"
 #
 # Checkpoints are taken from checkpoints/ (see checkpoints/download_checkpoint.sh), else fetched once into the cache.
 # A row that was cut off goes on with its unfinished videos; a row that fails does not stop the others.
 # `jointformer reproduce` does the same, and scores and compares with the published figures.
 set -uo pipefail
+here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+from_here() { # path as the caller means it
+    case $1 in /*) echo "$1" ;; *) echo "$here/$1" ;; esac
+}
+[ -z "${data_root:-}" ] || data_root=$(from_here "$data_root")
+[ -z "${output:-}" ] || output=$(from_here "$output")
 data_root="${data_root:-..}"
 output="${output:-./output}"
 python="${PYTHON:-python}"

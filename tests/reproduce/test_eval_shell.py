@@ -44,3 +44,13 @@ def test_a_row_that_fails_does_not_stop_the_others():
     done = commands("VOST_val", python="false")
     assert done.returncode == 1
     assert "2 of 2 rows failed: VOST_val/s24 VOST_val/s024" in done.stderr
+
+
+def test_folders_are_those_of_the_caller(tmp_path):
+    environment = os.environ | {"PYTHON": "echo", "data_root": "my data", "output": "out"}
+    words = ["bash", str(SCRIPT), "D17_val/s2"]
+    said = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert f"--data_root {tmp_path}/my data --output {tmp_path}/out/s2-D17_val " in said
+    environment |= {"data_root": "", "output": ""}
+    said = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "--data_root .. --output ./output/s2-D17_val " in said
