@@ -96,7 +96,8 @@ def masks_by_frame(
     objects: set[int] = set()
     for index, file in sorted(files.items()):
         ids = masks.read(index).ids
-        objects.update(object_ids(ids))
+        found = object_ids(ids)
+        objects.update(found)
         if ids.shape != size:
             raise DataError(
                 "mask of another size than its frame",
@@ -104,7 +105,7 @@ def masks_by_frame(
                 expected=f"{size[1]}×{size[0]}",
                 got=f"{ids.shape[1]}×{ids.shape[0]}",
             )
-        if index == masks.first and not object_ids(ids):
+        if index == masks.first and not found:
             raise DataError("mask names no object", where=file, expected="at least one pixel above 0")
     say_if_void(objects)
     return masks
