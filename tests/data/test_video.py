@@ -328,9 +328,7 @@ def test_the_sound_of_a_part_begins_with_the_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", [Fraction(0), Fraction(3, 5)])
 def test_copied_sound_is_whole_from_its_first_moment(tmp_path: Path, suffix: str, start: Fraction) -> None:
     source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / f"s.{suffix}", "aac", rate=48_000)
-    with VideoWriter(
-        tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=source, audio_start=start
-    ) as writer:
+    with VideoWriter(tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=source, audio_start=start) as writer:
         for k in range(5):
             writer.write(picture(k))
     with av.open(str(tmp_path / "a.mp4")) as container:

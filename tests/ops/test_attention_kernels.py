@@ -156,9 +156,7 @@ def test_wide_ranges_of_scores_neither_overflow_nor_vanish(way: Callable[..., No
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("way", "dtype"), ways())
-def test_any_number_of_threads_gives_the_same_bits(
-    way: Callable[..., None], dtype: torch.dtype, threads: int
-) -> None:
+def test_any_number_of_threads_gives_the_same_bits(way: Callable[..., None], dtype: torch.dtype, threads: int) -> None:
     inputs = [tensor.to(dtype) for tensor in joint_inputs(1, 2, 300, 40, 100)]
     before = torch.get_num_threads()
     try:
@@ -243,6 +241,7 @@ def test_a_function_that_cannot_be_cached_is_compiled_all_the_same() -> None:
     array = np.zeros(2)
     topk_compile.compiled(names["fill"])(array)
     assert array.tolist() == [3, 3]
+
 
 ROWS_TWICE = """
 import torch

@@ -57,9 +57,7 @@ class Server:
         command = [*self._command, "ui", "--no-browser", "--port", str(self.port)]
         places = ["--projects", str(self.folder / "projects"), "--folder", str(self.folder)]
         with open(self.folder / "server.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *places, *self._arguments], stderr=log, cwd=self.folder
-            )
+            self.process = subprocess.Popen([*command, *places, *self._arguments], stderr=log, cwd=self.folder)
         end = time.monotonic() + 90
         while time.monotonic() < end:
             try:

@@ -42,9 +42,7 @@ FORMATS: dict[str, Format] = {
         Format("prores", "ProRes 4444 with alpha, for editing", ".mov", write_prores, frozenset({"soft"})),
         Format("webm", "VP9 with alpha, for browsers", ".webm", write_webm, frozenset({"soft", "quality"})),
         Format("overlay", "mp4 with the objects drawn in", ".mp4", write_overlay, _LOOKS | {"sound", "quality"}),
-        Format(
-            "sheet", "one picture of many frames", ".png", write_sheet, _LOOKS | {"pictures", "columns"}
-        ),
+        Format("sheet", "one picture of many frames", ".png", write_sheet, _LOOKS | {"pictures", "columns"}),
     )
 }
 _COMMON = frozenset({"start", "end", "objects"})

@@ -156,9 +156,7 @@ def _multiplier(finish: Finish) -> Any:
 
 def _finisher(finish: Finish) -> Any:
     @intrinsic
-    def finish_block(
-        typingctx: Any, sums: Any, bias: Any, add: Any, add_step: Any, out: Any, out_step: Any
-    ) -> Any:
+    def finish_block(typingctx: Any, sums: Any, bias: Any, add: Any, add_step: Any, out: Any, out_step: Any) -> Any:
         """Finishes all rows of a block (see the multipliers)."""
 
         def codegen(builder: Any, args: Any) -> None:
@@ -250,8 +248,7 @@ def _norm_lines(builder: Any, args: Any, after: Callable[[Any, Any], Any]) -> No
         found = []
         for i, x in enumerate(values):
             w, b = (
-                load(builder, plus(builder, builder.add(address, offset), 64 * i), FLOATS)
-                for address in (weight, bias)
+                load(builder, plus(builder, builder.add(address, offset), 64 * i), FLOATS) for address in (weight, bias)
             )
             factor = builder.fmul(builder.fsub(x, mean), scale)
             found.append(after(builder, fused_multiply_add(builder, [factor, w, b])))

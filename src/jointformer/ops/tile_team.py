@@ -43,4 +43,3 @@ def _pointer(typingctx: Any, address: Any, kind: Any) -> Any:
 def array_at(address, shape, kind):  # type: ignore[no-untyped-def]
     """The array of a shape and a kind of numbers that lies at an address."""
     return carray(_pointer(address, kind), shape)
-

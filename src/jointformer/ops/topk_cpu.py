@@ -196,8 +196,12 @@ class _RowScratch:
             *(
                 np.empty((topk_rows.TOGETHER, columns), kind)
                 for columns, kind in (
-                    (sizes.group + PAD, np.int32), (2 * sizes.topk + PAD, np.int32), (sizes.group + PAD, np.int32),
-                    (sizes.group + PAD, np.uint32), (sizes.memory + 1, np.int32), (sizes.memory + 1, np.float32),
+                    (sizes.group + PAD, np.int32),
+                    (2 * sizes.topk + PAD, np.int32),
+                    (sizes.group + PAD, np.int32),
+                    (sizes.group + PAD, np.uint32),
+                    (sizes.memory + 1, np.int32),
+                    (sizes.memory + 1, np.float32),
                 )
             ),
             *(np.empty(topk_rows.TOGETHER, np.int64) for _ in range(5)),

@@ -79,9 +79,7 @@ def _whole_keys(builder: Any, scores: Any, factor: Any) -> Any:
 
 
 @intrinsic
-def note_rounded(
-    typingctx: Any, scores: Any, keys: Any, keys_step: Any, maxima: Any, maxima_step: Any
-) -> Any:
+def note_rounded(typingctx: Any, scores: Any, keys: Any, keys_step: Any, maxima: Any, maxima_step: Any) -> Any:
     """32 rows of 32 float32 scores become keys of their bfloat16 roundings, and raise 32 maxima a row.
 
     A row's keys are left in MIXED_ORDER, `keys_step` bytes from the row before's.
@@ -188,9 +186,7 @@ def _power_of_two(builder: Any, x: Any) -> Any:
 
 
 @intrinsic
-def scores_to_weights(
-    typingctx: Any, scores: Any, pairs: Any, scale: Any, shift: Any, factor: Any, totals: Any
-) -> Any:
+def scores_to_weights(typingctx: Any, scores: Any, pairs: Any, scale: Any, shift: Any, factor: Any, totals: Any) -> Any:
     """32 * `pairs` float32 scores become bfloat16 weights 2**(score * scale - shift), from the same address on.
 
     Every 32 of them are left in PACKED_ORDER. 16 running sums at `totals` are multiplied by `factor` and take the

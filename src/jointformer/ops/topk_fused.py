@@ -210,9 +210,7 @@ def attend_own_quickly(q, q_step, packed_keys, packed_values, own, scale, state,
         tile_to_weights(scores + (count - 1) % 2 * half, fine, offsets.ctypes.data, goal, totals.ctypes.data)
         for side in range(2):
             first = packed_values + start * 4 * TILE + 2 * side * TILE
-            add_products(
-                weights.ctypes.data, first, first + TILE, 4 * TILE, sums.ctypes.data + 128 * side, 256, count
-            )
+            add_products(weights.ctypes.data, first, first + TILE, 4 * TILE, sums.ctypes.data + 128 * side, 256, count)
 
 
 @njit(nogil=True)

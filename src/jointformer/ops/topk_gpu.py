@@ -92,9 +92,7 @@ def _attend_topk(
 
 
 @_attend_topk.register_fake
-def _(
-    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
-) -> None:
+def _(q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor) -> None:
     return None
 
 

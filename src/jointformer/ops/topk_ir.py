@@ -44,9 +44,7 @@ def instruction(name: str, result: Any, *arguments: Any) -> Callable[[Any, Any],
 
     def call(builder: Any, args: Any) -> Any:
         known = builder.module.globals.get(name)
-        return builder.call(
-            known or ir.Function(builder.module, ir.FunctionType(result, arguments), name), args
-        )
+        return builder.call(known or ir.Function(builder.module, ir.FunctionType(result, arguments), name), args)
 
     return call
 

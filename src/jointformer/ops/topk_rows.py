@@ -207,9 +207,7 @@ def add_values(values, index, weight, n, result):
         v0, v1, v2, v3 = values[index[i]], values[index[i + 1]], values[index[i + 2]], values[index[i + 3]]
         w0, w1, w2, w3 = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
         for d in range(result.shape[0]):
-            result[d] += (to_float(v0[d]) * w0 + to_float(v1[d]) * w1) + (
-                to_float(v2[d]) * w2 + to_float(v3[d]) * w3
-            )
+            result[d] += (to_float(v0[d]) * w0 + to_float(v1[d]) * w1) + (to_float(v2[d]) * w2 + to_float(v3[d]) * w3)
     for i in range(whole, n):
         v0, w0 = values[index[i]], weight[i]
         for d in range(result.shape[0]):

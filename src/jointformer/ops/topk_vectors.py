@@ -34,7 +34,6 @@ VECTOR_BYTES = 64
 CAN_COMPRESS = bool(FEATURES.get("avx512vbmi2"))
 
 
-
 @intrinsic
 def to_key(typingctx: Any, bits: Any) -> Any:
     """A score's bits -> its key."""
