@@ -16,7 +16,7 @@ from torch import nn
 
 from jointformer.model.config import PRESETS
 from jointformer.model.network import JointFormer
-from jointformer.ops.heap import keep_all_freed_memory
+from jointformer.system.heap import keep_all_freed_memory
 from jointformer.train.initialise import initialise
 from jointformer.train.losses import frame_loss
 from jointformer.train.optimiser import OptimiserConfig, build_optimiser

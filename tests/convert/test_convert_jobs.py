@@ -11,8 +11,8 @@ import pytest
 
 from jointformer.data.convert_jobs import run_jobs
 from jointformer.errors import ConfigError, DataError
-from jointformer.ops import parallel
-from jointformer.ops.files import replace_dir
+from jointformer.system import parallel
+from jointformer.system.files import replace_dir
 
 
 @dataclass(frozen=True)

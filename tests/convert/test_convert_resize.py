@@ -16,8 +16,8 @@ from jointformer.data.convert_resize import ResizeJob, resize_nearest, resize_tr
 from jointformer.data.convert_visor import INFO, masks_to_visor, polygons
 from jointformer.data.masks import object_ids, read_mask_file, write_mask
 from jointformer.errors import ConfigError, DataError, OutputError
-from jointformer.ops import parallel
 from jointformer.ops.png import parse_png_header, read_index_png
+from jointformer.system import parallel
 from trees import HEIGHT, WIDTH, draw_frame, draw_ids, make_tree
 
 

@@ -225,7 +225,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(masks, tmp_path):
     program = """
 import os, sys
 from pathlib import Path
-from jointformer.ops.files import atomic_path
+from jointformer.system.files import atomic_path
 with atomic_path(Path(sys.argv[1])) as path:
     path.write_text("half")
     os._exit(1)

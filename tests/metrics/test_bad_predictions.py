@@ -20,7 +20,7 @@ from jointformer.evaluate.score_plans import VideoPlan
 from jointformer.evaluate.score_run import VideoJob, score_videos
 from jointformer.evaluate.score_sources import MaskTree
 from jointformer.metrics.protocols import find_protocol
-from jointformer.ops import parallel
+from jointformer.system import parallel
 
 Save = Callable[..., None]
 VIDEOS, FRAMES = ("bear", "cow"), 5

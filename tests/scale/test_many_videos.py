@@ -21,7 +21,7 @@ from jointformer.data.video_writer import VideoWriter
 from jointformer.errors import DataError
 from jointformer.evaluate.manyvideos import Part, find_jobs, holds_videos
 from jointformer.evaluate.scale.shards import Shard
-from jointformer.ops.files import temporary_name
+from jointformer.system.files import temporary_name
 from trees import draw_frame, draw_ids
 
 LENGTHS = {"a": 3, "b": 6, "film": 4}

@@ -13,7 +13,7 @@ import pytest
 from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.evaluate.scale import schedule
 from jointformer.evaluate.scale.schedule import Message, Outcome, hand_out, label_here
-from jointformer.evaluate.scale.stop import Interrupted
+from jointformer.system.stop import Interrupted
 
 
 @dataclass(frozen=True)

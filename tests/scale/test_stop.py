@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from scale_helpers import Runs, leftovers, make_videos
 
-from jointformer.evaluate.scale import stop
 from jointformer.evaluate.scale.claims import RunFolder
-from jointformer.evaluate.scale.stop import GO_ON, Interrupted, at_once, catch_signals, stop_on_signal
+from jointformer.system import stop
+from jointformer.system.stop import GO_ON, Interrupted, at_once, catch_signals, stop_on_signal
 from watched import masks
 
 COUNTED = r"interrupted: (\d) of (\d) videos are finished; the same command goes on from there"
@@ -157,7 +157,7 @@ MOMENTS = {
     "weights are loaded": ("jointformer.model.weights:load_model", None),
     "weights are hashed": ("jointformer.evaluate.scale.manifest:weights_hash", 0),
     "the manifest is begun": ("jointformer.evaluate.scale.run:join_run", 0),
-    "a file is written": ("jointformer.ops.files:json_bytes", 0),
+    "a file is written": ("jointformer.system.files:json_bytes", 0),
     "memory is planned": ("jointformer.evaluate.scale.run:plan_videos", 0),
     "a video is begun": ("jointformer.evaluate.scale.label:label_video", 0),
     "a frame is tracked": ("jointformer.track.loop:frame_size", 0),

@@ -20,7 +20,7 @@ from jointformer.model.config import PRESETS
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_model
-from jointformer.ops.files import temporary_name
+from jointformer.system.files import temporary_name
 from jointformer.train.board import preview
 from jointformer.train.datasets import STILL_SETS
 from jointformer.train.distributed import Processes

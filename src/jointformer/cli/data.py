@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of ``jointformer data``."""
-    from jointformer.ops.parallel import processors
+    from jointformer.system.parallel import processors
 
     args.workers = processors() if args.workers is None else args.workers
     actions: dict[str, Callable[[argparse.Namespace, dict[str, Any]], dict[str, int]]] = {

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.metrics import jf
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
-    from jointformer.ops.files import make_dir
+    from jointformer.system.files import make_dir
     from jointformer.track import Tracker, TrackerConfig
     from jointformer.track.loop import Stopwatch, iter_segmentations
 
@@ -93,7 +93,7 @@ def _write_pictures(output: Path, clip: DemoClip, predictions: list[UInt8Array])
 
     from jointformer.data.video_writer import VideoWriter
     from jointformer.ops.drawing import contact_sheet, overlay
-    from jointformer.ops.files import atomic_path
+    from jointformer.system.files import atomic_path
 
     images = [overlay(frame, ids) for frame, ids in zip(clip.frames, predictions, strict=True)]
     with VideoWriter(output / OVERLAY, Fraction(12), clip.frames.shape[1:3]) as writer:

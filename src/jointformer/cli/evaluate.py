@@ -97,7 +97,7 @@ def evaluate_command(
     args: argparse.Namespace, tracker: dict[str, Any], sizes: list[int], *, plain: bool, flipped: bool
 ) -> int:
     """Open the data, load the model, evaluate, report; shared with eval.py."""
-    from jointformer.evaluate.scale.stop import stop_on_signal
+    from jointformer.system.stop import stop_on_signal
 
     with stop_on_signal():  # an import that is cut off fails in any way it likes
         from jointformer.data.benchmarks import open_benchmark

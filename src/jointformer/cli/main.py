@@ -54,7 +54,7 @@ def build_parser(command: str) -> tuple[argparse.ArgumentParser, Run]:
 
 def run_safely(run: Run, args: argparse.Namespace, prog: str) -> int:
     """Return the exit code of `run`; a user's mistake becomes one line and 2, an interruption 130."""
-    from jointformer.evaluate.scale.stop import at_once
+    from jointformer.system.stop import at_once
 
     try:
         with at_once():
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"jointformer: no command {command!r}; {hint}", file=sys.stderr)
         return 2
     if command in LONG_RUNS:
-        from jointformer.evaluate.scale.stop import catch_signals
+        from jointformer.system.stop import catch_signals
 
         with catch_signals(last=argv is None):
             return _run_command(command, arguments[1:])

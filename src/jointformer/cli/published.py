@@ -11,7 +11,7 @@ from jointformer.cli.evaluate import add_running_arguments, evaluate_command, pa
 from jointformer.cli.main import print_all_letters, run_safely
 from jointformer.cli.running import merge_command
 from jointformer.errors import ConfigError
-from jointformer.evaluate.scale.stop import catch_signals
+from jointformer.system.stop import catch_signals
 
 
 def _boolean(text: str) -> bool:

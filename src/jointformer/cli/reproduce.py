@@ -50,13 +50,13 @@ def run(args: argparse.Namespace) -> int:
     """Return the exit code of ``jointformer reproduce``."""
     if args.list:
         return _list(args)
-    from jointformer.evaluate.scale.stop import stop_on_signal
+    from jointformer.system.stop import stop_on_signal
 
     with stop_on_signal():  # an import that is cut off fails in any way it likes
         from jointformer.evaluate.reproduce import Options, reproduce
         from jointformer.evaluate.reproduce_report import as_data, table
         from jointformer.evaluate.reproduce_rows import select_rows
-        from jointformer.ops.parallel import processors
+        from jointformer.system.parallel import processors
 
     device, precision = first_device(args)
     options = Options(
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 def _write(args: argparse.Namespace, results: list[RowResult]) -> None:
     """Write the report so far: a run over many rows may be cut off days later."""
     from jointformer.evaluate.reproduce_report import as_data, markdown
-    from jointformer.ops.files import write_json, write_text
+    from jointformer.system.files import write_json, write_text
 
     if args.markdown:
         write_text(args.markdown, markdown(results))

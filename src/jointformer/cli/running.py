@@ -99,7 +99,7 @@ def label_and_report(args: argparse.Namespace, output: Path, label: Callable[[Jo
     label: returns what the run took or raises FailedVideos. output: the folder that it writes to. args.json: a file
     for the figures, or True for standard output.
     """
-    from jointformer.evaluate.scale.stop import stop_on_signal
+    from jointformer.system.stop import stop_on_signal
 
     with stop_on_signal():  # an import that is cut off fails in any way it likes
         from jointformer.evaluate.scale.run import FailedVideos
@@ -118,7 +118,7 @@ def label_and_report(args: argparse.Namespace, output: Path, label: Callable[[Jo
 
 def report_run(output: Path, manifest: Manifest, failed: dict[str, str], *, figures_to: bool | str | None) -> None:
     """Print what a run took and which videos failed. figures_to: a file for it as JSON, or True: standard output."""
-    from jointformer.ops.files import write_json
+    from jointformer.system.files import write_json
 
     print(
         f"{output}: {len(manifest.videos)} videos, {manifest.frames} frames in {manifest.seconds:.1f} s, "

@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("values of every frame are only written as JSON", where="--per-frame", hint="add --json FILE")
     from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluate.score import score
-    from jointformer.ops.files import write_text
-    from jointformer.ops.parallel import processors
+    from jointformer.system.files import write_text
+    from jointformer.system.parallel import processors
 
     given = [path for path in (args.annotations, args.predictions, args.meta, args.groups) if path and path.is_file()]
     refuse_inputs([path for path in (args.json, args.plot) if path and path != "-"], given)

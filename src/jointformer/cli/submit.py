@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.data.benchmarks import open_benchmark
     from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluate.submit import check_submission, pack_submission
-    from jointformer.ops.parallel import processors
+    from jointformer.system.parallel import processors
 
     target: Path | None = None
     if args.action == "pack":

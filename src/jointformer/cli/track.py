@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of `jointformer track`."""
     from jointformer.errors import ConfigError
-    from jointformer.evaluate.scale.stop import stop_on_signal
+    from jointformer.system.stop import stop_on_signal
 
     with stop_on_signal():  # an import that is cut off fails in any way it likes
         from jointformer.data.video import DEFAULT_FPS
@@ -103,10 +103,10 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     from jointformer.data.inputs import is_read, refuse_inputs, refuse_results
     from jointformer.data.video import open_video
     from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
-    from jointformer.evaluate.scale.stop import say_if_stopped, stop_on_signal
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
-    from jointformer.ops.files import remove, remove_temporaries
+    from jointformer.system.files import remove, remove_temporaries
+    from jointformer.system.stop import say_if_stopped, stop_on_signal
     from jointformer.track import Tracker
     from jointformer.track.budget import VideoSize, base_within, fit_budget, size_text
 

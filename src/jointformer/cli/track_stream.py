@@ -74,7 +74,7 @@ def _run(args: argparse.Namespace, config: TrackerConfig) -> int:
     from jointformer.evaluate.stream import NO_END, QueueSettings, StreamReport, find_stream_masks, label_stream
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
-    from jointformer.ops.files import remove, remove_temporaries, write_json
+    from jointformer.system.files import remove, remove_temporaries, write_json
     from jointformer.track import Tracker
 
     target = str(args.output)

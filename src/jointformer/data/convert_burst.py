@@ -18,10 +18,10 @@ from jointformer.data.inputs import refuse_inputs
 from jointformer.data.masks import object_ids, without, write_mask
 from jointformer.data.metas import is_plain_name, read_json
 from jointformer.errors import DataError
-from jointformer.ops.files import replace_dir, write_text
-from jointformer.ops.parallel import parallel_map
 from jointformer.ops.png import read_index_png
 from jointformer.ops.rle import decode_rle, encode_rle
+from jointformer.system.files import replace_dir, write_text
+from jointformer.system.parallel import parallel_map
 from jointformer.types import LabelMap
 
 #: One frame of the json: track -> its mask as {"rle": counts}.

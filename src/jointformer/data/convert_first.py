@@ -19,7 +19,7 @@ from jointformer.data.masks import (
     write_mask,
 )
 from jointformer.errors import DataError
-from jointformer.ops.files import replace_dir
+from jointformer.system.files import replace_dir
 
 
 @dataclass(frozen=True)

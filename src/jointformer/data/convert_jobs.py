@@ -10,8 +10,8 @@ from typing import Protocol
 from tqdm import tqdm
 
 from jointformer.errors import DataError
-from jointformer.ops.files import remove_temporaries
-from jointformer.ops.parallel import parallel_map
+from jointformer.system.files import remove_temporaries
+from jointformer.system.parallel import parallel_map
 
 
 class Job(Protocol):

@@ -15,7 +15,7 @@ from jointformer.data.convert_jobs import Converted, run_jobs
 from jointformer.data.frames import is_hidden, list_folder, list_pictures, list_subfolders, picture_size, read_frame
 from jointformer.data.masks import MASK_SUFFIXES, ColourTable, read_mask_file, write_mask
 from jointformer.errors import ConfigError, DataError
-from jointformer.ops.files import atomic_path, replace_dir
+from jointformer.system.files import atomic_path, replace_dir
 from jointformer.types import UInt8Array
 
 #: Frames are stored once and trained on often: hardly any loss is worth the bytes.

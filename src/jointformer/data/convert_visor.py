@@ -18,9 +18,9 @@ from jointformer.data.masks import object_ids
 from jointformer.data.metas import read_json
 from jointformer.data.writer import SCORES
 from jointformer.errors import DataError
-from jointformer.ops.files import write_text
-from jointformer.ops.parallel import parallel_map
 from jointformer.ops.png import read_index_png
+from jointformer.system.files import write_text
+from jointformer.system.parallel import parallel_map
 from jointformer.types import UInt8Array
 
 #: What heads the file; the server's own tool writes these very values.

@@ -13,7 +13,7 @@ from jointformer.data.export_source import ExportOptions, MaskSource, Progress, 
 from jointformer.data.export_video import write_overlay, write_prores, write_webm
 from jointformer.data.inputs import refuse_inputs
 from jointformer.errors import ConfigError, OutputError
-from jointformer.ops.files import remove_temporaries, replace_dir
+from jointformer.system.files import remove_temporaries, replace_dir
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jointformer.data.export_source import ExportObject, Selection
 from jointformer.data.masks import encode_mask, say_if_void
 from jointformer.errors import DataError
 from jointformer.ops.drawing import contact_sheet, overlay
-from jointformer.ops.files import make_dir, write_bytes
+from jointformer.system.files import make_dir, write_bytes
 from jointformer.types import UInt8Array
 
 

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 from pycocotools import mask as coco
 
 from jointformer.data.export_source import Selection, picture_name
-from jointformer.ops.files import atomic_write, json_bytes, write_bytes
 from jointformer.ops.rle import encode_rle
+from jointformer.system.files import atomic_write, json_bytes, write_bytes
 from jointformer.types import Mask
 
 _INFO = {"description": "masks tracked with JointFormer", "version": "1"}

@@ -18,7 +18,7 @@ from jointformer.data.video_pixels import encoder_frame, say_colours
 from jointformer.data.video_writer import VideoWriter, mux, write_failure
 from jointformer.errors import OutputError
 from jointformer.ops.drawing import overlay
-from jointformer.ops.files import atomic_path
+from jointformer.system.files import atomic_path
 from jointformer.types import UInt8Array
 
 _CLOCK = 90_000

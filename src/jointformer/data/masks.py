@@ -17,9 +17,9 @@ from PIL import Image
 from jointformer.data.frames import open_picture
 from jointformer.data.mask_colours import ColourTable, has_colours, has_interior, ids_of_colours, packed_colours
 from jointformer.errors import DataError, OutputError
-from jointformer.ops.files import write_bytes
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
+from jointformer.system.files import write_bytes
 from jointformer.types import FloatArray, LabelMap, UInt8Array
 
 logger = logging.getLogger(__name__)

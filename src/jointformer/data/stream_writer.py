@@ -19,7 +19,7 @@ from jointformer.data.video_pixels import encoder_frame, even_sides, say_colours
 from jointformer.data.video_writer import write_failure
 from jointformer.errors import ConfigError, OutputError
 from jointformer.ops.drawing import OverlayStyle, overlay
-from jointformer.ops.files import atomic_write, make_dir, writing
+from jointformer.system.files import atomic_write, make_dir, writing
 from jointformer.types import LabelMap, UInt8Array
 
 #: Where masks go inside an output folder.

@@ -15,7 +15,7 @@ import av
 from jointformer.data.video_container import LATEST
 from jointformer.data.video_pixels import encoder_frame, even_sides, say_colours
 from jointformer.errors import OutputError
-from jointformer.ops.files import atomic_path, output_error
+from jointformer.system.files import atomic_path, output_error
 from jointformer.types import UInt8Array
 
 logger = logging.getLogger(__name__)

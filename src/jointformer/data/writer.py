@@ -14,7 +14,7 @@ import numpy as np
 from jointformer.data.frames import natural_key
 from jointformer.data.masks import write_mask, write_scores
 from jointformer.errors import OutputError
-from jointformer.ops.files import (
+from jointformer.system.files import (
     atomic_write,
     commit_dir,
     is_temporary,
@@ -23,7 +23,7 @@ from jointformer.ops.files import (
     temporary_name,
     writing,
 )
-from jointformer.ops.files import remove as remove_path
+from jointformer.system.files import remove as remove_path
 from jointformer.types import FloatArray, LabelMap, UInt8Array
 
 #: Where soft scores go, beside the masks' folders.

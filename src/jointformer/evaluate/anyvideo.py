@@ -27,10 +27,10 @@ from jointformer.data.video_writer import VideoWriter
 from jointformer.data.writer import ResultWriter
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.label import OnFrames
-from jointformer.evaluate.scale.stop import Interrupted, Stop, never
 from jointformer.ops.drawing import OverlayStyle, overlay
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
+from jointformer.system.stop import Interrupted, Stop, never
 from jointformer.track.frames import MasksLike
 from jointformer.track.loop import BadFramePolicy, Steps, Stopwatch, iter_segmentations
 from jointformer.types import UInt8Array

@@ -18,10 +18,10 @@ from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.label import OnFrames, Work, make_record
 from jointformer.evaluate.scale.manifest import TRACK, Manifest, VideoRecord
 from jointformer.evaluate.scale.run import Scale, run_jobs
-from jointformer.evaluate.scale.stop import Stop
 from jointformer.model.network import JointFormer
 from jointformer.ops.drawing import OverlayStyle
-from jointformer.ops.files import replace_dir
+from jointformer.system.files import replace_dir
+from jointformer.system.stop import Stop
 from jointformer.track.budget import VideoSize
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View

@@ -29,7 +29,7 @@ from jointformer.evaluate.score_results import Scores
 from jointformer.evaluate.submit import check_submission, pack_submission
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model, locate
-from jointformer.ops.files import remove
+from jointformer.system.files import remove
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import BadFramePolicy
 

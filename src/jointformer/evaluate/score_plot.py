@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jointformer.errors import ConfigError
 from jointformer.evaluate.score_results import Scores
 from jointformer.metrics.results import ObjectScores
-from jointformer.ops.files import write_bytes
+from jointformer.system.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

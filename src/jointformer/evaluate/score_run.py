@@ -13,7 +13,7 @@ from jointformer.evaluate.score_sources import MaskTree
 from jointformer.metrics.protocols import Protocol
 from jointformer.metrics.results import VideoScores
 from jointformer.metrics.video import VideoScorer
-from jointformer.ops.parallel import parallel_map
+from jointformer.system.parallel import parallel_map
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from jointformer.data.writer import SCORES, zip_entry
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.score_check import Problems
 from jointformer.evaluate.score_sources import MaskTree, open_masks
-from jointformer.ops.files import atomic_write
-from jointformer.ops.parallel import parallel_map
 from jointformer.ops.png import GREY
+from jointformer.system.files import atomic_write
+from jointformer.system.parallel import parallel_map
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from jointformer.errors import OutputError, WeightsError
-from jointformer.ops.files import write_json
+from jointformer.system.files import write_json
 
 logger = logging.getLogger(__name__)
 

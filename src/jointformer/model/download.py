@@ -26,7 +26,7 @@ from jointformer.model.cache import (
     write_record,
 )
 from jointformer.model.transport import TIMEOUT, BrokenAttemptError, open_answer, reason, start_and_total, validator
-from jointformer.ops.files import make_dir, write_json, writing
+from jointformer.system.files import make_dir, write_json, writing
 
 logger = logging.getLogger(__name__)
 

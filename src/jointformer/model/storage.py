@@ -26,7 +26,7 @@ from jointformer.model.convert import (
 )
 from jointformer.model.convmae import is_convmae
 from jointformer.model.network import JointFormer
-from jointformer.ops.files import atomic_write, write_bytes
+from jointformer.system.files import atomic_write, write_bytes
 
 FORMAT_VERSION = "1"
 SUFFIXES = (".safetensors", ".pth", ".pt")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jointformer.errors import DataError, OutputError
-from jointformer.ops.files import atomic_path
+from jointformer.system.files import atomic_path
 
 _APPLICATION = 0x4A46_5331  # "JFS1"
 

@@ -19,7 +19,6 @@ from jointformer.data.video import VideoReader
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
-from jointformer.ops.files import make_dir, output_error
 from jointformer.session.book import Book, ObjectInfo
 from jointformer.session.edits import Edits
 from jointformer.session.exporting import export_session
@@ -31,6 +30,7 @@ from jointformer.session.result import FrameResult, Status
 from jointformer.session.rle import SoftMaps
 from jointformer.session.source import FrameCache, VideoLike
 from jointformer.session.store import FILE, Kind, Store
+from jointformer.system.files import make_dir, output_error
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.frames import MasksLike
 from jointformer.types import Colour, UInt8Array

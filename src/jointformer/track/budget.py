@@ -13,9 +13,9 @@ from jointformer.model.config import ModelConfig
 from jointformer.model.cost import bank_bytes, pass_bytes
 from jointformer.model.network import JointFormer
 from jointformer.ops.attention import joint_attention
-from jointformer.ops.heap import give_back_freed_memory, resident_size
 from jointformer.ops.padding import padded
 from jointformer.ops.resize import network_size
+from jointformer.system.heap import give_back_freed_memory, resident_size
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import peak_memory
 

@@ -10,8 +10,8 @@ from jointformer.model.cost import pass_bytes
 from jointformer.model.device import exact_products
 from jointformer.model.network import JointFormer, sum_of_others
 from jointformer.ops.aggregation import soft_aggregate
-from jointformer.ops.heap import give_back_freed_memory, keep_freed_memory, resident_size
 from jointformer.ops.padding import pad, padding_to_multiple, unpad
+from jointformer.system.heap import give_back_freed_memory, keep_freed_memory, resident_size
 from jointformer.track.config import TrackerConfig
 from jointformer.track.memory_bank import MemoryBank, Slot
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, get_args
 import torch
 
 from jointformer.errors import ConfigError, DataError
-from jointformer.ops.heap import largest_resident_size
+from jointformer.system.heap import largest_resident_size
 from jointformer.track.frames import FrameLike, MasksLike, frame_size, stage_frame
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.transfer import on_gpu, one_behind

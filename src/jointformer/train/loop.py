@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from jointformer.errors import ConfigError, DataError
-from jointformer.ops.files import append_line, make_dir
+from jointformer.system.files import append_line, make_dir
 from jointformer.train import state as checkpoint
 from jointformer.train.config import Planner, RunConfig
 from jointformer.train.distributed import Processes

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from jointformer.ops.files import append_line
+from jointformer.system.files import append_line
 
 
 @dataclass

@@ -17,8 +17,8 @@ from jointformer.model.convmae import init_from_convmae
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import build_model, load_weights
-from jointformer.ops.files import make_dir, remove_temporaries, write_json
-from jointformer.ops.heap import keep_all_freed_memory
+from jointformer.system.files import make_dir, remove_temporaries, write_json
+from jointformer.system.heap import keep_all_freed_memory
 from jointformer.train.config import Planner, RunConfig
 from jointformer.train.datasets import (
     STILL_SETS,

@@ -13,7 +13,7 @@ import torch
 
 from jointformer.errors import DataError, WeightsError
 from jointformer.model.storage import load_pickled, save_pickled
-from jointformer.ops.files import make_dir
+from jointformer.system.files import make_dir
 from jointformer.train.plan import StepPlan
 
 NAME = re.compile(r"checkpoint_(\d{8})\.pt")

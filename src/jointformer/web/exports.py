@@ -14,8 +14,8 @@ from typing import Any
 
 from jointformer.data.export_formats import FORMATS, read_options
 from jointformer.errors import DataError, UserError
-from jointformer.ops.files import atomic_path, make_dir, remove, temporary_name
 from jointformer.session import Session
+from jointformer.system.files import atomic_path, make_dir, remove, temporary_name
 from jointformer.web.record import slug
 
 logger = logging.getLogger(__name__)

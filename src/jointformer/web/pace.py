@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from jointformer.errors import OutputError
-from jointformer.ops.files import write_json
+from jointformer.system.files import write_json
 
 FILE = "pace.json"
 _KEPT = 40

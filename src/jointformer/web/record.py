@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jointformer.errors import DataError
-from jointformer.ops.files import write_json
 from jointformer.session import DIRECTIONS, Direction
+from jointformer.system.files import write_json
 
 FILE = "project.json"
 _LONGEST_NAME = 120

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from jointformer.errors import DataError, UserError
-from jointformer.ops.files import make_dir, remove, replace_dir, write_bytes
 from jointformer.session import stored_video
+from jointformer.system.files import make_dir, remove, replace_dir, write_bytes
 from jointformer.track import TrackerConfig
 from jointformer.web.access import Roots, is_inside, real
 from jointformer.web.config import WebConfig

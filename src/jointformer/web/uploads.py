@@ -15,7 +15,7 @@ from typing import Any
 from jointformer.data.frames import PICTURE_SUFFIXES
 from jointformer.data.video import VIDEO_SUFFIXES
 from jointformer.errors import DataError
-from jointformer.ops.files import make_dir, remove, temporary_name, writing
+from jointformer.system.files import make_dir, remove, temporary_name, writing
 
 _MOST_FILES = 20_000
 _LONGEST_NAME = 140  # bytes: what encrypted home folders take; others take 255

@@ -15,7 +15,7 @@ from jointformer.data import writer
 from jointformer.data.writer import is_finished
 from jointformer.errors import DataError, OutputError
 from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, read_run_id
-from jointformer.ops.files import name_key, output_error, remove, write_json
+from jointformer.system.files import name_key, output_error, remove, write_json
 
 #: The folder of claims and records beside the results while a run is not finished. Hidden: scorers pass it over.
 RUN = ".run"

@@ -20,10 +20,10 @@ from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.manifest import VideoRecord, check_input
-from jointformer.evaluate.scale.stop import Interrupted, Stop, never
 from jointformer.model.config import ModelConfig
 from jointformer.model.device import move_model
 from jointformer.model.network import JointFormer
+from jointformer.system.stop import Interrupted, Stop, never
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View
 from jointformer.track.frames import MasksLike, ScaledLabelMap

@@ -14,7 +14,7 @@ import torch
 from jointformer import __version__
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.network import JointFormer
-from jointformer.ops.files import write_json
+from jointformer.system.files import write_json
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 

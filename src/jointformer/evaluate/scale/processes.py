@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from jointformer.evaluate.scale.label import Job, Work, unpack_model
 from jointformer.evaluate.scale.schedule import Message, describe
-from jointformer.evaluate.scale.stop import Interrupted
-from jointformer.ops.parallel import without_ctrl_c
+from jointformer.system.parallel import without_ctrl_c
+from jointformer.system.stop import Interrupted
 
 #: Seconds between two reports of a worker.
 _REPORT = 0.2

@@ -14,7 +14,7 @@ from jointformer.errors import ConfigError
 from jointformer.evaluate.scale.label import Job, Work, unpack_model
 from jointformer.evaluate.scale.processes import portable
 from jointformer.evaluate.scale.schedule import Message
-from jointformer.evaluate.scale.stop import Interrupted, catch_again
+from jointformer.system.stop import Interrupted, catch_again
 
 #: Seconds between two questions to an actor how far it is.
 _ASK = 1.0

@@ -22,10 +22,10 @@ from jointformer.evaluate.scale.manifest import Manifest, made_with
 from jointformer.evaluate.scale.processes import ProcessPool
 from jointformer.evaluate.scale.schedule import Outcome, Pool, hand_out, label_here
 from jointformer.evaluate.scale.shards import Shard, check_inputs, fold, join_run, zip_if_finished
-from jointformer.evaluate.scale.stop import Interrupted, Stop, at_once, stop_on_signal
 from jointformer.model.network import JointFormer
-from jointformer.ops.files import make_dir
-from jointformer.ops.parallel import processors
+from jointformer.system.files import make_dir
+from jointformer.system.parallel import processors
+from jointformer.system.stop import Interrupted, Stop, at_once, stop_on_signal
 from jointformer.track.budget import VideoSize, size_text
 from jointformer.track.loop import reset_peak_memory
 

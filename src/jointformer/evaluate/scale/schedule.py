@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 
 from jointformer.errors import ConfigError, OutputError, UserError
 from jointformer.evaluate.scale.label import Job, OnFrames, Work, longest_first
-from jointformer.evaluate.scale.stop import Interrupted, Stop
 from jointformer.model.network import JointFormer
+from jointformer.system.stop import Interrupted, Stop
 
 #: How often a video is given to a worker before it counts as failed.
 TRIES = 3

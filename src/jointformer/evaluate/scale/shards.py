@@ -16,7 +16,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.claims import RunFolder, clean_up
 from jointformer.evaluate.scale.label import J
 from jointformer.evaluate.scale.manifest import MANIFEST, TRACK, Manifest, check_input, check_settings, read_manifest
-from jointformer.ops.files import is_temporary, remove
+from jointformer.system.files import is_temporary, remove
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from jointformer.errors import OutputError
-from jointformer.ops import files
-from jointformer.ops.files import (
+from jointformer.system import files
+from jointformer.system.files import (
     append_line,
     atomic_path,
     atomic_write,
@@ -232,7 +232,7 @@ def test_a_container_of_the_same_host_name_leaves_our_folder_in_work(tmp_path: P
         pytest.skip("needs unshare and leave to make spaces of process numbers")
     with replace_dir(tmp_path / "video") as folder:
         (folder / "0.png").write_bytes(b"")
-        code = f"from jointformer.ops.files import remove_temporaries; print(remove_temporaries({str(tmp_path)!r}))"
+        code = f"from jointformer.system.files import remove_temporaries; print(remove_temporaries({str(tmp_path)!r}))"
         assert subprocess.run([*contained, code], capture_output=True, text=True, check=True).stdout == "0\n"
     assert (tmp_path / "video" / "0.png").exists()
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from jointformer.ops import heap
-from jointformer.ops.heap import largest_resident_size, resident_size
+from jointformer.system import heap
+from jointformer.system.heap import largest_resident_size, resident_size
 
 PROGRAM = """
 import ctypes, sys, torch
-from jointformer.ops import heap
+from jointformer.system import heap
 
 class Info(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in
@@ -60,7 +60,7 @@ def test_large_tensors_come_from_the_heap_and_stay_there(calls: list[str], block
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
 def test_the_peak_is_this_processs_own_not_that_of_the_one_that_started_it() -> None:
-    program = "from jointformer.ops.heap import largest_resident_size; print(largest_resident_size())"
+    program = "from jointformer.system.heap import largest_resident_size; print(largest_resident_size())"
 
     def peak() -> int:
         done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
