@@ -16,6 +16,7 @@ import os
 import resource
 import shutil
 import sys
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter, process_time
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 
 from jointformer.session import Session
+from jointformer.track.frames import FrameLike, MasksLike
 from jointformer.track.segmentation import Segmentation
 
 H, W = 480, 854
@@ -79,16 +81,18 @@ class Oracle:
     def object_ids(self) -> tuple[int, ...]:
         return tuple(self.ids)
 
-    def step(self, frame: np.ndarray, masks: dict | None = None, *, last: bool = False) -> Segmentation:
+    def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
         type(self).steps += 1
-        self.ids += [i for i in (masks or {}) if i not in self.ids]
+        assert isinstance(frame, np.ndarray)
+        if isinstance(masks, Mapping):
+            self.ids += [i for i in masks if i not in self.ids]
         cy, cx = centre(number(frame))
         y = torch.arange(0.5, h)[:, None] * (H / h) - cy
         x = torch.arange(0.5, w)[None] * (W / w) - cx
         objects = torch.sigmoid(60 - (y**2 + x**2).sqrt())[None]
         return Segmentation(tuple(self.ids), torch.cat([1 - objects, objects]), (H, W))
 
-    def add_memory(self, frame: np.ndarray, masks: dict) -> None:
+    def add_memory(self, frame: FrameLike, masks: MasksLike) -> None:
         pass
 
     def remove_object(self, object_id: int) -> None:

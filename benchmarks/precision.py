@@ -35,7 +35,7 @@ def compare(models: dict[str, Any], config: TrackerConfig, root: Path, name: str
     """Return one video's figures."""
     masks = list_pictures(root / "Annotations" / "480p" / name)
     pictures = list_pictures(root / "JPEGImages" / "480p" / name)
-    results = {}
+    results: dict[str, list[np.ndarray]] = {}
     for kind, model in models.items():
         tracker = Tracker(model, config)
         results[kind] = []

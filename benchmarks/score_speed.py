@@ -14,6 +14,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -60,8 +61,8 @@ def main() -> None:
     pairs = 0
     for job in jobs:
         pairs += sum(len(each.frames) for each in score_video(job).scores.objects)
-        total += fastest(lambda job=job: score_video(job), args.repeat)  # type: ignore[misc]
-        reading += fastest(lambda job=job: decode(job), args.repeat)  # type: ignore[misc]
+        total += fastest(partial(score_video, job), args.repeat)
+        reading += fastest(partial(decode, job), args.repeat)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     clock, processor = 1000 * total / pairs
     print(f"{pairs} object-frames of {len(jobs)} videos, one process, PNG decoding included:")
@@ -69,7 +70,8 @@ def main() -> None:
     print(f"of which decoding {1000 * reading[1] / pairs:.2f} ms ({100 * reading[1] / total[1]:.0f} %)")
     print(f"peak memory {peak:.0f} MiB")
     for workers in (1, args.workers) if args.workers > 1 else ():
-        seconds = fastest(lambda n=workers: score(args.benchmark, args.annotations, args.predictions, workers=n), 1)
+        again = partial(score, args.benchmark, args.annotations, args.predictions, workers=workers)
+        seconds = fastest(again, 1)
         print(f"whole benchmark with {workers} processes: {1000 * seconds[0] / pairs:.2f} ms by the clock")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 #: Environment of the processes: one thread each, as their masks are compared to the byte.
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": ""}
@@ -38,8 +38,8 @@ class TwoNodes:
     """A Ray cluster of two nodes on this machine, with room for one worker of one thread on each."""
 
     address: str
-    _orders: TextIO
-    _answers: TextIO
+    _orders: IO[str]
+    _answers: IO[str]
 
     def remove_second(self) -> None:
         """Take the second node away, with whatever works there; returns when it is gone."""
