@@ -46,34 +46,35 @@ def measure(case: tuple[str, ...], steps: int) -> dict[str, Any]:
 def tables(reports: list[tuple[tuple[str, ...], dict[str, Any]]]) -> str:
     """Return the tables in Markdown."""
     settings = reports[0][1]["settings"]
+    flags = reports[0][0][::2]
+    columns = " | ".join(flag.removeprefix("--") for flag in flags)
     machine = f"{platform.machine()} with {KIND}, {settings['threads']} threads, {settings['size']}"
     lines = [
-        f"{machine}; `jointformer speed` with the flags of each row, {settings['steps']} steps timed.",
+        f"{machine}; `jointformer speed {' '.join(f'{flag} …' for flag in flags)} --steps {settings['steps']}`.",
         "",
-        "| flags | step (median) | 10 % – 90 % | frames/s | TFLOP | efficiency | peak memory |",
-        "|---|---|---|---|---|---|---|",
+        f"| {columns} | median, s | 10–90 %, s | frames/s | TFLOP | efficiency | peak, MiB |",
+        "|---" * (len(flags) + 6) + "|",
     ]
     for case, r in reports:
         median, low, high = r["step"]
         lines.append(
-            f"| `{' '.join(case)}` | {median:.3f} s | {low:.3f} – {high:.3f} s | {r['fps']:.2f} "
-            f"| {r['flop'] / 1e12:.3f} | {r['efficiency']:.0%} | {r['peak_memory'] / 2**20:.0f} MiB |"
+            f"| {' | '.join(case[1::2])} | {median:.3f} | {low:.3f}–{high:.3f} | {r['fps']:.2f} "
+            f"| {r['flop'] / 1e12:.3f} | {r['efficiency']:.0%} | {r['peak_memory'] / 2**20:.0f} |"
         )
     head = " | ".join(part.replace("_", " ") for part in PARTS)
     lines += [
         "",
         "Where a step's milliseconds go (medians):",
         "",
-        f"| flags | {head} | rest | matrices, convolutions |",
+        f"| {columns} | {head} | rest | TFLOP/s: matrices, convolutions |",
     ]
-    lines.append("|---" * (len(PARTS) + 3) + "|")
+    lines.append("|---" * (len(flags) + len(PARTS) + 2) + "|")
     for case, r in reports:
         parts = [1000 * r["parts"][part] for part in PARTS]
         cells = " | ".join(f"{ms:.0f}" for ms in (*parts, 1000 * r["rest"]))
         rates = r["rates"]
         lines.append(
-            f"| `{' '.join(case)}` | {cells} "
-            f"| {rates['matrix'] / 1e12:.2f}, {rates['convolution'] / 1e12:.2f} TFLOP/s |"
+            f"| {' | '.join(case[1::2])} | {cells} | {rates['matrix'] / 1e12:.2f}, {rates['convolution'] / 1e12:.2f} |"
         )
     return "\n".join(lines)
 
