@@ -17,9 +17,7 @@ default_role = "code"  # docstrings have names between single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-autodoc_type_aliases = {
-    name: name for name in ("FrameLike", "MasksLike", "VideoLike", "Mask", "LabelMap", "FloatArray")
-}
+autodoc_type_aliases = {name: name for name in ("FrameLike", "MasksLike", "VideoLike", "LabelMap", "FloatArray")}
 myst_heading_anchors = 3
 html_theme = "furo"
 html_static_path = ["_static"]
@@ -41,11 +39,20 @@ def _lay_out(app: Any, what: str, name: str, thing: Any, options: Any, lines: li
             lines[i:i] = ["", "::"]
     if callable(thing):
         one = "|".join(inspect.signature(thing).parameters)
-        explained = re.compile(rf"(?<![\w.`])({one})(?=(, ({one}))*:( |$))")
+        explained = re.compile(rf"(?:^|(?<=[.,] ))({one})(?=(, ({one}))*:( |$))")
         lines[:] = [line if line.startswith("    ") else explained.sub(r"**\1**", line) for line in lines]
+
+
+def _name_aliases(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, result: str | None
+) -> tuple[str | None, str | None]:
+    """Sphinx shows aliases within unions as objects of its own."""
+    plain, result = (text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text) for text in (signature, result))
+    return plain, result
 
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _name_files_above)
+    app.connect("autodoc-process-signature", _name_aliases)
     app.connect("autodoc-process-docstring", _lay_out)
