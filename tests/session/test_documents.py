@@ -27,7 +27,18 @@ from seeded import seeded_model
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 #: Documents whose blocks need data, weights or time. Every other one is a guide.
-READ = {"architecture", "benchmarks", "index", "performance", "scaling", "scoring", "training", "web-tool", "weights"}
+READ = {
+    "architecture",
+    "benchmarks",
+    "index",
+    "performance",
+    "reference",
+    "scaling",
+    "scoring",
+    "training",
+    "web-tool",
+    "weights",
+}
 GUIDES = sorted({path.stem for path in DOCS.glob("*.md") if "\n```" in path.read_text()} - READ)
 READ_PATHS = [DOCS.parent / "README.md", *(DOCS / f"{name}.md" for name in sorted(READ))]
 MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
