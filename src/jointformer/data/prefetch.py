@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -48,7 +48,7 @@ def prefetch(
     through: queue.Queue[Any] | None = None,
     stop_source: Callable[[], None] | None = None,
     patience: float | None = None,
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """The items of ``iterable`` in order, up to ``depth`` of them made ahead on a thread.
 
     An exception of the source is raised at the place where its item would have come. Closing the iterator

@@ -198,7 +198,7 @@ class _Arrivals:
 
     def close(self) -> None:
         """End the reading thread."""
-        self._items.close()  # type: ignore[attr-defined]
+        self._items.close()
 
     def _stamped(self) -> Iterator[tuple[float, StreamFrame]]:
         for frame in self._stream.frames():

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -230,7 +230,7 @@ class Session:
 
     def propagate(
         self, start: int | None = None, end: int | None = None, direction: Direction = "forward", *, again: bool = False
-    ) -> Iterator[tuple[int, FrameResult]]:
+    ) -> Generator[tuple[int, FrameResult], None, None]:
         """Track frames start to end (both included) and yield (frame, its result) as each is finished and kept.
 
         Frames between two annotated ones are tracked from both sides and joined whatever the direction (they come
@@ -247,7 +247,7 @@ class Session:
 
     def _propagate(
         self, start: int | None, end: int | None, direction: Direction, again: bool
-    ) -> Iterator[tuple[int, FrameResult]]:
+    ) -> Generator[tuple[int, FrameResult], None, None]:
         if not self._running.acquire(blocking=False):
             raise DataError("this session is being tracked already", hint="stop the other propagation first")
         try:

@@ -166,7 +166,7 @@ class Tracking:
             }
             self._publish("frame", {**news, "tracking": self.status()})
             if self._stop.is_set():
-                run.close()  # type: ignore[attr-defined]
+                run.close()
                 return {"kind": "stopped", "text": f"stopped after {done} of {steps} steps", "done": done}
         return self._ending(wanted, done, steps)
 
