@@ -33,7 +33,9 @@ class Task:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_first_failure_is_raised_and_finished_folders_stay(workers, tmp_path, monkeypatch):
+def test_the_first_failure_is_raised_and_finished_folders_stay(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parallel, "_FILES_PER_WORKER", 1)
     jobs = [Task(tmp_path / "a"), Task(tmp_path / "b", "fails"), Task(tmp_path / "c")]
     with pytest.raises(DataError, match="b: is damaged"):
@@ -44,7 +46,9 @@ def test_the_first_failure_is_raised_and_finished_folders_stay(workers, tmp_path
     assert done.kept >= 1
 
 
-def test_a_worker_that_is_killed_is_one_line_and_its_leftovers_go_with_the_next_run(tmp_path, monkeypatch):
+def test_a_worker_that_is_killed_is_one_line_and_its_leftovers_go_with_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parallel, "_FILES_PER_WORKER", 1)
     with pytest.raises(ConfigError, match="a worker process was ended from outside"):
         run_jobs([Task(tmp_path / "a", "dies"), Task(tmp_path / "b", "dies")], workers=2)
@@ -53,6 +57,6 @@ def test_a_worker_that_is_killed_is_one_line_and_its_leftovers_go_with_the_next_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_two_videos_of_one_name_are_refused(tmp_path):
+def test_two_videos_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="two videos would be written to one folder"):
         run_jobs([Task(tmp_path / "a"), Task(tmp_path / "a")])

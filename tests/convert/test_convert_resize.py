@@ -32,7 +32,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_a_whole_tree_gets_the_size_and_keeps_names_lists_and_palettes(source, tmp_path):
+def test_a_whole_tree_gets_the_size_and_keeps_names_lists_and_palettes(source: Path, tmp_path: Path) -> None:
     done = resize_tree(source, tmp_path / "small", 12)
     assert (done.done, done.kept) == (4, 0)
     assert contents(tmp_path / "small").keys() == contents(source).keys()
@@ -41,6 +41,8 @@ def test_a_whole_tree_gets_the_size_and_keeps_names_lists_and_palettes(source, t
     small, large = read_mask_file(tmp_path / "small" / video), read_mask_file(source / video)
     assert small.ids.shape == (12, 16)
     assert object_ids(small.ids) == object_ids(large.ids)
+    assert small.palette is not None
+    assert large.palette is not None
     assert np.array_equal(small.palette, large.palette)
     with Image.open(tmp_path / "small/valid/JPEGImages/0a1b2c3d/00001.jpg") as frame:
         assert frame.size == (16, 12)
@@ -48,7 +50,7 @@ def test_a_whole_tree_gets_the_size_and_keeps_names_lists_and_palettes(source, t
         assert np.abs(np.asarray(frame, int) - np.asarray(wanted, int)).mean() < 10
 
 
-def test_twice_the_size_and_back_gives_the_same_masks(source, tmp_path):
+def test_twice_the_size_and_back_gives_the_same_masks(source: Path, tmp_path: Path) -> None:
     resize_tree(source, tmp_path / "large", 2 * HEIGHT)
     resize_tree(tmp_path / "large", tmp_path / "again", HEIGHT)
     for path in (source / "valid/Annotations").rglob("*.png"):
@@ -56,7 +58,7 @@ def test_twice_the_size_and_back_gives_the_same_masks(source, tmp_path):
         assert np.array_equal(read_index_png(again), read_index_png(path))
 
 
-def test_pictures_that_have_the_size_are_copied_byte_for_byte(source, tmp_path):
+def test_pictures_that_have_the_size_are_copied_byte_for_byte(source: Path, tmp_path: Path) -> None:
     resize_tree(source, tmp_path / "same", HEIGHT)
     resize_tree(source, tmp_path / "larger", 2 * HEIGHT, only_shrink=True)
     frame = "valid/JPEGImages/0a1b2c3d/00003.jpg"
@@ -64,19 +66,21 @@ def test_pictures_that_have_the_size_are_copied_byte_for_byte(source, tmp_path):
     assert (tmp_path / "larger" / frame).read_bytes() == (source / frame).read_bytes()
 
 
-def test_sizes_keep_the_shorter_side_exact_whichever_it_is():
+def test_sizes_keep_the_shorter_side_exact_whichever_it_is() -> None:
     assert resized_size((1280, 720), 480) == (853, 480)
     assert resized_size((720, 1280), 480) == (480, 853)
     assert resized_size((300, 200), 480) == (720, 480)
     assert resized_size((300, 200), 480, only_shrink=True) == (300, 200)
 
 
-def test_nearest_never_makes_a_new_label():
+def test_nearest_never_makes_a_new_label() -> None:
     labels = np.random.default_rng(0).choice(np.array([0, 3, 7, 255], np.uint8), (37, 53))
     assert set(np.unique(resize_nearest(labels, (31, 22)))) <= {0, 3, 7, 255}
 
 
-def test_a_conversion_that_broke_off_goes_on_where_it_was_and_gives_the_same_bytes(source, tmp_path, monkeypatch):
+def test_a_conversion_that_broke_off_goes_on_where_it_was_and_gives_the_same_bytes(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     resize_tree(source, tmp_path / "whole", 12)
     original, calls = ResizeJob.run, []
 
@@ -95,28 +99,28 @@ def test_a_conversion_that_broke_off_goes_on_where_it_was_and_gives_the_same_byt
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
-def test_a_target_of_another_size_is_not_mixed_with(source, tmp_path):
+def test_a_target_of_another_size_is_not_mixed_with(source: Path, tmp_path: Path) -> None:
     resize_tree(source, tmp_path / "out", 12)
     with pytest.raises(DataError, match="an earlier run's pictures have another size, expected 8x6, got 16x12"):
         resize_tree(source, tmp_path / "out", 6)
     assert resize_tree(source, tmp_path / "out", 12).kept == 4
 
 
-def test_a_damaged_picture_leaves_no_half_folder(source, tmp_path):
+def test_a_damaged_picture_leaves_no_half_folder(source: Path, tmp_path: Path) -> None:
     (source / "valid/JPEGImages/4e5f6a7b/00002.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
     with pytest.raises(DataError, match=r"00002.jpg"):
         resize_tree(source, tmp_path / "out", 12)
     assert [p.name for p in (tmp_path / "out/valid/JPEGImages").iterdir()] == ["0a1b2c3d"]
 
 
-def test_several_processes_give_the_same_bytes(source, tmp_path, monkeypatch):
+def test_several_processes_give_the_same_bytes(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resize_tree(source, tmp_path / "one", 12)
     monkeypatch.setattr(parallel, "_FILES_PER_WORKER", 1)
     resize_tree(source, tmp_path / "two", 12, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_wrong_folders_are_refused_before_anything_is_written(source, tmp_path):
+def test_wrong_folders_are_refused_before_anything_is_written(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="inside the source"):
         resize_tree(source, source / "small")
     with pytest.raises(ConfigError, match="expected at least 1 pixel"):
@@ -128,7 +132,7 @@ def test_wrong_folders_are_refused_before_anything_is_written(source, tmp_path):
     assert main(["data", "resize", str(tmp_path / "none"), str(tmp_path / "out")]) == 2
 
 
-def test_first_masks_keep_of_each_object_where_it_appears(tmp_path):
+def test_first_masks_keep_of_each_object_where_it_appears(tmp_path: Path) -> None:
     for step, ids in enumerate([(), (1,), (1, 3), (1, 3), (3, 9)]):
         write_mask(tmp_path / f"full/a/{step:05d}.png", draw_ids(ids, step))
     assert first_masks(tmp_path / "full", tmp_path / "first").done == 1
@@ -140,21 +144,21 @@ def test_first_masks_keep_of_each_object_where_it_appears(tmp_path):
     assert contents(tmp_path / "first") == contents(tmp_path / "again")
 
 
-def test_a_region_to_ignore_is_no_object(tmp_path):
+def test_a_region_to_ignore_is_no_object(tmp_path: Path) -> None:
     write_mask(tmp_path / "full/a/0.png", draw_ids((1, 255), 0))
     write_mask(tmp_path / "full/a/1.png", draw_ids((255,), 0))
     first_masks(tmp_path / "full", tmp_path / "first")
     assert {p.name: object_ids(read_index_png(p)) for p in (tmp_path / "first/a").iterdir()} == {"0.png": (1,)}
 
 
-def test_a_video_without_objects_is_named(tmp_path):
+def test_a_video_without_objects_is_named(tmp_path: Path) -> None:
     write_mask(tmp_path / "full/a/0.png", draw_ids((), 0))
     with pytest.raises(DataError, match="none of the masks names an object"):
         first_masks(tmp_path / "full", tmp_path / "first")
     assert not (tmp_path / "first/a").exists()
 
 
-def test_polygons_drawn_again_give_the_mask_back_with_its_holes():
+def test_polygons_drawn_again_give_the_mask_back_with_its_holes() -> None:
     mask = np.zeros((40, 60), np.uint8)
     cv2.circle(mask, (20, 20), 15, 1, -1)
     cv2.circle(mask, (20, 20), 6, 0, -1)
@@ -166,7 +170,7 @@ def test_polygons_drawn_again_give_the_mask_back_with_its_holes():
     assert np.array_equal(again, mask)
 
 
-def test_visor_gets_every_frame_and_object_by_name(tmp_path, capsys):
+def test_visor_gets_every_frame_and_object_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     video = "P01_107_seq_00001"
     write_mask(tmp_path / video / "P01_107_frame_0000000500.png", draw_ids((1, 7), 0))
     write_mask(tmp_path / video / "P01_107_frame_0000000537.png", draw_ids((), 0))
@@ -191,7 +195,7 @@ def test_visor_gets_every_frame_and_object_by_name(tmp_path, capsys):
     assert np.array_equal(again, draw_ids((1, 7), 0))
 
 
-def test_visor_leaves_out_the_scores_beside_the_masks(tmp_path):
+def test_visor_leaves_out_the_scores_beside_the_masks(tmp_path: Path) -> None:
     write_mask(tmp_path / "masks/P01_107_seq_00001/a.png", draw_ids((1,), 0))
     (tmp_path / "masks/Scores/P01_107_seq_00001").mkdir(parents=True)
     (tmp_path / "mapping.json").write_text(json.dumps({"P01_107_seq_00001": {"1": "hand"}}))
@@ -199,7 +203,7 @@ def test_visor_leaves_out_the_scores_beside_the_masks(tmp_path):
     assert counts == {"sequences": 1, "frames": 1, "masks": 1}
 
 
-def test_visor_does_not_write_over_its_mapping(tmp_path):
+def test_visor_does_not_write_over_its_mapping(tmp_path: Path) -> None:
     write_mask(tmp_path / "masks/P01_107_seq_00001/a.png", draw_ids((1,), 0))
     mapping = tmp_path / "mapping.json"
     mapping.write_text(json.dumps({"P01_107_seq_00001": {"1": "hand"}}))
@@ -209,7 +213,7 @@ def test_visor_does_not_write_over_its_mapping(tmp_path):
     assert mapping.read_bytes() == before
 
 
-def test_visor_refuses_what_the_mapping_does_not_name(tmp_path):
+def test_visor_refuses_what_the_mapping_does_not_name(tmp_path: Path) -> None:
     write_mask(tmp_path / "masks/P01_107_seq_00001/a.png", draw_ids((1, 7), 0))
     mapping = tmp_path / "mapping.json"
     for content, message in (
@@ -223,7 +227,7 @@ def test_visor_refuses_what_the_mapping_does_not_name(tmp_path):
     assert not (tmp_path / "val.json").exists()
 
 
-def test_what_is_written_is_a_palette_png(source, tmp_path):
+def test_what_is_written_is_a_palette_png(source: Path, tmp_path: Path) -> None:
     resize_tree(source, tmp_path / "small", 12)
     first_masks(source / "valid/Annotations", tmp_path / "first")
     for path in (*(tmp_path / "small").rglob("*.png"), *(tmp_path / "first").rglob("*.png")):

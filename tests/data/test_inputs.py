@@ -11,7 +11,7 @@ from jointformer.errors import OutputError
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The present folder: a video, a first mask, frames, a folder of masks, earlier results."""
     for name in ("video.mp4", "first.png", "frames/0.png", "masks/0.png", "out/masks/0.png", "out/overlay.mp4"):
         path = tmp_path / name
@@ -37,7 +37,7 @@ def here(tmp_path, monkeypatch) -> Path:
         ("alias/frames/new.png", ["frames"]),
     ],
 )
-def test_a_target_that_is_or_holds_an_input_is_refused(here, target, inputs):
+def test_a_target_that_is_or_holds_an_input_is_refused(here: Path, target: str, inputs: list[str]) -> None:
     for base in ("", here):
         with pytest.raises(OutputError, match=r"^\S+: cannot be written: .*, got \S+; choose another output$"):
             refuse_inputs(["new", Path(base, target)], ["rtsp://x/" + "y" * 300, "nothing", *inputs])
@@ -56,5 +56,5 @@ def test_a_target_that_is_or_holds_an_input_is_refused(here, target, inputs):
         ("out", ["http://out/masks", "first.png"]),
     ],
 )
-def test_results_beside_and_inside_inputs_are_allowed(here, target, inputs):
+def test_results_beside_and_inside_inputs_are_allowed(here: Path, target: str, inputs: list[str]) -> None:
     refuse_inputs([target, here / target], inputs)

@@ -180,7 +180,7 @@ def test_items_made_ahead_come_in_order_and_errors_in_their_place(depth: int) ->
         yield from range(5)
         raise ValueError("the sixth")
 
-    seen = []
+    seen: list[int] = []
     with pytest.raises(ValueError, match="the sixth"):
         seen.extend(prefetch(source(), depth))
     items = prefetch(source(), depth)
@@ -191,11 +191,17 @@ def test_items_made_ahead_come_in_order_and_errors_in_their_place(depth: int) ->
 
 def test_no_more_is_made_ahead_than_asked_for() -> None:
     made = []
-    items = prefetch((made.append(k) for k in range(100)), 3)
+
+    def source() -> Iterator[int]:
+        for k in range(100):
+            made.append(k)
+            yield k
+
+    items = prefetch(source(), 3)
     next(items)
     time.sleep(0.05)
     assert len(made) <= 5
-    items.close()  # type: ignore[attr-defined]
+    items.close()
 
 
 def test_leaving_early_stops_the_thread_and_closes_the_source() -> None:
@@ -212,7 +218,7 @@ def test_leaving_early_stops_the_thread_and_closes_the_source() -> None:
 
     items = prefetch(source(), 2)
     assert next(items) == 0
-    items.close()  # type: ignore[attr-defined]
+    items.close()
     assert closed.is_set()
     assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 

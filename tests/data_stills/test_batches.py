@@ -52,8 +52,8 @@ def test_batches_are_the_clips_of_the_cpu(pack: StillsPack, device_pack: DeviceP
         same = theirs[..., 0] == clip.points[..., 0]
         layers.append(same.mean())
         if overlap[-1] > 0.985 and same.all():  # the same points from another origin and, in flipped layers, mirrored
-            extents = [np.ptp(points[points[..., 0] == 0], axis=0) for points in (theirs, clip.points)]
-            assert np.allclose(*extents, atol=0.05)
+            extent, wanted = (np.ptp(points[points[..., 0] == 0], axis=0) for points in (theirs, clip.points))
+            assert np.allclose(extent, wanted, atol=0.05)
     # Rejected clips are drawn again on the CPU only, so some differ altogether.
     assert np.median(overlap) > 0.985
     assert np.median(colour) < 4.0
@@ -112,7 +112,9 @@ def test_compression_is_like_jpeg(quality: int) -> None:
     noisy = _picture().astype(float) + rng.normal(0, 12, (48, 64, 1))
     picture = np.clip(noisy, 0, 255).astype(np.uint8)
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
-    expected = cv2.imdecode(cv2.imencode(".jpg", picture[..., ::-1], flags)[1], cv2.IMREAD_COLOR)[..., ::-1]
+    decoded = cv2.imdecode(cv2.imencode(".jpg", picture[..., ::-1], flags)[1], cv2.IMREAD_COLOR)
+    assert decoded is not None
+    expected = decoded[..., ::-1]
     ours = compress(_tensor(picture), torch.tensor([float(quality)]))[0].permute(1, 2, 0)
     changed = np.abs(expected.astype(float) - picture).mean()
     assert np.abs(ours.clamp(0, 255).numpy() - expected).mean() < 0.25 * changed + 0.6

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,8 +86,8 @@ def test_targets_leave_and_come_back(pack: StillsPack) -> None:
 
 @pytest.mark.parametrize("kind", ["own_share", "lifted_share", "blob_share"])
 def test_each_kind_of_clip_can_be_had_alone(pack: StillsPack, kind: str) -> None:
-    zero = {"own_share": 0.0, "lifted_share": 0.0, "blob_share": 0.0}
-    clips = StillsClips(pack, replace(CONFIG, **{**zero, kind: 1.0}))
+    shares: dict[str, Any] = {"own_share": 0.0, "lifted_share": 0.0, "blob_share": 0.0, kind: 1.0}
+    clips = StillsClips(pack, replace(CONFIG, **shares))
     assert all(clips.sample(index).num_objects >= 1 for index in range(10))
 
 
@@ -111,8 +112,9 @@ def test_stills_without_objects_of_a_fit_size_are_refused(stills_folder: Path) -
      ("difficulty", 1.5), ("own_share", -0.1), ("smallest", 0.2), ("distractors", 9.0)],
 )  # fmt: skip
 def test_a_setting_out_of_range_is_named(field: str, value: float) -> None:
+    changes: dict[str, Any] = {field: value}
     with pytest.raises(ConfigError, match=field):
-        replace(CONFIG, **{field: value})
+        replace(CONFIG, **changes)
 
 
 def test_shares_of_clips_may_not_exceed_the_whole() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def _small_mask(folder: Path) -> str:
 
 @pytest.mark.parametrize("damage", [_break_picture, _remove_picture, _cut_mask, _empty_mask, _colour_mask, _small_mask])
 def test_a_broken_still_is_named_and_left_out_or_refused(
-    stills_folder: Path, damage, caplog: pytest.LogCaptureFixture
+    stills_folder: Path, damage: Callable[[Path], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     name = damage(stills_folder)
     with caplog.at_level(logging.WARNING):

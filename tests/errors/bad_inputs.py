@@ -83,12 +83,13 @@ class Case:
 
 
 CASES: list[Case] = []
+Make = Callable[[Bench], list[str]]
 
 
-def case(group: str, name: str, *, loose: bool = False, code: int = 2):
+def case(group: str, name: str, *, loose: bool = False, code: int = 2) -> Callable[[Make], Make]:
     """Return a decorator that enters a case into the table."""
 
-    def enter(make: Callable[[Bench], list[str]]) -> Callable[[Bench], list[str]]:
+    def enter(make: Make) -> Make:
         CASES.append(Case(group, name, make, loose, code))
         return make
 

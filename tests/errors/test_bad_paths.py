@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,9 @@ LONG = "long" * 80
         f"demo -o {LONG}",
     ],
 )
-def test_a_name_longer_than_the_file_system_takes_is_one_line(command, tmp_path, monkeypatch, capsys):
+def test_a_name_longer_than_the_file_system_takes_is_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(command.split()) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
@@ -36,7 +39,7 @@ def test_a_name_longer_than_the_file_system_takes_is_one_line(command, tmp_path,
 
 
 @pytest.mark.parametrize(("number", "said"), [(errno.EACCES, "no permission; change"), (errno.ELOOP, "the links lead")])
-def test_other_paths_that_are_refused_are_one_line(number, said, capsys):
+def test_other_paths_that_are_refused_are_one_line(number: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     def run(args: argparse.Namespace) -> int:
         raise OSError(number, os.strerror(number), "/some/place")
 
@@ -45,7 +48,7 @@ def test_other_paths_that_are_refused_are_one_line(number, said, capsys):
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), OSError(errno.ENOENT, "no", "/some/place")])
-def test_errors_that_are_no_users_mistake_keep_their_traceback(error):
+def test_errors_that_are_no_users_mistake_keep_their_traceback(error: OSError) -> None:
     def run(args: argparse.Namespace) -> int:
         raise error
 

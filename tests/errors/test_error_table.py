@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 import pytest
-from bad_inputs import CASES, Bench, Case
 
+from errors.bad_inputs import CASES, Bench, Case
 from jointformer.cli.main import main
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
@@ -30,7 +30,13 @@ def messages() -> dict[tuple[str, str], str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{c.group}: {c.name}" for c in CASES])
-def test_a_bad_input_is_one_clear_sentence(case, tmp_path, mini_weights, capfd, messages):
+def test_a_bad_input_is_one_clear_sentence(
+    case: Case,
+    tmp_path: Path,
+    mini_weights: Path,
+    capfd: pytest.CaptureFixture[str],
+    messages: dict[tuple[str, str], str],
+) -> None:
     bench = Bench(tmp_path, mini_weights)
     arguments = case.make(bench)
     capfd.readouterr()
@@ -59,7 +65,7 @@ def tidy(line: str, case: Case, folder: Path, weights: Path) -> str:
     return text
 
 
-def test_the_table_is_what_is_really_said(messages):
+def test_the_table_is_what_is_really_said(messages: dict[tuple[str, str], str]) -> None:
     if len(messages) < len(CASES):
         pytest.skip("needs the whole table to run")
     assert len(CASES) >= 60

@@ -110,7 +110,7 @@ def _read_stream(path: Path) -> object:
             return list(islice(stream.frames(), _FRAMES))
         mask = path.parent / "masks.png"
         write_mask(mask, np.ones(stream.size, np.uint8))
-        return label_stream(
+        label_stream(
             _Everything(),
             stream,
             find_stream_masks(mask, stream.size, 0, _FRAMES),
@@ -121,3 +121,4 @@ def _read_stream(path: Path) -> object:
             on_bad_frame=("stop", "skip", "hold")[chance // 5 % 3],
             progress=False,
         )
+    return None

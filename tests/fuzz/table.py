@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 Seeds = dict[str, bytes]
+Read = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Reader:
     made_of: whether bytes or the values of a json document are changed.
     """
 
-    read: Callable[[Path], object]
+    read: Read
     seeds: Callable[[], Seeds]
     made_of: str = "bytes"
 
@@ -25,10 +26,10 @@ class Reader:
 READERS: dict[str, Reader] = {}
 
 
-def reader(name: str, seeds: Callable[[], Seeds], made_of: str = "bytes"):
+def reader(name: str, seeds: Callable[[], Seeds], made_of: str = "bytes") -> Callable[[Read], Read]:
     """Return a decorator that enters a reader into the table."""
 
-    def enter(read: Callable[[Path], object]) -> Callable[[Path], object]:
+    def enter(read: Read) -> Read:
         READERS[name] = Reader(read, lru_cache(seeds), made_of)
         return read
 

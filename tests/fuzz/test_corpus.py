@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ ALONE = {"lists"}
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_whole_inputs_are_read_and_the_corpus_is_read_or_refused_in_one_line(name, tmp_path):
+def test_whole_inputs_are_read_and_the_corpus_is_read_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
     for number, (file, data) in enumerate(inputs(name)):
         path = tmp_path / str(number) / file
         path.parent.mkdir()
@@ -33,7 +34,7 @@ def test_whole_inputs_are_read_and_the_corpus_is_read_or_refused_in_one_line(nam
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
-def test_changed_inputs_are_read_or_refused_in_one_line(name, tmp_path):
+def test_changed_inputs_are_read_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
     chance, whole = random.Random(7), inputs(name)
     change = change_json if READERS[name].made_of == "json" else change_bytes
     for number in range(40):
