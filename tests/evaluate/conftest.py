@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jointformer.model.config import ModelConfig
@@ -12,6 +14,6 @@ MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 
 
 @pytest.fixture(scope="session")
-def mini_weights(tmp_path_factory):
+def mini_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The path of seeded mini weights."""
     return save_weights(seeded_model(MINI), tmp_path_factory.mktemp("weights") / "mini.safetensors")

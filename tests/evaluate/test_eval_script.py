@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,15 @@ from jointformer.cli.published import main
 from jointformer.data.benchmarks import BENCHMARKS
 from jointformer.data.frames import picture_size
 from jointformer.data.masks import read_mask_file, read_scores
-from trees import HEIGHT, WIDTH, make_tree
+from jointformer.data.sources import VideoSource
+from jointformer.evaluate.scale.manifest import VideoRecord
+from jointformer.track.ensemble import EnsembleTracker
+from trees import HEIGHT, WIDTH, Tree, make_tree
 
 ROWS = sorted(BENCHMARKS)
 
 
-def run(tree, weights, output, *more: str) -> int:
+def run(tree: Tree, weights: Path, output: Path, *more: str) -> int:
     root = ["--generic_path" if tree.key == "G" else "--data_root", str(tree.root)]
     return main(
         ["--model", str(weights), "--dataset", tree.key, "--split", tree.split, *root, "--output", str(output),
@@ -29,7 +33,9 @@ def run(tree, weights, output, *more: str) -> int:
 
 
 @pytest.mark.parametrize(("key", "split"), ROWS)
-def test_every_layout_runs_and_writes_the_frames_its_scorer_wants(key, split, tmp_path, mini_weights):
+def test_every_layout_runs_and_writes_the_frames_its_scorer_wants(
+    key: str, split: str, tmp_path: Path, mini_weights: Path
+) -> None:
     tree = make_tree(tmp_path / "data", key, split)
     output = tmp_path / "out"
     size = () if key in ("D16", "D17") else ("--size", "24")
@@ -60,7 +66,7 @@ def test_every_layout_runs_and_writes_the_frames_its_scorer_wants(key, split, tm
         assert set(names) == expected
 
 
-def test_the_given_mask_is_the_first_result(tmp_path, mini_weights):
+def test_the_given_mask_is_the_first_result(tmp_path: Path, mini_weights: Path) -> None:
     tree = make_tree(tmp_path / "data", "G")
     assert run(tree, mini_weights, tmp_path / "out", "--size", "-1") == 0
     name, video = next((n, v) for n, v in tree.videos.items() if 255 not in next(iter(v.masks.values())))
@@ -70,15 +76,16 @@ def test_the_given_mask_is_the_first_result(tmp_path, mini_weights):
 
 
 def test_an_interrupted_run_goes_on_with_the_unfinished_videos_and_gives_the_same_bytes(
-    tmp_path, mini_weights, monkeypatch
-):
+    tmp_path: Path, mini_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import jointformer.evaluate.scale.label as runner
 
     tree = make_tree(tmp_path / "data", "MOSE")
     assert run(tree, mini_weights, tmp_path / "whole", "--size", "24") == 0
-    original, calls = runner.label_video, []
+    original = runner.label_video
+    calls: list[str] = []
 
-    def interrupted(tracker, video, *args, **options):
+    def interrupted(tracker: EnsembleTracker, video: VideoSource, *args: Any, **options: Any) -> VideoRecord:
         calls.append(video.name)
         if len(calls) == 2:
             raise KeyboardInterrupt
@@ -95,7 +102,9 @@ def test_an_interrupted_run_goes_on_with_the_unfinished_videos_and_gives_the_sam
         assert path.read_bytes() == (tmp_path / "out" / path.relative_to(tmp_path / "whole")).read_bytes()
 
 
-def test_a_folder_with_results_of_other_settings_is_refused(tmp_path, mini_weights, capsys):
+def test_a_folder_with_results_of_other_settings_is_refused(
+    tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = make_tree(tmp_path / "data", "MOSE")
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 0
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24", "--topk_num", "7") == 2
@@ -105,7 +114,7 @@ def test_a_folder_with_results_of_other_settings_is_refused(tmp_path, mini_weigh
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24", "--topk_num", "7", "--overwrite") == 0
 
 
-def test_given_masks_are_never_replaced(tmp_path, mini_weights, capsys):
+def test_given_masks_are_never_replaced(tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tree = make_tree(tmp_path / "data", "G", "val")
     before = {path: path.read_bytes() for path in tree.root.rglob("*.*")}
     command = ["evaluate", "--dataset", "G", "--generic-path", str(tree.root)]
@@ -116,7 +125,9 @@ def test_given_masks_are_never_replaced(tmp_path, mini_weights, capsys):
     assert {path: path.read_bytes() for path in tree.root.rglob("*.*")} == before
 
 
-def test_eval_says_when_its_settings_are_not_the_published_ones(tmp_path, mini_weights, capsys):
+def test_eval_says_when_its_settings_are_not_the_published_ones(
+    tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = make_tree(tmp_path / "data", "MOSE")
     run(tree, mini_weights, tmp_path / "out", "--size", "24")
     assert "published MOSE rows used --max_memory_frames 3 --topk_num 180" in capsys.readouterr().err
@@ -124,7 +135,7 @@ def test_eval_says_when_its_settings_are_not_the_published_ones(tmp_path, mini_w
     assert "published" not in capsys.readouterr().err
 
 
-def test_flipped_and_multi_scale_views_are_averaged_in_one_run(tmp_path, mini_weights):
+def test_flipped_and_multi_scale_views_are_averaged_in_one_run(tmp_path: Path, mini_weights: Path) -> None:
     tree = make_tree(tmp_path / "data", "MOSE")
     options = ("--save_scores", "--videos", next(iter(tree.videos)))
     for name, flags in {
@@ -147,7 +158,9 @@ def test_flipped_and_multi_scale_views_are_averaged_in_one_run(tmp_path, mini_we
 
 @pytest.mark.parametrize("more", [(), ("--flip",), ("--sizes", "32,40", "--flip")])
 @pytest.mark.parametrize("key", ["D16", "D17"])
-def test_davis_in_another_size_is_read_in_full_and_saved_at_480p(key, more, tmp_path, mini_weights):
+def test_davis_in_another_size_is_read_in_full_and_saved_at_480p(
+    key: str, more: tuple[str, ...], tmp_path: Path, mini_weights: Path
+) -> None:
     tree = make_tree(tmp_path / "data", key, full_resolution="Full-Resolution")  # masks are in 480p only
     assert run(tree, mini_weights, tmp_path / "out", "--size", "32", *more) == 0
     for name, video in tree.videos.items():
@@ -157,7 +170,9 @@ def test_davis_in_another_size_is_read_in_full_and_saved_at_480p(key, more, tmp_
         assert (first == read_mask_file(tree.masks / name / f"{video.saved[0]}.png").ids).mean() > 0.95
 
 
-def test_a_depth_that_the_checkpoint_does_not_have_is_refused(tmp_path, mini_weights, capsys):
+def test_a_depth_that_the_checkpoint_does_not_have_is_refused(
+    tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = make_tree(tmp_path / "data", "MOSE")
     assert run(tree, mini_weights, tmp_path / "out", "--update_block_depth", "3") == 2
     assert "--update_block_depth: expected 2" in capsys.readouterr().err.replace(", expected", ": expected")
@@ -181,7 +196,9 @@ def test_a_depth_that_the_checkpoint_does_not_have_is_refused(tmp_path, mini_wei
         (("--sizes", "24,x"), "--sizes"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(flags, message, tmp_path, mini_weights, capsys):
+def test_a_mistake_is_one_line_and_exit_code_2(
+    flags: tuple[str, str], message: str, tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = make_tree(tmp_path / "data", "MOSE")
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24", *flags) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if "note:" not in line]
@@ -190,34 +207,39 @@ def test_a_mistake_is_one_line_and_exit_code_2(flags, message, tmp_path, mini_we
     assert not list((tmp_path).glob("out/*.png"))
 
 
-def test_no_permission_to_write_is_one_line(tmp_path, mini_weights, capsys, monkeypatch):
+def test_no_permission_to_write_is_one_line(
+    tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import errno
 
     tree = make_tree(tmp_path / "data", "MOSE")
     original = Path.mkdir
 
-    def refuse(path, *args, **options):
+    def refuse(path: Path, *args: Any, **options: Any) -> None:
         if "out" in str(path):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return original(path, *args, **options)
+        original(path, *args, **options)
 
     monkeypatch.setattr(Path, "mkdir", refuse)  # Python 3.10 looks os.mkdir up once, when pathlib is imported
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 2
     assert "no permission to write" in capsys.readouterr().err
 
 
-def test_a_full_disk_loses_no_finished_video(tmp_path, mini_weights, capsys, monkeypatch):
+def test_a_full_disk_loses_no_finished_video(
+    tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import errno
     import os
 
     tree = make_tree(tmp_path / "data", "MOSE")
-    original, count = os.replace, []
+    original = os.replace
+    count: list[Path] = []
 
-    def full(source, target):
+    def full(source: Path, target: Path) -> None:
         count.append(target)
         if len(count) > 10:
             raise OSError(errno.ENOSPC, "No space left on device", str(target))
-        return original(source, target)
+        original(source, target)
 
     monkeypatch.setattr(os, "replace", full)
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -28,7 +30,7 @@ def label_map() -> np.ndarray:
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """A folder of pictures numbered from 10."""
     path = tmp_path / "pictures"
     path.mkdir()
@@ -39,7 +41,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def film(tmp_path):
+def film(tmp_path: Path) -> Path:
     """An mp4 with sound, whose pixels are not square."""
     path = tmp_path / "film.mp4"
     with av.open(str(path), "w") as container:
@@ -59,14 +61,14 @@ def film(tmp_path):
     return path
 
 
-def track(weights, video, masks, output, *more: str) -> int:
+def track(weights: Path, video: Path | str, masks: Path | str, output: Path | str, *more: str) -> int:
     return main(
         ["track", str(video), "--masks", str(masks), "-o", str(output), "--model", str(weights), "--size", "-1",
          "--precision", "float32", "--quiet", *more]
     )  # fmt: skip
 
 
-def test_a_folder_of_pictures_becomes_masks_and_an_overlay(folder, tmp_path, mini_weights):
+def test_a_folder_of_pictures_becomes_masks_and_an_overlay(folder: Path, tmp_path: Path, mini_weights: Path) -> None:
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 0
     names = sorted(p.name for p in (tmp_path / "out" / "masks").iterdir())
     assert names == [f"{t:04d}.png" for t in range(10, 16)]
@@ -75,7 +77,7 @@ def test_a_folder_of_pictures_becomes_masks_and_an_overlay(folder, tmp_path, min
         assert sum(1 for _ in container.decode(video=0)) == LENGTH
 
 
-def test_a_film_keeps_its_rate_and_sound(film, tmp_path, mini_weights):
+def test_a_film_keeps_its_rate_and_sound(film: Path, tmp_path: Path, mini_weights: Path) -> None:
     assert track(mini_weights, film, tmp_path / "film.png", tmp_path / "out") == 0
     with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
         assert container.streams.video[0].average_rate == Fraction(30000, 1001)
@@ -87,7 +89,7 @@ def test_a_film_keeps_its_rate_and_sound(film, tmp_path, mini_weights):
 
 
 @pytest.mark.parametrize("places", [[0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 5, 9]], ids=["constant", "variable"])
-def test_an_overlay_has_the_frame_times_of_the_film(places, tmp_path, mini_weights):
+def test_an_overlay_has_the_frame_times_of_the_film(places: list[int], tmp_path: Path, mini_weights: Path) -> None:
     """Also where the container rounds the times of 24000/1001 to milliseconds."""
     with av.open(str(tmp_path / "film.mkv"), "w") as container:
         video = container.add_stream("libx264", rate=Fraction(24000, 1001))
@@ -109,7 +111,7 @@ def test_an_overlay_has_the_frame_times_of_the_film(places, tmp_path, mini_weigh
         assert [float(t) for t in times] == pytest.approx([float(t) for t in expected], abs=0.001)
 
 
-def test_masks_named_by_frame_bring_objects_and_corrections(folder, tmp_path, mini_weights):
+def test_masks_named_by_frame_bring_objects_and_corrections(folder: Path, tmp_path: Path, mini_weights: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
     write_mask(masks / "0010.png", np.where(label_map() == 3, 3, 0))
@@ -122,8 +124,8 @@ def test_masks_named_by_frame_bring_objects_and_corrections(folder, tmp_path, mi
 
 @pytest.mark.parametrize(("first", "tracked"), [((3, 7, 255), {3, 7}), ((3, 255), {3}), ((255,), {255})])
 def test_255_alone_in_a_later_mask_is_an_object_only_where_it_is_in_the_first(
-    first, tracked, folder, tmp_path, mini_weights
-):
+    first: tuple[int, ...], tracked: set[int], folder: Path, tmp_path: Path, mini_weights: Path
+) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
     ids = np.where(np.isin(label_map(), first), label_map(), 0)
@@ -141,8 +143,8 @@ def test_255_alone_in_a_later_mask_is_an_object_only_where_it_is_in_the_first(
 
 @pytest.mark.parametrize(("second", "said"), [(7, True), (255, False)])
 def test_an_object_255_that_gets_company_is_told_to_be_taken_for_void(
-    second, said, folder, tmp_path, mini_weights, caplog
-):
+    second: int, said: bool, folder: Path, tmp_path: Path, mini_weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     given = tmp_path / "given"
     given.mkdir()
     ids = np.zeros((H, W), np.uint8)
@@ -154,28 +156,31 @@ def test_an_object_255_that_gets_company_is_told_to_be_taken_for_void(
     assert ("object 255 is taken for void" in caplog.text) is said
 
 
-def test_a_part_of_the_video_can_be_tracked(folder, tmp_path, mini_weights):
+def test_a_part_of_the_video_can_be_tracked(folder: Path, tmp_path: Path, mini_weights: Path) -> None:
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", "--start", "2", "--end", "3") == 0
     assert sorted(p.name for p in (tmp_path / "out" / "masks").iterdir()) == ["0012.png", "0013.png"]
 
 
-def test_colours_of_an_rgb_mask_become_ids(folder, tmp_path, mini_weights):
+def test_colours_of_an_rgb_mask_become_ids(folder: Path, tmp_path: Path, mini_weights: Path) -> None:
     picture = np.zeros((H, W, 3), np.uint8)
     picture[4:16, 5:20], picture[18:30, 25:40] = (255, 0, 0), (0, 0, 255)
     Image.fromarray(picture).save(tmp_path / "rgb.png")
     assert track(mini_weights, folder, tmp_path / "rgb.png", tmp_path / "out", "--no-overlay") == 0
     first = read_mask_file(tmp_path / "out" / "masks" / "0010.png")
     assert set(np.unique(first.ids)) == {0, 1, 2}
+    assert first.palette is not None
     assert tuple(first.palette[first.ids[5, 6]]) == (255, 0, 0)
     assert not (tmp_path / "out" / "overlay.mp4").exists()
 
 
-def test_only_the_overlay_can_be_written(folder, tmp_path, mini_weights):
+def test_only_the_overlay_can_be_written(folder: Path, tmp_path: Path, mini_weights: Path) -> None:
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", "--overlay-only") == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["overlay.mp4"]
 
 
-def test_earlier_results_are_not_overwritten_unasked(folder, tmp_path, mini_weights, capsys):
+def test_earlier_results_are_not_overwritten_unasked(
+    folder: Path, tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 0
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 2
     assert "--overwrite" in capsys.readouterr().err
@@ -183,14 +188,18 @@ def test_earlier_results_are_not_overwritten_unasked(folder, tmp_path, mini_weig
 
 
 @pytest.mark.parametrize(("flag", "left"), [("--no-overlay", "masks"), ("--overlay-only", "overlay.mp4")])
-def test_overwriting_leaves_nothing_of_the_earlier_run_beside_the_new_one(flag, left, folder, tmp_path, mini_weights):
+def test_overwriting_leaves_nothing_of_the_earlier_run_beside_the_new_one(
+    flag: str, left: str, folder: Path, tmp_path: Path, mini_weights: Path
+) -> None:
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 0
     write_mask(tmp_path / "other.png", np.where(label_map() == 3, 9, 0))
     assert track(mini_weights, folder, tmp_path / "other.png", tmp_path / "out", flag, "--overwrite") == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == [left]
 
 
-def test_overwriting_keeps_the_earlier_results_where_the_new_run_fails(folder, tmp_path, mini_weights):
+def test_overwriting_keeps_the_earlier_results_where_the_new_run_fails(
+    folder: Path, tmp_path: Path, mini_weights: Path
+) -> None:
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 0
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.*")}
     (folder / "0013.png").write_bytes(b"")
@@ -198,7 +207,7 @@ def test_overwriting_keeps_the_earlier_results_where_the_new_run_fails(folder, t
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.*")} == before
 
 
-def test_overwriting_removes_no_masks_that_were_given(folder, tmp_path, mini_weights):
+def test_overwriting_removes_no_masks_that_were_given(folder: Path, tmp_path: Path, mini_weights: Path) -> None:
     given = tmp_path / "out" / "masks" / "0010.png"
     given.parent.mkdir(parents=True)
     write_mask(given, label_map())
@@ -219,7 +228,15 @@ INPUTS_AS_TARGETS = {
 
 
 @pytest.mark.parametrize("case", INPUTS_AS_TARGETS)
-def test_what_is_read_is_never_replaced(case, film, folder, tmp_path, mini_weights, monkeypatch, capsys):
+def test_what_is_read_is_never_replaced(
+    case: str,
+    film: Path,
+    folder: Path,
+    tmp_path: Path,
+    mini_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     video, masks, (output, *more), said = INPUTS_AS_TARGETS[case]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "masks").mkdir()
@@ -241,14 +258,16 @@ def test_what_is_read_is_never_replaced(case, film, folder, tmp_path, mini_weigh
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
-def test_results_may_lie_beside_what_is_read(film, tmp_path, mini_weights, monkeypatch):
+def test_results_may_lie_beside_what_is_read(
+    film: Path, tmp_path: Path, mini_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert track(mini_weights, "film.mp4", "film.png", ".") == 0
     assert track(mini_weights, "film.mp4", "film.png", ".", "--overwrite") == 0
     assert len(list((tmp_path / "masks").iterdir())) == LENGTH
 
 
-def smooth_mask(path) -> None:
+def smooth_mask(path: Path) -> None:
     ramp = np.linspace(0, 255, H * W * 3).astype(np.uint8).reshape(H, W, 3)
     Image.fromarray(ramp).save(path)
 
@@ -265,7 +284,14 @@ def smooth_mask(path) -> None:
     ],
     ids=["missing", "empty folder", "no object", "size", "truncated", "anti-aliased"],
 )
-def test_a_bad_mask_is_one_line_and_exit_code_2(make, message, folder, tmp_path, mini_weights, capsys):
+def test_a_bad_mask_is_one_line_and_exit_code_2(
+    make: Callable[[Path], None],
+    message: str,
+    folder: Path,
+    tmp_path: Path,
+    mini_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     path = tmp_path / "bad" / "mask.png"
     path.parent.mkdir()
     make(path)
@@ -276,7 +302,9 @@ def test_a_bad_mask_is_one_line_and_exit_code_2(make, message, folder, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_truncated_film_is_one_line_and_leaves_nothing(film, tmp_path, mini_weights, capsys):
+def test_a_truncated_film_is_one_line_and_leaves_nothing(
+    film: Path, tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     film.write_bytes(film.read_bytes()[:700])
     assert track(mini_weights, film, tmp_path / "film.png", tmp_path / "out") == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -285,7 +313,9 @@ def test_a_truncated_film_is_one_line_and_leaves_nothing(film, tmp_path, mini_we
     assert not (tmp_path / "out").exists()
 
 
-def test_a_truncated_picture_is_named_and_nothing_half_written_stays(folder, tmp_path, mini_weights, capsys):
+def test_a_truncated_picture_is_named_and_nothing_half_written_stays(
+    folder: Path, tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken = folder / "0013.png"
     broken.write_bytes(broken.read_bytes()[:200])
     assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 2

@@ -9,14 +9,16 @@ import av
 import numpy as np
 
 from jointformer.data.export_source import ExportObject
+from jointformer.data.video import VideoReader
 from jointformer.data.video_writer import VideoWriter
 from jointformer.errors import DataError
+from jointformer.types import FloatArray, LabelMap, UInt8Array
 
 H, W, FRAMES = 49, 65, 6
 RED, BLUE = (250, 10, 20), (10, 30, 240)
 
 
-def labels(frame: int) -> np.ndarray:
+def labels(frame: int) -> UInt8Array:
     """Object 1 moves right; object 7 is there from frame 2 on; frame 5 is empty."""
     found = np.zeros((H, W), np.uint8)
     if frame < 5:
@@ -26,7 +28,7 @@ def labels(frame: int) -> np.ndarray:
     return found
 
 
-def pictures(frames: int = FRAMES) -> np.ndarray:
+def pictures(frames: int = FRAMES) -> UInt8Array:
     y, x = np.mgrid[:H, :W]
     clip = np.zeros((frames, H, W, 3), np.uint8)
     for t in range(frames):
@@ -42,13 +44,13 @@ class Masks:
     title = "clip"
     objects = (ExportObject(1, "cat", RED), ExportObject(7, "dög", BLUE))
 
-    def __init__(self, video, known: int = FRAMES) -> None:
+    def __init__(self, video: VideoReader, known: int = FRAMES) -> None:
         self.video, self._known = video, known
 
-    def label_map(self, frame: int):
+    def label_map(self, frame: int) -> LabelMap | None:
         return labels(frame) if frame < self._known else None
 
-    def prob(self, frame: int):
+    def prob(self, frame: int) -> dict[int, FloatArray]:
         if frame >= self._known:
             raise DataError("no probabilities were kept")
         return {1: (labels(frame) == 1) * np.float32(0.75), 7: (labels(frame) == 7) * np.float32(1)}

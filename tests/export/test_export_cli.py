@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from jointformer.session.source import ArrayVideo
 
 
 @pytest.fixture
-def frames(tmp_path):
+def frames(tmp_path: Path) -> Path:
     folder = tmp_path / "frames"
     folder.mkdir()
     for t, picture in enumerate(pictures()):
@@ -27,17 +28,19 @@ def frames(tmp_path):
 
 
 @pytest.fixture
-def masks(tmp_path):
+def masks(tmp_path: Path) -> Path:
     return export(Masks(ArrayVideo(pictures())), "palette", tmp_path / "masks")
 
 
-def test_the_help_names_every_format_and_every_option():
+def test_the_help_names_every_format_and_every_option() -> None:
     for name, row in FORMATS.items():
         assert f"  {name:<13}{row.text.split(',')[0]}" in cli_export.__doc__
     assert set(cli_export._OPTIONS) == ExportOptions.names()
 
 
-def test_masks_in_a_folder_become_json(frames, masks, tmp_path, capsys):
+def test_masks_in_a_folder_become_json(
+    frames: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out.json"
     assert main(["export", str(masks), "--video", str(frames), "--format", "coco", "-o", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"format": "coco", "path": str(out)}
@@ -45,7 +48,9 @@ def test_masks_in_a_folder_become_json(frames, masks, tmp_path, capsys):
     assert [image["file_name"] for image in value["images"]] == [f"frames/{t:05d}.png" for t in range(FRAMES)]
 
 
-def test_a_session_is_exported_with_its_names_and_colours(frames, tmp_path, capsys):
+def test_a_session_is_exported_with_its_names_and_colours(
+    frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Session(frames, folder=tmp_path / "session") as session:
         session.add_masks(0, labels(0))
         session.set_object(1, name="cat", colour=(9, 8, 7))
@@ -57,7 +62,7 @@ def test_a_session_is_exported_with_its_names_and_colours(frames, tmp_path, caps
         assert tuple(np.array(image.convert("RGB"))[labels(0) == 1][0]) == (9, 8, 7)
 
 
-def test_masks_fit_the_frames_of_a_video_file(tmp_path):
+def test_masks_fit_the_frames_of_a_video_file(tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.mp4", sound=False)
     folder = tmp_path / "masks"
     folder.mkdir()
@@ -81,7 +86,9 @@ def test_masks_fit_the_frames_of_a_video_file(tmp_path):
         (["--format", "coco", "--video", "nowhere.mp4"], "nowhere.mp4: no such file"),
     ],
 )
-def test_mistakes_end_with_2_and_one_line(frames, masks, tmp_path, capsys, extra, message):
+def test_mistakes_end_with_2_and_one_line(
+    frames: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], extra: list[str], message: str
+) -> None:
     extra = [word.format(frames=frames) for word in extra]
     assert main(["export", str(masks), "-o", str(tmp_path / "out"), *extra]) == 2
     error = capsys.readouterr().err
@@ -91,7 +98,9 @@ def test_mistakes_end_with_2_and_one_line(frames, masks, tmp_path, capsys, extra
 
 
 @pytest.mark.parametrize("target", ["masks/00000.png", "masks/new.png", "frames/00003.png"])
-def test_no_mask_and_no_frame_is_replaced_and_none_is_added(frames, masks, tmp_path, capsys, target):
+def test_no_mask_and_no_frame_is_replaced_and_none_is_added(
+    frames: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     arguments = ["export", str(masks), "--video", str(frames), "--format", "sheet", "-o", str(tmp_path / target)]
     assert main(arguments) == 2

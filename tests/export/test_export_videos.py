@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -13,6 +14,7 @@ from jointformer.data.export_formats import export
 from jointformer.data.video import VideoFile
 from jointformer.errors import OutputError
 from jointformer.session.source import ArrayVideo
+from jointformer.types import LabelMap
 
 NTSC = Fraction(30000, 1001)
 
@@ -20,13 +22,13 @@ NTSC = Fraction(30000, 1001)
 class Padded(Masks):
     """The masks at a written video's even size, turned like its frames."""
 
-    def label_map(self, frame: int):
+    def label_map(self, frame: int) -> LabelMap:
         upright = np.pad(labels(frame), ((0, 1), (0, 1)))
         return np.rot90(upright, 1 if self.video.size[0] > self.video.size[1] else 0)
 
 
 @pytest.mark.parametrize("style", ["fill", "contour", "spotlight", "blur"])
-def test_overlays_keep_rate_count_and_odd_size(tmp_path, style):
+def test_overlays_keep_rate_count_and_odd_size(tmp_path: Path, style: str) -> None:
     masks = Masks(ArrayVideo(pictures(), fps=NTSC))
     facts = read_streams(export(masks, "overlay", tmp_path / style, style=style, quality=10))
     assert (facts["codec"], facts["pix_fmt"], facts["rate"]) == ("h264", "yuv420p", NTSC)
@@ -42,13 +44,13 @@ def test_overlays_keep_rate_count_and_odd_size(tmp_path, style):
     assert same is (style in ("fill", "contour"))
 
 
-def test_the_best_overlay_is_played_as_any_other(tmp_path):
+def test_the_best_overlay_is_played_as_any_other(tmp_path: Path) -> None:
     path = export(Masks(ArrayVideo(pictures())), "overlay", tmp_path / "out", quality=0)
     with av.open(str(path)) as container:
         assert container.streams.video[0].codec_context.profile == "High"
 
 
-def test_an_overlay_has_the_videos_sound_and_stands_upright(tmp_path):
+def test_an_overlay_has_the_videos_sound_and_stands_upright(tmp_path: Path) -> None:
     video = VideoFile(write_video(tmp_path / "phone.mp4", rotation=90))
     assert video.size == (W + 1, H + 1)
     facts = read_streams(export(Padded(video), "overlay", tmp_path / "out.mp4", quality=10))
@@ -62,7 +64,7 @@ def test_an_overlay_has_the_videos_sound_and_stands_upright(tmp_path):
     assert read_streams(silent)["audio"] == []
 
 
-def test_an_overlay_of_a_range_begins_with_its_sound(tmp_path):
+def test_an_overlay_of_a_range_begins_with_its_sound(tmp_path: Path) -> None:
     video = VideoFile(write_video(tmp_path / "long.mp4", Fraction(25), frames=25))
     path = export(Padded(video), "overlay", tmp_path / "part.mp4", start=10, end=19)
     with av.open(str(path)) as container:
@@ -71,17 +73,17 @@ def test_an_overlay_of_a_range_begins_with_its_sound(tmp_path):
         assert float(sound.duration * sound.time_base) == pytest.approx(0.4, abs=0.05)
 
 
-def test_a_variable_rate_keeps_every_frames_time(tmp_path):
+def test_a_variable_rate_keeps_every_frames_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = ArrayVideo(pictures())
     times = [Fraction(n, 100) for n in (0, 4, 20, 24, 50, 54)]
-    video.time = lambda index: times[index]
+    monkeypatch.setattr(video, "time", lambda index: times[index])
     for format in ("overlay", "prores", "webm"):
         facts = read_streams(export(Masks(video), format, tmp_path / "out"))
         assert [round(float(t), 3) for t in facts["times"]] == [float(t) for t in times]
 
 
 @pytest.mark.parametrize(("turned", "expected"), [(False, Fraction(4, 3)), (True, Fraction(3, 4))])
-def test_pixels_that_are_not_square_stay_so(tmp_path, turned, expected):
+def test_pixels_that_are_not_square_stay_so(tmp_path: Path, turned: bool, expected: Fraction) -> None:
     path = tmp_path / "hdv.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -99,7 +101,7 @@ def test_pixels_that_are_not_square_stay_so(tmp_path, turned, expected):
             assert container.streams.video[0].sample_aspect_ratio == expected, format
 
 
-def test_prores_has_alpha_in_ten_bits(tmp_path):
+def test_prores_has_alpha_in_ten_bits(tmp_path: Path) -> None:
     masks = Masks(ArrayVideo(pictures(), fps=NTSC))
     facts = read_streams(export(masks, "prores", tmp_path / "out"))
     assert (facts["codec"], facts["tag"], facts["rate"]) == ("prores", "ap4h", NTSC)
@@ -108,7 +110,7 @@ def test_prores_has_alpha_in_ten_bits(tmp_path):
     check_cutout(facts["frames"], colour=6, alpha=1)
 
 
-def test_webm_has_alpha(tmp_path):
+def test_webm_has_alpha(tmp_path: Path) -> None:
     masks = Masks(ArrayVideo(pictures(), fps=Fraction(25)))
     facts = read_streams(export(masks, "webm", tmp_path / "out", quality=8))
     assert (facts["codec"], facts["decoded_format"], facts["rate"]) == ("vp9", "yuva420p", 25)
@@ -127,8 +129,8 @@ def check_cutout(frames: np.ndarray, *, colour: float, alpha: float) -> None:
             assert np.abs(frame[..., :3].astype(float) - pictures()[t])[mask].mean() < colour
 
 
-def test_a_missing_encoder_is_told_in_one_line(tmp_path, monkeypatch):
-    def missing(name, mode):
+def test_a_missing_encoder_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str, mode: str) -> None:
         raise av.codec.codec.UnknownCodecError(name)
 
     monkeypatch.setattr(av, "Codec", missing)
@@ -138,7 +140,7 @@ def test_a_missing_encoder_is_told_in_one_line(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_video_itself_is_never_overwritten(tmp_path):
+def test_the_video_itself_is_never_overwritten(tmp_path: Path) -> None:
     path = write_video(tmp_path / "mine.mp4", sound=False)
     before = path.read_bytes()
     with pytest.raises(OutputError, match="what is read lies there"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -19,7 +21,7 @@ def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(width).integers(0, 255, (height, width, channels), dtype=np.uint8)
 
 
-def planes(frame) -> list[np.ndarray]:
+def planes(frame: av.VideoFrame) -> list[np.ndarray]:
     """What of a frame's planes is picture (8 bits)."""
     return [
         np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
@@ -30,7 +32,7 @@ def planes(frame) -> list[np.ndarray]:
 def dirty(value: int) -> SimpleNamespace:
     """PyAV, whose new frames hold a value in all bytes beside the picture's rows."""
 
-    def from_ndarray(array, format):
+    def from_ndarray(array: np.ndarray, format: str) -> av.VideoFrame:
         frame = av.VideoFrame.from_ndarray(array, format=format)
         (plane,) = frame.planes
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size).copy()
@@ -38,14 +40,14 @@ def dirty(value: int) -> SimpleNamespace:
         plane.update(rows.tobytes())
         return frame
 
-    new = partial(av.VideoFrame)
+    new: Any = partial(av.VideoFrame)
     new.from_ndarray = from_ndarray
     return SimpleNamespace(VideoFrame=new)
 
 
 @pytest.mark.parametrize("width", [16, 18, 50, 62, 66, 100])
 @pytest.mark.parametrize(("channels", "pixels"), [(3, "yuv420p"), (4, "yuva420p")])
-def test_a_frame_is_what_a_wider_pictures_conversion_says(width, channels, pixels):
+def test_a_frame_is_what_a_wider_pictures_conversion_says(width: int, channels: int, pixels: str) -> None:
     one = picture(32, width, channels)
     wide = np.pad(one, ((0, 0), (0, 128 - width), (0, 0)), mode="edge")
     for got, expected in zip(planes(encoder_frame(one, pixels)), planes(encoder_frame(wide, pixels))):
@@ -53,7 +55,9 @@ def test_a_frame_is_what_a_wider_pictures_conversion_says(width, channels, pixel
 
 
 @pytest.mark.parametrize("size", [(33, 49), (34, 50), (32, 62)])
-def test_an_overlays_bytes_do_not_depend_on_memory_beside_its_rows(tmp_path, monkeypatch, size):
+def test_an_overlays_bytes_do_not_depend_on_memory_beside_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
     written = []
     for value in (0, 255):
         monkeypatch.setattr(video_pixels, "av", dirty(value))
@@ -64,7 +68,7 @@ def test_an_overlays_bytes_do_not_depend_on_memory_beside_its_rows(tmp_path, mon
     assert written[0] == written[1]
 
 
-def test_the_encoder_gives_the_same_frames_the_same_bytes(tmp_path):
+def test_the_encoder_gives_the_same_frames_the_same_bytes(tmp_path: Path) -> None:
     coarse = np.random.default_rng(0).integers(0, 255, (10, 10, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     found = set()
     for number in range(12):

@@ -13,8 +13,10 @@ from pycocotools import mask as coco
 
 from jointformer.errors import DataError, UserError
 from jointformer.evaluate.reproduce_rows import figure_key
-from jointformer.evaluate.score import Scores, score
-from jointformer.evaluate.score_burst import iter_sequences, read_burst_json
+from jointformer.evaluate.score import score
+from jointformer.evaluate.score_burst import iter_sequences
+from jointformer.evaluate.score_burst_json import read_burst_json
+from jointformer.evaluate.score_results import Scores
 from jointformer.metrics import burst
 from jointformer.metrics.burst import BurstRules
 from jointformer.metrics.burst_classes import COMMON

@@ -16,13 +16,13 @@ COMMANDS = [line for line in TEXT.splitlines() if line.startswith("jointformer "
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_of_the_page_is_understood(line):
+def test_every_command_of_the_page_is_understood(line: str) -> None:
     words = shlex.split(line, comments=True)
     parser, _ = build_parser(words[1])
     parser.parse_args(words[2:])
 
 
-def test_every_benchmark_and_every_conversion_is_on_the_page():
+def test_every_benchmark_and_every_conversion_is_on_the_page() -> None:
     for (key, _), row in BENCHMARKS.items():
         assert re.search(rf"\b{key}\b", TEXT), key
         assert row.download in TEXT or "davischallenge.org" in row.download, key

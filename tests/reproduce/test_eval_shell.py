@@ -17,7 +17,7 @@ def commands(*names: str, python: str = "echo") -> subprocess.CompletedProcess[s
     return subprocess.run(["bash", str(SCRIPT), *names], env=environment, capture_output=True, text=True, check=False)
 
 
-def test_all_published_rows_are_run_with_their_settings():
+def test_all_published_rows_are_run_with_their_settings() -> None:
     done = commands()
     assert done.returncode == 0
     parsed = [build_parser().parse_args(line.split()[1:]) for line in done.stdout.splitlines()]
@@ -33,20 +33,20 @@ def test_all_published_rows_are_run_with_their_settings():
     assert all(args.data_root == Path("/data") and args.quiet for args in parsed)
 
 
-def test_rows_are_chosen_by_name_and_a_wrong_one_is_said():
+def test_rows_are_chosen_by_name_and_a_wrong_one_is_said() -> None:
     assert len(commands("D17_val", "MOSE_val/s5").stdout.splitlines()) == 4
     done = commands("D17_vla")
     assert done.returncode == 2
     assert "no such row: D17_vla" in done.stderr
 
 
-def test_a_row_that_fails_does_not_stop_the_others():
+def test_a_row_that_fails_does_not_stop_the_others() -> None:
     done = commands("VOST_val", python="false")
     assert done.returncode == 1
     assert "2 of 2 rows failed: VOST_val/s24 VOST_val/s024" in done.stderr
 
 
-def test_folders_are_those_of_the_caller(tmp_path):
+def test_folders_are_those_of_the_caller(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHON": "echo", "data_root": "my data", "output": "out"}
     words = ["bash", str(SCRIPT), "D17_val/s2"]
     said = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from jointformer.cli.main import main
 from jointformer.data.benchmarks import BENCHMARKS
 from jointformer.evaluate.published_masks import masks_path
 from jointformer.evaluate.reproduce_rows import select_rows
+from trees import Tree
+from weights.conftest_weights import Server
 
 
-def run(tree, tmp_path: Path, row: str) -> tuple[int, dict]:
+def run(tree: Tree, tmp_path: Path, row: str) -> tuple[int, dict]:
     """(exit code, the row's report)."""
     target = tmp_path / "report.json"
     paths = ["--data-root", str(tree.root), "--output", str(tmp_path / "out"), "--json", str(target)]
@@ -34,8 +37,14 @@ def run(tree, tmp_path: Path, row: str) -> tuple[int, dict]:
     ],
 )
 def test_perfect_masks_score_perfectly_on_every_benchmark_with_public_truth(
-    key, row, file, whole_tree, masks_zip, release, tmp_path
-):
+    key: str,
+    row: str,
+    file: str,
+    whole_tree: Callable[..., Tree],
+    masks_zip: Callable[..., bytes],
+    release: Server,
+    tmp_path: Path,
+) -> None:
     tree = whole_tree(key)
     inside = "Annotations/" if BENCHMARKS[key, "val"].output_folder else ""
     release.files[file] = masks_zip(tree, inside)
@@ -50,7 +59,13 @@ def test_perfect_masks_score_perfectly_on_every_benchmark_with_public_truth(
     assert not (tmp_path / "out").exists(), "nothing is unpacked"
 
 
-def test_masks_are_fetched_once_and_a_broken_download_is_resumed(whole_tree, masks_zip, release, tmp_path, monkeypatch):
+def test_masks_are_fetched_once_and_a_broken_download_is_resumed(
+    whole_tree: Callable[..., Tree],
+    masks_zip: Callable[..., bytes],
+    release: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tree = whole_tree("D17")
     release.files["s012-d17_val.zip"] = masks_zip(tree, shift=1)
     monkeypatch.setattr("jointformer.model.download.ATTEMPTS", 1)
@@ -67,7 +82,9 @@ def test_masks_are_fetched_once_and_a_broken_download_is_resumed(whole_tree, mas
     assert 0 < found["ours"]["J"] < 100
 
 
-def test_a_zip_that_changed_since_it_was_fetched_is_refused(whole_tree, masks_zip, release, tmp_path):
+def test_a_zip_that_changed_since_it_was_fetched_is_refused(
+    whole_tree: Callable[..., Tree], masks_zip: Callable[..., bytes], release: Server, tmp_path: Path
+) -> None:
     tree = whole_tree("D17")
     release.files["s012-d17_val.zip"] = masks_zip(tree)
     assert run(tree, tmp_path, "d17-val/s012")[0] == 0
@@ -96,7 +113,9 @@ def hostile_zip(name: str, size: int = 10) -> bytes:
         (b"PK\x03\x04 but no zip", "not a zip of masks"),
     ],
 )
-def test_what_is_no_zip_of_masks_is_refused_in_one_line(body, message, whole_tree, release, tmp_path):
+def test_what_is_no_zip_of_masks_is_refused_in_one_line(
+    body: bytes, message: str, whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
     tree = whole_tree("D17")
     release.files["s012-d17_val.zip"] = body
     code, found = run(tree, tmp_path, "d17-val/s012")
@@ -105,13 +124,17 @@ def test_what_is_no_zip_of_masks_is_refused_in_one_line(body, message, whole_tre
     assert not list(tmp_path.rglob("00000.png.part"))
 
 
-def test_masks_that_nobody_published_are_named(whole_tree, release, tmp_path):
+def test_masks_that_nobody_published_are_named(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
     code, found = run(whole_tree("D17"), tmp_path, "d17-val/s02")
     assert code == 2
     assert "s02-d17_val.zip: cannot be downloaded, got HTTP 404" in found["notes"][0]
 
 
-def test_published_masks_of_a_server_row_are_checked_against_its_rules(whole_tree, masks_zip, release, tmp_path):
+def test_published_masks_of_a_server_row_are_checked_against_its_rules(
+    whole_tree: Callable[..., Tree], masks_zip: Callable[..., bytes], release: Server, tmp_path: Path
+) -> None:
     tree = whole_tree("MOSE")
     release.files["s5-mose_val.zip"] = masks_zip(tree)
     code, found = run(tree, tmp_path, "mose-val/s5")
@@ -120,6 +143,6 @@ def test_published_masks_of_a_server_row_are_checked_against_its_rules(whole_tre
     assert found["ours"] == {}
 
 
-def test_published_masks_go_with_no_model_of_mine(capsys):
+def test_published_masks_go_with_no_model_of_mine(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "d17-val", "--published-masks", "--model", "tiny"]) == 2
     assert "published masks are not made by a model of yours" in capsys.readouterr().err

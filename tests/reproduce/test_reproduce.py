@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +20,12 @@ from jointformer.data.published import published_rows
 from jointformer.errors import ConfigError
 from jointformer.evaluate.reproduce_rows import row_name, select_rows
 from jointformer.evaluate.scale.claims import RunFolder
-from jointformer.model.network import JointFormer
-from trees import LENGTH
+from jointformer.model.network import JointFormer, SegmentOutput
+from trees import LENGTH, Tree
+from weights.conftest_weights import Server
 
 
-def command(tree, output, *more: str) -> list[str]:
+def command(tree: Tree, output: Path, *more: str) -> list[str]:
     """A command line over a tiny tree, at a size that takes no time."""
     paths = ["--data-root", str(tree.root), "--output", str(output), "--json", str(output) + ".json", "--size", "24"]
     return ["reproduce", *paths, "--precision", "float32", "--device", "cpu", "--quiet", *more]
@@ -36,7 +39,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.png"))}
 
 
-def test_a_row_comes_from_nothing_to_the_compared_table(whole_tree, release, home, tmp_path, capsys):
+def test_a_row_comes_from_nothing_to_the_compared_table(
+    whole_tree: Callable[..., Tree], release: Server, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = whole_tree("D17", full_resolution="Full-Resolution")
     output = tmp_path / "out"
     markdown = tmp_path / "report/table.md"
@@ -67,13 +72,17 @@ def test_a_row_comes_from_nothing_to_the_compared_table(whole_tree, release, hom
 
 
 def test_a_run_that_was_cut_off_goes_on_and_ends_with_the_same_masks_and_figures(
-    whole_tree, release, tmp_path, monkeypatch, capsys
-):
+    whole_tree: Callable[..., Tree],
+    release: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     tree = whole_tree("VOST")
     assert main(command(tree, tmp_path / "whole", "vost-val/s24")) == 0
     original, calls = JointFormer.segment, []
 
-    def interrupted(network, *args, **options):
+    def interrupted(network: JointFormer, *args: Any, **options: Any) -> SegmentOutput:
         calls.append(1)
         if len(calls) == LENGTH + 1:  # a video takes one call less than it has frames: this is in the second one
             raise KeyboardInterrupt
@@ -92,7 +101,9 @@ def test_a_run_that_was_cut_off_goes_on_and_ends_with_the_same_masks_and_figures
 
 
 @pytest.mark.slow
-def test_the_published_size_is_the_default_and_needs_no_note(whole_tree, release, tmp_path):
+def test_the_published_size_is_the_default_and_needs_no_note(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
     line = command(whole_tree("D17"), tmp_path / "out", "d17-val/s012")
     at = line.index("--size")
     assert main(line[:at] + line[at + 2 :]) == 0
@@ -102,7 +113,9 @@ def test_the_published_size_is_the_default_and_needs_no_note(whole_tree, release
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_whole_videos_and_the_next_one_goes_on(whole_tree, release, home, tmp_path):
+def test_a_killed_process_leaves_whole_videos_and_the_next_one_goes_on(
+    whole_tree: Callable[..., Tree], release: Server, home: Path, tmp_path: Path
+) -> None:
     tree = whole_tree("VOST")
     output = tmp_path / "out"
     line = command(tree, output, "vost-val/s24")
@@ -127,7 +140,9 @@ def test_a_killed_process_leaves_whole_videos_and_the_next_one_goes_on(whole_tre
     assert not list(output.rglob("*.part*"))
 
 
-def test_weights_whose_download_broke_off_are_resumed(whole_tree, release, home, tmp_path, monkeypatch):
+def test_weights_whose_download_broke_off_are_resumed(
+    whole_tree: Callable[..., Tree], release: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree = whole_tree("VOST")
     monkeypatch.setattr("jointformer.model.download.ATTEMPTS", 1)
     release.cut = [5000, 0]
@@ -141,8 +156,14 @@ def test_weights_whose_download_broke_off_are_resumed(whole_tree, release, home,
 
 @pytest.mark.parametrize(("key", "split", "name"), [("MOSE", "val", "mose-val/s5"), ("LVOS", "test", "lvos-test/s012")])
 def test_where_the_truth_is_with_a_server_the_archive_is_checked_and_packed(
-    key, split, name, whole_tree, release, tmp_path, capsys
-):
+    key: str,
+    split: str,
+    name: str,
+    whole_tree: Callable[..., Tree],
+    release: Server,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     tree = whole_tree(key, split)
     if key == "LVOS":
         # The object's range begins before its first mask: the runner starts later, the server wants a file.
@@ -166,7 +187,9 @@ def test_where_the_truth_is_with_a_server_the_archive_is_checked_and_packed(
     assert line.split()[-2:] == ["-", "-"]
 
 
-def test_no_archive_of_earlier_masks_outlives_a_run_that_overwrites_them(whole_tree, release, tmp_path):
+def test_no_archive_of_earlier_masks_outlives_a_run_that_overwrites_them(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
     tree = whole_tree("MOSE", "val")
     assert main(command(tree, tmp_path / "out", "mose-val/s5")) == 0
     assert len(list((tmp_path / "out").rglob("*.zip"))) == 2
@@ -176,7 +199,9 @@ def test_no_archive_of_earlier_masks_outlives_a_run_that_overwrites_them(whole_t
     assert list((tmp_path / "out").rglob("*.zip")) == []
 
 
-def test_a_dry_run_names_every_missing_piece_and_does_nothing(tmp_path, release, home, capsys):
+def test_a_dry_run_names_every_missing_piece_and_does_nothing(
+    tmp_path: Path, release: Server, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "data").mkdir()
     line = ["reproduce", "lvos-val/s012", "y19-val/s02", "--data-root", str(tmp_path / "data"), "--dry-run"]
     assert main([*line, "--output", str(tmp_path / "out"), "--json", "-"]) == 2
@@ -196,7 +221,9 @@ def test_a_dry_run_names_every_missing_piece_and_does_nothing(tmp_path, release,
     assert not home.exists()
 
 
-def test_a_dry_run_with_everything_there_says_so(whole_tree, release, tmp_path, capsys):
+def test_a_dry_run_with_everything_there_says_so(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = whole_tree("VISOR")
     assert main(command(tree, tmp_path / "out", "visor-val", "--dry-run")) == 0
     text = capsys.readouterr().out
@@ -204,7 +231,9 @@ def test_a_dry_run_with_everything_there_says_so(whole_tree, release, tmp_path, 
     assert "frames and masks: here, 2 videos of VISOR val" in text
 
 
-def test_rows_with_missing_pieces_do_not_stop_the_others(whole_tree, release, tmp_path):
+def test_rows_with_missing_pieces_do_not_stop_the_others(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
     tree = whole_tree("VOST")
     assert main(command(tree, tmp_path / "out", "d17-val/s012", "vost-val")) == 2
     found = {row["row"]: row["status"] for row in report(tmp_path / "out")}
@@ -213,7 +242,9 @@ def test_rows_with_missing_pieces_do_not_stop_the_others(whole_tree, release, tm
     assert "jointformer_s024.pth: cannot be downloaded, got HTTP 404" in notes["vost-val/s024"][0]
 
 
-def test_annotations_that_are_first_masks_only_are_noticed_before_anything_runs(whole_tree, release, tmp_path):
+def test_annotations_that_are_first_masks_only_are_noticed_before_anything_runs(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
     tree = whole_tree("VOST")
     for folder in tree.masks.iterdir():
         for path in sorted(folder.iterdir())[1:]:
@@ -225,7 +256,9 @@ def test_annotations_that_are_first_masks_only_are_noticed_before_anything_runs(
     assert release.asked == []
 
 
-def test_other_weights_run_with_the_rows_settings_and_say_so(whole_tree, release, mini_bytes, tmp_path):
+def test_other_weights_run_with_the_rows_settings_and_say_so(
+    whole_tree: Callable[..., Tree], release: Server, mini_bytes: bytes, tmp_path: Path
+) -> None:
     tree = whole_tree("VOST")
     (tmp_path / "mine.pth").write_bytes(mini_bytes)
     assert main(command(tree, tmp_path / "out", "vost-val/s24", "--model", str(tmp_path / "mine.pth"))) == 0
@@ -237,7 +270,7 @@ def test_other_weights_run_with_the_rows_settings_and_say_so(whole_tree, release
     assert report(tmp_path / "out")[0]["pieces"][0]["state"] == "missing"
 
 
-def test_the_list_has_every_published_row(capsys):
+def test_the_list_has_every_published_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()[1:]
     assert len(lines) == len(published_rows()) == 33
@@ -245,7 +278,7 @@ def test_the_list_has_every_published_row(capsys):
     assert lines[2].endswith("1     60  J&F 90.1, J 87.0, F 93.2")
 
 
-def test_listing_rows_does_not_wait_for_pytorch():
+def test_listing_rows_does_not_wait_for_pytorch() -> None:
     code = "import sys, jointformer.cli.main as c; c.main(['reproduce', '--list']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
@@ -254,18 +287,20 @@ def test_listing_rows_does_not_wait_for_pytorch():
     ("pattern", "count"),
     [("d17-val/s012", 1), ("D17-val", 3), ("d17", 6), ("s24", 1), ("lvos-*/s02*", 4), ("*-test/*", 10), ("mose", 3)],
 )
-def test_rows_are_chosen_by_name_benchmark_checkpoint_or_pattern(pattern, count):
+def test_rows_are_chosen_by_name_benchmark_checkpoint_or_pattern(pattern: str, count: int) -> None:
     assert len(select_rows([pattern])) == count
 
 
-def test_every_row_has_a_name_of_its_own_and_a_wrong_one_a_hint():
+def test_every_row_has_a_name_of_its_own_and_a_wrong_one_a_hint() -> None:
     assert len({row_name(row) for row in published_rows()}) == 33
     assert len(select_rows()) == 33
     with pytest.raises(ConfigError, match=r"did you mean d17-val/s012\?"):
         select_rows(["d17-vla/s012"])
 
 
-def test_shards_of_a_row_are_scored_by_the_last_one(whole_tree, release, tmp_path):
+def test_shards_of_a_row_are_scored_by_the_last_one(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
     tree = whole_tree("VOST")
     assert main(command(tree, tmp_path / "whole", "vost-val/s24")) == 0
     assert main(command(tree, tmp_path / "out", "vost-val/s24", "--shard", "2/2")) == 0
@@ -277,7 +312,9 @@ def test_shards_of_a_row_are_scored_by_the_last_one(whole_tree, release, tmp_pat
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_frames_that_cannot_be_read_are_told_of_beside_the_figures(whole_tree, release, tmp_path):
+def test_frames_that_cannot_be_read_are_told_of_beside_the_figures(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
     tree = whole_tree("VOST")
     sorted((tree.images / "2_break_egg").iterdir())[3].write_bytes(b"")
     assert main(command(tree, tmp_path / "out", "vost-val/s24")) == 2
@@ -289,7 +326,9 @@ def test_frames_that_cannot_be_read_are_told_of_beside_the_figures(whole_tree, r
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_processes_give_a_rows_figures_too(whole_tree, release, tmp_path):
+def test_two_processes_give_a_rows_figures_too(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
     tree = whole_tree("VOST")
     more = ("vost-val/s24", "--threads", "1")
     assert main(command(tree, tmp_path / "one", *more)) == 0

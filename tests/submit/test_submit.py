@@ -47,7 +47,7 @@ def davis(tmp_path: Path) -> tuple[Tree, Path]:
 
 
 @pytest.mark.parametrize(("key", "split"), WITH_SERVER)
-def test_whole_results_of_every_benchmark_pack_to_what_its_server_wants(key, split, tmp_path):
+def test_whole_results_of_every_benchmark_pack_to_what_its_server_wants(key: str, split: str, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "data", key, split)
     results = make_results(tree, tmp_path / "out")
     found = check(tree, results)
@@ -68,7 +68,7 @@ def test_whole_results_of_every_benchmark_pack_to_what_its_server_wants(key, spl
     assert check(tree, tmp_path / "a.zip").uploadable, "a packed archive is in order as it is"
 
 
-def test_lvos_test_gets_empty_masks_before_the_first_given_one(tmp_path):
+def test_lvos_test_gets_empty_masks_before_the_first_given_one(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "data", "LVOS", "test")
     video = tree.videos["0tCWPOrc"]
     # The object's range begins a frame before its first mask, as for one real video of the test set.
@@ -93,7 +93,7 @@ def test_lvos_test_gets_empty_masks_before_the_first_given_one(tmp_path):
     assert not check(tree, results).uploadable
 
 
-def test_each_kind_of_problem_is_counted_and_named(davis, tmp_path):
+def test_each_kind_of_problem_is_counted_and_named(davis: tuple[Tree, Path], tmp_path: Path) -> None:
     tree, results = davis
     (results / "gap/00001.png").unlink()
     write_mask(results / "gap/00002.png", draw_ids((9,), 0))
@@ -118,14 +118,14 @@ def test_each_kind_of_problem_is_counted_and_named(davis, tmp_path):
     assert not (tmp_path / "a.zip").exists()
 
 
-def test_a_damaged_mask_is_found_although_its_header_is_whole(davis):
+def test_a_damaged_mask_is_found_although_its_header_is_whole(davis: tuple[Tree, Path]) -> None:
     tree, results = davis
     path = results / "gap/00001.png"
     path.write_bytes(path.read_bytes()[:60])
     assert list(check(tree, results).problems.files) == ["masks that cannot be read"]
 
 
-def test_what_is_not_asked_for_is_left_out_and_grey_gets_the_palette(davis, tmp_path):
+def test_what_is_not_asked_for_is_left_out_and_grey_gets_the_palette(davis: tuple[Tree, Path], tmp_path: Path) -> None:
     tree, results = davis
     write_mask(results / "gap/99999.png", draw_ids((1,), 0))
     write_mask(results / "more/00000.png", draw_ids((1,), 0))
@@ -147,7 +147,9 @@ def test_what_is_not_asked_for_is_left_out_and_grey_gets_the_palette(davis, tmp_
             assert np.array_equal(np.asarray(mask), draw_ids((1,), 3))
 
 
-def test_a_zip_with_another_layout_is_not_in_order_but_can_be_packed_anew(davis, tmp_path):
+def test_a_zip_with_another_layout_is_not_in_order_but_can_be_packed_anew(
+    davis: tuple[Tree, Path], tmp_path: Path
+) -> None:
     tree, results = davis
     with zipfile.ZipFile(tmp_path / "wrong.zip", "w") as archive:
         for path in results.rglob("*.png"):
@@ -160,7 +162,7 @@ def test_a_zip_with_another_layout_is_not_in_order_but_can_be_packed_anew(davis,
     assert right.read_bytes() == pack_submission(check(tree, results), tmp_path / "b.zip").read_bytes()
 
 
-def test_a_zip_that_leaves_its_place_is_refused(davis, tmp_path):
+def test_a_zip_that_leaves_its_place_is_refused(davis: tuple[Tree, Path], tmp_path: Path) -> None:
     tree, _ = davis
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr("../gap/00000.png", b"")
@@ -168,13 +170,13 @@ def test_a_zip_that_leaves_its_place_is_refused(davis, tmp_path):
         check(tree, tmp_path / "evil.zip")
 
 
-def test_a_benchmark_with_public_truth_has_no_server(tmp_path):
+def test_a_benchmark_with_public_truth_has_no_server(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "data", "VOST")
     with pytest.raises(ConfigError, match="VOST val has no submission server, expected D17 test, "):
         check(tree, make_results(tree, tmp_path / "out"))
 
 
-def test_visor_needs_its_mapping(tmp_path):
+def test_visor_needs_its_mapping(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "data", "VISOR")
     results = make_results(tree, tmp_path / "out")
     (tree.root / "VISOR/val_data_mapping.json").unlink()
@@ -182,7 +184,9 @@ def test_visor_needs_its_mapping(tmp_path):
         pack_submission(check(tree, results), tmp_path / "a.zip")
 
 
-def test_the_command_line_checks_and_packs(davis, tmp_path, capsys):
+def test_the_command_line_checks_and_packs(
+    davis: tuple[Tree, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree, results = davis
     common = ["D17", str(results), "--split", "test", "--data-root", str(tree.root), "--quiet", "--json"]
     assert main(["submit", "check", *common]) == 0
@@ -199,7 +203,9 @@ def test_the_command_line_checks_and_packs(davis, tmp_path, capsys):
     assert "masks missing: 1 (one/00003.png); nothing was packed" in capsys.readouterr().err
 
 
-def test_the_zip_that_is_read_is_not_packed_over(davis, tmp_path, capsys, monkeypatch):
+def test_the_zip_that_is_read_is_not_packed_over(
+    davis: tuple[Tree, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree, results = davis
     monkeypatch.chdir(tmp_path)
     pack_submission(check(tree, results), tmp_path / "D17_test.zip")
