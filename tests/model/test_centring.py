@@ -13,6 +13,7 @@ from jointformer.model.centring import centre_tokens
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
+from jointformer.model.transformer import _joint
 from jointformer.model.weights import load_model
 from jointformer.track import Tracker, TrackerConfig
 from seeded import seeded_model
@@ -55,7 +56,7 @@ def test_rounding_moves_centred_keys_apart_less() -> None:
 
     def apart(model: JointFormer) -> torch.Tensor:
         """What tells keys apart in the first joint block: their distances from the mean key."""
-        keys = model.convmae.blocks3[0].project(tokens.to(model.dtype))[1].float()
+        keys = _joint(model.convmae.blocks3)[0].project(tokens.to(model.dtype))[1].float()
         return keys - keys.mean(dim=2, keepdim=True)
 
     errors = [(apart(model) - apart(exact)).square().mean().sqrt() for model in (rounded, plain)]
@@ -78,5 +79,5 @@ def test_loading_centres_what_is_rounded_and_nothing_else() -> None:
     assert not load_model("tiny", device="cpu", precision="float32").as_loaded
     model = load_model("tiny", device="cpu", precision="bfloat16")
     width = model.config.token_width
-    assert all(not block.attn.qkv.bias[width : 2 * width].any() for block in model.convmae.blocks3)
-    assert all(block.attn.qkv.bias[width : 2 * width].any() for block in model.convmae.blocks5)
+    assert all(not block.attn.qkv.bias[width : 2 * width].any() for block in _joint(model.convmae.blocks3))
+    assert all(block.attn.qkv.bias[width : 2 * width].any() for block in _joint(model.convmae.blocks5))

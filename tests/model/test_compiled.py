@@ -16,6 +16,7 @@ from jointformer.errors import ConfigError
 from jointformer.model import compiled as compiled_module
 from jointformer.model.compiled import compiled
 from jointformer.model.config import ModelConfig
+from jointformer.model.network import JointFormer
 from jointformer.ops import attention
 from jointformer.track import Tracker, TrackerConfig
 from seeded import seeded_model
@@ -23,7 +24,7 @@ from seeded import seeded_model
 MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 
 
-def masks_of_a_video(model: torch.nn.Module, compile: bool) -> list[torch.Tensor]:
+def masks_of_a_video(model: JointFormer, compile: bool) -> list[torch.Tensor]:
     """Memory fills up, and a second object comes."""
     tracker = Tracker(model, TrackerConfig(max_memory_frames=2, memory_every=2, topk=6, size=-1, compile=compile))
     frames = np.random.default_rng(0).integers(0, 255, (6, 48, 64, 3), dtype=np.uint8)
@@ -34,7 +35,7 @@ def masks_of_a_video(model: torch.nn.Module, compile: bool) -> list[torch.Tensor
 
 
 def masks_of_a_crowd(
-    model: torch.nn.Module, starts: Sequence[int], size: tuple[int, int] = (48, 64), *, compile: bool
+    model: JointFormer, starts: Sequence[int], size: tuple[int, int] = (48, 64), *, compile: bool
 ) -> list[torch.Tensor]:
     """Objects that appear at these frames go through the network together, as on a GPU."""
     config = TrackerConfig(max_memory_frames=2, memory_every=2, topk=6, size=-1, objects_per_pass=99, compile=compile)

@@ -18,7 +18,7 @@ H, W = 48, 64
 
 @pytest.mark.parametrize("objects", [1, 3])
 @pytest.mark.parametrize("topk", [None, 6])
-def test_a_steps_operations_are_the_formulas(objects, topk):
+def test_a_steps_operations_are_the_formulas(objects: int, topk: int | None) -> None:
     engine = Engine(seeded_model(MINI), TrackerConfig(max_memory_frames=2, memory_every=1, topk=topk, size=-1))
     frames = torch.randn(5, 3, H, W, generator=torch.Generator().manual_seed(0))
     masks = torch.zeros(objects, H, W)
@@ -33,7 +33,7 @@ def test_a_steps_operations_are_the_formulas(objects, topk):
     assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
 
 
-def test_the_banks_size_is_the_formulas():
+def test_the_banks_size_is_the_formulas() -> None:
     config = TrackerConfig(max_memory_frames=3, size=-1)
     engine = Engine(seeded_model(MINI), config)
     engine.step(torch.zeros(3, H, W), new_masks=torch.ones(2, H, W))

@@ -96,7 +96,8 @@ def test_weights_lie_on_a_gpu_as_its_convolutions_read_them() -> None:
 
 def test_weights_laid_out_for_a_gpu_are_the_same_weights() -> None:
     model = seeded_model(ModelConfig("mini", (16, 24, 48), (1, 1, 2), heads=2))
-    other = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    layout: dict[str, Any] = {"memory_format": torch.channels_last}  # which PyTorch's own types leave out
+    other = copy.deepcopy(model).to(**layout)
     assert not other.decoder.up_8_4.out_conv.conv1.weight.is_contiguous()
     frame, mask = torch.randn(1, 3, 48, 64, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 1, 48, 64)
     mask[:, :, 10:30, 10:30] = 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jointformer.model.attention import AttentionConfig
-from jointformer.model.transformer import MemoryView
+from jointformer.model.transformer import MemoryFrame, MemoryView, _joint
 from seeded import seeded_base
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "model"
@@ -24,7 +24,7 @@ CASES = {
 }
 
 
-def test_the_state_dict_is_the_published_one():
+def test_the_state_dict_is_the_published_one() -> None:
     published = json.loads((GOLDEN / "state_dict_base.json").read_text())
     ours = {name: list(tensor.shape) for name, tensor in seeded_base().state_dict().items()}
     assert ours == published
@@ -32,7 +32,7 @@ def test_the_state_dict_is_the_published_one():
     assert round(sum(t.numel() for t in seeded_base().state_dict().values()) / 1e6, 2) == 127.67
 
 
-def test_the_seeded_weights_are_the_recipes():
+def test_the_seeded_weights_are_the_recipes() -> None:
     sums = json.loads((GOLDEN / "seed0_weight_sums.json").read_text())
     state = seeded_base().state_dict()
     for name, (total, squares) in sums.items():
@@ -43,15 +43,17 @@ def test_the_seeded_weights_are_the_recipes():
 
 @pytest.mark.parametrize("case", CASES)
 @torch.inference_mode()
-def test_every_computation_agrees_with_the_published_numbers(case):
+def test_every_computation_agrees_with_the_published_numbers(case: str) -> None:
     golden = {k: torch.from_numpy(v) for k, v in np.load(GOLDEN / f"stages_seed0_{case}.npz").items()}
     model, attention = seeded_base(), CASES[case]
     frames, masks = golden["frames"], golden["masks"]
     frames, masks = frames[None], masks[None]
     got: dict[str, torch.Tensor] = {}
-    blocks = model.convmae.blocks3
+    blocks = _joint(model.convmae.blocks3)
 
-    def memorize(name: str, frame: torch.Tensor, tokens: torch.Tensor, update: bool = True):
+    def memorize(
+        name: str, frame: torch.Tensor, tokens: torch.Tensor, update: bool = True
+    ) -> tuple[MemoryFrame, torch.Tensor]:
         inputs: dict[int, torch.Tensor] = {}
         hooks = [
             blocks[i].norm1.register_forward_pre_hook(lambda _, args, i=i: inputs.__setitem__(i, args[0]))
@@ -79,7 +81,7 @@ def test_every_computation_agrees_with_the_published_numbers(case):
     token = tokens1.flatten(0, 1)[:, None]
     got["enhanced_f16"] = enhanced = model.convmae.enhance(f16, token, features.grid)
 
-    def as_map(x):
+    def as_map(x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(1, features.grid).permute(0, 3, 1, 2)
 
     got["fusion"] = model.decoder.fuse(

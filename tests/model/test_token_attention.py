@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointformer.model import attention
 from jointformer.model.attention import attend_token, token_scores
 
 
@@ -43,6 +42,6 @@ def test_a_gpu_takes_pytorchs_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append(tensors)
         return torch.empty_like(tensors[0])
 
-    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", kernel)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", kernel)
     assert attend_token(q, k, v).shape == q.shape
     assert calls == [(q, k, v)]

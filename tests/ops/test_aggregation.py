@@ -29,7 +29,7 @@ def test_shares_of_odds_are_the_softmax_of_logits(objects: int) -> None:
 def test_both_have_the_same_gradient() -> None:
     drawn = torch.randn(1, 3, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     weight = torch.randn(1, 4, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    gradients = []
+    gradients: list[torch.Tensor] = []
     for by_odds in (True, False):
         x = (12 * drawn).requires_grad_()
         prob = torch.sigmoid(x)

@@ -128,7 +128,7 @@ def test_nan_and_infinite_scores_spoil_their_own_rows_only(
     clean = attend(way, inputs, 9, 100)
     inputs = [tensor.clone() for tensor in inputs]
     number = float("inf") if where.startswith("infinite") else float("nan")
-    rows = slice(None)
+    rows: slice | Tensor = slice(None)
     if where == "q":
         inputs[0][0, 1, 7, 5], rows = number, slice(7, 8)
     elif where == "own key":
@@ -176,7 +176,12 @@ def test_large_inputs_take_the_kernels_and_small_ones_do_not(
     q, k, v, mk, mv = (tensor.to(dtype) for tensor in joint_inputs(1, 2, 40, 40, 100))
     asked = []
     kernels = attention._kernels
-    monkeypatch.setattr(attention, "_kernels", lambda: asked.append(1) or kernels())
+
+    def ask() -> object:
+        asked.append(1)
+        return kernels()
+
+    monkeypatch.setattr(attention, "_kernels", ask)
     small = joint_attention(q, k, v, mk, mv, topk=9)
     assert not asked
     monkeypatch.setattr(attention, "FAST_FROM", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_a_worker_process_works_on_its_own_gpu(gpus: Gpus, monkeypatch: pytest.M
         return io.BytesIO(weights)
 
     monkeypatch.setattr(processes, "unpack_model", unpack)
-    monkeypatch.setattr(processes.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     threads = torch.get_num_threads()
     processes._serve(Pipe(), None, "cuda:1", threads)  # type: ignore[arg-type]
     assert seen == [(torch.device("cuda:1"), 1)]

@@ -35,6 +35,7 @@ def test_an_enlargement_plus_a_skip_is_rounded_once(skips: int, size: tuple[int,
 @pytest.mark.parametrize("channels", [32, 96])
 def test_one_map_is_predicted_as_by_relu_and_convolution(channels: int, size: tuple[int, int]) -> None:
     x, layer = a_map(0, 2, channels, *size), nn.Conv2d(channels, 1, 3, padding=1)
+    assert layer.bias is not None
     got = maps.predict(x, layer.weight.bfloat16(), layer.bias.bfloat16())
     weight, bias = layer.weight.bfloat16().float(), layer.bias.bfloat16().float()
     exact = F.conv2d(F.relu(x.float()), weight, bias, padding=1)
@@ -46,6 +47,7 @@ def test_nan_of_either_sign_and_infinity_go_where_plain_operations_send_them() -
     x, add, layer = a_map(0, 1, 32, 6, 6), a_map(1, 1, 32, 12, 12), nn.Conv2d(32, 1, 3, padding=1).bfloat16()
     wrong = torch.tensor([0x7FC0, 0xFFC0 - 0x10000], dtype=torch.int16).view(torch.bfloat16)
     x[0, 3, 0, 0], x[0, 5, 5, 5], x[0, 7, 0, 5], x[0, 9, 5, 0] = wrong[0], wrong[1], float("inf"), float("-inf")
+    assert layer.bias is not None
     with torch.inference_mode():
         found = [*maps.enlarge_add(x, add), maps.predict(x, layer.weight, layer.bias)]
         y = F.interpolate(x.float(), scale_factor=2, mode="bilinear", align_corners=False) + add
@@ -71,8 +73,17 @@ def test_any_number_of_threads_gives_the_same_bits(threads: int) -> None:
 @pytest.mark.parametrize("changed", ["none", "float32", "channels first", "odd width", "gradients"])
 def test_the_network_takes_the_kernels_where_they_serve(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(maps, "enlarge_add", lambda x, add: calls.append("enlarged") or (x, x))
-    monkeypatch.setattr(maps, "predict", lambda x, weight, bias: calls.append("predicted") or x)
+
+    def enlarge_add(x: Tensor, add: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append("enlarged")
+        return x, x
+
+    def predict(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        calls.append("predicted")
+        return x
+
+    monkeypatch.setattr(maps, "enlarge_add", enlarge_add)
+    monkeypatch.setattr(maps, "predict", predict)
     channels = 24 if changed == "odd width" else 32
     x, add = a_map(0, 1, channels, 4, 4), a_map(1, 1, channels, 8, 8)
     layer = nn.Conv2d(channels, 1, 3, padding=1).bfloat16()

@@ -111,7 +111,8 @@ def test_a_row_of_equal_scores_keeps_every_key_and_zeros_of_either_sign_are_equa
     tensors[3] = torch.zeros_like(tensors[3])
     tensors[3][:, :, ::2] *= -1
     check(tensors, topk=3, group=40)
-    dense = plain_attention(*tensors, None, 40)  # type: ignore[arg-type]
+    q, k, v, mk, mv = tensors
+    dense = plain_attention(q, k, v, mk, mv, None, 40)
     torch.testing.assert_close(by_the_kernel(tensors, 3, 40), dense, atol=2e-6, rtol=2e-6)
 
 

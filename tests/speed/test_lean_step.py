@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from jointformer.model.cost import step_cost
 from jointformer.model.fused import conv_relu, fuses, linear
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import iter_segmentations
+from jointformer.track.segmentation import Segmentation
 from jointformer.track.tracker import Tracker
 from seeded import seeded_model
 
@@ -75,7 +77,7 @@ def count_step(objects: int, dtype: torch.dtype = torch.float32, **settings: Any
     return calls
 
 
-def test_a_step_computes_what_objects_share_once():
+def test_a_step_computes_what_objects_share_once() -> None:
     one, three = count_step(1), count_step(3)
     for names, shared in ((CONVOLUTIONS, SHARED_CONVOLUTIONS), (PRODUCTS, SHARED_PRODUCTS)):
         per_object = (three.of(names) - one.of(names)) / 2
@@ -84,20 +86,20 @@ def test_a_step_computes_what_objects_share_once():
 
 @pytest.mark.parametrize("objects", [1, 3])
 @pytest.mark.parametrize("objects_per_pass", [None, 2])
-def test_grouping_objects_costs_no_operations(objects, objects_per_pass):
+def test_grouping_objects_costs_no_operations(objects: int, objects_per_pass: int | None) -> None:
     running = tracker(objects, objects_per_pass=objects_per_pass)
     with FlopCounterMode(display=False) as counter:
         running.step(frame(4))
     assert counter.get_total_flops() == pytest.approx(step_cost(MINI, H, W, objects, 2).total, rel=0.02)
 
 
-def test_a_step_stays_lean_in_operator_calls():
+def test_a_step_stays_lean_in_operator_calls() -> None:
     calls = count_step(1)
     total = sum(calls.counts.values())
     assert total <= LEAN_CALLS, calls.counts.most_common(12)
 
 
-def test_a_step_costs_as_much_late_in_a_video_as_early():
+def test_a_step_costs_as_much_late_in_a_video_as_early() -> None:
     running = tracker(1)
     totals = []
     for t in range(4, 12):
@@ -107,7 +109,7 @@ def test_a_step_costs_as_much_late_in_a_video_as_early():
     assert totals[:2] == totals[-2:]
 
 
-def test_fused_operations_agree_with_the_plain_ones():
+def test_fused_operations_agree_with_the_plain_ones() -> None:
     generator = torch.Generator().manual_seed(0)
     x, add = (torch.randn(1, 40, 32, generator=generator).bfloat16() for _ in range(2))
     weight, bias = (torch.randn(*shape, generator=generator).bfloat16() for shape in ((32, 32), (32,)))
@@ -132,7 +134,7 @@ def test_fused_operations_agree_with_the_plain_ones():
         torch.testing.assert_close(a.float(), b.float(), atol=0.02, rtol=0.02)
 
 
-def test_bfloat16_finds_float32s_masks_wherever_those_are_no_tie():
+def test_bfloat16_finds_float32s_masks_wherever_those_are_no_tie() -> None:
     sure, same = [], []
     exact, rounded = tracker(2), tracker(2, torch.bfloat16)
     for t in range(4, 8):
@@ -146,7 +148,7 @@ def test_bfloat16_finds_float32s_masks_wherever_those_are_no_tie():
     assert float(agreement.mean()) > 0.995
 
 
-def test_an_objects_grouping_changes_no_byte():
+def test_an_objects_grouping_changes_no_byte() -> None:
     results = []
     for per_pass in (None, 1):
         running = tracker(3, objects_per_pass=per_pass)
@@ -166,7 +168,7 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "measure_rates", lambda device, dtype: MachineRates(1e9, 1e9))
 
 
-def test_the_speed_report_names_every_part():
+def test_the_speed_report_names_every_part() -> None:
     found = report()
     assert set(found.parts) == set(PARTS)
     assert all(seconds > 0 for seconds in (*found.parts.values(), found.rest))
@@ -177,11 +179,11 @@ def test_the_speed_report_names_every_part():
     assert data["throughput"] is None
 
 
-def test_a_step_is_timed_without_clocks_in_its_parts(monkeypatch):
+def test_a_step_is_timed_without_clocks_in_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     clocks = []
     plain = Tracker.step
 
-    def step(self, *args):
+    def step(self: Tracker, *args: Any) -> Segmentation:
         clocks.append("read" in vars(self.model.convmae))
         return plain(self, *args)
 
@@ -190,10 +192,10 @@ def test_a_step_is_timed_without_clocks_in_its_parts(monkeypatch):
     assert clocks == [False] * (1 + 1 + 1 + 2) + [True] * speed.PART_STEPS
 
 
-def test_a_gpus_frames_per_second_are_those_of_an_evaluation(monkeypatch):
+def test_a_gpus_frames_per_second_are_those_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def steps(*args, **options):
+    def steps(*args: Any, **options: Any) -> Iterator[tuple[int, Segmentation]]:
         asked.append(options)
         return iter_segmentations(*args, **options)
 
@@ -201,10 +203,11 @@ def test_a_gpus_frames_per_second_are_those_of_an_evaluation(monkeypatch):
     monkeypatch.setattr(speed, "iter_segmentations", steps)
     found = report()
     assert asked == [{"ahead": True}]
+    assert found.throughput is not None
     assert found.fps == found.throughput > 0
 
 
-def test_a_compiled_networks_speed_is_measured_around_its_programs(monkeypatch):
+def test_a_compiled_networks_speed_is_measured_around_its_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jointformer.model.compiled.BACKEND", "eager")
     torch.compiler.reset()
     found = report(compile=True)

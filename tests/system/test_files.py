@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,7 +168,7 @@ def test_windows_is_asked_for_processes_without_a_signal(tmp_path: Path, monkeyp
     )
     monkeypatch.setattr(files, "ctypes", stub)
     monkeypatch.setattr(files, "_WINDOWS", True)
-    monkeypatch.setattr(files.os, "kill", lambda *_: pytest.fail("a signal ends a process on Windows"))
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal ends a process on Windows"))
     name = temporary_name(tmp_path / "x").name
     pids = (11, 12, 13, 14, 1 << 40)
     for pid in pids:
@@ -211,9 +212,9 @@ def test_where_linux_does_not_say_the_network_card_tells_machines_of_one_name_ap
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_BOOT", tmp_path / "nothing")
-    monkeypatch.setattr(files.uuid, "getnode", lambda: 1)
+    monkeypatch.setattr(uuid, "getnode", lambda: 1)
     theirs = _dead(tmp_path / "x")
-    monkeypatch.setattr(files.uuid, "getnode", lambda: 2)
+    monkeypatch.setattr(uuid, "getnode", lambda: 2)
     ours = _dead(tmp_path / "x")
     assert remove_temporaries(tmp_path) == 1
     assert (theirs.exists(), ours.exists()) == (True, False)

@@ -52,7 +52,7 @@ def given_masks(t: int, height: int, width: int, overlap: bool) -> torch.Tensor 
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem[10:])
-def test_a_video_gives_the_published_probabilities(path):
+def test_a_video_gives_the_published_probabilities(path: Path) -> None:
     golden = np.load(path)
     height, width = golden["prob0"].shape[1:]
     # One object per pass, as on a CPU, and in the frames that need padding all at once, as on a GPU (and faster).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from time import thread_time
 
@@ -54,7 +55,7 @@ def box(y: int, x: int) -> np.ndarray:
 
 
 @pytest.mark.timeout(3600)
-def test_twenty_thousand_steps_with_objects_that_come_and_go_grow_neither_memory_nor_time():
+def test_twenty_thousand_steps_with_objects_that_come_and_go_grow_neither_memory_nor_time() -> None:
     tracker = Tracker(seeded_model(NANO), TrackerConfig(max_memory_frames=3, topk=8, size=-1))
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 255, (H, W, 3), dtype=np.uint8) for _ in range(7)]
@@ -82,7 +83,7 @@ def test_twenty_thousand_steps_with_objects_that_come_and_go_grow_neither_memory
 
 
 @pytest.fixture
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Frames this small gain nothing from more threads, which would wait for each other on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -91,7 +92,7 @@ def one_thread():
 
 
 @pytest.mark.timeout(3600)
-def test_ten_thousand_steps_of_the_embedded_model_end_as_fast_as_they_began(one_thread):
+def test_ten_thousand_steps_of_the_embedded_model_end_as_fast_as_they_began(one_thread: None) -> None:
     tracker = Tracker(load_model("tiny", device="cpu"), TrackerConfig(max_memory_frames=3, topk=8, size=-1))
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 255, (H, W, 3), dtype=np.uint8) for _ in range(7)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from PIL import Image
 from jointformer.errors import ConfigError, DataError, UserError
 from jointformer.model import convolution, cost
 from jointformer.model.config import ModelConfig
-from jointformer.model.network import sum_of_others
+from jointformer.model.network import JointFormer, sum_of_others
+from jointformer.model.transformer import KeepLayer
 from jointformer.ops.resize import network_size, resize_label_map
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.engine import Engine
 from jointformer.track.ensemble import EnsembleTracker, View
-from jointformer.track.frames import ScaledLabelMap
-from jointformer.track.loop import Stopwatch, iter_segmentations
+from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap
+from jointformer.track.loop import BadFramePolicy, Stopwatch, iter_segmentations
 from jointformer.track.segmentation import Segmentation
 from seeded import seeded_model
 
@@ -30,7 +32,7 @@ CONFIG = TrackerConfig(max_memory_frames=3, memory_every=2, topk=6, size=-1)
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> JointFormer:
     return seeded_model(MINI)
 
 
@@ -46,12 +48,14 @@ def box(y: int, x: int, size: int = 12) -> np.ndarray:
     return mask
 
 
-def run(model, given: dict[int, dict[int, np.ndarray]], config: TrackerConfig = CONFIG, frames: int = 8, **last):
+def run(
+    model: JointFormer, given: dict[int, dict[int, np.ndarray]], config: TrackerConfig = CONFIG, frames: int = 8
+) -> list[Segmentation]:
     tracker = Tracker(model, config)
     return [tracker.step(f, given.get(t)) for t, f in enumerate(video(frames))]
 
 
-def test_objects_do_not_change_each_others_object_probabilities_through_batching(model):
+def test_objects_do_not_change_each_others_object_probabilities_through_batching(model: JointFormer) -> None:
     """N objects in one pass give what they give one pass at a time."""
     given = {0: {1: box(2, 2), 2: box(20, 30)}, 3: {7: box(5, 40)}}
     together = run(model, given, replace(CONFIG, objects_per_pass=9))
@@ -61,7 +65,9 @@ def test_objects_do_not_change_each_others_object_probabilities_through_batching
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_groups_within_a_pass_and_parts_of_an_mlp_change_no_mask(model, monkeypatch, at_once):
+def test_groups_within_a_pass_and_parts_of_an_mlp_change_no_mask(
+    model: JointFormer, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     """Three objects read and write together; their largest maps are computed for one or two at a time."""
     masks = {1: box(2, 2), 2: box(20, 30), 7: box(5, 40)}
     config = replace(CONFIG, objects_per_pass=9)
@@ -79,7 +85,7 @@ def test_groups_within_a_pass_and_parts_of_an_mlp_change_no_mask(model, monkeypa
         torch.testing.assert_close(a.prob, b.prob, atol=2e-5, rtol=0)
 
 
-def test_permuting_objects_permutes_the_results(model):
+def test_permuting_objects_permutes_the_results(model: JointFormer) -> None:
     masks = [box(2, 2), box(20, 30), box(5, 40)]
     first = run(model, {0: {i + 1: m for i, m in enumerate(masks)}})
     second = run(model, {0: {i + 1: masks[j] for i, j in enumerate([2, 0, 1])}})
@@ -87,7 +93,7 @@ def test_permuting_objects_permutes_the_results(model):
         torch.testing.assert_close(a.prob[[0, 3, 1, 2]], b.prob, atol=2e-5, rtol=0)
 
 
-def test_a_late_object_changes_nothing_before_it(model):
+def test_a_late_object_changes_nothing_before_it(model: JointFormer) -> None:
     early = run(model, {0: {1: box(2, 2)}})
     late = run(model, {0: {1: box(2, 2)}, 5: {9: box(20, 30)}})
     for t in range(5):
@@ -95,7 +101,7 @@ def test_a_late_object_changes_nothing_before_it(model):
     assert late[5].ids == (1, 9)
 
 
-def test_inputs_are_never_changed(model):
+def test_inputs_are_never_changed(model: JointFormer) -> None:
     frames, masks = video(4), {1: box(2, 2), 4: box(20, 30)}
     before = copy.deepcopy((frames, masks))
     tracker = Tracker(model, CONFIG)
@@ -106,28 +112,31 @@ def test_inputs_are_never_changed(model):
     assert all(np.array_equal(masks[i], before[1][i]) for i in masks)
 
 
-def test_the_bank_holds_what_recomputation_from_stored_frames_gives(model):
+def test_the_bank_holds_what_recomputation_from_stored_frames_gives(model: JointFormer) -> None:
     """Streaming with the cache equals computing every memory frame's keys and values anew at each step."""
     engine = Engine(model, replace(CONFIG, objects_per_pass=2))  # both objects at once: one call is one frame
     stored = []
     original = model.memorize_into
 
-    def spy(keep, frame, masks, tokens, **options):
+    def spy(
+        keep: KeepLayer, frame: torch.Tensor, masks: torch.Tensor, tokens: torch.Tensor, **options: Any
+    ) -> torch.Tensor:
         stored.append((frame.clone(), masks.clone(), tokens.clone(), options))
         return original(keep, frame, masks, tokens, **options)
 
-    model.memorize_into = spy
+    vars(model)["memorize_into"] = spy
     try:
         for t, frame in enumerate(video(7)):
             x = torch.from_numpy(frame).permute(2, 0, 1).float() / 255
             new = torch.from_numpy(np.stack([box(2, 2), box(20, 30)])) if t == 0 else None
             engine.step(x, new_masks=new)
     finally:
-        del model.memorize_into
+        del vars(model)["memorize_into"]
     # Steps 0, 2, 4, 6 were memory frames, 5 the last temporary one; three fit the bank: the first and the newest two.
     kept = [stored[t] for t in (5, 0, 4, 6)]
     with torch.inference_mode():
         fresh = [model.memorize(f, m, k, **o)[0] for f, m, k, o in kept]
+    assert engine.bank is not None
     view = engine.bank.view()
     for layer, (group,) in enumerate(view.layers):
         expected = torch.cat([m.keys[layer] for m in fresh], dim=2)
@@ -135,7 +144,7 @@ def test_the_bank_holds_what_recomputation_from_stored_frames_gives(model):
         torch.testing.assert_close(got, expected.sum(dim=(0, 1, 3)).sort().values, atol=1e-4, rtol=1e-4)
 
 
-def test_a_correction_replaces_the_prediction_and_is_remembered(model):
+def test_a_correction_replaces_the_prediction_and_is_remembered(model: JointFormer) -> None:
     wrong = run(model, {0: {1: box(2, 2)}})
     fixed = run(model, {0: {1: box(2, 2)}, 3: {1: box(25, 35)}})
     assert np.array_equal(fixed[3].label_map == 1, box(25, 35))
@@ -144,28 +153,30 @@ def test_a_correction_replaces_the_prediction_and_is_remembered(model):
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 0])
-def test_a_correction_outlasts_later_memory_frames(model, frames):
+def test_a_correction_outlasts_later_memory_frames(model: JointFormer, frames: int) -> None:
     config = TrackerConfig(**{**CONFIG.__dict__, "max_memory_frames": frames})
     tracker = Tracker(model, config)
     clip = video(12)
     for t, frame in enumerate(clip):  # 3 is a frame that would not be remembered without its mask
         tracker.step(frame, {0: {1: box(2, 2)}, 3: {1: box(20, 30)}}.get(t))
         bank = tracker._engine.bank
+        assert bank is not None
         first = bank._keys[0][0, :, bank._tokens : 2 * bank._tokens].clone()
         if t == 0:
             begun = first
         assert torch.equal(first, begun) == (frames != 1 or t < 3)  # where there is one place, it is in the first's
-    row = tracker._engine.bank._rows[0]
+    assert bank is not None
+    row = bank._rows[0]
     assert len(row.pinned) == (0 if frames == 1 else 1)
     assert row.pinned <= set(row.places)
 
 
-def test_an_object_can_be_corrected_away(model):
+def test_an_object_can_be_corrected_away(model: JointFormer) -> None:
     results = run(model, {0: {1: box(2, 2), 2: box(20, 30)}, 3: {1: np.zeros((H, W), bool)}})
     assert 1 not in np.unique(results[3].label_map)
 
 
-def test_a_removed_object_leaves_the_others_as_if_it_stayed_in_its_place(model):
+def test_a_removed_object_leaves_the_others_as_if_it_stayed_in_its_place(model: JointFormer) -> None:
     tracker = Tracker(model, CONFIG)
     for t, frame in enumerate(video(8)):
         if t == 4:
@@ -175,7 +186,7 @@ def test_a_removed_object_leaves_the_others_as_if_it_stayed_in_its_place(model):
     assert set(np.unique(result.label_map)) <= {0, 1, 3}
 
 
-def test_a_removed_id_can_come_back(model):
+def test_a_removed_id_can_come_back(model: JointFormer) -> None:
     tracker = Tracker(model, CONFIG)
     frames = video(4)
     tracker.step(frames[0], {5: box(2, 2)})
@@ -185,13 +196,13 @@ def test_a_removed_id_can_come_back(model):
     assert tracker.step(frames[3]).ids == (5,)
 
 
-def test_frames_before_the_first_mask_have_no_objects(model):
+def test_frames_before_the_first_mask_have_no_objects(model: JointFormer) -> None:
     results = run(model, {2: {4: box(2, 2)}})
     assert [r.ids for r in results[:3]] == [(), (), (4,)]
     assert not results[0].label_map.any()
 
 
-def test_frames_may_be_arrays_pictures_or_tensors(model):
+def test_frames_may_be_arrays_pictures_or_tensors(model: JointFormer) -> None:
     frame = video(1)[0]
     tensor = torch.from_numpy(frame).permute(2, 0, 1).float() / 255
     forms = (frame, Image.fromarray(frame), tensor)
@@ -200,12 +211,12 @@ def test_frames_may_be_arrays_pictures_or_tensors(model):
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32, torch.bfloat16])
-def test_masks_may_be_tensors_of_any_type(model, dtype):
+def test_masks_may_be_tensors_of_any_type(model: JointFormer, dtype: torch.dtype) -> None:
     given = {1: torch.from_numpy(box(2, 2)).to(dtype)}
     np.testing.assert_array_equal(Tracker(model, CONFIG).step(video(1)[0], given).masks[1], box(2, 2))
 
 
-def test_ids_may_be_any_numbers(model):
+def test_ids_may_be_any_numbers(model: JointFormer) -> None:
     label_map = np.zeros((H, W), np.int32)
     label_map[2:14, 2:14], label_map[20:32, 30:42] = 1000, 255
     result = Tracker(model, CONFIG).step(video(1)[0], label_map)
@@ -214,7 +225,7 @@ def test_ids_may_be_any_numbers(model):
 
 
 @pytest.mark.parametrize("ids", [[255], [256], [65535], [65536, 3], list(range(1, 301))])
-def test_a_label_map_holds_any_ids(ids):
+def test_a_label_map_holds_any_ids(ids: list[int]) -> None:
     shape = (len(ids) + 1, 18, 20)
     winners = torch.arange(18 * 20).reshape(18, 20) % shape[0]
     prob = torch.nn.functional.one_hot(winners, shape[0]).permute(2, 0, 1).float()
@@ -223,12 +234,12 @@ def test_a_label_map_holds_any_ids(ids):
     np.testing.assert_array_equal(label_map, np.array([0, *ids])[winners.numpy()])
 
 
-def test_the_networks_size_has_the_shorter_side_asked_for():
+def test_the_networks_size_has_the_shorter_side_asked_for() -> None:
     assert [network_size(100, 177, 48), network_size(177, 100, 48)] == [(48, 84), (84, 48)]  # of 84.96
     assert [network_size(50, 50, 48), network_size(177, 100, -1)] == [(48, 48), (177, 100)]
 
 
-def test_results_come_at_the_frames_own_size(model):
+def test_results_come_at_the_frames_own_size(model: JointFormer) -> None:
     tracker = Tracker(model, TrackerConfig(size=32))
     result = tracker.step(video(1)[0], box(2, 2))
     assert result.label_map.shape == (H, W)
@@ -238,11 +249,12 @@ def test_results_come_at_the_frames_own_size(model):
         result.object_prob(2)
 
 
-def test_added_memory_changes_later_frames_only_through_reading(model):
+def test_added_memory_changes_later_frames_only_through_reading(model: JointFormer) -> None:
     tracker = Tracker(model, CONFIG)
     frames = video(4)
     tracker.step(frames[0], box(2, 2))
     tracker.add_memory(frames[3], box(20, 30))
+    assert tracker._engine.bank is not None
     assert tracker._engine.bank.frames(0) == 2
     with pytest.raises(DataError, match="not tracked"):
         tracker.add_memory(frames[3], {9: box(2, 2)})
@@ -250,7 +262,7 @@ def test_added_memory_changes_later_frames_only_through_reading(model):
         tracker.remove_object(9)
 
 
-def test_memory_is_allocated_once(model):
+def test_memory_is_allocated_once(model: JointFormer) -> None:
     tracker = Tracker(model, CONFIG)
     sizes = set()
     for t, frame in enumerate(video(30)):
@@ -259,14 +271,15 @@ def test_memory_is_allocated_once(model):
     assert len(sizes) == 1
 
 
-def test_unbounded_memory_keeps_every_memory_frame(model):
+def test_unbounded_memory_keeps_every_memory_frame(model: JointFormer) -> None:
     tracker = Tracker(model, TrackerConfig(max_memory_frames=0, memory_every=1, size=-1))
     for t, frame in enumerate(video(12)):
         tracker.step(frame, box(2, 2) if t == 0 else None)
+    assert tracker._engine.bank is not None
     assert tracker._engine.bank.frames(0) == 12
 
 
-def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model):
+def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model: JointFormer) -> None:
     tracker = Tracker(model, CONFIG)
     frames = video(3)
     tracker.step(frames[0], box(2, 2))
@@ -288,14 +301,14 @@ def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model):
         ({3: np.zeros((H, W), bool)}, "new object 3 is empty"),
     ],
 )
-def test_unusable_masks_are_refused_with_one_line(model, masks, message):
+def test_unusable_masks_are_refused_with_one_line(model: JointFormer, masks: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as error:
         Tracker(model, CONFIG).step(video(1)[0], masks)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("frame", [np.zeros((H, W), np.uint8), np.zeros((H, W, 3)), torch.zeros(H, W, 3), "frame"])
-def test_things_that_are_no_frames_are_refused(model, frame):
+def test_things_that_are_no_frames_are_refused(model: JointFormer, frame: Any) -> None:
     with pytest.raises(DataError, match="not a frame"):
         Tracker(model, CONFIG).step(frame, box(2, 2))
 
@@ -314,18 +327,21 @@ def test_things_that_are_no_frames_are_refused(model, frame):
         {"memory_limit": 0},
     ],
 )
-def test_settings_out_of_range_are_named(setting):
+def test_settings_out_of_range_are_named(setting: dict[str, Any]) -> None:
     name = next(iter(setting)).replace("topk_blocks", "topk blocks").replace("topk_range", "topk range")
     with pytest.raises(ConfigError, match=name):
         TrackerConfig(**setting)
 
 
 @pytest.mark.parametrize(("room", "expected"), [(1, [1, 3, 3, 1]), (10**15, [0, 0, 0, 0])])
-def test_freed_memory_is_given_back_near_the_limit_only_and_changes_no_mask(model, monkeypatch, room, expected):
-    given_back = []
+def test_freed_memory_is_given_back_near_the_limit_only_and_changes_no_mask(
+    model: JointFormer, monkeypatch: pytest.MonkeyPatch, room: int, expected: list[int]
+) -> None:
+    given_back: list[int] = []
+    seen: list[Segmentation] = []
     monkeypatch.setattr("jointformer.track.engine.give_back_freed_memory", lambda: given_back.append(len(seen)))
     tracker = Tracker(model, replace(CONFIG, memory_limit=room))
-    masks, seen = {0: {1: box(2, 2)}, 1: {7: box(20, 30)}}, []
+    masks = {0: {1: box(2, 2)}, 1: {7: box(20, 30)}}
     for t, frame in enumerate(video(4)):
         seen.append(tracker.step(frame, masks.get(t), last=t == 3))
     # Before a frame is segmented, and before each object is memorised there: the last frame is not.
@@ -335,12 +351,14 @@ def test_freed_memory_is_given_back_near_the_limit_only_and_changes_no_mask(mode
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, torch.OutOfMemoryError, RuntimeError])
-def test_a_tracker_whose_step_broke_off_says_so_instead_of_going_on_with_half_of_it(model, monkeypatch, error):
+def test_a_tracker_whose_step_broke_off_says_so_instead_of_going_on_with_half_of_it(
+    model: JointFormer, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
     tracker = Tracker(model, CONFIG)
     frames = video(3)
     tracker.step(frames[0], box(2, 2))
 
-    def breaks(*_, **__):
+    def breaks(*_: object, **__: object) -> None:
         raise error("no more")
 
     with monkeypatch.context() as patch:
@@ -357,7 +375,7 @@ def test_a_tracker_whose_step_broke_off_says_so_instead_of_going_on_with_half_of
 
 
 @pytest.mark.parametrize("masks", [[None, None], [{1: box(2, 2)}, None], [{1: box(2, 2)}, {7: box(20, 30)}]])
-def test_a_tracker_whose_video_was_ended_says_so(model, masks):
+def test_a_tracker_whose_video_was_ended_says_so(model: JointFormer, masks: list[dict[int, np.ndarray] | None]) -> None:
     tracker = Tracker(model, CONFIG)
     frames = video(3)
     tracker.step(frames[0], masks[0])
@@ -375,7 +393,7 @@ def test_a_tracker_whose_video_was_ended_says_so(model, masks):
 
 
 @pytest.mark.parametrize("flipped", [False, True])
-def test_a_scaled_label_map_goes_straight_to_the_networks_size(model, flipped):
+def test_a_scaled_label_map_goes_straight_to_the_networks_size(model: JointFormer, flipped: bool) -> None:
     height, width = network_size(2 * H, 2 * W, 48)
     small = np.zeros((31, 43), np.uint8)  # odd: by way of the frame's size other pixels would come out
     small[3:15, 4:21], small[14:29, 18:41] = 5, 9
@@ -392,17 +410,22 @@ def test_a_scaled_label_map_goes_straight_to_the_networks_size(model, flipped):
         tracker.step(frame, small)
 
 
-def test_a_mirrored_view_takes_frames_and_masks_in_any_form(model):
+def test_a_mirrored_view_takes_frames_and_masks_in_any_form(model: JointFormer) -> None:
     frame, mask = video(1)[0], box(2, 2)
-    frames = [frame, Image.fromarray(frame), torch.from_numpy(frame).permute(2, 0, 1).float() / 255]
-    masks = [{1: mask}, {1: torch.from_numpy(mask)}, mask.astype(np.uint8), torch.from_numpy(mask).to(torch.uint8)]
+    frames: list[FrameLike] = [frame, Image.fromarray(frame), torch.from_numpy(frame).permute(2, 0, 1).float() / 255]
+    masks: list[MasksLike] = [
+        {1: mask},
+        {1: torch.from_numpy(mask)},
+        mask.astype(np.uint8),
+        torch.from_numpy(mask).to(torch.uint8),
+    ]
     for seen, given in zip([*frames, frame], masks, strict=True):
         result = EnsembleTracker(model, CONFIG, [View(-1, True)]).step(seen, given)
         np.testing.assert_array_equal(result.label_map, mask)
 
 
 @pytest.mark.parametrize("policy", ["skip", "hold"])
-def test_frames_of_another_size_are_bad_frames(model, policy):
+def test_frames_of_another_size_are_bad_frames(model: JointFormer, policy: BadFramePolicy) -> None:
     frames = video(4)
     frames[2] = frames[2][:-3]
     watch = Stopwatch()
@@ -414,7 +437,7 @@ def test_frames_of_another_size_are_bad_frames(model, policy):
     assert (watch.frames, watch.bad_frames) == (3, 1)
 
 
-def test_bad_input_leaves_a_tracker_as_it_was(model):
+def test_bad_input_leaves_a_tracker_as_it_was(model: JointFormer) -> None:
     expected = run(model, {0: {1: box(2, 2)}}, frames=3)
     tracker = Tracker(model, CONFIG)
     frames = video(3)
@@ -430,7 +453,7 @@ def test_bad_input_leaves_a_tracker_as_it_was(model):
     assert torch.equal(tracker.step(frames[2]).prob, expected[2].prob)
 
 
-def test_layers_handed_out_while_a_frame_is_memorised_are_those_returned_at_once(model):
+def test_layers_handed_out_while_a_frame_is_memorised_are_those_returned_at_once(model: JointFormer) -> None:
     frame = torch.rand(1, 3, H // 16 * 16, W // 16 * 16, generator=torch.Generator().manual_seed(3))
     masks = (torch.rand(1, 2, *frame.shape[2:], generator=torch.Generator().manual_seed(4)) > 0.7).float()
     others, tokens, got = sum_of_others(masks), model.initial_tokens(1, 2), []

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import distributed as dist
 
-from jointformer.train import distributed
 from jointformer.train.distributed import join_processes
 from jointformer.train.state import random_states, restore_random_states
 
@@ -67,10 +67,10 @@ def test_processes_wait_for_one_that_validates(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    monkeypatch.setattr(distributed.dist, "init_process_group", lambda *args, **options: begun.append((args, options)))
-    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 1)
-    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(dist, "init_process_group", lambda *args, **options: begun.append((args, options)))
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
     with join_processes(device) as processes:
         assert processes.count == 2
     place = torch.device("cuda:1") if device == "cuda" else None

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import multiprocessing
+from torch.multiprocessing.spawn import start_processes
 from train_helpers import (
     ALONE,
     FixedPlanner,
@@ -130,7 +130,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, An
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.start_processes(work_of_rank, (2, port, str(folder)), nprocs=2, start_method="spawn")
+    start_processes(work_of_rank, (2, port, str(folder)), nprocs=2, start_method="spawn")
     return [torch.load(folder / str(rank) / "seen.pt", weights_only=True) for rank in range(2)]
 
 

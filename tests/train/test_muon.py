@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from jointformer.train.optimiser import OptimiserConfig, build_optimiser
 
 
 @pytest.mark.parametrize("shape", [(2, 24, 24), (1, 16, 90), (3, 70, 20)])
-def test_singular_values_come_near_one_and_directions_stay(shape):
+def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int, int]) -> None:
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
     y = orthogonalised(x).float()
     values = torch.linalg.svdvals(y)
@@ -25,11 +26,11 @@ def test_singular_values_come_near_one_and_directions_stay(shape):
     assert torch.nn.functional.cosine_similarity((u @ vh).flatten(), y.flatten(), dim=0) > 0.95
 
 
-def test_a_zero_gradient_is_a_step_of_nothing():
+def test_a_zero_gradient_is_a_step_of_nothing() -> None:
     assert torch.equal(orthogonalised(torch.zeros(1, 8, 8)), torch.zeros(1, 8, 8, dtype=torch.bfloat16))
 
 
-def test_a_matrix_moves_by_the_learning_rate_and_a_bias_as_adamw_moves_it():
+def test_a_matrix_moves_by_the_learning_rate_and_a_bias_as_adamw_moves_it() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(64, 32)
     other = copy.deepcopy(layer)
@@ -45,7 +46,7 @@ def test_a_matrix_moves_by_the_learning_rate_and_a_bias_as_adamw_moves_it():
     assert not torch.allclose(layer.weight, other.weight)
 
 
-def test_a_joint_projection_counts_as_three_matrices():
+def test_a_joint_projection_counts_as_three_matrices() -> None:
     joint = nn.Parameter(torch.zeros(24, 8))
     parts = [nn.Parameter(torch.zeros(8, 8)) for _ in range(3)]
     grad = torch.randn(24, 8, generator=torch.Generator().manual_seed(3))
@@ -57,7 +58,7 @@ def test_a_joint_projection_counts_as_three_matrices():
     torch.testing.assert_close(joint.detach(), torch.cat([part.detach() for part in parts]))
 
 
-def test_a_scaler_that_found_infinities_skips_the_step():
+def test_a_scaler_that_found_infinities_skips_the_step() -> None:
     weight, bias = nn.Parameter(torch.ones(8, 8)), nn.Parameter(torch.ones(8))
     muon = Muon([{"params": [weight], "orthogonal": 1}, {"params": [bias]}], lr=0.1, fused=True)
     scaler = torch.amp.GradScaler("cpu")
@@ -70,11 +71,11 @@ def test_a_scaler_that_found_infinities_skips_the_step():
         assert (not torch.equal(weight, torch.ones(8, 8))) == (not torch.equal(bias, torch.ones(8))) == moves
 
 
-def test_its_state_travels_through_a_checkpoint():
+def test_its_state_travels_through_a_checkpoint() -> None:
     def make() -> tuple[nn.Linear, Muon]:
         torch.manual_seed(4)
         layer = nn.Linear(12, 10)
-        groups = [{"params": [layer.weight], "orthogonal": 1}, {"params": [layer.bias]}]
+        groups: list[dict[str, Any]] = [{"params": [layer.weight], "orthogonal": 1}, {"params": [layer.bias]}]
         return layer, Muon(groups, lr=0.02, fused=True)
 
     def step(layer: nn.Linear, optimiser: Muon, seed: int) -> None:
@@ -97,7 +98,7 @@ def test_its_state_travels_through_a_checkpoint():
     assert torch.equal(straight.bias, second.bias)
 
 
-def test_first_and_last_layers_norms_and_depthwise_kernels_stay_with_adamw():
+def test_first_and_last_layers_norms_and_depthwise_kernels_stay_with_adamw() -> None:
     model = JointFormer(PRESETS["tiny"])
     optimiser = build_optimiser(model, OptimiserConfig(muon=True))
     names = {id(p): name for name, p in model.named_parameters()}

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from train_helpers import ALONE, SMALL
 
-from jointformer.train import runs
+from jointformer.model.config import PRESETS
 from jointformer.train.plan import StepPlan
-from jointformer.train.runs import Settings, run_stills
+from jointformer.train.runs import run_stills
+from jointformer.train.settings import Settings
 from jointformer.train.stills import StillsSource
 
 
@@ -58,7 +59,7 @@ def test_most_clips_fill_every_slot(pack: Path) -> None:
 def test_a_run_on_stills_ends_with_half_precision_weights(
     pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(runs.PRESETS, "small-test", SMALL)
+    monkeypatch.setitem(PRESETS, "small-test", SMALL)
     settings = Settings(tmp_path, model="small-test", precision="float32", log_every=1)
     assert run_stills(settings, ALONE, pack, iterations=2, minutes=None, load=0.3)
     from safetensors.torch import load_file

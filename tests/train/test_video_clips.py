@@ -173,7 +173,7 @@ def test_a_still_with_a_mask_becomes_a_clip_of_its_views(tmp_path: Path) -> None
     folder.mkdir(parents=True)
     mask = np.zeros((90, 120), np.uint8)
     mask[20:70, 30:90] = 255
-    picture = np.where(mask[..., None] > 0, np.uint8([200, 30, 30]), np.uint8([90, 90, 90]))
+    picture = np.where(mask[..., None] > 0, np.array([200, 30, 30], np.uint8), np.uint8(90))
     Image.fromarray(picture).save(folder / "1.jpg", quality=95)
     Image.fromarray(mask).save(folder / "1.png")
     for name in ("._1.jpg", "._1.png"):  # as macOS leaves them behind

@@ -62,11 +62,11 @@ class FixedPlanner:
     """The same work in every iteration."""
 
     def __init__(self, batch: int = 2, frames: int = 3, slots: int = 1, size: int = 32) -> None:
-        self.work = {"batch": batch, "frames": frames, "slots": slots, "size": size}
+        self.work = (batch, frames, slots, size)
         self.fewest_frames = frames
 
     def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan:
-        return StepPlan(iteration, fraction, first_clip, **self.work)
+        return StepPlan(iteration, fraction, first_clip, *self.work)
 
 
 def small_run(**changes: Any) -> RunConfig:
