@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 import torch
 
 from jointformer.session import Session
+from jointformer.track.frames import FrameLike, MasksLike
 from jointformer.track.segmentation import Segmentation
 
 H, W, SIDE = 24, 64, 6
@@ -33,6 +35,18 @@ def video(frames: int = 30) -> np.ndarray:
     return clip
 
 
+def number_of(frame: FrameLike) -> int:
+    """The number that a frame of `video` carries."""
+    assert isinstance(frame, np.ndarray)
+    return int(frame[0, 0, 0])
+
+
+def by_id(masks: MasksLike | None) -> dict[int, np.ndarray]:
+    """Masks as a session gives them to its tracker."""
+    assert masks is None or isinstance(masks, Mapping)
+    return {i: np.asarray(mask) for i, mask in (masks or {}).items()}
+
+
 class SquareTracker:
     """Shifts every mask by one pixel per frame; in the frames `lost` it jumps to the double below, for good.
 
@@ -50,8 +64,8 @@ class SquareTracker:
     def object_ids(self) -> tuple[int, ...]:
         return tuple(self.masks)
 
-    def step(self, frame, masks=None, *, last=False) -> Segmentation:
-        now = int(frame[0, 0, 0])
+    def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+        now = number_of(frame)
         self.calls.append(("step", now))
         sure = {}
         for i, mask in self.masks.items():
@@ -60,7 +74,7 @@ class SquareTracker:
                 moved = np.roll(moved, 10, axis=0)
             self.masks[i] = moved
             sure[i] = 0.7 if moved[12:].any() else 0.95
-        for i, mask in (masks or {}).items():
+        for i, mask in by_id(masks).items():
             assert mask.any() or i in self.masks, "a Tracker refuses a new object without a pixel"
             self.masks[i], sure[i] = mask.copy(), 1.0
         self.at = now
@@ -69,9 +83,9 @@ class SquareTracker:
         prob = torch.cat([(1 - objects.sum(0, keepdim=True)).clamp_min(0), objects])
         return Segmentation(tuple(self.masks), prob, (H, W))
 
-    def add_memory(self, frame, masks) -> None:
-        assert set(masks) <= set(self.masks)
-        self.calls.append(("pin", int(frame[0, 0, 0])))
+    def add_memory(self, frame: FrameLike, masks: MasksLike) -> None:
+        assert set(by_id(masks)) <= set(self.masks)
+        self.calls.append(("pin", number_of(frame)))
 
     def remove_object(self, object_id: int) -> None:
         del self.masks[object_id]
@@ -80,5 +94,5 @@ class SquareTracker:
 class ScriptedSession(Session):
     """A session whose tracker is the scripted one."""
 
-    def _new_tracker(self):
+    def _new_tracker(self) -> SquareTracker:
         return SquareTracker()

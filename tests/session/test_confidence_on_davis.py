@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ FRAMES, SIZE = 40, 192
 @pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.skipif(not EMBEDDED["tiny"].is_file(), reason="the embedded weights are not in this checkout")
-def test_the_least_confident_frames_of_davis_2016_have_lower_j(shared):
+def test_the_least_confident_frames_of_davis_2016_have_lower_j(shared: Path) -> None:
     root, model = shared / "data" / "DAVIS" / "2016", load_model("tiny")
     rows: list[tuple[float, float]] = []
     for name in VIDEOS:

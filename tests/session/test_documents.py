@@ -22,6 +22,7 @@ from PIL import Image
 from jointformer.cli.main import COMMANDS, build_parser, main
 from jointformer.data.video_writer import VideoWriter
 from jointformer.model.config import ModelConfig
+from jointformer.model.network import JointFormer
 from jointformer.session import Session
 from seeded import seeded_model
 
@@ -46,11 +47,11 @@ H, W = 48, 64
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder of a reader: video.mp4, first.png, masks/, and my-session/; `tiny` is a random network."""
     model = seeded_model(MINI)
 
-    def load_model(name="tiny", **_):
+    def load_model(name: str = "tiny", **_: object) -> JointFormer:
         assert name == "tiny"
         return model
 
@@ -74,7 +75,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_every_block_of_the_guide_runs(guide, folder, capsys):
+def test_every_block_of_the_guide_runs(guide: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (DOCS / f"{guide}.md").read_text()
     blocks = re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert blocks
@@ -105,12 +106,12 @@ def redirected(words: list[str]) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("document", READ_PATHS, ids=lambda path: path.stem)
-def test_every_block_that_is_not_run_can_be_read(document):
+def test_every_block_that_is_not_run_can_be_read(document: Path) -> None:
     blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", document.read_text(), re.DOTALL | re.MULTILINE)
     for language, code in blocks:
         if language == "python":
             tree = ast.parse(textwrap.dedent(code))
-            imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+            imports: list[ast.stmt] = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
             exec(compile(ast.Module(imports, []), document.name, "exec"), {})
             continue
         for line in code.replace("\\\n", " ").splitlines():
@@ -120,7 +121,7 @@ def test_every_block_that_is_not_run_can_be_read(document):
                 parser.parse_args(words[2:])
 
 
-def test_the_table_of_formats_is_the_programs():
+def test_the_table_of_formats_is_the_programs() -> None:
     from jointformer.data.export_formats import FORMATS
 
     rows = re.findall(r"^\| `([\w-]+)` \| .* \| ([^|]*) \|$", (DOCS / "exports.md").read_text(), re.MULTILINE)

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from jointformer.errors import ConfigError, DataError, OutputError
-from jointformer.session import stored_video
+from jointformer.session import Session, stored_video
 from jointformer.session.store import FILE, Store
 from jointformer.track import TrackerConfig
 from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
 
 
 @pytest.fixture
-def kept(tmp_path) -> Path:
+def kept(tmp_path: Path) -> Path:
     """The folder of a closed session with tracked results and a name."""
     SquareTracker.lost = set()
     config = TrackerConfig(max_memory_frames=7)
@@ -32,11 +32,11 @@ def kept(tmp_path) -> Path:
     return tmp_path / "kept"
 
 
-def labels_of(session) -> list[np.ndarray]:
+def labels_of(session: Session) -> list[np.ndarray]:
     return [session.result(t).label_map for t in range(30)]
 
 
-def test_a_session_is_found_again_as_it_was(kept):
+def test_a_session_is_found_again_as_it_was(kept: Path) -> None:
     with ScriptedSession.load(kept, video=video()) as session:
         assert session.objects[0].name == "cat"
         assert session.annotated_frames == (0,)
@@ -46,7 +46,7 @@ def test_a_session_is_found_again_as_it_was(kept):
         assert session.undo() == "track"
 
 
-def test_a_memory_limit_is_the_processs_and_stays_out_of_the_session(tmp_path):
+def test_a_memory_limit_is_the_processs_and_stays_out_of_the_session(tmp_path: Path) -> None:
     config = TrackerConfig(max_memory_frames=7, memory_limit=10**12)
     with ScriptedSession(video(), folder=tmp_path / "kept", model="tiny", config=config) as session:
         kept = set(session._store.meta("config"))
@@ -59,7 +59,7 @@ def test_a_memory_limit_is_the_processs_and_stays_out_of_the_session(tmp_path):
         assert session.config == TrackerConfig(max_memory_frames=7)
 
 
-def test_save_writes_a_copy_that_opens(session, tmp_path):
+def test_save_writes_a_copy_that_opens(session: Session, tmp_path: Path) -> None:
     session.add_masks(0, {1: square(0)})
     list(session.propagate())
     with pytest.raises(ConfigError, match="give save a path"):
@@ -72,7 +72,7 @@ def test_save_writes_a_copy_that_opens(session, tmp_path):
             assert np.array_equal(a, b)
 
 
-def test_a_saved_copy_takes_the_place_of_a_killed_session_and_of_no_open_one(session, kept):
+def test_a_saved_copy_takes_the_place_of_a_killed_session_and_of_no_open_one(session: Session, kept: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=_track_and_die, args=(kept,))
     process.start()
     process.join(60)
@@ -88,7 +88,7 @@ def test_a_saved_copy_takes_the_place_of_a_killed_session_and_of_no_open_one(ses
         assert copy.annotated_frames == (3, 4)
 
 
-def test_closing_waits_for_whoever_is_at_work(session):
+def test_closing_waits_for_whoever_is_at_work(session: Session) -> None:
     closing = threading.Thread(target=session.close)
     with session._book.lock:
         closing.start()
@@ -100,7 +100,7 @@ def test_closing_waits_for_whoever_is_at_work(session):
         session.result(0)
 
 
-def test_a_forked_childs_end_leaves_the_parents_session_alone():
+def test_a_forked_childs_end_leaves_the_parents_session_alone() -> None:
     with ScriptedSession(video()) as session:
         session.add_masks(0, {1: square(0)})
         child = multiprocessing.get_context("fork").Process(target=session.close)
@@ -110,7 +110,7 @@ def test_a_forked_childs_end_leaves_the_parents_session_alone():
         assert list(session.propagate())
 
 
-def test_a_folder_holds_one_session_open_in_one_place(kept):
+def test_a_folder_holds_one_session_open_in_one_place(kept: Path) -> None:
     with pytest.raises(DataError, match="holds a session already"):
         ScriptedSession(video(), folder=kept)
     with ScriptedSession.load(kept, video=video()), pytest.raises(DataError, match="open already"):
@@ -119,7 +119,7 @@ def test_a_folder_holds_one_session_open_in_one_place(kept):
 
 
 @pytest.mark.parametrize("tables", [False, True])
-def test_a_session_whose_process_died_beginning_it_is_begun_anew(tmp_path, tables):
+def test_a_session_whose_process_died_beginning_it_is_begun_anew(tmp_path: Path, tables: bool) -> None:
     if tables:
         Store(tmp_path / FILE, create=True).close()
         with pytest.raises(DataError, match="no session here, got one whose process died beginning it"):
@@ -132,14 +132,14 @@ def test_a_session_whose_process_died_beginning_it_is_begun_anew(tmp_path, table
         assert session.annotated_frames == (0,)
 
 
-def test_a_session_of_another_video_is_refused(kept):
+def test_a_session_of_another_video_is_refused(kept: Path) -> None:
     with pytest.raises(DataError, match="a session of another video"):
         ScriptedSession.load(kept, video=video(29))
     with pytest.raises(DataError, match=r"video is not there.*give video="):
         ScriptedSession.load(kept)
 
 
-def test_the_video_is_found_where_it_was(tmp_path):
+def test_the_video_is_found_where_it_was(tmp_path: Path) -> None:
     from PIL import Image
 
     folder = tmp_path / "frames"
@@ -162,7 +162,7 @@ def _track_and_die(folder: Path) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_propagation_loses_nothing_finished(kept):
+def test_a_killed_propagation_loses_nothing_finished(kept: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=_track_and_die, args=(kept,))
     process.start()
     process.join(60)
@@ -211,7 +211,7 @@ def damage(kept: Path, statement: str, *values: object) -> None:
         ("UPDATE cells SET edit = 1e300 WHERE kind = 3", ()),
     ],
 )
-def test_a_strangers_session_is_refused_in_one_line(kept, statement, values):
+def test_a_strangers_session_is_refused_in_one_line(kept: Path, statement: str, values: tuple[object, ...]) -> None:
     damage(kept, statement, *values)
     with pytest.raises((DataError, ConfigError)) as error:
         use_everything(kept)
@@ -219,7 +219,7 @@ def test_a_strangers_session_is_refused_in_one_line(kept, statement, values):
 
 
 @pytest.mark.parametrize("cut", [0, 100, 5000, 20000])
-def test_a_damaged_file_is_refused_in_one_line(kept, cut):
+def test_a_damaged_file_is_refused_in_one_line(kept: Path, cut: int) -> None:
     data = (kept / "session.db").read_bytes()
     (kept / "session.db").write_bytes(data[:cut] + b"\xaa" * 3000 + data[cut + 3000 :] if cut else b"")
     with pytest.raises((DataError, OutputError)) as error:
@@ -227,13 +227,13 @@ def test_a_damaged_file_is_refused_in_one_line(kept, cut):
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot be written"):
         ScriptedSession(video(), folder=tmp_path / "file" / "in")
 
 
-def test_nothing_but_masks_settings_and_names_is_kept(kept):
+def test_nothing_but_masks_settings_and_names_is_kept(kept: Path) -> None:
     """No frames, no weights, no pickles: what is kept can be given away."""
     with sqlite3.connect(kept / "session.db") as db:
         meta = dict(db.execute("SELECT key, value FROM meta"))
@@ -244,7 +244,7 @@ def test_nothing_but_masks_settings_and_names_is_kept(kept):
     assert kinds == {1, 2, 3}
 
 
-def test_a_closed_session_says_so(kept):
+def test_a_closed_session_says_so(kept: Path) -> None:
     session = ScriptedSession.load(kept, video=video())
     session.close()
     session.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,22 +14,23 @@ from pycocotools import mask as coco
 
 from jointformer.errors import DataError
 from jointformer.session.confidence import Trust, combined, soft_jaccard, steadiness
-from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Known, distance_weight, make_plan
+from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Known, distance_weight, make_plan
 from jointformer.session.rle import SoftMaps, decode_mask, encode_mask
 from jointformer.session.source import ArrayVideo, FrameCache
+from jointformer.types import UInt8Array
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
 @settings(max_examples=60, deadline=None)
 @given(SIZES, st.floats(0, 1), st.integers(0, 2**32 - 1))
-def test_masks_survive_run_lengths(size, share, seed):
+def test_masks_survive_run_lengths(size: tuple[int, int], share: float, seed: int) -> None:
     mask = np.random.default_rng(seed).random(size) < share
     counts = encode_mask(mask)
     assert np.array_equal(decode_mask(counts, size), mask)
 
 
-def test_large_masks_survive_run_lengths():
+def test_large_masks_survive_run_lengths() -> None:
     y, x = np.mgrid[:1080, :1920]
     mask = (x - 900) ** 2 + (y - 500) ** 2 < 450**2
     assert np.array_equal(decode_mask(encode_mask(mask), mask.shape), mask)
@@ -36,7 +38,7 @@ def test_large_masks_survive_run_lengths():
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60), SIZES)
-def test_strange_bytes_are_a_mask_or_one_line(data, size):
+def test_strange_bytes_are_a_mask_or_one_line(data: bytes, size: tuple[int, int]) -> None:
     try:
         mask = decode_mask(data, size)
     except DataError:
@@ -44,13 +46,13 @@ def test_strange_bytes_are_a_mask_or_one_line(data, size):
     assert mask.shape == size
 
 
-def test_run_lengths_are_cocos():
+def test_run_lengths_are_cocos() -> None:
     mask = np.zeros((20, 30), bool)
     mask[3:9, 5:17] = True
     assert encode_mask(mask) == coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
 
 
-def test_soft_maps_survive_packing_and_nothing_else_does():
+def test_soft_maps_survive_packing_and_nothing_else_does() -> None:
     maps = SoftMaps((3, 900), np.random.default_rng(0).integers(0, 255, (2, 7, 5), np.uint8))
     packed = maps.pack()
     again = SoftMaps.unpack(packed, 10)
@@ -78,28 +80,28 @@ def known(*drawn: int, done: dict[int, int] | None = None, length: int = 20) -> 
     return Known(tuple(drawn), sides)
 
 
-def test_open_ends_follow_the_direction_and_gaps_are_joined():
+def test_open_ends_follow_the_direction_and_gaps_are_joined() -> None:
     plan = make_plan({1: known(5, 10)}, 20, None, None, "forward", again=False)
     assert plan.needs[1].tolist() == [0] * 6 + [JOINED] * 4 + [0] + [FORWARD] * 9
     plan = make_plan({1: known(5, 10)}, 20, None, None, "backward", again=False)
     assert plan.needs[1].tolist() == [BACKWARD] * 5 + [0] + [JOINED] * 4 + [0] * 10
 
 
-def test_only_what_is_missing_is_planned():
+def test_only_what_is_missing_is_planned() -> None:
     done = dict.fromkeys(range(6, 10), JOINED) | dict.fromkeys(range(11, 15), FORWARD)
     plan = make_plan({1: known(5, 10, done=done)}, 20, None, None, "forward", again=False)
     assert plan.blocks == ((15, 19),)
     assert plan.steps() == 5
 
 
-def test_one_sided_results_between_two_masks_are_joined_later():
+def test_one_sided_results_between_two_masks_are_joined_later() -> None:
     done = dict.fromkeys(range(6, 10), FORWARD)
     plan = make_plan({1: known(5, 10, done=done)}, 20, 5, 10, "forward", again=False)
     assert plan.blocks == ((6, 9),)
     assert plan.steps() == 8
 
 
-def test_a_range_is_a_video_of_its_own():
+def test_a_range_is_a_video_of_its_own() -> None:
     """A mask behind the range's end is not waited for: the frames before it are tracked from one side."""
     plan = make_plan({1: known(0, 15)}, 20, 0, 6, "forward", again=False)
     assert plan.needs[1].tolist() == [0] + [FORWARD] * 6 + [0] * 13
@@ -118,12 +120,12 @@ def test_a_range_is_a_video_of_its_own():
     ],
 )
 def test_a_range_begins_at_the_nearest_mask_or_at_a_result_that_stands_in_for_it(
-    objects, direction, start, end, blocks
-):
+    objects: dict[int, Known], direction: Direction, start: int, end: int, blocks: tuple[tuple[int, int], ...]
+) -> None:
     assert make_plan(objects, 20, start, end, direction, again=True).blocks == blocks
 
 
-def test_a_frames_objects_are_those_that_need_it_from_that_side():
+def test_a_frames_objects_are_those_that_need_it_from_that_side() -> None:
     plan = make_plan({1: known(0), 2: known(0, 10), 3: known(12)}, 20, None, None, "forward", again=False)
     assert [plan.ids(5), plan.ids(5, FORWARD), plan.ids(5, BACKWARD), plan.pair(5)] == [[1, 2], [1, 2], [2], {2}]
     assert [plan.ids(10), plan.ids(15), plan.pair(15)] == [[1], [1, 2, 3], set()]
@@ -135,7 +137,9 @@ def test_a_frames_objects_are_those_that_need_it_from_that_side():
     st.lists(st.integers(0, 19), max_size=3, unique=True),
     st.sampled_from(["forward", "backward", "both"]),
 )
-def test_every_piece_begins_beside_a_frame_whose_masks_are_known(first, second, direction):
+def test_every_piece_begins_beside_a_frame_whose_masks_are_known(
+    first: list[int], second: list[int], direction: Direction
+) -> None:
     objects = {1: known(*sorted(first)), 2: known(*sorted(second))}
     plan = make_plan(objects, 20, None, None, direction, again=False)
     drawn = set(first) | set(second)
@@ -148,7 +152,7 @@ def test_every_piece_begins_beside_a_frame_whose_masks_are_known(first, second, 
         assert all(plan.needs[i][f] == 0 for f in k.drawn)
 
 
-def test_weights_fall_with_the_distance():
+def test_weights_fall_with_the_distance() -> None:
     assert [distance_weight((0, 10), t) for t in (1, 5, 9)] == [0.9, 0.5, 0.1]
     assert distance_weight((0,), 5) == distance_weight((9,), 5) == 0.5
 
@@ -156,13 +160,13 @@ def test_weights_fall_with_the_distance():
 class Counting(ArrayVideo):
     decoded = 0
 
-    def iter_frames(self, start=0, end=None):
+    def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
         for frame in super().iter_frames(start, end):
             self.decoded += 1
             yield frame
 
 
-def test_going_backwards_decodes_every_frame_once_within_the_budget():
+def test_going_backwards_decodes_every_frame_once_within_the_budget() -> None:
     clip = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
     video = Counting(clip)
     cache = FrameCache(video, budget=4 * 4 * 3 * 10)
@@ -178,7 +182,7 @@ def test_going_backwards_decodes_every_frame_once_within_the_budget():
     clip[0] = 1  # the caller's own frames stay writable
 
 
-def test_confidence_is_the_expected_jaccard():
+def test_confidence_is_the_expected_jaccard() -> None:
     prob = torch.zeros(3, 8, 8)
     prob[1, :4], prob[2, 4:, :2] = 0.9, 0.6
     prob[0] = 1 - prob[1:].sum(0)
@@ -190,14 +194,14 @@ def test_confidence_is_the_expected_jaccard():
     assert soft_jaccard(doubtful)[0][0] < 0.9
 
 
-def test_an_absent_object_is_never_sure():
+def test_an_absent_object_is_never_sure() -> None:
     prob = torch.zeros(2, 4, 4)
     prob[0], prob[1] = 0.98, 0.02
     assert soft_jaccard(prob)[0] == pytest.approx([0.49])
     assert soft_jaccard(prob[:1]) == ([], [])
 
 
-def test_a_changed_area_and_doubtful_predecessors_lower_the_confidence():
+def test_a_changed_area_and_doubtful_predecessors_lower_the_confidence() -> None:
     assert steadiness(0.1, 0.1) == steadiness(0.0, 0.0) == 1
     assert steadiness(0.1, 0.4) == steadiness(0.4, 0.1) == pytest.approx(0.5)
     assert steadiness(0.0, 0.4) == 0
@@ -210,6 +214,6 @@ def test_a_changed_area_and_doubtful_predecessors_lower_the_confidence():
     assert trust.level == pytest.approx(0.6, abs=1e-3)
 
 
-def test_probabilities_that_are_no_numbers_are_no_certainty():
+def test_probabilities_that_are_no_numbers_are_no_certainty() -> None:
     prob = torch.full((2, 4, 6), torch.nan)
     assert soft_jaccard(prob)[0] == [0.0]

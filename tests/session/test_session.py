@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from jointformer.errors import ConfigError, DataError
-from jointformer.session import ObjectInfo
+from jointformer.session import ObjectInfo, Session
 from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
 
+PICTURES: Any = [Image.new("RGB", (W, H))]  # of another kind than a session takes
 
-def track(session, *args, **kwargs) -> list[int]:
+
+def track(session: Session, *args: Any, **kwargs: Any) -> list[int]:
     return [frame for frame, _ in session.propagate(*args, **kwargs)]
 
 
-def bytes_of(session, frames) -> list[bytes]:
+def bytes_of(session: Session, frames: Iterable[int]) -> list[bytes]:
     return [session.result(t).label_map.tobytes() + repr(session.confidence(t)).encode() for t in frames]
 
 
-def test_masks_are_tracked_from_the_frame_where_they_are_given(session):
+def test_masks_are_tracked_from_the_frame_where_they_are_given(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     assert track(session) == list(range(1, 30))
     for t in range(30):
@@ -28,7 +34,9 @@ def test_masks_are_tracked_from_the_frame_where_they_are_given(session):
     assert session.status(29) == "tracked"
 
 
-def test_one_corrected_frame_mends_the_following_frames_and_leaves_the_rest_byte_equal(session):
+def test_one_corrected_frame_mends_the_following_frames_and_leaves_the_rest_byte_equal(
+    session: Session,
+) -> None:
     """The planted failure: at frame 12 the tracker jumps to the double; the correction is given at 14."""
     SquareTracker.lost = {12}
     session.add_masks(0, {1: square(0)})
@@ -51,18 +59,22 @@ def test_one_corrected_frame_mends_the_following_frames_and_leaves_the_rest_byte
         assert np.array_equal(session.result(t).masks[1], square(t))
 
 
-def test_a_correction_at_the_open_end_mends_everything_behind_it(session):
+def test_a_correction_at_the_open_end_mends_everything_behind_it(session: Session) -> None:
     SquareTracker.lost = {12}
     session.add_masks(0, {1: square(0)})
     track(session)
-    assert session.next_frame_to_fix() >= 12
+    frame = session.next_frame_to_fix()
+    assert frame is not None
+    assert frame >= 12
     assert session.confidence(11)[1] > 0.9 > session.confidence(12)[1] > session.confidence(20)[1]
     session.add_masks(13, {1: square(13)})
     track(session)
     assert all(np.array_equal(session.result(t).masks[1], square(t)) for t in range(13, 30))
 
 
-def test_frames_between_two_annotated_ones_are_joined_from_both_sides_alike_in_either_direction(session):
+def test_frames_between_two_annotated_ones_are_joined_from_both_sides_alike_in_either_direction(
+    session: Session,
+) -> None:
     """The tracker is lost at 11, whichever way it comes: on either side of it the nearer, surer side wins."""
     SquareTracker.lost = {11}
     session.add_masks(0, {1: square(0)})
@@ -77,14 +89,14 @@ def test_frames_between_two_annotated_ones_are_joined_from_both_sides_alike_in_e
         assert session.confidence(t)[1] == pytest.approx(confidence, abs=0.02)
 
 
-def test_a_single_frame_between_two_masks_is_joined(session):
+def test_a_single_frame_between_two_masks_is_joined(session: Session) -> None:
     session.add_masks(4, {1: square(4)})
     session.add_masks(6, {1: square(6)})
     assert track(session, 4, 6) == [5, 5]
     assert np.array_equal(session.result(5).masks[1], square(5))
 
 
-def test_joined_results_stay_until_both_sides_have_seen_the_frame_again(session):
+def test_joined_results_stay_until_both_sides_have_seen_the_frame_again(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     session.add_masks(20, {1: square(20)})
     track(session, end=20)
@@ -98,7 +110,7 @@ def test_joined_results_stay_until_both_sides_have_seen_the_frame_again(session)
     assert bytes_of(session, range(21)) != before
 
 
-def test_tracking_again_replaces_results_on_both_sides_of_a_mask(session):
+def test_tracking_again_replaces_results_on_both_sides_of_a_mask(session: Session) -> None:
     SquareTracker.lost = {5, 15}
     session.add_masks(10, {1: square(10)})
     track(session, direction="both")
@@ -108,7 +120,7 @@ def test_tracking_again_replaces_results_on_both_sides_of_a_mask(session):
     assert all(np.array_equal(session.result(t).masks[1], square(t)) for t in range(30))
 
 
-def test_the_users_mask_is_never_overwritten(session):
+def test_the_users_mask_is_never_overwritten(session: Session) -> None:
     drawn = square(7, 14)
     session.add_masks(0, {1: square(0)})
     session.add_masks(7, {1: drawn})
@@ -118,7 +130,7 @@ def test_the_users_mask_is_never_overwritten(session):
     assert session.confidence(7) == {1: 1.0}
 
 
-def test_a_tracked_object_never_covers_what_the_user_drew(session):
+def test_a_tracked_object_never_covers_what_the_user_drew(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     session.add_masks(10, {2: square(10)})
     track(session)
@@ -126,7 +138,7 @@ def test_a_tracked_object_never_covers_what_the_user_drew(session):
     assert not session.result(10).masks[1].any()
 
 
-def test_an_object_drawn_later_in_the_video_joins_the_run_of_the_others(session):
+def test_an_object_drawn_later_in_the_video_joins_the_run_of_the_others(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     session.add_masks(10, {2: square(10, 14)})
     session.add_masks(20, {1: np.zeros((H, W), bool)})  # and one may leave it
@@ -138,7 +150,7 @@ def test_an_object_drawn_later_in_the_video_joins_the_run_of_the_others(session)
     assert not any(session.result(t).masks[1].any() for t in range(20, 30))
 
 
-def test_objects_of_two_runs_never_share_a_pixel(session):
+def test_objects_of_two_runs_never_share_a_pixel(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     track(session, end=20)
     session.add_masks(20, {2: square(20)})
@@ -150,7 +162,7 @@ def test_objects_of_two_runs_never_share_a_pixel(session):
         np.testing.assert_array_equal(result.masks[i], result.label_map == i)
 
 
-def test_probabilities_of_objects_that_a_later_run_does_not_track_stay():
+def test_probabilities_of_objects_that_a_later_run_does_not_track_stay() -> None:
     with ScriptedSession(video(), keep_soft=True) as session:
         session.add_masks(0, {1: square(0)})
         track(session)
@@ -158,14 +170,20 @@ def test_probabilities_of_objects_that_a_later_run_does_not_track_stay():
         session.add_masks(20, {2: square(20, 14)})
         track(session, direction="backward")
         maps = session.soft_maps(10)
+        assert before is not None
+        assert maps is not None
         assert set(maps.ids) == {1, 2}
         np.testing.assert_array_equal(maps.maps[maps.ids.index(1)], before.maps[0])
         session.undo()
-        assert session.soft_maps(10).ids == (1,)
+        left = session.soft_maps(10)
+        assert left is not None
+        assert left.ids == (1,)
 
 
 @pytest.mark.parametrize(("format", "options"), [("soft", {}), ("rgba", {"soft": True})])
-def test_soft_exports_say_how_many_frames_have_no_masks(tmp_path, caplog, format, options):
+def test_soft_exports_say_how_many_frames_have_no_masks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, format: str, options: dict[str, bool]
+) -> None:
     with ScriptedSession(video(), keep_soft=True) as session:
         session.add_masks(0, {1: square(0)})
         track(session, end=9)
@@ -173,14 +191,14 @@ def test_soft_exports_say_how_many_frames_have_no_masks(tmp_path, caplog, format
     assert "20 of 30 frames have no masks" in caplog.text
 
 
-def test_the_direction_decides_about_the_open_ends(session):
+def test_the_direction_decides_about_the_open_ends(session: Session) -> None:
     session.add_masks(10, {1: square(10)})
     assert track(session, direction="backward") == list(range(9, -1, -1))
     assert session.status(11) == "none"
     assert track(session, direction="both") == list(range(11, 30))
 
 
-def test_a_new_object_changes_nothing_before_its_frame(session):
+def test_a_new_object_changes_nothing_before_its_frame(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     track(session)
     before = bytes_of(session, range(15))
@@ -191,7 +209,7 @@ def test_a_new_object_changes_nothing_before_its_frame(session):
     assert np.array_equal(session.result(20).masks[2], square(20, 14))
 
 
-def test_correcting_one_object_keeps_the_others_mask_in_that_frame_tracked(session):
+def test_correcting_one_object_keeps_the_others_mask_in_that_frame_tracked(session: Session) -> None:
     session.add_masks(0, {1: square(0), 2: square(0, 14)})
     track(session)
     session.add_masks(12, {1: square(12)})
@@ -201,7 +219,7 @@ def test_correcting_one_object_keeps_the_others_mask_in_that_frame_tracked(sessi
     assert session.result(12).drawn == {1}
 
 
-def test_an_object_may_be_absent(session):
+def test_an_object_may_be_absent(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     session.add_masks(10, {1: np.zeros((H, W), bool)})
     track(session)
@@ -209,7 +227,7 @@ def test_an_object_may_be_absent(session):
     assert not any(session.result(t).masks[1].any() for t in range(10, 30))
 
 
-def test_nothing_is_tracked_twice(session):
+def test_nothing_is_tracked_twice(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     track(session)
     assert track(session) == []
@@ -217,14 +235,14 @@ def test_nothing_is_tracked_twice(session):
     assert len(track(session, again=True)) == 29
 
 
-def test_a_range_is_tracked_from_the_nearest_annotated_frame(session):
+def test_a_range_is_tracked_from_the_nearest_annotated_frame(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     assert track(session, 5, 8) == list(range(1, 9))
     assert track(session, 8, 10) == [9, 10]
     assert track(session, 20, 22) == list(range(11, 23))
 
 
-def test_closing_the_iterator_keeps_what_is_finished_and_the_next_call_goes_on(session):
+def test_closing_the_iterator_keeps_what_is_finished_and_the_next_call_goes_on(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate()
     assert [next(run)[0] for _ in range(5)] == [1, 2, 3, 4, 5]
@@ -234,7 +252,7 @@ def test_closing_the_iterator_keeps_what_is_finished_and_the_next_call_goes_on(s
     assert track(session) == list(range(6, 30))
 
 
-def test_an_interrupted_join_goes_on_where_it_stopped(session):
+def test_an_interrupted_join_goes_on_where_it_stopped(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     session.add_masks(20, {1: square(20)})
     run = session.propagate(end=20)
@@ -245,7 +263,7 @@ def test_an_interrupted_join_goes_on_where_it_stopped(session):
     assert session.status(15) == "tracked"
 
 
-def test_only_one_propagation_runs_at_a_time(session):
+def test_only_one_propagation_runs_at_a_time(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate()
     next(run)
@@ -255,7 +273,7 @@ def test_only_one_propagation_runs_at_a_time(session):
     assert track(session)
 
 
-def test_an_edit_ends_the_running_propagation(session):
+def test_an_edit_ends_the_running_propagation(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate()
     next(run)
@@ -264,7 +282,7 @@ def test_an_edit_ends_the_running_propagation(session):
     assert set(track(session)) == {*range(2, 20), *range(21, 30)} | {1}
 
 
-def test_an_edit_in_the_place_of_an_undone_run_ends_it(session):
+def test_an_edit_in_the_place_of_an_undone_run_ends_it(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate()
     next(run)
@@ -276,7 +294,7 @@ def test_an_edit_in_the_place_of_an_undone_run_ends_it(session):
 
 
 @pytest.mark.parametrize("back_and_forth", [("undo", "redo"), ("add_masks", "undo")])
-def test_an_edit_and_its_undoing_end_the_running_propagation(session, back_and_forth):
+def test_an_edit_and_its_undoing_end_the_running_propagation(session: Session, back_and_forth: tuple[str, str]) -> None:
     session.add_masks(0, {1: square(0)})
     session.add_masks(20, {1: square(20)})
     run = session.propagate(end=20)
@@ -289,7 +307,7 @@ def test_an_edit_and_its_undoing_end_the_running_propagation(session, back_and_f
     assert session.status(10) == "tracked"
 
 
-def test_what_is_tracked_is_settled_when_the_first_frame_is_asked_for(session):
+def test_what_is_tracked_is_settled_when_the_first_frame_is_asked_for(session: Session) -> None:
     session.add_masks(0, {1: square(0), 2: square(0, 14)})
     run = session.propagate()
     session.remove_object(1)
@@ -299,7 +317,7 @@ def test_what_is_tracked_is_settled_when_the_first_frame_is_asked_for(session):
     assert 1 not in session.result(5).masks
 
 
-def test_undo_and_redo_bring_back_masks_and_results(session):
+def test_undo_and_redo_bring_back_masks_and_results(session: Session) -> None:
     SquareTracker.lost = {12}
     session.add_masks(0, {1: square(0)})
     track(session)
@@ -320,7 +338,7 @@ def test_undo_and_redo_bring_back_masks_and_results(session):
     assert session.objects == ()
 
 
-def test_a_new_edit_forgets_what_was_undone(session):
+def test_a_new_edit_forgets_what_was_undone(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     session.undo()
     session.add_masks(0, {2: square(0)})
@@ -328,7 +346,7 @@ def test_a_new_edit_forgets_what_was_undone(session):
     assert [o.id for o in session.objects] == [2]
 
 
-def test_removing_an_object_leaves_the_others_as_they_are(session):
+def test_removing_an_object_leaves_the_others_as_they_are(session: Session) -> None:
     session.add_masks(0, {1: square(0), 2: square(0, 14)})
     track(session)
     session.remove_object(2)
@@ -341,7 +359,7 @@ def test_removing_an_object_leaves_the_others_as_they_are(session):
         session.remove_object(7)
 
 
-def test_clearing_a_frames_masks_lets_it_be_tracked(session):
+def test_clearing_a_frames_masks_lets_it_be_tracked(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     session.add_masks(10, {1: square(10, 14)})
     track(session)
@@ -353,7 +371,7 @@ def test_clearing_a_frames_masks_lets_it_be_tracked(session):
         session.clear_masks(4)
 
 
-def test_objects_have_names_and_colours(session):
+def test_objects_have_names_and_colours(session: Session) -> None:
     session.add_masks(0, {3: square(0)})
     assert session.objects[0].name == "object 3"
     session.set_object(3, name="Katze 🐈", colour=(1, 2, 3))
@@ -365,7 +383,7 @@ def test_objects_have_names_and_colours(session):
             session.set_object(3, **wrong)
 
 
-def test_masks_of_one_call_do_not_overlap_and_later_calls_win(session):
+def test_masks_of_one_call_do_not_overlap_and_later_calls_win(session: Session) -> None:
     everything = np.ones((H, W), bool)
     session.add_masks(0, {2: everything, 1: square(0)})
     assert np.array_equal(session.result(0).masks[1], square(0))
@@ -388,25 +406,25 @@ def test_masks_of_one_call_do_not_overlap_and_later_calls_win(session):
         (lambda s: s.propagate(direction="up"), "direction, expected forward"),
         (lambda s: s.result(-1), "no such frame"),
         (lambda s: s.export("gif", "x"), "format"),
-        (lambda s: ScriptedSession([Image.new("RGB", (W, H))]), r"frame 0, expected uint8 \(H, W, 3\), got Image"),
+        (lambda s: ScriptedSession(PICTURES), r"frame 0, expected uint8 \(H, W, 3\), got Image"),
         (lambda s: ScriptedSession(np.zeros(4, np.uint8)), r"frame 0, expected uint8 \(H, W, 3\), got uint8"),
         (lambda s: ObjectInfo.default(10**20), "object id, expected an integer"),
         (lambda s: ObjectInfo.default(0), "object id, expected an integer"),
     ],
 )
-def test_mistakes_are_told_in_one_line(session, call, message):
+def test_mistakes_are_told_in_one_line(session: Session, call: Callable[[Session], object], message: str) -> None:
     with pytest.raises((DataError, ConfigError), match=message) as error:
         call(session)
     assert "\n" not in str(error.value)
 
 
-def test_a_range_without_masks_on_the_right_side_is_refused(session):
+def test_a_range_without_masks_on_the_right_side_is_refused(session: Session) -> None:
     session.add_masks(20, {1: square(20)})
     with pytest.raises(DataError, match="no masks to track forward from"):
         session.propagate(3, 9)
 
 
-def test_the_timeline_tells_every_frame_at_once(session):
+def test_the_timeline_tells_every_frame_at_once(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     track(session, end=9)
     status, confidence = session.timeline()
@@ -415,7 +433,7 @@ def test_the_timeline_tells_every_frame_at_once(session):
     assert confidence[5] == pytest.approx(session.confidence(5)[1])
 
 
-def test_annotated_frames_near_by_are_pinned_as_memory(session):
+def test_annotated_frames_near_by_are_pinned_as_memory(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     session.add_masks(10, {1: square(10)})
     SquareTracker.calls = []
@@ -424,7 +442,9 @@ def test_annotated_frames_near_by_are_pinned_as_memory(session):
 
 
 @pytest.mark.parametrize(("drawn", "nearest"), [(square(5), 5), (np.zeros((H, W), bool), 0)])
-def test_a_run_that_begins_at_a_result_is_first_shown_the_nearest_frame_with_the_object_drawn(session, drawn, nearest):
+def test_a_run_that_begins_at_a_result_is_first_shown_the_nearest_frame_with_the_object_drawn(
+    session: Session, drawn: np.ndarray, nearest: int
+) -> None:
     session.add_masks(0, {1: square(0)})
     session.add_masks(5, {1: drawn})
     track(session, end=9)
@@ -433,7 +453,7 @@ def test_a_run_that_begins_at_a_result_is_first_shown_the_nearest_frame_with_the
     assert [frame for kind, frame in SquareTracker.calls if kind == "step"] == [nearest, 9, 10, 11, 12]
 
 
-def test_a_session_without_a_folder_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_session_without_a_folder_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with ScriptedSession(video()) as session:
         assert session.folder.parent == tmp_path

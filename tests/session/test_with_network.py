@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from jointformer import Session, Tracker, TrackerConfig
 from jointformer.errors import DataError
 from jointformer.model.config import ModelConfig
+from jointformer.model.network import JointFormer
 from jointformer.session.plan import distance_weight
 from seeded import seeded_model
 
@@ -19,7 +21,7 @@ H, W = 40, 56
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> JointFormer:
     return seeded_model(MINI)
 
 
@@ -34,7 +36,7 @@ def box(y: int, x: int) -> np.ndarray:
     return mask
 
 
-def test_one_annotated_frame_gives_what_the_tracker_gives(model):
+def test_one_annotated_frame_gives_what_the_tracker_gives(model: JointFormer) -> None:
     frames = clip()
     tracker = Tracker(model, CONFIG)
     expected = [tracker.step(f, {1: box(4, 4), 2: box(20, 30)} if t == 0 else None) for t, f in enumerate(frames)]
@@ -45,7 +47,7 @@ def test_one_annotated_frame_gives_what_the_tracker_gives(model):
             assert all(0 <= c <= 1 for c in result.confidence.values())
 
 
-def test_joining_corrections_and_exports_work_with_the_network(model, tmp_path):
+def test_joining_corrections_and_exports_work_with_the_network(model: JointFormer, tmp_path: Path) -> None:
     with Session(clip(), model=model, config=CONFIG, keep_soft=True) as session:
         session.add_masks(0, {1: box(4, 4), 2: box(20, 30)})
         session.add_masks(7, {1: box(10, 8)})
@@ -58,7 +60,7 @@ def test_joining_corrections_and_exports_work_with_the_network(model, tmp_path):
         assert session.export("overlay", tmp_path / "out").stat().st_size > 1000
 
 
-def test_probabilities_not_kept_are_missed_in_one_line(model, tmp_path):
+def test_probabilities_not_kept_are_missed_in_one_line(model: JointFormer, tmp_path: Path) -> None:
     with Session(clip(), model=model, config=CONFIG) as session:
         session.add_masks(0, {1: box(4, 4)})
         list(session.propagate())
@@ -66,7 +68,7 @@ def test_probabilities_not_kept_are_missed_in_one_line(model, tmp_path):
             session.export("soft", tmp_path / "soft")
 
 
-def test_a_session_may_be_read_while_another_thread_tracks(model):
+def test_a_session_may_be_read_while_another_thread_tracks(model: JointFormer) -> None:
     with Session(clip(30), model=model, config=CONFIG) as session:
         session.add_masks(0, {1: box(4, 4)})
         errors: list[BaseException] = []
@@ -90,7 +92,7 @@ def test_a_session_may_be_read_while_another_thread_tracks(model):
         assert seen == list(range(1, 30))
 
 
-def test_the_settings_bound_what_is_pinned(model):
+def test_the_settings_bound_what_is_pinned(model: JointFormer) -> None:
     """With three memory frames there is no room for a pinned one; nothing breaks."""
     config = TrackerConfig(max_memory_frames=3, memory_every=2, topk=6, size=-1)
     with Session(clip(), model=model, config=config) as session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +26,7 @@ H, W, LENGTH = 34, 50, 7
 
 
 @pytest.fixture(scope="session")
-def mini_weights(tmp_path_factory):
+def mini_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The path of seeded mini weights."""
     return save_weights(seeded_model(MINI), tmp_path_factory.mktemp("weights") / "mini.safetensors")
 
@@ -44,7 +45,7 @@ def label_map() -> np.ndarray:
 
 
 @pytest.fixture
-def mask(tmp_path) -> Path:
+def mask(tmp_path: Path) -> Path:
     """The first frame's mask."""
     write_mask(tmp_path / "first.png", label_map())
     return tmp_path / "first.png"
@@ -65,7 +66,7 @@ def encode(file: object, container: str, *, aspect: Fraction = Fraction(1), **op
 
 
 @pytest.fixture(scope="session")
-def film(tmp_path_factory) -> Path:
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Matroska file of the frames."""
     path = tmp_path_factory.mktemp("film") / "film.mkv"
     encode(str(path), "matroska")
@@ -73,7 +74,7 @@ def film(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def pipe_in(monkeypatch):
+def pipe_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """A function that makes bytes (and with `then_wait` silence after them) standard input."""
     ends: list[int] = []
     inputs: list[io.TextIOWrapper] = []
@@ -102,7 +103,7 @@ def pipe_in(monkeypatch):
 
 
 @pytest.fixture
-def track(mini_weights, mask):
+def track(mini_weights: Path, mask: Path) -> Callable[..., int]:
     """A function that runs the command on a source, to OUT, with more flags; returns its exit code."""
 
     def run(source: object, output: object, *more: str, masks: Path = mask) -> int:

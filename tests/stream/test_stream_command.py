@@ -7,8 +7,11 @@ import io
 import json
 import os
 import threading
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,7 +23,7 @@ from stream.conftest import LENGTH, H, W, encode, frames, label_map, masks_in
 
 
 @pytest.fixture
-def expected(film, tmp_path, track) -> dict[str, np.ndarray]:
+def expected(film: Path, tmp_path: Path, track: Callable[..., int]) -> dict[str, np.ndarray]:
     """The masks that `track` makes of the file."""
     assert track(film, tmp_path / "expected", "--no-overlay") == 0
     masks = masks_in(tmp_path / "expected")
@@ -41,7 +44,9 @@ def decoded(data: bytes) -> tuple[list[np.ndarray], list[float]]:
     return [frame.to_ndarray(format="gray") for frame in found], [float(frame.time) for frame in found]
 
 
-def test_a_piped_films_masks_are_those_of_the_file(film, tmp_path, track, pipe_in, expected):
+def test_a_piped_films_masks_are_those_of_the_file(
+    film: Path, tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], expected: dict[str, np.ndarray]
+) -> None:
     pipe_in(film.read_bytes())
     assert track("-", tmp_path / "out") == 0
     check_same(masks_in(tmp_path / "out"), expected)
@@ -51,16 +56,21 @@ def test_a_piped_films_masks_are_those_of_the_file(film, tmp_path, track, pipe_i
 
 
 @pytest.mark.parametrize("container", ["mpegts", "nut", "mp4"])
-def test_other_containers_stream_as_well(tmp_path, track, pipe_in, container):
+def test_other_containers_stream_as_well(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], container: str
+) -> None:
     path = tmp_path / "film"
-    encode(str(path), container, **({"movflags": "frag_keyframe+empty_moov"} if container == "mp4" else {}))
+    options: dict[str, Any] = {"movflags": "frag_keyframe+empty_moov"} if container == "mp4" else {}
+    encode(str(path), container, **options)
     pipe_in(path.read_bytes())
     assert track("-", tmp_path / "out") == 0
     assert track(path, tmp_path / "same", "--no-overlay") == 0
     check_same(masks_in(tmp_path / "out"), masks_in(tmp_path / "same"))
 
 
-def test_a_file_as_standard_input_may_have_its_index_at_the_end(tmp_path, track, monkeypatch):
+def test_a_file_as_standard_input_may_have_its_index_at_the_end(
+    tmp_path: Path, track: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     encode(str(tmp_path / "film.mp4"), "mp4")
     with open(tmp_path / "film.mp4") as file:
         monkeypatch.setattr("sys.stdin", file)
@@ -69,7 +79,9 @@ def test_a_file_as_standard_input_may_have_its_index_at_the_end(tmp_path, track,
     check_same(masks_in(tmp_path / "out"), masks_in(tmp_path / "same"))
 
 
-def test_raw_masks_on_standard_output_are_the_files(film, track, capfdbinary, expected):
+def test_raw_masks_on_standard_output_are_the_files(
+    film: Path, track: Callable[..., int], capfdbinary: pytest.CaptureFixture[bytes], expected: dict[str, np.ndarray]
+) -> None:
     capfdbinary.readouterr()
     assert track(film, "-") == 0
     out, err = capfdbinary.readouterr()
@@ -78,7 +90,13 @@ def test_raw_masks_on_standard_output_are_the_files(film, track, capfdbinary, ex
     assert b"latency" in err
 
 
-def test_pngs_on_standard_output_are_the_files(film, track, tmp_path, capfdbinary, expected):
+def test_pngs_on_standard_output_are_the_files(
+    film: Path,
+    track: Callable[..., int],
+    tmp_path: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    expected: dict[str, np.ndarray],
+) -> None:
     capfdbinary.readouterr()
     assert track(film, "-", "--output-format", "png") == 0
     out = capfdbinary.readouterr().out
@@ -86,7 +104,15 @@ def test_pngs_on_standard_output_are_the_files(film, track, tmp_path, capfdbinar
 
 
 @pytest.mark.parametrize("format", ["nut", "matroska"])
-def test_lossless_video_of_masks_keeps_ids_and_times(film, tmp_path, track, pipe_in, capfdbinary, expected, format):
+def test_lossless_video_of_masks_keeps_ids_and_times(
+    film: Path,
+    tmp_path: Path,
+    track: Callable[..., int],
+    pipe_in: Callable[..., None],
+    capfdbinary: pytest.CaptureFixture[bytes],
+    expected: dict[str, np.ndarray],
+    format: str,
+) -> None:
     pipe_in(film.read_bytes())
     capfdbinary.readouterr()
     assert track("-", "-", "--output-format", format) == 0
@@ -96,7 +122,7 @@ def test_lossless_video_of_masks_keeps_ids_and_times(film, tmp_path, track, pipe
 
 
 @pytest.mark.parametrize(("format", "name"), [("overlay", "matroska,webm"), ("overlay-mpegts", "mpegts")])
-def test_an_overlay_stream_plays(film, tmp_path, track, format, name):
+def test_an_overlay_stream_plays(film: Path, tmp_path: Path, track: Callable[..., int], format: str, name: str) -> None:
     path = tmp_path / "overlay"
     assert track(film, path, "--output-format", format) == 0
     with av.open(str(path)) as container:
@@ -109,7 +135,9 @@ def test_an_overlay_stream_plays(film, tmp_path, track, format, name):
 
 
 @pytest.mark.parametrize("piped", [False, True])
-def test_an_overlay_stream_of_pixels_that_are_not_square_plays_like_its_source(tmp_path, track, pipe_in, piped):
+def test_an_overlay_stream_of_pixels_that_are_not_square_plays_like_its_source(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], piped: bool
+) -> None:
     path = tmp_path / "dv.mkv"
     encode(str(path), "matroska", aspect=Fraction(4, 3))
     pipe_in(path.read_bytes())
@@ -119,7 +147,9 @@ def test_an_overlay_stream_of_pixels_that_are_not_square_plays_like_its_source(t
 
 
 @pytest.mark.parametrize("format", ["rgb24", "bgr24", "gray", "yuv420p"])
-def test_raw_frames_give_the_masks_of_the_same_pictures(tmp_path, track, pipe_in, format):
+def test_raw_frames_give_the_masks_of_the_same_pictures(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], format: str
+) -> None:
     sent, seen = [], tmp_path / "pictures"
     seen.mkdir()
     for t, picture in enumerate(frames()):
@@ -133,7 +163,9 @@ def test_raw_frames_give_the_masks_of_the_same_pictures(tmp_path, track, pipe_in
 
 
 @pytest.mark.parametrize(("suffix", "given"), [("PNG", []), ("JPEG", ["--input-format", "mjpeg"])])
-def test_a_stream_of_pictures_is_a_video(tmp_path, track, pipe_in, suffix, given):
+def test_a_stream_of_pictures_is_a_video(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], suffix: str, given: list[str]
+) -> None:
     data = io.BytesIO()
     for picture in frames():
         Image.fromarray(picture).save(data, suffix)
@@ -142,7 +174,9 @@ def test_a_stream_of_pictures_is_a_video(tmp_path, track, pipe_in, suffix, given
     assert list(masks_in(tmp_path / "out")) == ["00000", "00001", "00002", "00003"]
 
 
-def test_masks_of_later_frames_correct_and_the_numbers_are_the_streams(film, tmp_path, track, pipe_in):
+def test_masks_of_later_frames_correct_and_the_numbers_are_the_streams(
+    film: Path, tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None]
+) -> None:
     folder = tmp_path / "masks"
     folder.mkdir()
     write_mask(folder / "2.png", np.where(label_map() == 3, 3, 0))
@@ -159,7 +193,9 @@ def test_masks_of_later_frames_correct_and_the_numbers_are_the_streams(film, tmp
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a matter of POSIX")
-def test_named_pipes_serve_as_source_and_target(film, tmp_path, track, expected):
+def test_named_pipes_serve_as_source_and_target(
+    film: Path, tmp_path: Path, track: Callable[..., int], expected: dict[str, np.ndarray]
+) -> None:
     source, target = tmp_path / "in.fifo", tmp_path / "out.fifo"
     os.mkfifo(source)
     os.mkfifo(target)
@@ -176,9 +212,11 @@ def test_named_pipes_serve_as_source_and_target(film, tmp_path, track, expected)
     assert np.array_equal(np.frombuffer(got[0], np.uint8).reshape(LENGTH, H, W), np.stack(list(expected.values())))
 
 
-def test_an_address_is_read_and_a_recording_waits(film, tmp_path, track, expected):
+def test_an_address_is_read_and_a_recording_waits(
+    film: Path, tmp_path: Path, track: Callable[..., int], expected: dict[str, np.ndarray]
+) -> None:
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, *_: object) -> None:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=film.parent))
@@ -197,7 +235,7 @@ def test_an_address_is_read_and_a_recording_waits(film, tmp_path, track, expecte
 
 
 @pytest.mark.skipif("lavfi" not in av.formats_available, reason="this PyAV has no generated pictures")
-def test_a_device_drops_what_is_late_and_frames_keep_their_numbers(tmp_path, track):
+def test_a_device_drops_what_is_late_and_frames_keep_their_numbers(tmp_path: Path, track: Callable[..., int]) -> None:
     figures = tmp_path / "figures.json"
     source = f"testsrc=size={W}x{H}:rate=30:duration=1"
     assert track(source, tmp_path / "out", "--input-format", "lavfi", "--json", str(figures)) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from stream.conftest import frames
 LEAP = Path(__file__).resolve().parent.parent / "fuzz/corpus/streams/001.mkv"
 
 
-def test_the_picture_before_stands_for_a_held_frame_of_another_size(tmp_path, track, pipe_in, capfd):
+def test_the_picture_before_stands_for_a_held_frame_of_another_size(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
     pictures = list(frames()[:4])
     pictures[2] = np.pad(pictures[2], ((0, 6), (0, 10), (0, 0)))
     file = io.BytesIO()
@@ -37,7 +40,7 @@ def test_the_picture_before_stands_for_a_held_frame_of_another_size(tmp_path, tr
 
 
 @pytest.mark.parametrize("piped", [True, False], ids=["a pipe", "a file"])
-def test_a_clock_that_leaps_beyond_64_bits_is_not_believed(piped, pipe_in):
+def test_a_clock_that_leaps_beyond_64_bits_is_not_believed(piped: bool, pipe_in: Callable[..., None]) -> None:
     if piped:
         pipe_in(LEAP.read_bytes())
     with open_stream("-" if piped else str(LEAP)) as stream:
@@ -45,7 +48,9 @@ def test_a_clock_that_leaps_beyond_64_bits_is_not_believed(piped, pipe_in):
 
 
 @pytest.mark.parametrize("more", [(), ("--output-format", "nut")], ids=["an overlay", "a stream of masks"])
-def test_results_are_written_for_a_clock_that_leaps(more, tmp_path, track):
+def test_results_are_written_for_a_clock_that_leaps(
+    more: tuple[str, ...], tmp_path: Path, track: Callable[..., int]
+) -> None:
     write_mask(tmp_path / "all.png", np.ones((24, 32), np.uint8))
     output = tmp_path / "out"
     assert track(LEAP, output, *more, masks=tmp_path / "all.png") == 0
@@ -54,12 +59,14 @@ def test_results_are_written_for_a_clock_that_leaps(more, tmp_path, track):
     assert times == pytest.approx([0, 0.1, 0.2], abs=0.001)
 
 
-def test_a_source_that_cannot_be_read_is_one_line(tmp_path, track, capfd):
+def test_a_source_that_cannot_be_read_is_one_line(
+    tmp_path: Path, track: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert track(tmp_path, tmp_path / "out", "--input-format", "mpegts") == 2
     assert capfd.readouterr().err == f"jointformer track: {tmp_path}: the stream cannot be opened, got is a directory\n"
 
 
-def test_standard_input_that_is_a_file_refuses_a_place_before_its_beginning_as_files_do(tmp_path):
+def test_standard_input_that_is_a_file_refuses_a_place_before_its_beginning_as_files_do(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     pipe = Pipe(str(tmp_path / "a"))
     assert pipe.seek(-5) < 0

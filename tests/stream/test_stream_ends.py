@@ -10,6 +10,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -17,9 +21,11 @@ import pytest
 
 from jointformer.data.masks import write_mask
 from jointformer.data.prefetch import NewestQueue, prefetch
+from jointformer.data.stream import Stream
 from jointformer.errors import ConfigError
 from jointformer.evaluate.stream import QueueSettings, StreamReport
 from jointformer.track import Tracker
+from jointformer.track.segmentation import Segmentation
 from stream.conftest import LENGTH, H, W, frames, label_map, masks_in
 
 
@@ -30,7 +36,7 @@ def raw(count: int = LENGTH) -> bytes:
 RAW = ("--input-format", "rgb24", "--input-size", f"{W}x{H}")
 
 
-def test_a_full_queue_drops_its_oldest_frame_but_none_with_a_mask():
+def test_a_full_queue_drops_its_oldest_frame_but_none_with_a_mask() -> None:
     waiting: NewestQueue[int] = NewestQueue(3, keep=lambda item: item == 1)
     for item in range(6):
         waiting.put(item, timeout=1)
@@ -38,7 +44,7 @@ def test_a_full_queue_drops_its_oldest_frame_but_none_with_a_mask():
     assert waiting.dropped == 3
 
 
-def test_a_queue_of_frames_with_masks_waits_as_any_other():
+def test_a_queue_of_frames_with_masks_waits_as_any_other() -> None:
     waiting: NewestQueue[int] = NewestQueue(2, keep=lambda item: True)
     waiting.put(0)
     waiting.put(1)
@@ -47,10 +53,10 @@ def test_a_queue_of_frames_with_masks_waits_as_any_other():
     assert waiting.dropped == 0
 
 
-def test_what_is_late_is_dropped_while_the_consumer_is_busy():
+def test_what_is_late_is_dropped_while_the_consumer_is_busy() -> None:
     made, taken = threading.Semaphore(0), threading.Event()
 
-    def source():
+    def source() -> Iterator[int]:
         yield 0
         assert taken.wait(60)  # the consumer has 0 and is busy
         yield from range(1, 10)
@@ -66,21 +72,18 @@ def test_what_is_late_is_dropped_while_the_consumer_is_busy():
     assert newest.dropped == 10 - 1 - len(got)
 
 
-def test_the_queue_is_short_and_drops_for_live_sources_only():
-    class Source:
-        live = True
-
-    assert QueueSettings.suited(Source(), None, None) == QueueSettings("drop", 1)
-    assert QueueSettings.suited(Source(), "wait", 7) == QueueSettings("wait", 7)
-    Source.live = False
-    assert QueueSettings.suited(Source(), None, None) == QueueSettings("wait", 4)
+def test_the_queue_is_short_and_drops_for_live_sources_only() -> None:
+    live, recorded = (cast(Stream, SimpleNamespace(live=live)) for live in (True, False))
+    assert QueueSettings.suited(live, None, None) == QueueSettings("drop", 1)
+    assert QueueSettings.suited(live, "wait", 7) == QueueSettings("wait", 7)
+    assert QueueSettings.suited(recorded, None, None) == QueueSettings("wait", 4)
     with pytest.raises(ConfigError, match="--when-late"):
-        QueueSettings("later")
+        QueueSettings("later")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="--queue"):
-        QueueSettings.suited(Source(), None, 0)
+        QueueSettings.suited(recorded, None, 0)
 
 
-def test_the_report_is_of_bounded_size():
+def test_the_report_is_of_bounded_size() -> None:
     report = StreamReport(QueueSettings())
     for _ in range(20_000):
         report.add(0.0)
@@ -88,11 +91,11 @@ def test_the_report_is_of_bounded_size():
     assert len(report._delays) == 10_000
 
 
-def interrupted_at(monkeypatch, number: int) -> None:
+def interrupted_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Ctrl-C comes in the middle of a step."""
     step, seen = Tracker.step, iter(range(1000))
 
-    def interrupted(self, *args, **kwargs):
+    def interrupted(self: Tracker, *args: Any, **kwargs: Any) -> Segmentation:
         if next(seen) == number:
             raise KeyboardInterrupt
         return step(self, *args, **kwargs)
@@ -100,7 +103,13 @@ def interrupted_at(monkeypatch, number: int) -> None:
     monkeypatch.setattr(Tracker, "step", interrupted)
 
 
-def test_ctrl_c_ends_a_recording_properly_and_tells_the_figures(tmp_path, track, pipe_in, monkeypatch, capfd):
+def test_ctrl_c_ends_a_recording_properly_and_tells_the_figures(
+    tmp_path: Path,
+    track: Callable[..., int],
+    pipe_in: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     pipe_in(raw(), then_wait=True)
     interrupted_at(monkeypatch, 4)
     figures = tmp_path / "figures.json"
@@ -112,7 +121,9 @@ def test_ctrl_c_ends_a_recording_properly_and_tells_the_figures(tmp_path, track,
     assert not [path for path in tmp_path.iterdir() if "part" in path.name]
 
 
-def test_a_reader_that_has_gone_ends_it_with_141(tmp_path, track, pipe_in, monkeypatch):
+def test_a_reader_that_has_gone_ends_it_with_141(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for format in ("raw", "nut"):
         pipe_in(raw())
         reading, writing = os.pipe()
@@ -124,20 +135,26 @@ def test_a_reader_that_has_gone_ends_it_with_141(tmp_path, track, pipe_in, monke
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
 @pytest.mark.parametrize("flags", [(), ("--output-format", "nut")])
-def test_a_full_disk_behind_a_pipe_is_one_line(flags, track, pipe_in, capfd):
+def test_a_full_disk_behind_a_pipe_is_one_line(
+    flags: tuple[str, ...], track: Callable[..., int], pipe_in: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
     pipe_in(raw(3))
     assert track("-", "/dev/full", *RAW, *flags) == 2
     assert "/dev/full: cannot be written: the disk is full" in capfd.readouterr().err.strip().splitlines()[-1]
 
 
-def test_a_stream_that_breaks_off_keeps_what_was_written(tmp_path, track, pipe_in, capfd):
+def test_a_stream_that_breaks_off_keeps_what_was_written(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
     pipe_in(raw(3) + b"half a frame")
     assert track("-", tmp_path / "out", *RAW) == 2
     assert list(masks_in(tmp_path / "out")) == ["00000", "00001", "00002"]
     assert "standard input: the stream ends inside a frame" in capfd.readouterr().err
 
 
-def test_a_frame_that_cannot_be_read_may_be_passed_over(tmp_path, track, pipe_in, capfd):
+def test_a_frame_that_cannot_be_read_may_be_passed_over(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
     pipe_in(raw(3) + b"half a frame")
     assert track("-", tmp_path / "out", *RAW, "--on-bad-frame", "hold") == 0
     found = masks_in(tmp_path / "out")
@@ -168,7 +185,15 @@ def test_a_frame_that_cannot_be_read_may_be_passed_over(tmp_path, track, pipe_in
     ids=["nothing", "text", "mp4", "no bytes", "less than a frame", "no size", "size of a film", "playlist",
          "mask size", "policy", "queue", "format", "before the mask", "range", "budget"],
 )  # fmt: skip
-def test_a_bad_stream_is_one_line_and_exit_code_2(data, flags, message, tmp_path, track, pipe_in, capfd):
+def test_a_bad_stream_is_one_line_and_exit_code_2(
+    data: bytes,
+    flags: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    track: Callable[..., int],
+    pipe_in: Callable[..., None],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     pipe_in(data)
     assert track("-", tmp_path / "out", *flags) == 2
     lines = capfd.readouterr().err.strip().splitlines()
@@ -188,14 +213,23 @@ def test_a_bad_stream_is_one_line_and_exit_code_2(data, flags, message, tmp_path
         ("/nowhere/film.mp4", ("--queue", "3"), "--queue is for streams"),
     ],
 )
-def test_a_bad_source_is_one_line_and_exit_code_2(source, flags, message, tmp_path, track, capfd):
+def test_a_bad_source_is_one_line_and_exit_code_2(
+    source: str,
+    flags: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    track: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     assert track(source, tmp_path / "out", *flags) == 2
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
     assert message in lines[0]
 
 
-def test_earlier_results_are_not_overwritten_unasked(tmp_path, track, pipe_in, capfd):
+def test_earlier_results_are_not_overwritten_unasked(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "out" / "masks").mkdir(parents=True)
     (tmp_path / "out" / "masks" / "00009.png").write_bytes(b"")
     pipe_in(raw(2))
@@ -209,10 +243,16 @@ def test_earlier_results_are_not_overwritten_unasked(tmp_path, track, pipe_in, c
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal on POSIX")
 @pytest.mark.parametrize("data", [b"", raw()], ids=["before the first frame", "while waiting for more"])
-def test_ctrl_c_on_a_silent_pipe_ends_the_program(tmp_path, mini_weights, mask, data):
+def test_ctrl_c_on_a_silent_pipe_ends_the_program(tmp_path: Path, mini_weights: Path, mask: Path, data: bytes) -> None:
     command = [sys.executable, "-m", "jointformer", "track", "-", *RAW, "--masks", str(mask), "-o", "-", "--size", "-1"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*command, "--quiet", "--model", str(mini_weights)], **pipes) as process:
+    with subprocess.Popen(
+        [*command, "--quiet", "--model", str(mini_weights)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             process.stdin.write(data)
             process.stdin.flush()
@@ -244,7 +284,9 @@ def wait_until_it_reads(pid: int) -> None:
     raise AssertionError("the program never read its input")
 
 
-def test_a_stream_takes_masks_of_its_own_size_only(tmp_path, track, pipe_in, capfd):
+def test_a_stream_takes_masks_of_its_own_size_only(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
     write_mask(tmp_path / "wide.png", np.pad(label_map(), ((0, 0), (0, 2))))
     pipe_in(raw(2))
     assert track("-", tmp_path / "out", *RAW, masks=tmp_path / "wide.png") == 2

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 from PIL import Image
 
@@ -13,7 +17,7 @@ from web.helpers import HOST, GatedTracker, ScriptedShared, TestClient, Tool
 
 
 @pytest.fixture
-def videos(tmp_path):
+def videos(tmp_path: Path) -> Path:
     """The folder that may be opened, with 30 pictures of the scripted video in `square`."""
     folder = tmp_path / "videos"
     (folder / "square").mkdir(parents=True)
@@ -23,7 +27,7 @@ def videos(tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path, videos, monkeypatch):
+def start(tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Tool]]:
     """A function that starts a server on the same folders, as often as a test likes; all are ended with the test."""
     monkeypatch.setattr(SharedModel, "get", lambda self: None)
     monkeypatch.setattr(SharedModel, "warm", lambda self, then: None)
@@ -31,7 +35,7 @@ def start(tmp_path, videos, monkeypatch):
     GatedTracker.gate = None
     clients = []
 
-    def begin(**changes) -> Tool:
+    def begin(**changes: Any) -> Tool:
         config = WebConfig(**{"projects": tmp_path / "projects", "roots": (videos,), **changes})
         client = TestClient(create_app(config, ScriptedShared), base_url=HOST)
         client.__enter__()
@@ -47,6 +51,6 @@ def start(tmp_path, videos, monkeypatch):
 
 
 @pytest.fixture
-def tool(start):
+def tool(start: Callable[..., Tool]) -> Tool:
     """A server with nothing in it."""
     return start()

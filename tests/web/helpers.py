@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
+from jointformer.track.frames import FrameLike, MasksLike
+from jointformer.track.segmentation import Segmentation
 from jointformer.web.models import SharedSession
 from jointformer.web.runs import decode_runs, encode_runs
 from session.scripted import H, SquareTracker, W
@@ -28,7 +31,7 @@ class GatedTracker(SquareTracker):
 
     gate: ClassVar[threading.Semaphore | None] = None
 
-    def step(self, frame, masks=None, *, last=False):
+    def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
         if self.gate is not None:
             self.gate.acquire()
         return super().step(frame, masks, last=last)
@@ -37,7 +40,7 @@ class GatedTracker(SquareTracker):
 class ScriptedShared(SharedSession):
     """A session of the server's whose tracker is the scripted one."""
 
-    def _new_tracker(self):
+    def _new_tracker(self) -> GatedTracker:
         return GatedTracker()
 
 
@@ -48,7 +51,7 @@ class Tool:
         self.client = client
         self.project = ""
 
-    def ask(self, method: str, path: str, body: Any = None, *, status: int = 200, **more) -> Any:
+    def ask(self, method: str, path: str, body: Any = None, *, status: int = 200, **more: Any) -> Any:
         """Return the JSON answer of an address of the project."""
         answer = self.client.request(method, f"/api/projects/{self.project}{path}", json=body, **more)
         assert answer.status_code == status, answer.text
@@ -61,7 +64,7 @@ class Tool:
         self.project = answer.json()["id"]
         return answer.json()
 
-    def draw(self, frame: int, object_id: int, mask: np.ndarray, **more) -> None:
+    def draw(self, frame: int, object_id: int, mask: np.ndarray, **more: Any) -> None:
         self.ask("PUT", f"/frames/{frame}/masks/{object_id}", {"runs": encode_runs(mask), **more})
 
     def masks(self, frame: int) -> dict[int, np.ndarray]:
@@ -71,12 +74,12 @@ class Tool:
     def state(self) -> Any:
         return self.ask("GET", "")
 
-    def track(self, **wanted) -> Any:
+    def track(self, **wanted: Any) -> Any:
         """Track to the end and return how it ended."""
         self.ask("POST", "/track", wanted)
         return self.until(lambda state: state["tracking"]["state"] == "idle")["tracking"]["outcome"]
 
-    def until(self, good, seconds: float = 120.0) -> Any:
+    def until(self, good: Callable[[Any], bool], seconds: float = 120.0) -> Any:
         """Return the state as soon as it is good."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -90,7 +93,7 @@ class Tool:
         data = self.client.get(f"/api/projects/{self.project}/timeline").content
         return list(data[: len(data) // 2])
 
-    def export(self, format: str, **options) -> bytes:
+    def export(self, format: str, **options: Any) -> bytes:
         """Return an exported file's bytes."""
         name = self.ask("POST", "/exports", {"format": format, "options": options})["name"]
         exports = self.until(lambda state: not state["exports"]["running"])["exports"]

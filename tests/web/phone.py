@@ -51,7 +51,7 @@ def make_phone_video(path: Path, size: tuple[int, int], seconds: int = SECONDS) 
     """An H.264 mp4 with AAC sound as an upright phone stores it: lying down (width, height), with a rotation flag."""
     width, height = size
     grass = np.random.default_rng(0).integers(0, 255, (width // 8, height // 8, 3), dtype=np.uint8)
-    ground = cv2.resize(cv2.GaussianBlur(grass, (0, 0), 1), (height, width)) // 2 + np.uint8([40, 90, 40])
+    ground = cv2.resize(cv2.GaussianBlur(grass, (0, 0), 1), (height, width)) // 2 + np.array([40, 90, 40], np.uint8)
     plain = path.with_name("plain.mp4")
     with av.open(str(plain), "w") as container:
         video = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "23"})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +24,7 @@ FISH, TURTLE = (40, 70, 150, 160), (222, 78, 365, 205)  # left, top, right, bott
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("web")
     server = Server(folder, save_weights(seeded_model(MINI), folder / "mini.safetensors"))
     yield server
@@ -29,7 +32,7 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as control:
         chromium = launch(control)
         yield chromium
@@ -37,7 +40,7 @@ def browser():
 
 
 @pytest.fixture
-def person(server, browser):
+def person(server: Server, browser: Any) -> Iterator[Person]:
     """Somebody at a laptop; afterwards nothing may have gone wrong in the page."""
     context = browser.new_context(viewport={"width": 1366, "height": 768}, color_scheme="dark")
     person = Person(context.new_page(), server.url)
@@ -46,12 +49,12 @@ def person(server, browser):
     assert person.problems == []
 
 
-def box(person, corners) -> None:
+def box(person: Person, corners: tuple[int, int, int, int]) -> None:
     person.page.keyboard.press("x")
     person.drag(corners[:2], corners[2:])
 
 
-def test_a_person_draws_tracks_corrects_exports_and_finds_it_all_again(person):
+def test_a_person_draws_tracks_corrects_exports_and_finds_it_all_again(person: Person) -> None:
     page = person.page
     project = person.open_demo()
     box(person, TURTLE)
@@ -101,7 +104,7 @@ def test_a_person_draws_tracks_corrects_exports_and_finds_it_all_again(person):
     assert person.see_project() == project
 
 
-def test_every_tool_draws_and_undo_takes_it_back(person):
+def test_every_tool_draws_and_undo_takes_it_back(person: Person) -> None:
     page = person.page
     project = person.open_demo()
 
@@ -142,7 +145,7 @@ def test_every_tool_draws_and_undo_takes_it_back(person):
     assert area() == brush
 
 
-def test_pens_and_fingers_draw_and_two_fingers_zoom(person):
+def test_pens_and_fingers_draw_and_two_fingers_zoom(person: Person) -> None:
     page = person.page
     project = person.open_demo()
     control = page.context.new_cdp_session(page)
@@ -176,7 +179,7 @@ def test_pens_and_fingers_draw_and_two_fingers_zoom(person):
     assert person.area(project, 0, 1) > drawn + 200
 
 
-def test_two_tabs_see_the_same(person, browser):
+def test_two_tabs_see_the_same(person: Person, browser: Any) -> None:
     project = person.open_demo()
     other = Person(person.page.context.new_page(), person.url)
     other.page.goto(f"{person.url}#/project/{project}")
@@ -192,7 +195,7 @@ def test_two_tabs_see_the_same(person, browser):
     assert other.problems == []
 
 
-def test_a_page_whose_project_another_page_deletes_says_so_and_shows_the_others(person):
+def test_a_page_whose_project_another_page_deletes_says_so_and_shows_the_others(person: Person) -> None:
     import httpx
 
     project = person.open_demo()
@@ -203,7 +206,7 @@ def test_a_page_whose_project_another_page_deletes_says_so_and_shows_the_others(
     person.problems.clear()  # what is no longer there, as the browser logs it
 
 
-def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(server, person):
+def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(server: Server, person: Person) -> None:
     page = person.page
     project = person.open_demo()
     box(person, TURTLE)
@@ -223,7 +226,7 @@ def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(server, person)
     person.problems = [text for text in person.problems if "ERR_" not in text]
 
 
-def test_projects_that_cannot_be_listed_can_be_asked_for_again(server, person):
+def test_projects_that_cannot_be_listed_can_be_asked_for_again(server: Server, person: Person) -> None:
     page = person.page
     person.open_demo()
     server.kill()
@@ -236,7 +239,7 @@ def test_projects_that_cannot_be_listed_can_be_asked_for_again(server, person):
     person.problems = [text for text in person.problems if "ERR_" not in text]
 
 
-def test_a_stroke_drawn_while_the_server_is_away_is_saved_when_it_is_back(server, person):
+def test_a_stroke_drawn_while_the_server_is_away_is_saved_when_it_is_back(server: Server, person: Person) -> None:
     page = person.page
     project = person.open_demo()
     person.drag((60, 116), (120, 116))
@@ -260,7 +263,7 @@ def test_a_stroke_drawn_while_the_server_is_away_is_saved_when_it_is_back(server
     person.problems = [text for text in person.problems if "ERR_" not in text]
 
 
-def test_a_video_is_found_by_its_path_and_a_wrong_one_is_explained(server, person):
+def test_a_video_is_found_by_its_path_and_a_wrong_one_is_explained(server: Server, person: Person) -> None:
     from fractions import Fraction
 
     import numpy as np
@@ -282,7 +285,7 @@ def test_a_video_is_found_by_its_path_and_a_wrong_one_is_explained(server, perso
     assert page.locator(".facts").inner_text() == "64×48 · 25 fps · 5 frames"
 
 
-def test_a_path_typed_before_the_folder_is_listed_is_kept(server, person):
+def test_a_path_typed_before_the_folder_is_listed_is_kept(server: Server, person: Person) -> None:
     page, held = person.page, []
     page.route("**/api/files*", lambda route: held.append(route))
     page.goto(person.url)
@@ -298,7 +301,7 @@ def test_a_path_typed_before_the_folder_is_listed_is_kept(server, person):
     page.unroute("**/api/files*")
 
 
-def test_a_picture_sequence_is_uploaded(server, person, tmp_path):
+def test_a_picture_sequence_is_uploaded(server: Server, person: Person, tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image
 
@@ -310,7 +313,9 @@ def test_a_picture_sequence_is_uploaded(server, person, tmp_path):
     assert person.api(project)["frames"] == 3
 
 
-def test_an_upload_that_is_cancelled_while_it_is_read_becomes_no_project(server, person, tmp_path):
+def test_an_upload_that_is_cancelled_while_it_is_read_becomes_no_project(
+    server: Server, person: Person, tmp_path: Path
+) -> None:
     import httpx
     import numpy as np
     from PIL import Image
@@ -336,7 +341,7 @@ def test_an_upload_that_is_cancelled_while_it_is_read_becomes_no_project(server,
 
 @pytest.mark.parametrize("look", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1366, 768), (1024, 768), (820, 1180), (390, 844), (844, 390), (320, 568)])
-def test_every_screen_fits(server, browser, size, look):
+def test_every_screen_fits(server: Server, browser: Any, size: tuple[int, int], look: str) -> None:
     context = browser.new_context(viewport=dict(zip(("width", "height"), size)), color_scheme=look)
     person = Person(context.new_page(), server.url)
     page = person.page
@@ -368,7 +373,7 @@ def test_every_screen_fits(server, browser, size, look):
     assert person.problems == []
 
 
-def test_a_message_is_seen_above_an_open_dialog_and_outlives_it(person):
+def test_a_message_is_seen_above_an_open_dialog_and_outlives_it(person: Person) -> None:
     page = person.page
     page.goto(person.url)
     page.get_by_role("button", name="Open a video").click()
@@ -383,7 +388,7 @@ def test_a_message_is_seen_above_an_open_dialog_and_outlives_it(person):
     person.problems.clear()  # the refusal, as the browser logs it
 
 
-def test_keys_in_the_middle_of_a_stroke_take_it_to_no_other_frame(person):
+def test_keys_in_the_middle_of_a_stroke_take_it_to_no_other_frame(person: Person) -> None:
     page = person.page
     project = person.open_demo()
     page.mouse.move(*person.at(60, 116))
@@ -408,7 +413,7 @@ def test_keys_in_the_middle_of_a_stroke_take_it_to_no_other_frame(person):
     assert person.area(project, 0, 1) == drawn
 
 
-def test_two_fingers_take_no_corner_and_no_scribble_away_and_leave_no_dot(person):
+def test_two_fingers_take_no_corner_and_no_scribble_away_and_leave_no_dot(person: Person) -> None:
     page = person.page
     project = person.open_demo()
     control = page.context.new_cdp_session(page)
@@ -441,7 +446,7 @@ def test_two_fingers_take_no_corner_and_no_scribble_away_and_leave_no_dot(person
     assert person.area(project, 0, 1) > polygon
 
 
-def test_the_frame_that_is_told_is_the_one_that_is_shown(person):
+def test_the_frame_that_is_told_is_the_one_that_is_shown(person: Person) -> None:
     page = person.page
     project = person.open_demo()
     number, title = page.get_by_role("spinbutton", name="Frame number"), page.locator(".panel h2").nth(1)
@@ -469,7 +474,7 @@ def test_the_frame_that_is_told_is_the_one_that_is_shown(person):
     assert person.api(project)["annotated"] == [0]
 
 
-def test_scribbles_are_kept_by_whoever_exports_or_goes_to_the_projects(person):
+def test_scribbles_are_kept_by_whoever_exports_or_goes_to_the_projects(person: Person) -> None:
     page = person.page
     project = person.open_demo()
     page.keyboard.press("s")
@@ -487,7 +492,7 @@ def test_scribbles_are_kept_by_whoever_exports_or_goes_to_the_projects(person):
     person.until(lambda: person.area(project, 0, 2) > 500, "the scribble became a mask")
 
 
-def test_what_is_chosen_and_how_far_things_are_is_told_to_those_who_do_not_see(person):
+def test_what_is_chosen_and_how_far_things_are_is_told_to_those_who_do_not_see(person: Person) -> None:
     page = person.page
     person.open_demo()
     page.keyboard.press("s")

@@ -6,25 +6,29 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from jointformer.errors import ConfigError
 from jointformer.web.config import WebConfig
+from web.helpers import Tool
 
 TOKEN = "correct-horse-battery"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost:9", "[::1]:8765", "127.0.0.1"])
-def test_names_of_this_computer_are_answered(tool, host):
+def test_names_of_this_computer_are_answered(tool: Tool, host: str) -> None:
     assert tool.client.get("/api/server", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "a@127.0.0.1", "", "x:y"]
 )
-def test_other_names_are_refused_against_dns_rebinding(tool, host):
+def test_other_names_are_refused_against_dns_rebinding(tool: Tool, host: str) -> None:
     answer = tool.client.get("/api/server", headers={"host": host})
     assert answer.status_code == 421
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
@@ -41,12 +45,12 @@ def test_other_names_are_refused_against_dns_rebinding(tool, host):
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE", "PUT", "PATCH"])
-def test_requests_of_other_sites_are_refused(tool, method, headers):
+def test_requests_of_other_sites_are_refused(tool: Tool, method: str, headers: dict[str, str]) -> None:
     tool.open()
     assert tool.client.request(method, f"/api/projects/{tool.project}", headers=headers).status_code == 403
 
 
-def test_a_link_from_elsewhere_opens_the_page_but_cannot_embed_it(tool):
+def test_a_link_from_elsewhere_opens_the_page_but_cannot_embed_it(tool: Tool) -> None:
     navigate = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     answer = tool.client.get("/", headers=navigate)
     assert answer.status_code == 200
@@ -54,7 +58,7 @@ def test_a_link_from_elsewhere_opens_the_page_but_cannot_embed_it(tool):
     assert tool.client.get("/", headers={**navigate, "sec-fetch-mode": "cors"}).status_code == 403
 
 
-def test_the_page_has_no_inline_scripts_or_styles(tool):
+def test_the_page_has_no_inline_scripts_or_styles(tool: Tool) -> None:
     page = tool.client.get("/").text
     assert "<script>" not in page
     assert " style=" not in page
@@ -63,7 +67,7 @@ def test_the_page_has_no_inline_scripts_or_styles(tool):
     assert "unsafe" not in tool.client.get("/").headers["content-security-policy"]
 
 
-def test_other_addresses_than_this_computers_need_a_token(tmp_path):
+def test_other_addresses_than_this_computers_need_a_token(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="token"):
         WebConfig(tmp_path, (tmp_path,), host="0.0.0.0")
     with pytest.raises(ConfigError, match="token"):
@@ -71,7 +75,7 @@ def test_other_addresses_than_this_computers_need_a_token(tmp_path):
     WebConfig(tmp_path, (tmp_path,), host="::", token=TOKEN)
 
 
-def test_without_the_token_nothing_is_answered(start):
+def test_without_the_token_nothing_is_answered(start: Callable[..., Tool]) -> None:
     client = start(host="0.0.0.0", token=TOKEN).client
     assert client.get("/api/projects").status_code == 401
     assert client.get("/static/js/main.js").status_code == 401
@@ -85,7 +89,7 @@ def test_without_the_token_nothing_is_answered(start):
     assert "not the token" in wrong.text
 
 
-def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(start):
+def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(start: Callable[..., Tool]) -> None:
     client = start(host="0.0.0.0", token=TOKEN).client
     answer = client.get(f"/?token={TOKEN}", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -98,7 +102,7 @@ def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(start)
 
 
 @pytest.mark.parametrize("path", ["../secret.mp4", "/etc/passwd", "~", "square/../../secret.mp4", "link", "a\0b", "/"])
-def test_paths_outside_the_chosen_folders_are_refused(tool, videos, path):
+def test_paths_outside_the_chosen_folders_are_refused(tool: Tool, videos: Path, path: str) -> None:
     (videos.parent / "secret.mp4").write_bytes(b"secret")
     os.symlink(videos.parent, videos / "link")
     answer = tool.client.post("/api/projects", json={"path": path})
@@ -108,14 +112,14 @@ def test_paths_outside_the_chosen_folders_are_refused(tool, videos, path):
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "界" * 90, "square/" + "x" * 5000])
-def test_paths_too_long_for_the_file_system_are_not_there(tool, path):
+def test_paths_too_long_for_the_file_system_are_not_there(tool: Tool, path: str) -> None:
     answers = [tool.client.post("/api/projects", json={"path": path}), tool.client.get("/api/files?path=" + path)]
     assert [answer.status_code for answer in answers] == [400, 400]
     assert all("no such" in answer.json()["error"] for answer in answers)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems have no such names")
-def test_files_whose_names_are_no_utf8_are_listed_opened_and_told_of(tool, videos):
+def test_files_whose_names_are_no_utf8_are_listed_opened_and_told_of(tool: Tool, videos: Path) -> None:
     os.rename(videos / "square", os.fsencode(videos) + b"/squ\xe9")
     (folder,) = tool.client.get("/api/files").json()["folders"]
     answers = []
@@ -128,7 +132,7 @@ def test_files_whose_names_are_no_utf8_are_listed_opened_and_told_of(tool, video
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may look everywhere")
-def test_a_folder_that_may_be_listed_but_not_entered_shows_nothing(tool, videos):
+def test_a_folder_that_may_be_listed_but_not_entered_shows_nothing(tool: Tool, videos: Path) -> None:
     tool.open()
     (videos / "clip.mp4").write_bytes(b"x")
     videos.chmod(0o444)
@@ -143,7 +147,7 @@ def test_a_folder_that_may_be_listed_but_not_entered_shows_nothing(tool, videos)
     assert row["problem"] == "its video is no longer there"
 
 
-def test_the_answer_is_the_same_whether_a_file_outside_is_there_or_not(tool, videos):
+def test_the_answer_is_the_same_whether_a_file_outside_is_there_or_not(tool: Tool, videos: Path) -> None:
     answers = []
     for name in ("there.mp4", "gone.mp4"):
         if name == "there.mp4":
@@ -153,7 +157,9 @@ def test_the_answer_is_the_same_whether_a_file_outside_is_there_or_not(tool, vid
     assert answers[0] == answers[1]
 
 
-def test_links_that_leave_the_chosen_folders_are_neither_listed_nor_opened(tool, videos, tmp_path):
+def test_links_that_leave_the_chosen_folders_are_neither_listed_nor_opened(
+    tool: Tool, videos: Path, tmp_path: Path
+) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     Image.new("RGB", (64, 24)).save(outside / "secret.png")
@@ -169,12 +175,14 @@ def test_links_that_leave_the_chosen_folders_are_neither_listed_nor_opened(tool,
     assert "link to outside" in error
 
 
-def test_links_inside_the_chosen_folders_work(tool, videos):
+def test_links_inside_the_chosen_folders_work(tool: Tool, videos: Path) -> None:
     os.symlink(videos / "square", videos / "same")
     assert tool.open("same")["frames"] == 30
 
 
-def test_a_project_of_a_folder_no_longer_allowed_is_not_opened(start, videos, tmp_path):
+def test_a_project_of_a_folder_no_longer_allowed_is_not_opened(
+    start: Callable[..., Tool], videos: Path, tmp_path: Path
+) -> None:
     tool = start()
     tool.open()
     tool.client.__exit__(None, None, None)
@@ -187,30 +195,30 @@ def test_a_project_of_a_folder_no_longer_allowed_is_not_opened(start, videos, tm
 @pytest.mark.parametrize(
     "path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd"]
 )
-def test_only_the_pages_own_files_are_served(tool, path):
+def test_only_the_pages_own_files_are_served(tool: Tool, path: str) -> None:
     assert tool.client.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["%2e%2e%2fproject.json", "session.db", ".hidden", "a%00b"])
-def test_only_exports_are_downloaded(tool, name):
+def test_only_exports_are_downloaded(tool: Tool, name: str) -> None:
     tool.open()
     answer = tool.client.get(f"/api/projects/{tool.project}/exports/{name}")
     assert answer.status_code in (400, 404, 405)
 
 
 @pytest.mark.parametrize("project", ["..", "%2e%2e", ".uploads", "A", "x" * 200])
-def test_only_projects_are_opened(tool, project):
+def test_only_projects_are_opened(tool: Tool, project: str) -> None:
     assert tool.client.get(f"/api/projects/{project}").status_code in (200, 404)
     assert tool.client.get(f"/api/projects/{project}/timeline").status_code == 404
 
 
-def upload(tool, files: dict[str, bytes]):
+def upload(tool: Tool, files: dict[str, bytes]) -> tuple[str, list[Any]]:
     started = tool.client.post("/api/uploads", json={}).json()["upload"]
     answers = [tool.client.put(f"/api/uploads/{started}", params={"name": n}, content=c) for n, c in files.items()]
     return started, answers
 
 
-def test_uploaded_pictures_become_a_project_that_deleting_removes(tool, videos, tmp_path):
+def test_uploaded_pictures_become_a_project_that_deleting_removes(tool: Tool, videos: Path, tmp_path: Path) -> None:
     pictures = {path.name: path.read_bytes() for path in (videos / "square").iterdir()}
     started, answers = upload(tool, pictures)
     assert all(answer.status_code == 200 for answer in answers)
@@ -222,7 +230,7 @@ def test_uploaded_pictures_become_a_project_that_deleting_removes(tool, videos, 
     assert not (tmp_path / "projects" / state["id"]).exists()
 
 
-def test_uploads_are_limited_in_size_and_nothing_of_them_stays(start, tmp_path):
+def test_uploads_are_limited_in_size_and_nothing_of_them_stays(start: Callable[..., Tool], tmp_path: Path) -> None:
     tool = start(max_upload=2**20)
     started, (good, bad) = upload(tool, {"a.png": b"x" * 2**19, "b.png": b"x" * (2**19 + 1)})
     assert good.status_code == 200
@@ -232,13 +240,13 @@ def test_uploads_are_limited_in_size_and_nothing_of_them_stays(start, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.exe", "a.html", ".mp4", "x.mp4.sh", "", "m3u8", "list.m3u8", "clip.svg"])
-def test_only_videos_and_pictures_are_taken(tool, name):
+def test_only_videos_and_pictures_are_taken(tool: Tool, name: str) -> None:
     _, (answer,) = upload(tool, {name: b"x"})
     assert answer.status_code == 400
 
 
 @pytest.mark.parametrize("name", ["界" * 90 + ".mp4", "x" * 300 + ".mp4", "." * 200 + "é" * 120 + ".mp4"])
-def test_long_names_of_uploads_keep_their_ends(tool, name):
+def test_long_names_of_uploads_keep_their_ends(tool: Tool, name: str) -> None:
     _, (answer,) = upload(tool, {name: b"x"})
     assert answer.status_code == 200, answer.text
     kept = answer.json()["name"]
@@ -246,7 +254,7 @@ def test_long_names_of_uploads_keep_their_ends(tool, name):
     assert 100 < len(kept.encode()) <= 140
 
 
-def test_names_of_uploads_cannot_leave_their_folder(tool, tmp_path):
+def test_names_of_uploads_cannot_leave_their_folder(tool: Tool, tmp_path: Path) -> None:
     started, answers = upload(tool, {"../../../evil.mp4": b"x", "..\\c:\\more.mp4": b"y"})
     assert [answer.json()["name"] for answer in answers] == ["evil.mp4", "more.mp4"]
     inside = {path.name for path in (tmp_path / "projects" / ".uploads" / started).iterdir()}
@@ -257,7 +265,7 @@ def test_names_of_uploads_cannot_leave_their_folder(tool, tmp_path):
     "content",
     [b"not a video", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", b"ffconcat version 1.0\nfile /etc/passwd\n"],
 )
-def test_an_upload_that_is_no_video_is_refused_and_deleted(tool, tmp_path, content):
+def test_an_upload_that_is_no_video_is_refused_and_deleted(tool: Tool, tmp_path: Path, content: bytes) -> None:
     started, _ = upload(tool, {"clip.mp4": content})
     answer = tool.client.post("/api/projects", json={"upload": started, "name": "x"})
     assert answer.status_code == 400
@@ -266,14 +274,19 @@ def test_an_upload_that_is_no_video_is_refused_and_deleted(tool, tmp_path, conte
 
 
 @pytest.mark.parametrize("path", ["/api/uploads/{}", "/api/projects"])
-def test_a_page_that_goes_away_while_it_sends_is_no_error_and_leaves_nothing(tool, tmp_path, path):
+def test_a_page_that_goes_away_while_it_sends_is_no_error_and_leaves_nothing(
+    tool: Tool, tmp_path: Path, path: str
+) -> None:
     started, _ = upload(tool, {})
-    parts = [{"type": "http.request", "body": b"xxx", "more_body": True}, {"type": "http.disconnect"}]
+    parts: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"xxx", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
 
-    async def receive():
+    async def receive() -> dict[str, Any]:
         return parts.pop(0)
 
-    async def send(message):
+    async def send(message: MutableMapping[str, Any]) -> None:
         pass
 
     scope = {
@@ -283,13 +296,17 @@ def test_a_page_that_goes_away_while_it_sends_is_no_error_and_leaves_nothing(too
         "query_string": b"name=a.mp4",
         "headers": [(b"host", b"127.0.0.1")],
     }
-    asyncio.run(tool.client.app(scope, receive, send))
+
+    async def ask() -> None:
+        await tool.client.app(scope, receive, send)
+
+    asyncio.run(ask())
     assert list((tmp_path / "projects" / ".uploads" / started).iterdir()) == []
     assert tool.client.put(f"/api/uploads/{started}?name=a.mp4", content=b"x").status_code == 200
 
 
 @pytest.mark.parametrize("upload_id", ["..", "0" * 16, "%2e%2e"])
-def test_only_begun_uploads_are_written(tool, upload_id):
+def test_only_begun_uploads_are_written(tool: Tool, upload_id: str) -> None:
     assert tool.client.put(f"/api/uploads/{upload_id}", params={"name": "a.mp4"}, content=b"x").status_code in (
         400,
         404,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,13 +25,13 @@ from seeded import seeded_model
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_runs_bring_masks_back(seed):
+def test_runs_bring_masks_back(seed: int) -> None:
     mask = np.random.default_rng(seed).random((7, 11)) < seed / 4
     assert np.array_equal(decode_runs(encode_runs(mask), (7, 11)), mask)
 
 
 @pytest.mark.parametrize("runs", [[True, 76], [76.0, 1], None, [10**30, 1], [1] * 200])
-def test_runs_that_are_none_are_refused(runs):
+def test_runs_that_are_none_are_refused(runs: object) -> None:
     with pytest.raises(DataError):
         decode_runs(runs, (7, 11))
 
@@ -48,12 +50,12 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def test_a_box_around_an_object_cuts_it_out():
+def test_a_box_around_an_object_cuts_it_out() -> None:
     frame, disc = scene()
     assert jaccard(cut_out(frame, box=(55, 25, 125, 95)), disc) > 0.93
 
 
-def test_scribbles_cut_an_object_out_and_mend_a_mask():
+def test_scribbles_cut_an_object_out_and_mend_a_mask() -> None:
     frame, disc = scene()
     inside = Stroke(((75, 60), (105, 60)), 4, True)
     outside = Stroke(((20, 15), (140, 15)), 4, False)
@@ -63,7 +65,7 @@ def test_scribbles_cut_an_object_out_and_mend_a_mask():
     assert jaccard(cut_out(frame, strokes=[inside], known=half), disc) > 0.93
 
 
-def test_the_widest_scribble_covers_the_frame_and_wider_ones_are_refused():
+def test_the_widest_scribble_covers_the_frame_and_wider_ones_are_refused() -> None:
     frame, _ = scene()
     value = {"points": [[5, 5], [9e4, -9e4]], "radius": 16_383, "inside": True}
     assert cut_out(frame, strokes=[Stroke.parse(value)]).all()
@@ -72,12 +74,12 @@ def test_the_widest_scribble_covers_the_frame_and_wider_ones_are_refused():
             Stroke.parse({**value, "radius": radius})
 
 
-def test_a_picture_of_one_colour_gives_the_box_itself():
+def test_a_picture_of_one_colour_gives_the_box_itself() -> None:
     mask = cut_out(np.full((60, 80, 3), 99, np.uint8), box=(20, 20, 40, 40))
     assert mask[22:38, 22:38].mean() in (0.0, 1.0)
 
 
-def test_other_objects_pixels_are_never_taken():
+def test_other_objects_pixels_are_never_taken() -> None:
     frame, disc = scene()
     others = disc.copy()
     others[:, 90:] = False
@@ -90,7 +92,7 @@ async def pieces(count: int) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
-def test_the_limit_holds_for_files_that_come_at_once_and_what_is_refused_gives_its_room_back(tmp_path):
+def test_the_limit_holds_for_files_that_come_at_once_and_what_is_refused_gives_its_room_back(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 2**20)
     upload = uploads.begin()
 
@@ -106,7 +108,7 @@ def test_the_limit_holds_for_files_that_come_at_once_and_what_is_refused_gives_i
     assert asyncio.run(send("rest.png", count=4)) == [{"name": "rest.png", "bytes": 400_000}]
 
 
-def test_two_files_of_one_name_that_come_at_once_do_not_replace_each_other(tmp_path):
+def test_two_files_of_one_name_that_come_at_once_do_not_replace_each_other(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 2**20)
     upload = uploads.begin()
 
@@ -119,7 +121,7 @@ def test_two_files_of_one_name_that_come_at_once_do_not_replace_each_other(tmp_p
     assert "two files of one name" in str(second)
 
 
-def test_an_upload_is_taken_once_and_not_before_all_of_it_has_come(tmp_path):
+def test_an_upload_is_taken_once_and_not_before_all_of_it_has_come(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 2**20)
     early, whole = uploads.begin(), uploads.begin()
 
@@ -139,7 +141,7 @@ def test_an_upload_is_taken_once_and_not_before_all_of_it_has_come(tmp_path):
     assert list((tmp_path / ".uploads").iterdir()) == []
 
 
-def test_every_listener_hears_what_is_published_from_any_thread():
+def test_every_listener_hears_what_is_published_from_any_thread() -> None:
     async def hear() -> list[list[str]]:
         broadcaster = Broadcaster()
         streams = [broadcaster.listen(": hello\n\n") for _ in range(2)]
@@ -155,7 +157,7 @@ def test_every_listener_hears_what_is_published_from_any_thread():
     assert asyncio.run(hear()) == [[": hello\n\n", 'event: state\ndata: {"a": 1}\n\n']] * 2
 
 
-def test_a_page_that_reads_too_slowly_is_told_to_begin_afresh():
+def test_a_page_that_reads_too_slowly_is_told_to_begin_afresh() -> None:
     async def hear() -> list[str]:
         broadcaster = Broadcaster()
         stream = broadcaster.listen("")
@@ -169,7 +171,7 @@ def test_a_page_that_reads_too_slowly_is_told_to_begin_afresh():
     assert asyncio.run(hear())[0] == "event: reload\ndata: {}\n\n"
 
 
-def test_the_pace_is_the_median_of_the_last_steps(tmp_path):
+def test_the_pace_is_the_median_of_the_last_steps(tmp_path: Path) -> None:
     pace = Pace(tmp_path / "pace.json")
     assert pace.seconds("a", 400, 1) is None
     for seconds in (9.0, 1.0, 1.0, 2.0, 1.0):
@@ -179,7 +181,7 @@ def test_the_pace_is_the_median_of_the_last_steps(tmp_path):
     assert Pace(tmp_path / "pace.json").seconds("a", 400, 1) == 1.0
 
 
-def test_other_sizes_and_numbers_of_objects_are_estimated_from_the_nearest(tmp_path):
+def test_other_sizes_and_numbers_of_objects_are_estimated_from_the_nearest(tmp_path: Path) -> None:
     pace = Pace(tmp_path / "pace.json")
     pace.note("a", 400, 1, 1.0)
     pace.note("a", 4000, 2, 6.0)
@@ -189,7 +191,7 @@ def test_other_sizes_and_numbers_of_objects_are_estimated_from_the_nearest(tmp_p
     assert pace.seconds("b", 400, 1) is None
 
 
-def test_a_step_that_was_never_measured_is_guessed_from_the_machines_rate(monkeypatch):
+def test_a_step_that_was_never_measured_is_guessed_from_the_machines_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     model = SharedModel("mini", "cpu", "float32")
     network = seeded_model(ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2))
     monkeypatch.setattr("jointformer.web.models.load_model", lambda *_: network)
@@ -198,6 +200,8 @@ def test_a_step_that_was_never_measured_is_guessed_from_the_machines_rate(monkey
     model.warm(warm.set)
     assert warm.wait(120)
     one, two = model.guess(48, 64, 1, 2), model.guess(40, 60, 2, 2)
+    assert one is not None
+    assert two is not None
     assert 0 < one < two
     model.warm(pytest.fail)  # once is enough
 
@@ -205,12 +209,12 @@ def test_a_step_that_was_never_measured_is_guessed_from_the_machines_rate(monkey
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"a": 1}', '{"a": {"b": [1]}}', '{"a": {"9 1": ["x"]}}', '{"a": {"0 1": [1]}}']
 )
-def test_a_damaged_pace_file_counts_as_none(tmp_path, text):
+def test_a_damaged_pace_file_counts_as_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "pace.json").write_text(text)
     assert Pace(tmp_path / "pace.json").seconds("a", 400, 1) is None
 
 
-def test_a_taken_port_gives_another_one_or_one_line(tmp_path):
+def test_a_taken_port_gives_another_one_or_one_line(tmp_path: Path) -> None:
     from jointformer.errors import ConfigError
 
     first, config = listen(WebConfig(tmp_path, (tmp_path,), port=0), any_port=False)
@@ -234,7 +238,9 @@ def test_a_taken_port_gives_another_one_or_one_line(tmp_path):
         (["--precision", "int8"], "precision, expected auto, float32"),
     ],
 )
-def test_a_wrong_setting_is_told_before_anything_is_served(flags, message, tmp_path, monkeypatch, capsys):
+def test_a_wrong_setting_is_told_before_anything_is_served(
+    flags: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from jointformer.cli.main import main
     from jointformer.web import server
 
@@ -244,20 +250,27 @@ def test_a_wrong_setting_is_told_before_anything_is_served(flags, message, tmp_p
     assert message in line
 
 
-def test_published_weights_are_not_fetched_before_they_are_needed(tmp_path, monkeypatch):
+def test_published_weights_are_not_fetched_before_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from jointformer.cli.main import main
     from jointformer.model import weights
     from jointformer.web import server
 
     served = []
     monkeypatch.setattr(weights, "download", lambda *_, **__: pytest.fail("it is fetched"))
-    monkeypatch.setattr(server, "serve", lambda config, bound, ready: (served.append(config.model), bound.close()))
+
+    def serve(config: WebConfig, bound: socket.socket, ready: object) -> None:
+        served.append(config.model)
+        bound.close()
+
+    monkeypatch.setattr(server, "serve", serve)
     flags = ["--folder", str(tmp_path), "--projects", str(tmp_path), "--port", "0", "--model", "s012"]
     assert main(["ui", *flags]) == 0
     assert served == ["s012"]
 
 
-def test_every_command_of_the_guide_is_understood():
+def test_every_command_of_the_guide_is_understood() -> None:
     from pathlib import Path
 
     from jointformer.cli.main import build_parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ pytestmark = [
 MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 
 
-def test_a_phone_video_becomes_an_overlay_that_stands_upright_with_its_sound(tmp_path):
+def test_a_phone_video_becomes_an_overlay_that_stands_upright_with_its_sound(tmp_path: Path) -> None:
     video = make_phone_video(tmp_path / "phone.mp4", (320, 180))
     before = facts(video)
     assert (before["size"], abs(before["rotation"])) == ((320, 180), 90)

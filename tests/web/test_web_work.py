@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import threading
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jointformer.errors import OutputError
+from jointformer.session import stored_video
 from jointformer.web import shelf
 from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
@@ -19,7 +23,7 @@ from session.scripted import SquareTracker, square
 from web.helpers import GatedTracker, Tool
 
 
-def test_a_video_is_opened_drawn_tracked_corrected_and_exported(tool):
+def test_a_video_is_opened_drawn_tracked_corrected_and_exported(tool: Tool) -> None:
     state = tool.open()
     assert (state["frames"], state["height"], state["width"]) == (30, 24, 64)
     SquareTracker.lost = {12}
@@ -42,7 +46,7 @@ def test_a_video_is_opened_drawn_tracked_corrected_and_exported(tool):
     assert len(tool.state()["exports"]["files"]) == 2
 
 
-def test_an_export_that_another_page_deletes_is_none_or_breaks_off(tool, monkeypatch):
+def test_an_export_that_another_page_deletes_is_none_or_breaks_off(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     tool.open()
     tool.draw(0, 1, square(0))
     content = tool.export("coco")
@@ -63,12 +67,12 @@ def test_an_export_that_another_page_deletes_is_none_or_breaks_off(tool, monkeyp
     assert tool.state()["exports"]["files"] == []
 
 
-def deleted(path):
+def deleted(path: Path) -> Path:
     path.unlink()
     return path
 
 
-def test_everything_is_found_again_after_a_restart(start):
+def test_everything_is_found_again_after_a_restart(start: Callable[..., Tool]) -> None:
     tool = start()
     tool.open()
     tool.draw(0, 1, square(0), name="knight")
@@ -88,7 +92,7 @@ def test_everything_is_found_again_after_a_restart(start):
     assert later.client.get(f"/api/projects/{project}/thumbnail").headers["content-type"] == "image/jpeg"
 
 
-def test_a_run_cut_off_by_the_programs_end_loses_nothing_and_goes_on(start):
+def test_a_run_cut_off_by_the_programs_end_loses_nothing_and_goes_on(start: Callable[..., Tool]) -> None:
     tool = start()
     tool.open()
     tool.draw(0, 1, square(0))
@@ -113,7 +117,7 @@ def test_a_run_cut_off_by_the_programs_end_loses_nothing_and_goes_on(start):
     assert later.state()["interrupted"] is None
 
 
-def test_a_run_stops_after_the_frame_it_is_at_and_is_not_called_interrupted(start):
+def test_a_run_stops_after_the_frame_it_is_at_and_is_not_called_interrupted(start: Callable[..., Tool]) -> None:
     tool = start()
     tool.open()
     tool.draw(0, 1, square(0))
@@ -129,7 +133,7 @@ def test_a_run_stops_after_the_frame_it_is_at_and_is_not_called_interrupted(star
     assert 3 <= tool.statuses().count(2) <= 7
 
 
-def test_an_edit_while_tracking_ends_the_run_and_says_so(tool):
+def test_an_edit_while_tracking_ends_the_run_and_says_so(tool: Tool) -> None:
     tool.open()
     tool.draw(0, 1, square(0))
     GatedTracker.gate = threading.Semaphore(5)
@@ -141,7 +145,7 @@ def test_an_edit_while_tracking_ends_the_run_and_says_so(tool):
     assert state["tracking"]["outcome"]["kind"] == "edited"
 
 
-def test_two_projects_are_not_tracked_at_once(start):
+def test_two_projects_are_not_tracked_at_once(start: Callable[..., Tool]) -> None:
     tool = start()
     tool.open()
     tool.draw(0, 1, square(0))
@@ -153,10 +157,10 @@ def test_two_projects_are_not_tracked_at_once(start):
     assert "another project" in other.ask("POST", "/track", {}, status=400)["error"]
 
 
-def test_a_failing_model_is_told_in_one_line(tool, monkeypatch):
+def test_a_failing_model_is_told_in_one_line(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     from jointformer.errors import WeightsError
 
-    def refuse(self):
+    def refuse(self: SharedModel) -> None:
         raise WeightsError("no weights here", hint="give --model")
 
     monkeypatch.setattr(SharedModel, "get", refuse)
@@ -169,7 +173,7 @@ def test_a_failing_model_is_told_in_one_line(tool, monkeypatch):
     }
 
 
-def test_undo_takes_a_new_object_with_its_name_and_colour_and_redo_brings_it_back(tool):
+def test_undo_takes_a_new_object_with_its_name_and_colour_and_redo_brings_it_back(tool: Tool) -> None:
     tool.open()
     tool.draw(0, 1, square(0), name="knight", colour=[1, 2, 3])
     tool.ask("PUT", "/objects/1", {"name": "bishop"})
@@ -183,7 +187,7 @@ def test_undo_takes_a_new_object_with_its_name_and_colour_and_redo_brings_it_bac
     assert tool.state()["redo"] == "object"
 
 
-def test_undoing_a_renaming_leaves_the_drawing(tool):
+def test_undoing_a_renaming_leaves_the_drawing(tool: Tool) -> None:
     tool.open()
     tool.draw(0, 1, square(0))
     tool.draw(3, 1, square(3))
@@ -193,7 +197,7 @@ def test_undoing_a_renaming_leaves_the_drawing(tool):
     assert (state["objects"][0]["name"], state["annotated"]) == ("object 1", [0, 3])
 
 
-def test_objects_and_masks_go_when_they_are_told_to(tool):
+def test_objects_and_masks_go_when_they_are_told_to(tool: Tool) -> None:
     tool.open()
     tool.draw(0, 1, square(0))
     tool.draw(0, 2, square(0, 14))
@@ -205,7 +209,7 @@ def test_objects_and_masks_go_when_they_are_told_to(tool):
     assert [o["id"] for o in tool.state()["objects"]] == [2, 2**31]
 
 
-def test_the_expected_time_comes_from_the_last_steps_and_survives_a_restart(start):
+def test_the_expected_time_comes_from_the_last_steps_and_survives_a_restart(start: Callable[..., Tool]) -> None:
     tool = start()
     tool.open()
     tool.draw(0, 1, square(0))
@@ -223,7 +227,7 @@ def test_the_expected_time_comes_from_the_last_steps_and_survives_a_restart(star
     assert 0 < again["seconds"] < 29
 
 
-def test_accepting_makes_tracked_masks_ones_own_in_one_edit(tool):
+def test_accepting_makes_tracked_masks_ones_own_in_one_edit(tool: Tool) -> None:
     tool.open()
     tool.draw(0, 1, square(0))
     tool.draw(0, 2, square(0, 14))
@@ -235,7 +239,7 @@ def test_accepting_makes_tracked_masks_ones_own_in_one_edit(tool):
     assert tool.state()["annotated"] == [0]
 
 
-def test_a_box_becomes_a_mask_that_leaves_other_objects_alone(tool):
+def test_a_box_becomes_a_mask_that_leaves_other_objects_alone(tool: Tool) -> None:
     tool.open()
     tool.draw(0, 2, square(0, 14))
     runs = tool.ask("POST", "/frames/0/cutout", {"box": [0, 2, 14, 22]})["runs"]
@@ -246,7 +250,7 @@ def test_a_box_becomes_a_mask_that_leaves_other_objects_alone(tool):
     assert "nothing marks the object" in error
 
 
-def test_a_picture_comes_in_the_height_asked_for(tool):
+def test_a_picture_comes_in_the_height_asked_for(tool: Tool) -> None:
     tool.open()
     answer = tool.client.get(f"/api/projects/{tool.project}/frames/3?height=16")
     assert Image.open(io.BytesIO(answer.content)).size == (43, 16)
@@ -281,7 +285,9 @@ def test_a_picture_comes_in_the_height_asked_for(tool):
         ("PATCH", "", {"frame": 30}, "no such frame"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tool, method, path, body, text):
+def test_mistakes_are_told_in_one_line(
+    tool: Tool, method: str, path: str, body: dict[str, Any] | None, text: str
+) -> None:
     tool.open()
     error = tool.ask(method, path, body, status=400)["error"]
     assert text in error
@@ -299,7 +305,7 @@ def test_mistakes_are_told_in_one_line(tool, method, path, body, text):
         ("PATCH", "", {"name": "", "frame": 7}),
     ],
 )
-def test_what_is_refused_changes_nothing(tool, method, path, body):
+def test_what_is_refused_changes_nothing(tool: Tool, method: str, path: str, body: dict[str, Any]) -> None:
     tool.open()
     tool.draw(0, 1, square(0))
     before = tool.state()
@@ -307,8 +313,10 @@ def test_what_is_refused_changes_nothing(tool, method, path, body):
     assert tool.state() == before
 
 
-def test_a_project_whose_picture_cannot_be_kept_is_not_begun(tool, tmp_path, monkeypatch):
-    def refuse(path, _data):
+def test_a_project_whose_picture_cannot_be_kept_is_not_begun(
+    tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, _data: bytes) -> None:
         raise OutputError("cannot be written: the disk is full", where=path)
 
     monkeypatch.setattr("jointformer.web.shelf.write_bytes", refuse)
@@ -317,7 +325,7 @@ def test_a_project_whose_picture_cannot_be_kept_is_not_begun(tool, tmp_path, mon
     assert [path.name for path in (tmp_path / "projects").iterdir()] == [".uploads"]
 
 
-def test_what_is_no_json_object_is_refused(tool):
+def test_what_is_no_json_object_is_refused(tool: Tool) -> None:
     tool.open()
     path = f"/api/projects/{tool.project}/track"
     assert tool.client.post(path, content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
@@ -325,7 +333,7 @@ def test_what_is_no_json_object_is_refused(tool):
     assert tool.client.post(path, content=b"{", headers={"content-type": "application/json"}).status_code == 400
 
 
-def test_a_deleted_project_is_gone_and_its_video_stays(tool, videos):
+def test_a_deleted_project_is_gone_and_its_video_stays(tool: Tool, videos: Path) -> None:
     tool.open()
     tool.ask("DELETE", "")
     assert tool.client.get("/api/projects").json() == []
@@ -333,7 +341,7 @@ def test_a_deleted_project_is_gone_and_its_video_stays(tool, videos):
     assert len(list((videos / "square").iterdir())) == 30
 
 
-def test_projects_that_nobody_looks_at_are_closed_and_opened_again(tool):
+def test_projects_that_nobody_looks_at_are_closed_and_opened_again(tool: Tool) -> None:
     ids = []
     for _ in range(6):
         tool.open()
@@ -344,14 +352,15 @@ def test_projects_that_nobody_looks_at_are_closed_and_opened_again(tool):
         assert tool.state()["annotated"] == [0]
 
 
-def test_a_project_that_cannot_be_read_now_does_not_hide_the_others(tool, monkeypatch):
+def test_a_project_that_cannot_be_read_now_does_not_hide_the_others(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = tool.open()["id"], tool.open()["id"]
-    read = shelf.stored_video
 
-    def refuse(home):
+    def refuse(home: Path) -> Path | None:
         if home.name == first:
             raise OutputError("the session cannot be written: disk I/O error", where=home)
-        return read(home)
+        return stored_video(home)
 
     monkeypatch.setattr(shelf, "stored_video", refuse)
     problems = {row["id"]: row["problem"] for row in tool.client.get("/api/projects").json()}
@@ -359,7 +368,7 @@ def test_a_project_that_cannot_be_read_now_does_not_hide_the_others(tool, monkey
     assert "disk I/O error" in problems[first]
 
 
-def test_a_project_whose_video_has_gone_is_listed_with_its_problem(tool, videos):
+def test_a_project_whose_video_has_gone_is_listed_with_its_problem(tool: Tool, videos: Path) -> None:
     tool.open()
     (videos / "square").rename(videos / "moved")
     assert tool.client.get("/api/projects").json()[0]["problem"] == "its video is no longer there"
