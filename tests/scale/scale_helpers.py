@@ -21,7 +21,7 @@ MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 
 
 @pytest.fixture(scope="session")
-def mini_weights(tmp_path_factory):
+def mini_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The path of seeded mini weights."""
     return save_weights(seeded_model(MINI), tmp_path_factory.mktemp("weights") / "mini.safetensors")
 
@@ -77,13 +77,13 @@ def leftovers(output: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory, mini_weights) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory, mini_weights: Path) -> Runs:
     """Runs over six videos of 3 to 14 frames."""
     return Runs(make_videos(tmp_path_factory.mktemp("tree"), [5, 14, 3, 9, 6, 12]), mini_weights)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(runs, tmp_path_factory) -> dict[str, bytes]:
+def undisturbed(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The masks of a single process with one thread."""
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     assert runs.here(output, "--threads", "1") == 0

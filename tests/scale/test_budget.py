@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
-from scale_helpers import Runs, make_videos
 
 from jointformer.errors import ConfigError
 from jointformer.evaluate.anyvideo import overlay_bytes
@@ -14,6 +14,7 @@ from jointformer.model.config import PRESETS
 from jointformer.track.budget import VideoSize, bank_places, fit_budget, parse_size, plan_memory
 from jointformer.track.config import TrackerConfig
 from memory_plans import SMALL, USUAL, Case, measure
+from scale.scale_helpers import Runs, make_videos
 from watched import ENV, masks
 
 VIDEO = VideoSize("cat", 100, (480, 854), 10)
@@ -24,12 +25,12 @@ BASE = 400 << 20
     ("text", "size"),
     [("2GB", 2 * 10**9), ("1.5 GiB", 3 << 29), ("800mb", 800 * 10**6), ("123456", 123456), ("7KB", 7000)],
 )
-def test_sizes_are_read_with_their_units(text, size):
+def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "2 apples", "-1GB", "0", "1e9", "2GBGB", "9" * 40])
-def test_what_is_no_size_is_refused(text):
+def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--memory-budget"):
         parse_size(text)
 
@@ -38,11 +39,11 @@ def test_what_is_no_size_is_refused(text):
     ("frames", "every", "memory", "places"),
     [(100, 5, 5, 6), (3, 5, 0, 5), (21, 5, 0, 10), (100, 5, 0, 40), (10_000, 5, 1, 2), (26, 5, 0, 10)],
 )
-def test_the_banks_room_is_that_of_the_bank(frames, every, memory, places):
+def test_the_banks_room_is_that_of_the_bank(frames: int, every: int, memory: int, places: int) -> None:
     assert bank_places(TrackerConfig(max_memory_frames=memory, memory_every=every), frames) == places
 
 
-def test_a_plan_takes_as_many_objects_per_pass_as_fit():
+def test_a_plan_takes_as_many_objects_per_pass_as_fit() -> None:
     def plan(budget: int) -> int | None:
         fitted = fit_budget(PRESETS["tiny"], TrackerConfig(), VIDEO, budget, base=BASE, itemsize=4)
         assert fitted.total <= budget
@@ -56,7 +57,7 @@ def test_a_plan_takes_as_many_objects_per_pass_as_fit():
     assert 1 < chosen[6] < 10
 
 
-def test_an_overlays_encoder_counts():
+def test_an_overlays_encoder_counts() -> None:
     def total(writing: int) -> int:
         video = VideoSize("cat", 100, (480, 854), 2, writing)
         return plan_memory(PRESETS["tiny"], TrackerConfig(), video, base=BASE, itemsize=4).total
@@ -64,7 +65,7 @@ def test_an_overlays_encoder_counts():
     assert total(overlay_bytes((480, 854))) - total(0) > 40 * 10**6
 
 
-def test_what_cannot_fit_is_refused_with_the_estimate_and_what_would():
+def test_what_cannot_fit_is_refused_with_the_estimate_and_what_would() -> None:
     many = VideoSize("crowd", 1000, (480, 854), 200)
     with pytest.raises(
         ConfigError, match=r"expected at least [\d.]+ GB for crowd: .* memory bank, .*got 2.00 GB; "
@@ -73,14 +74,16 @@ def test_what_cannot_fit_is_refused_with_the_estimate_and_what_would():
     assert "\n" not in str(e.value)
 
 
-def test_a_refusal_names_the_memory_that_would_fit():
+def test_a_refusal_names_the_memory_that_would_fit() -> None:
     least = TrackerConfig(max_memory_frames=1, objects_per_pass=1)
     room = plan_memory(PRESETS["base"], least, VIDEO, base=BASE, itemsize=4).total + 10**6
     with pytest.raises(ConfigError, match="--max-memory-frames 1 would fit"):
         fit_budget(PRESETS["base"], TrackerConfig(max_memory_frames=5), VIDEO, room, base=BASE, itemsize=4)
 
 
-def test_a_budget_changes_no_mask(runs, undisturbed, tmp_path, capsys):
+def test_a_budget_changes_no_mask(
+    runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert runs.here(tmp_path / "out", "--threads", "1", "--memory-budget", "64GB") == 0
     assert masks(tmp_path / "out") == undisturbed
 
@@ -102,7 +105,7 @@ def test_a_budget_changes_no_mask(runs, undisturbed, tmp_path, capsys):
     ],
     ids=str,
 )
-def test_the_measured_peak_is_within_10_percent_under_the_plan(case):
+def test_the_measured_peak_is_within_10_percent_under_the_plan(case: Case) -> None:
     if case.precision == "bfloat16":
         kernels = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
         if not kernels.CAN_MULTIPLY:
@@ -120,7 +123,9 @@ def test_the_measured_peak_is_within_10_percent_under_the_plan(case):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_hundred_objects_work_within_a_budget_and_the_plan_is_said_first(mini_weights, tmp_path):
+def test_two_hundred_objects_work_within_a_budget_and_the_plan_is_said_first(
+    mini_weights: Path, tmp_path: Path
+) -> None:
     import numpy as np
 
     from jointformer.data.masks import write_mask

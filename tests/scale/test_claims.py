@@ -58,12 +58,15 @@ def test_a_file_in_place_of_the_folder_of_claims_is_one_line(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("how", ["its process seems dead", "it seems old, and of another machine"])
-def test_a_video_that_is_claimed_keeps_its_folder_in_work(how: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_video_that_is_claimed_keeps_its_folder_in_work(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = RunFolder(tmp_path)
     with run.claim("v") as mine:
         assert mine
         results = ResultWriter(tmp_path, "v", scores_root=tmp_path / SCORES).__enter__()
         results._pool.shutdown()
+        assert results._scores is not None
         folders = [results._folder, results._scores]
         if how == "its process seems dead":
             monkeypatch.setattr(os, "kill", no_such_process)

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from scale_helpers import Runs, leftovers, make_videos
 
+from scale.scale_helpers import Runs, leftovers, make_videos
 from watched import masks
 
 #: Rounds of the kill test; each costs about one start of Python and PyTorch.
@@ -19,7 +19,7 @@ KILLS = int(os.environ.get("JOINTFORMER_KILLS", "25"))
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_runs_killed_at_random_end_with_the_bytes_of_an_undisturbed_one(mini_weights, tmp_path):
+def test_runs_killed_at_random_end_with_the_bytes_of_an_undisturbed_one(mini_weights: Path, tmp_path: Path) -> None:
     lengths = [3 + 5 * k % 11 for k in range(3 * KILLS)]
     runs = Runs(make_videos(tmp_path / "tree", lengths), mini_weights)
     output, chance = tmp_path / "out", random.Random(7)

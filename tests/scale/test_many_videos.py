@@ -8,27 +8,30 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from scale_helpers import leftovers
 
 from jointformer.cli.main import main
 from jointformer.data.masks import write_mask
 from jointformer.data.video_writer import VideoWriter
 from jointformer.errors import DataError
+from jointformer.evaluate.anyvideo import label_any_video
 from jointformer.evaluate.manyvideos import Part, find_jobs, holds_videos
 from jointformer.evaluate.scale.shards import Shard
 from jointformer.system.files import temporary_name
+from scale.scale_helpers import leftovers
 from trees import draw_frame, draw_ids
 
 LENGTHS = {"a": 3, "b": 6, "film": 4}
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory) -> Path:
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two folders of pictures and a film beside a text and a hidden folder, and their masks in both ways."""
     root = tmp_path_factory.mktemp("archive")
     for name in ("a", "b", ".hidden"):
@@ -50,7 +53,7 @@ def archive(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def track(archive, mini_weights):
+def track(archive: Path, mini_weights: Path) -> Callable[..., int]:
     """A function that runs `jointformer track` over the archive."""
 
     def run(output: Path, *more: str, videos: tuple[str, ...] = ()) -> int:
@@ -63,7 +66,7 @@ def track(archive, mini_weights):
 
 
 @pytest.fixture(scope="module")
-def one_by_one(archive, mini_weights, tmp_path_factory) -> dict[str, bytes]:
+def one_by_one(archive: Path, mini_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Every file that tracking the videos by themselves writes."""
     output = tmp_path_factory.mktemp("single")
     for name, masks in (("a", "a.png"), ("b", "b"), ("film.mp4", "film.png")):
@@ -79,7 +82,9 @@ def files(output: Path) -> dict[str, bytes]:
     return {str(path.relative_to(output)): path.read_bytes() for path in found}
 
 
-def test_a_folder_of_videos_gives_the_bytes_of_each_by_itself(track, one_by_one, tmp_path, capsys):
+def test_a_folder_of_videos_gives_the_bytes_of_each_by_itself(
+    track: Callable[..., int], one_by_one: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     figures = tmp_path / "figures.json"
     assert track(tmp_path / "out", "--json", str(figures)) == 0
     assert files(tmp_path / "out") == one_by_one
@@ -93,7 +98,9 @@ def test_a_folder_of_videos_gives_the_bytes_of_each_by_itself(track, one_by_one,
     assert "3 of 3 videos are finished" in capsys.readouterr().err
 
 
-def test_several_names_and_a_list_mean_the_same(track, archive, one_by_one, tmp_path):
+def test_several_names_and_a_list_mean_the_same(
+    track: Callable[..., int], archive: Path, one_by_one: dict[str, bytes], tmp_path: Path
+) -> None:
     assert track(tmp_path / "named", videos=tuple(str(archive / "videos" / n) for n in ("film.mp4", "a", "b"))) == 0
     lines = ["videos/a\tmasks/a.png", "", "videos/film.mp4", f"{archive}/videos/b\t{archive}/masks/b"]
     (archive / "list.txt").write_text("\n".join(lines))
@@ -101,7 +108,9 @@ def test_several_names_and_a_list_mean_the_same(track, archive, one_by_one, tmp_
     assert files(tmp_path / "named") == files(tmp_path / "listed") == one_by_one
 
 
-def test_shards_of_an_archive_are_put_together(track, one_by_one, tmp_path):
+def test_shards_of_an_archive_are_put_together(
+    track: Callable[..., int], one_by_one: dict[str, bytes], tmp_path: Path
+) -> None:
     for number in (1, 2):
         assert track(tmp_path / "out", "--shard", f"{number}/2") == 0
     assert files(tmp_path / "out") == one_by_one
@@ -110,21 +119,29 @@ def test_shards_of_an_archive_are_put_together(track, one_by_one, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_processes_give_the_bytes_of_one(track, one_by_one, tmp_path):
+def test_two_processes_give_the_bytes_of_one(
+    track: Callable[..., int], one_by_one: dict[str, bytes], tmp_path: Path
+) -> None:
     assert track(tmp_path / "out", "--workers", "2", "--threads", "1") == 0
     assert files(tmp_path / "out") == one_by_one
 
 
-def test_an_interrupted_archive_goes_on_with_the_videos_that_are_left(track, one_by_one, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_archive_goes_on_with_the_videos_that_are_left(
+    track: Callable[..., int],
+    one_by_one: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     import jointformer.evaluate.manyvideos as many
 
-    original, calls = many.label_any_video, []
+    calls = []
 
-    def interrupted(*args, **options):
+    def interrupted(*args: Any, **options: Any) -> object:
         calls.append(args[3])
         if len(calls) == 2:
             signal.raise_signal(signal.SIGINT)
-        return original(*args, **options)
+        return label_any_video(*args, **options)
 
     monkeypatch.setattr(many, "label_any_video", interrupted)
     assert track(tmp_path / "out") == 130
@@ -140,14 +157,21 @@ def test_an_interrupted_archive_goes_on_with_the_videos_that_are_left(track, one
 
 
 @pytest.mark.parametrize("moment", ["load_model", "write", "__exit__"])
-def test_an_interrupted_single_video_says_what_is_left_of_it(moment, track, archive, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_single_video_says_what_is_left_of_it(
+    moment: str,
+    track: Callable[..., int],
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     import jointformer.model.weights
     from jointformer.data.writer import ResultWriter
 
     holder = jointformer.model.weights if moment == "load_model" else ResultWriter
     original = getattr(holder, moment)
 
-    def interrupted(*args, **options):
+    def interrupted(*args: Any, **options: Any) -> object:
         signal.raise_signal(signal.SIGINT)
         return original(*args, **options)
 
@@ -166,7 +190,9 @@ def test_an_interrupted_single_video_says_what_is_left_of_it(moment, track, arch
 
 
 @pytest.mark.parametrize("flags", [(), ("--output-format", "folder")])
-def test_what_a_killed_run_left_of_a_single_video_goes(flags, track, archive, tmp_path):
+def test_what_a_killed_run_left_of_a_single_video_goes(
+    flags: tuple[str, ...], track: Callable[..., int], archive: Path, tmp_path: Path
+) -> None:
     gone = temporary_name(tmp_path / "out/masks").name.replace(f"-{os.getpid()}-", "-4194999-")
     (tmp_path / "out" / gone).mkdir(parents=True)
     masks = ("--masks", str(archive / "masks/a.png"))
@@ -174,7 +200,13 @@ def test_what_a_killed_run_left_of_a_single_video_goes(flags, track, archive, tm
     assert leftovers(tmp_path / "out") == []
 
 
-def test_a_damaged_video_and_one_without_masks_keep_no_other_waiting(track, archive, one_by_one, tmp_path, capsys):
+def test_a_damaged_video_and_one_without_masks_keep_no_other_waiting(
+    track: Callable[..., int],
+    archive: Path,
+    one_by_one: dict[str, bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     shutil.copytree(archive / "videos", tmp_path / "videos")
     (tmp_path / "videos/film.mp4").write_bytes(b"not a film")
     (tmp_path / "videos/a").rename(tmp_path / "videos/nobody")
@@ -189,7 +221,9 @@ def test_a_damaged_video_and_one_without_masks_keep_no_other_waiting(track, arch
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_a_video_whose_name_is_no_unicode_is_tracked_as_others_are(track, archive, one_by_one, tmp_path):
+def test_a_video_whose_name_is_no_unicode_is_tracked_as_others_are(
+    track: Callable[..., int], archive: Path, one_by_one: dict[str, bytes], tmp_path: Path
+) -> None:
     name = os.fsdecode(b"caf\xe9")
     for kind in ("videos", "masks"):
         shutil.copytree(archive / kind / "b", tmp_path / kind / name)
@@ -200,7 +234,9 @@ def test_a_video_whose_name_is_no_unicode_is_tracked_as_others_are(track, archiv
         assert name in json.loads((tmp_path / "out/run.json").read_text(encoding="utf-8"))["videos"]
 
 
-def test_other_settings_in_the_same_folder_are_refused_unless_overwritten(track, tmp_path, capsys):
+def test_other_settings_in_the_same_folder_are_refused_unless_overwritten(
+    track: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert track(tmp_path / "out") == 0
     assert track(tmp_path / "out", "--topk", "5") == 2
     assert "another tracker.topk, expected 60, got 5" in capsys.readouterr().err
@@ -208,7 +244,9 @@ def test_other_settings_in_the_same_folder_are_refused_unless_overwritten(track,
 
 
 @pytest.mark.parametrize("flags", [(), ("--overwrite",)])
-def test_videos_and_masks_are_never_replaced(flags, track, archive, tmp_path, capsys):
+def test_videos_and_masks_are_never_replaced(
+    flags: tuple[str, ...], track: Callable[..., int], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(archive, tmp_path / "here")
     before = files(tmp_path)
     videos = (str(tmp_path / "here/videos"),)
@@ -222,7 +260,9 @@ def test_videos_and_masks_are_never_replaced(flags, track, archive, tmp_path, ca
     assert files(tmp_path) == before
 
 
-def test_a_budget_is_planned_for_every_video_and_changes_no_byte(track, one_by_one, tmp_path, capsys):
+def test_a_budget_is_planned_for_every_video_and_changes_no_byte(
+    track: Callable[..., int], one_by_one: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert track(tmp_path / "out", "--memory-budget", "64GB") == 0
     assert files(tmp_path / "out") == one_by_one
     assert track(tmp_path / "other", "--memory-budget", "100MB") == 2
@@ -238,18 +278,22 @@ def test_a_budget_is_planned_for_every_video_and_changes_no_byte(track, one_by_o
         (("--on-bad-frame", "pray"), "--on-bad-frame, expected one of stop, skip, hold"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(flags, message, track, tmp_path, capsys):
+def test_a_mistake_is_one_line_and_exit_code_2(
+    flags: tuple[str, ...], message: str, track: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert track(tmp_path / "out", *flags) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
 
 
-def test_flags_for_many_are_refused_for_one(track, archive, tmp_path, capsys):
+def test_flags_for_many_are_refused_for_one(
+    track: Callable[..., int], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert track(tmp_path / "out", "--workers", "2", videos=(str(archive / "videos/a"),)) == 2
     assert "--workers is for several videos" in capsys.readouterr().err
 
 
-def test_lists_that_are_none_are_refused_with_their_line(tmp_path):
+def test_lists_that_are_none_are_refused_with_their_line(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a\tb\tc\n")
     with pytest.raises(DataError, match=r"list\.txt:1: not a line of a list"):
         find_jobs([tmp_path / "list.txt"], None, Part())
@@ -264,13 +308,13 @@ def test_lists_that_are_none_are_refused_with_their_line(tmp_path):
         find_jobs([tmp_path / "list.txt"], None, Part())
 
 
-def test_two_videos_of_one_name_are_refused(archive, tmp_path):
+def test_two_videos_of_one_name_are_refused(archive: Path, tmp_path: Path) -> None:
     shutil.copytree(archive / "videos/a", tmp_path / "a")
     with pytest.raises(DataError, match="two videos are called a"):
         find_jobs([archive / "videos/a", tmp_path / "a"], archive / "masks", Part())
 
 
-def test_a_folder_of_pictures_is_one_video_and_a_folder_of_those_are_many(archive):
+def test_a_folder_of_pictures_is_one_video_and_a_folder_of_those_are_many(archive: Path) -> None:
     assert not holds_videos(archive / "videos/a")
     assert holds_videos(archive / "videos")
     assert not holds_videos(archive / "masks/nothing")

@@ -6,19 +6,20 @@ import json
 import shutil
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import torch
-from scale_helpers import Runs, leftovers
 
 from jointformer.data.benchmarks import open_benchmark
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.label import longest_first, pack_model, unpack_model
 from jointformer.evaluate.scale.manifest import weights_hash
+from scale.scale_helpers import Runs, leftovers
 from watched import kill_a_worker, masks
 
 
-def test_two_processes_give_the_bytes_of_one(runs, undisturbed, tmp_path):
+def test_two_processes_give_the_bytes_of_one(runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     code, text = runs.run(tmp_path / "out", "--workers", "2", "--threads", "1")
     assert (code, text.count("\n")) == (0, 1)
     assert masks(tmp_path / "out") == undisturbed
@@ -31,7 +32,9 @@ def test_two_processes_give_the_bytes_of_one(runs, undisturbed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_killed_worker_is_replaced_and_its_video_given_to_another(runs, undisturbed, tmp_path):
+def test_a_killed_worker_is_replaced_and_its_video_given_to_another(
+    runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
     output = tmp_path / "out"
     with ExitStack() as held:
         # The last video is ours until the worker is dead, so the run cannot be over before, however slow we are.
@@ -46,7 +49,9 @@ def test_a_killed_worker_is_replaced_and_its_video_given_to_another(runs, undist
     assert leftovers(output) == []
 
 
-def test_a_video_that_fails_is_named_and_the_others_are_finished(runs, undisturbed, tmp_path, capsys):
+def test_a_video_that_fails_is_named_and_the_others_are_finished(
+    runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(runs.tree, tmp_path / "tree")
     broken = tmp_path / "tree" / "JPEGImages" / "v3" / "00004.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
@@ -68,7 +73,7 @@ def test_a_video_that_fails_is_named_and_the_others_are_finished(runs, undisturb
     assert leftovers(tmp_path / "out") == []
 
 
-def test_a_skipped_frame_has_no_file(runs, undisturbed, tmp_path):
+def test_a_skipped_frame_has_no_file(runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     shutil.copytree(runs.tree, tmp_path / "tree")
     (tmp_path / "tree" / "JPEGImages" / "v3" / "00004.jpg").write_bytes(b"")
     damaged = Runs(tmp_path / "tree", runs.weights)
@@ -78,7 +83,9 @@ def test_a_skipped_frame_has_no_file(runs, undisturbed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_video_that_another_process_labels_is_waited_for(runs, undisturbed, tmp_path):
+def test_a_video_that_another_process_labels_is_waited_for(
+    runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
     run = RunFolder(tmp_path / "out")
     with run.claim("v1") as mine:
         assert mine
@@ -96,7 +103,7 @@ def test_a_video_that_another_process_labels_is_waited_for(runs, undisturbed, tm
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_runs_in_one_folder_share_the_work(runs, undisturbed, tmp_path):
+def test_two_runs_in_one_folder_share_the_work(runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     both = [runs.start(tmp_path / "out", "--threads", "1") for _ in range(2)]
     for process in both:
         with process:
@@ -106,7 +113,7 @@ def test_two_runs_in_one_folder_share_the_work(runs, undisturbed, tmp_path):
     assert leftovers(tmp_path / "out") == []
 
 
-def test_a_network_survives_the_way_to_another_process_to_the_bit(mini_weights):
+def test_a_network_survives_the_way_to_another_process_to_the_bit(mini_weights: Path) -> None:
     from jointformer.model.weights import load_model
 
     for precision in ("float32", "bfloat16"):
@@ -118,7 +125,7 @@ def test_a_network_survives_the_way_to_another_process_to_the_bit(mini_weights):
         assert isinstance(copy.state_dict()["convmae.cls_token"], torch.Tensor)
 
 
-def test_the_longest_video_comes_first(runs):
+def test_the_longest_video_comes_first(runs: Runs) -> None:
     videos = open_benchmark("G", "val", "..", generic_path=runs.tree).videos
     assert [video.name for video in longest_first(videos)] == ["v1", "v5", "v3", "v4", "v0", "v2"]
 
@@ -135,7 +142,9 @@ def test_the_longest_video_comes_first(runs):
         (("--on-bad-frame", "pray"), "on_bad_frame, expected one of stop, skip, hold, got 'pray'"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(flags, message, runs, tmp_path, capsys):
+def test_a_mistake_is_one_line_and_exit_code_2(
+    flags: tuple[str, ...], message: str, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert runs.here(tmp_path / "out", *flags) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line

@@ -6,34 +6,35 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from scale_helpers import Runs, make_videos
 
 from jointformer.cli.main import main
 from jointformer.data.masks import write_mask
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.shards import fold
+from scale.scale_helpers import Runs, make_videos
 from trees import Tree, draw_frame, draw_ids, make_tree
 from watched import masks
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory, mini_weights) -> Runs:
+def two(tmp_path_factory: pytest.TempPathFactory, mini_weights: Path) -> Runs:
     """Runs over two videos."""
     return Runs(make_videos(tmp_path_factory.mktemp("two") / "tree", [3, 2]), mini_weights)
 
 
 @pytest.fixture
-def mose(tmp_path) -> Tree:
+def mose(tmp_path: Path) -> Tree:
     """A benchmark whose results go to a server as a zip."""
     return make_tree(tmp_path / "data", "MOSE")
 
 
 @pytest.fixture
-def evaluate(mose, mini_weights):
+def evaluate(mose: Tree, mini_weights: Path) -> Callable[..., int]:
     """A function that evaluates the benchmark."""
 
     def run(output: Path, *more: str) -> int:
@@ -43,11 +44,13 @@ def evaluate(mose, mini_weights):
     return run
 
 
-def last_line(capsys) -> str:
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_masks_of_another_program_are_refused_and_never_zipped(evaluate, mose, tmp_path, capsys):
+def test_masks_of_another_program_are_refused_and_never_zipped(
+    evaluate: Callable[..., int], mose: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output, name = tmp_path / "out", next(iter(mose.videos))
     shutil.copytree(mose.masks / name, output / name)
     theirs = masks(output)
@@ -59,7 +62,9 @@ def test_masks_of_another_program_are_refused_and_never_zipped(evaluate, mose, t
     assert len(masks(output)) == 12
 
 
-def test_a_zip_of_another_program_is_refused_too(evaluate, tmp_path, capsys):
+def test_a_zip_of_another_program_is_refused_too(
+    evaluate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     archive = tmp_path / "out" / "MOSE_val.zip"
     archive.parent.mkdir()
     archive.write_bytes(b"theirs")
@@ -68,7 +73,9 @@ def test_a_zip_of_another_program_is_refused_too(evaluate, tmp_path, capsys):
     assert archive.read_bytes() == b"theirs"
 
 
-def test_merging_counts_what_the_run_has_recorded_and_no_other_folder(evaluate, mose, tmp_path, capsys):
+def test_merging_counts_what_the_run_has_recorded_and_no_other_folder(
+    evaluate: Callable[..., int], mose: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "out"
     assert evaluate(output, "--shard", "1/2") == 0
     (missing,) = (name for name in mose.videos if not (output / name).exists())
@@ -80,14 +87,16 @@ def test_merging_counts_what_the_run_has_recorded_and_no_other_folder(evaluate, 
     assert f"got {missing};" in last_line(capsys)
 
 
-def test_results_whose_manifest_is_gone_are_nobodys(two, tmp_path, capsys):
+def test_results_whose_manifest_is_gone_are_nobodys(
+    two: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert two.here(tmp_path / "out") == 0
     (tmp_path / "out" / "run.json").unlink()
     assert two.here(tmp_path / "out") == 2
     assert "got v0, v1; choose another --output" in last_line(capsys)
 
 
-def test_a_run_of_an_earlier_version_is_refused(two, tmp_path, capsys):
+def test_a_run_of_an_earlier_version_is_refused(two: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert two.here(tmp_path / "out") == 0
     manifest = json.loads((tmp_path / "out" / "run.json").read_text())
     del manifest["run"]
@@ -97,7 +106,7 @@ def test_a_run_of_an_earlier_version_is_refused(two, tmp_path, capsys):
     assert two.here(tmp_path / "out", "--overwrite") == 0
 
 
-def test_a_run_at_work_is_not_overwritten(two, tmp_path, capsys):
+def test_a_run_at_work_is_not_overwritten(two: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
     assert two.here(output) == 0
     before = masks(output)
@@ -110,13 +119,15 @@ def test_a_run_at_work_is_not_overwritten(two, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("moment", ["between two videos", "before the last figures"])
-def test_a_run_whose_folder_was_begun_anew_ends_and_mixes_nothing(moment, two, tmp_path, monkeypatch, capsys):
+def test_a_run_whose_folder_was_begun_anew_ends_and_mixes_nothing(
+    moment: str, two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert two.here(tmp_path / "alone", "--topk", "1") == 0
     output, calls = tmp_path / "out", []
     name = "claim" if moment == "between two videos" else "manifest_lock"
     original = getattr(RunFolder, name)
 
-    def overtaken(self, *args):
+    def overtaken(self: RunFolder, *args: Any) -> object:
         calls.append(args)
         # A claim is asked for per video; before the last fold the lock is taken to join and twice per video.
         if len(calls) == (2 if name == "claim" else 6):
@@ -130,7 +141,7 @@ def test_a_run_whose_folder_was_begun_anew_ends_and_mixes_nothing(moment, two, t
     assert json.loads((output / "run.json").read_text())["settings"]["tracker"]["topk"] == 1
 
 
-def test_a_record_of_another_run_counts_for_nothing(two, tmp_path):
+def test_a_record_of_another_run_counts_for_nothing(two: Runs, tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert two.here(output, "--shard", "1/2") == 0
     run = json.loads((output / "run.json").read_text())["run"]
@@ -143,7 +154,7 @@ def test_a_record_of_another_run_counts_for_nothing(two, tmp_path):
     assert fold(output).videos == {}
 
 
-def test_a_failure_elsewhere_does_not_hide_that_a_video_is_finished(two, tmp_path):
+def test_a_failure_elsewhere_does_not_hide_that_a_video_is_finished(two: Runs, tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert two.here(output, "--shard", "1/2") == 0
     manifest = fold(output)
@@ -153,7 +164,9 @@ def test_a_failure_elsewhere_does_not_hide_that_a_video_is_finished(two, tmp_pat
     assert (list(manifest.videos), manifest.failed) == ([video], {})
 
 
-def test_what_cannot_run_is_refused_before_anything_is_overwritten(two, tmp_path, capsys):
+def test_what_cannot_run_is_refused_before_anything_is_overwritten(
+    two: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "out"
     assert two.here(output) == 0
     before = masks(output)
@@ -163,7 +176,9 @@ def test_what_cannot_run_is_refused_before_anything_is_overwritten(two, tmp_path
     assert (output / "run.json").is_file()
 
 
-def test_a_zip_of_earlier_results_does_not_outlive_them(evaluate, mose, tmp_path):
+def test_a_zip_of_earlier_results_does_not_outlive_them(
+    evaluate: Callable[..., int], mose: Tree, tmp_path: Path
+) -> None:
     output, names = tmp_path / "out", list(mose.videos)
     archive = output / "MOSE_val.zip"
     assert evaluate(output) == 0
@@ -217,8 +232,8 @@ def a_larger_video(tree: Path) -> None:
     ids=lambda value: value.__name__ if callable(value) else None,
 )
 def test_results_of_another_input_are_refused_and_one_video_can_be_made_anew(
-    change: Callable[[Path], None], named, two, tmp_path, capsys
-):
+    change: Callable[[Path], None], named: str, two: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(two.tree, tmp_path / "tree")
     runs, output = Runs(tmp_path / "tree", two.weights), tmp_path / "out"
     assert runs.here(output) == 0
@@ -233,7 +248,7 @@ def test_results_of_another_input_are_refused_and_one_video_can_be_made_anew(
     assert masks(output) == masks(tmp_path / "anew")
 
 
-def test_the_same_data_at_another_place_is_the_same_input(two, tmp_path):
+def test_the_same_data_at_another_place_is_the_same_input(two: Runs, tmp_path: Path) -> None:
     shutil.copytree(two.tree, tmp_path / "tree")
     assert two.here(tmp_path / "out", "--shard", "1/2") == 0
     assert Runs(tmp_path / "tree", two.weights).here(tmp_path / "out", "--shard", "2/2") == 0
@@ -241,13 +256,19 @@ def test_the_same_data_at_another_place_is_the_same_input(two, tmp_path):
 
 
 @pytest.mark.parametrize("share", [("1/2", "2/2"), ("1/1", "1/1")], ids=["its own part", "the same videos"])
-def test_runs_that_began_together_with_other_data_do_not_end_as_one(share, evaluate, tmp_path, monkeypatch, capsys):
+def test_runs_that_began_together_with_other_data_do_not_end_as_one(
+    share: tuple[str, str],
+    evaluate: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     output, other, calls = tmp_path / "out", make_tree(tmp_path / "other", "MOSE"), []
     for path in other.masks.rglob("*.png"):
         write_mask(path, np.where(draw_ids((1, 3), 0) == 1, 9, 0).astype(np.uint8))
     original = RunFolder.claim
 
-    def meanwhile(self, *args):
+    def meanwhile(self: RunFolder, *args: Any) -> object:
         calls.append(args)
         if len(calls) == 1:  # we have found nothing to compare, and begin
             assert evaluate(output, "--data-root", str(other.root), "--shard", share[0]) == 0
@@ -259,7 +280,9 @@ def test_runs_that_began_together_with_other_data_do_not_end_as_one(share, evalu
     assert ([path.name for path in output.glob("*.zip")] == []) is (share[0] == "1/2")
 
 
-def test_many_videos_of_ones_own_are_held_to_their_input_too(mini_weights, tmp_path, capsys):
+def test_many_videos_of_ones_own_are_held_to_their_input_too(
+    mini_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from fractions import Fraction
 
     from jointformer.data.video_writer import VideoWriter
@@ -288,7 +311,9 @@ def test_many_videos_of_ones_own_are_held_to_their_input_too(mini_weights, tmp_p
     assert "the results of film were made with another input (f" in last_line(capsys)
 
 
-def test_input_is_never_overwritten(two, mini_weights, tmp_path, capsys):
+def test_input_is_never_overwritten(
+    two: Runs, mini_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(two.tree, tmp_path / "tree")
     images, given = tmp_path / "tree/JPEGImages", tmp_path / "tree/Annotations"
     before = masks(tmp_path / "tree"), len(list(images.rglob("*.jpg")))

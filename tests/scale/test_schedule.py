@@ -12,6 +12,7 @@ import pytest
 
 from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.evaluate.scale import schedule
+from jointformer.evaluate.scale.label import Job
 from jointformer.evaluate.scale.schedule import Message, Outcome, hand_out, label_here
 from jointformer.system.stop import Interrupted
 
@@ -63,11 +64,11 @@ class PretendingPool:
             self.messages.append(Message(number, "ready"))
         return number
 
-    def begin(self, worker: int, video: Video) -> None:
+    def begin(self, worker: int, video: Job) -> None:
         assert worker in self.alive
         kind, value = self.script.take(video.name)
         self.messages.append(Message(worker, "frames", 2))
-        self.messages += [Message(worker, each, value) for each in kind.split(", ")]
+        self.messages += [Message(worker, each, value) for each in kind.split(", ")]  # type: ignore[arg-type]
         if "died" in kind:
             self.alive.discard(worker)
 

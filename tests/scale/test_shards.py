@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
-from scale_helpers import leftovers
 
 from jointformer.cli.main import main
 from jointformer.data.benchmarks import open_benchmark
 from jointformer.evaluate.scale.shards import Shard
+from scale.scale_helpers import Runs, leftovers
 from trees import make_tree
 from watched import masks
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6, 9])
-def test_every_video_is_in_one_part_and_the_parts_are_about_equal(runs, count):
+def test_every_video_is_in_one_part_and_the_parts_are_about_equal(runs: Runs, count: int) -> None:
     videos = open_benchmark("G", "val", "..", generic_path=runs.tree).videos
     parts = [Shard(number, count).of(videos) for number in range(1, count + 1)]
     assert sorted(v.name for part in parts for v in part) == [f"v{k}" for k in range(6)]
@@ -26,7 +27,9 @@ def test_every_video_is_in_one_part_and_the_parts_are_about_equal(runs, count):
     assert max(loads) - min(loads) <= max(video.tracked_frames for video in videos)
 
 
-def test_shards_give_the_bytes_of_one_process_and_the_last_one_completes_the_run(runs, undisturbed, tmp_path, capsys):
+def test_shards_give_the_bytes_of_one_process_and_the_last_one_completes_the_run(
+    runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "out"
     for number in (2, 1, 3):
         assert runs.here(output, "--shard", f"{number}/3", "--threads", "1") == 0
@@ -44,13 +47,15 @@ def test_shards_give_the_bytes_of_one_process_and_the_last_one_completes_the_run
     assert "6 of 6 videos are finished" in capsys.readouterr().err
 
 
-def test_a_shard_with_other_settings_is_refused(runs, tmp_path, capsys):
+def test_a_shard_with_other_settings_is_refused(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert runs.here(tmp_path / "out", "--shard", "1/3", "--topk", "9") == 0
     assert runs.here(tmp_path / "out", "--shard", "2/3", "--topk", "10") == 2
     assert "another tracker.topk, expected 9, got 10" in capsys.readouterr().err
 
 
-def test_a_video_removed_by_hand_is_found_and_made_again(runs, undisturbed, tmp_path, capsys):
+def test_a_video_removed_by_hand_is_found_and_made_again(
+    runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "out"
     assert runs.here(output, "--threads", "1") == 0
     shutil.rmtree(output / "v4")
@@ -60,7 +65,7 @@ def test_a_video_removed_by_hand_is_found_and_made_again(runs, undisturbed, tmp_
     assert masks(output) == undisturbed
 
 
-def test_merging_makes_the_servers_zip_only_when_nothing_is_missing(tmp_path, mini_weights):
+def test_merging_makes_the_servers_zip_only_when_nothing_is_missing(tmp_path: Path, mini_weights: Path) -> None:
     tree = make_tree(tmp_path / "data", "MOSE")
     common = ["evaluate", "--dataset", "MOSE", "--data-root", str(tree.root), "--model", str(mini_weights)]
     common += ["-o", str(tmp_path / "out"), "--sizes", "24", "--precision", "float32", "--quiet"]
@@ -87,7 +92,9 @@ def test_merging_makes_the_servers_zip_only_when_nothing_is_missing(tmp_path, mi
         ("[" * 100_000, "not a run's manifest"),
     ],
 )
-def test_a_damaged_manifest_is_one_line(content, message, tmp_path, capsys):
+def test_a_damaged_manifest_is_one_line(
+    content: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     assert main(["evaluate", "--merge", str(tmp_path)]) == 2

@@ -17,11 +17,11 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from scale_helpers import Runs, leftovers, make_videos
 
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.system import stop
 from jointformer.system.stop import GO_ON, Interrupted, at_once, catch_signals, stop_on_signal
+from scale.scale_helpers import Runs, leftovers, make_videos
 from watched import masks
 
 COUNTED = r"interrupted: (\d) of (\d) videos are finished; the same command goes on from there"
@@ -32,7 +32,7 @@ def ctrl_c() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_waits_until_it_is_asked_for_and_is_not_lost_at_the_end(number):
+def test_a_signal_waits_until_it_is_asked_for_and_is_not_lost_at_the_end(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     seen = []
 
@@ -48,7 +48,7 @@ def test_a_signal_waits_until_it_is_asked_for_and_is_not_lost_at_the_end(number)
     assert signal.getsignal(number) is before
 
 
-def test_inside_a_command_blocks_may_follow_and_hold_each_other():
+def test_inside_a_command_blocks_may_follow_and_hold_each_other() -> None:
     with catch_signals():
         with stop_on_signal(), stop_on_signal() as asked:
             assert not asked()
@@ -58,7 +58,7 @@ def test_inside_a_command_blocks_may_follow_and_hold_each_other():
             pytest.fail("it was asked to stop before")
 
 
-def test_work_that_cannot_ask_ends_at_once_within_a_block_that_waits():
+def test_work_that_cannot_ask_ends_at_once_within_a_block_that_waits() -> None:
     reached = []
 
     def work() -> None:
@@ -79,7 +79,9 @@ def twice() -> None:
         assert asked()
 
 
-def test_an_echo_of_the_first_wish_changes_nothing_and_a_second_one_ends_everything(monkeypatch):
+def test_an_echo_of_the_first_wish_changes_nothing_and_a_second_one_ends_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(stop, "_SAME_WISH", 1e9)
     with pytest.raises(Interrupted):
         twice()
@@ -89,7 +91,7 @@ def test_an_echo_of_the_first_wish_changes_nothing_and_a_second_one_ends_everyth
     assert not isinstance(caught.value, Interrupted)
 
 
-def test_another_error_is_not_hidden_by_a_signal():
+def test_another_error_is_not_hidden_by_a_signal() -> None:
     def work() -> None:
         with stop_on_signal():
             ctrl_c()
@@ -99,7 +101,7 @@ def test_another_error_is_not_hidden_by_a_signal():
         work()
 
 
-def test_outside_of_the_main_thread_nobody_is_asked():
+def test_outside_of_the_main_thread_nobody_is_asked() -> None:
     told = []
 
     def work() -> None:
@@ -112,7 +114,7 @@ def test_outside_of_the_main_thread_nobody_is_asked():
     assert told == [False]
 
 
-def test_a_signal_after_the_last_line_comes_too_late():
+def test_a_signal_after_the_last_line_comes_too_late() -> None:
     code = (
         "import signal, sys; from jointformer.cli import main as m\n"
         "sys.argv = ['jointformer', 'evaluate', '--merge', sys.argv[1]]\n"
@@ -141,7 +143,7 @@ class Interrupting:
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory, mini_weights) -> tuple[Runs, dict[str, bytes]]:
+def short(tmp_path_factory: pytest.TempPathFactory, mini_weights: Path) -> tuple[Runs, dict[str, bytes]]:
     """Runs over two videos, and the masks of an undisturbed one."""
     runs = Runs(make_videos(tmp_path_factory.mktemp("short") / "tree", [2, 3]), mini_weights)
     output = tmp_path_factory.mktemp("short") / "out"
@@ -172,7 +174,14 @@ MOMENTS = {
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_ctrl_c_says_how_to_go_on_whatever_is_going_on(moment, before, short, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_says_how_to_go_on_whatever_is_going_on(
+    moment: str,
+    before: bool,
+    short: tuple[Runs, dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     runs, undisturbed = short
     where, finished = MOMENTS[moment]
     if moment == "a video is begun" and not before:
@@ -230,7 +239,9 @@ class Line:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_ctrl_c_at_any_line_leaves_nothing_stray_and_the_run_goes_on(short, tmp_path, capsys):
+def test_ctrl_c_at_any_line_leaves_nothing_stray_and_the_run_goes_on(
+    short: tuple[Runs, dict[str, bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs, undisturbed = short
     counting, chance = Line(), random.Random(7)
     assert counting.run(runs, tmp_path / "out") == 0
@@ -262,7 +273,15 @@ def test_ctrl_c_at_any_line_leaves_nothing_stray_and_the_run_goes_on(short, tmp_
     ids=["one process", "Ctrl-C to the whole group", "SIGTERM to the whole group"],
 )
 @pytest.mark.parametrize("moment", ["workers start", "videos are labelled"])
-def test_a_real_signal_ends_a_run_with_one_line(workers, number, everybody, moment, runs, undisturbed, tmp_path):
+def test_a_real_signal_ends_a_run_with_one_line(
+    workers: str,
+    number: signal.Signals,
+    everybody: bool,
+    moment: str,
+    runs: Runs,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
     output = tmp_path / "out"
     # One video is taken by somebody else, so the run cannot be over before the signal comes, however slow we are.
     with RunFolder(output).claim("v2") as mine:

@@ -11,23 +11,26 @@ from pathlib import Path
 import pytest
 import safetensors
 import torch
-from conftest_weights import SMALL
 
 from jointformer.cli.main import main
 from jointformer.model.cache import file_sha256
+from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
+from weights.conftest_weights import SMALL, Server
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def published(network, server, tmp_path):
+def published(network: JointFormer, server: Server, tmp_path: Path) -> Server:
     content = save_weights(network, tmp_path / "x.pth").read_bytes()
     server.files |= {"jointformer_s012.pth": content, "jointformer_s02.pth": content}
     return server
 
 
-def test_list_shows_every_name_and_what_is_here(home, network, capsys):
+def test_list_shows_every_name_and_what_is_here(
+    home: Path, network: JointFormer, capsys: pytest.CaptureFixture[str]
+) -> None:
     save_weights(network, home / "jointformer_s2.pth")
     assert main(["weights", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
@@ -39,14 +42,18 @@ def test_list_shows_every_name_and_what_is_here(home, network, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 16
 
 
-def test_download_fetches_each_name_and_reports_it(published, home, capsys):
+def test_download_fetches_each_name_and_reports_it(
+    published: Server, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["weights", "download", "s012", "jointformer_s02", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == ["s012", "s02"]
     assert all(Path(row["path"]).parent == home and len(row["sha256"]) == 64 for row in rows)
 
 
-def test_download_looks_at_a_file_that_is_there_before_it_names_its_hash(published, home, capsys):
+def test_download_looks_at_a_file_that_is_there_before_it_names_its_hash(
+    published: Server, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     by_hand = home / "jointformer_s012.pth"
     home.mkdir(parents=True)
     by_hand.write_bytes(b"put here")
@@ -58,14 +65,18 @@ def test_download_looks_at_a_file_that_is_there_before_it_names_its_hash(publish
     assert published.asked == []
 
 
-def test_the_embedded_weights_need_no_download(published, home, capsys):
+def test_the_embedded_weights_need_no_download(
+    published: Server, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["weights", "download", "s012", "tiny"]) == 2
     assert capsys.readouterr().err == "jointformer weights: tiny comes with the package; there is nothing to download\n"
     assert published.asked == []
 
 
 @pytest.mark.parametrize("names", [["s012", "s999"], []])
-def test_a_wrong_name_stops_before_anything_is_fetched(published, home, capsys, names):
+def test_a_wrong_name_stops_before_anything_is_fetched(
+    published: Server, home: Path, capsys: pytest.CaptureFixture[str], names: list[str]
+) -> None:
     assert main(["weights", "download", *names]) == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
@@ -73,7 +84,9 @@ def test_a_wrong_name_stops_before_anything_is_fetched(published, home, capsys, 
     assert published.asked == []
 
 
-def test_convert_writes_half_precision_with_the_config(network, tmp_path, capsys):
+def test_convert_writes_half_precision_with_the_config(
+    network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = save_weights(network, tmp_path / "a.safetensors")
     target = tmp_path / "b.safetensors"
     assert main(["weights", "convert", str(source), str(target), "--dtype", "float16"]) == 0
@@ -82,7 +95,9 @@ def test_convert_writes_half_precision_with_the_config(network, tmp_path, capsys
         assert json.loads(file.metadata()["config"])["heads"] == SMALL.heads
 
 
-def test_convert_to_pth_and_back_changes_nothing(network, tmp_path, capsys):
+def test_convert_to_pth_and_back_changes_nothing(
+    network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = save_weights(network, tmp_path / "a.pth")
     assert main(["weights", "convert", str(source), str(tmp_path / "b.safetensors")]) == 0
     assert main(["weights", "convert", str(tmp_path / "b.safetensors"), str(tmp_path / "c.pth")]) == 0
@@ -90,7 +105,7 @@ def test_convert_to_pth_and_back_changes_nothing(network, tmp_path, capsys):
     assert all(torch.equal(first[name], last[name]) for name in first)
 
 
-def test_info_describes_a_file(network, tmp_path, capsys):
+def test_info_describes_a_file(network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save_weights(network, tmp_path / "a.safetensors", dtype=torch.float16)
     assert main(["weights", "info", str(path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -102,7 +117,7 @@ def test_info_describes_a_file(network, tmp_path, capsys):
     assert "float16" in capsys.readouterr().out
 
 
-def test_info_does_not_fetch_half_a_gigabyte(published, home, capsys):
+def test_info_does_not_fetch_half_a_gigabyte(published: Server, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", "info", "s012", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert not facts["here"]
@@ -110,14 +125,14 @@ def test_info_does_not_fetch_half_a_gigabyte(published, home, capsys):
     assert published.asked == []
 
 
-def test_a_missing_file_is_one_line_and_exit_code_2(home, capsys):
+def test_a_missing_file_is_one_line_and_exit_code_2(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", "info", "nothing.pth"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("jointformer weights: nothing.pth: no such weights")
     assert len(error.splitlines()) == 1
 
 
-def test_help_of_every_action_works_without_torch():
+def test_help_of_every_action_works_without_torch() -> None:
     code = (
         "import sys; from jointformer.cli.main import build_parser; build_parser('weights')[0].format_help();"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
@@ -125,7 +140,7 @@ def test_help_of_every_action_works_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=280)
 
 
-def test_the_download_script_fetches_beside_itself(published, tmp_path):
+def test_the_download_script_fetches_beside_itself(published: Server, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     script = folder / "download_checkpoint.sh"

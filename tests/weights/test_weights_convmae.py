@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
-from conftest_weights import SMALL
 
 from jointformer.errors import WeightsError
 from jointformer.model.convmae import init_from_convmae
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import read_weights
 from jointformer.model.weights import load_model
+from weights.conftest_weights import SMALL
 
 
 @pytest.fixture
@@ -30,7 +33,9 @@ def pretrained() -> dict[str, torch.Tensor]:
     }
 
 
-def test_every_part_of_the_backbone_starts_from_its_source(network, pretrained):
+def test_every_part_of_the_backbone_starts_from_its_source(
+    network: JointFormer, pretrained: dict[str, torch.Tensor]
+) -> None:
     before = {name: t.clone() for name, t in network.state_dict().items()}
     unused = init_from_convmae(network, pretrained)
     after = network.state_dict()
@@ -57,7 +62,9 @@ def test_every_part_of_the_backbone_starts_from_its_source(network, pretrained):
         assert torch.equal(after[name], before[name]) == untouched, name
 
 
-def test_the_mask_channels_start_as_small_noise_that_a_seed_repeats(network, pretrained):
+def test_the_mask_channels_start_as_small_noise_that_a_seed_repeats(
+    network: JointFormer, pretrained: dict[str, torch.Tensor]
+) -> None:
     init_from_convmae(network, pretrained, generator=torch.Generator().manual_seed(3))
     weight = network.state_dict()["convmae.patch_embed1_memory.proj.weight"].clone()
     assert torch.equal(weight[:, :3], pretrained["patch_embed1.proj.weight"])
@@ -66,7 +73,9 @@ def test_the_mask_channels_start_as_small_noise_that_a_seed_repeats(network, pre
     assert torch.equal(network.state_dict()["convmae.patch_embed1_memory.proj.weight"], weight)
 
 
-def test_the_copies_are_trained_apart_from_their_source(network, pretrained):
+def test_the_copies_are_trained_apart_from_their_source(
+    network: JointFormer, pretrained: dict[str, torch.Tensor]
+) -> None:
     init_from_convmae(network, pretrained)
     convmae = network.convmae
     storages = {p.data_ptr() for p in convmae.parameters()}
@@ -84,7 +93,12 @@ def test_the_copies_are_trained_apart_from_their_source(network, pretrained):
         (lambda s: s.update({"patch_embed1.proj.weight": torch.zeros(7)}), r"patch_embed1.proj.weight of shape \(7,\)"),
     ],
 )
-def test_a_file_of_another_backbone_is_refused_and_changes_nothing(network, pretrained, change, got):
+def test_a_file_of_another_backbone_is_refused_and_changes_nothing(
+    network: JointFormer,
+    pretrained: dict[str, torch.Tensor],
+    change: Callable[[dict[str, torch.Tensor]], object],
+    got: str,
+) -> None:
     before = {name: t.clone() for name, t in network.state_dict().items()}
     change(pretrained)
     with pytest.raises(WeightsError, match=rf"no pre-training file for the model's backbone.*got {got}"):
@@ -93,7 +107,12 @@ def test_a_file_of_another_backbone_is_refused_and_changes_nothing(network, pret
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}])
-def test_the_file_is_read_bare_and_wrapped_but_is_no_network(pretrained, network, tmp_path, wrap):
+def test_the_file_is_read_bare_and_wrapped_but_is_no_network(
+    pretrained: dict[str, torch.Tensor],
+    network: JointFormer,
+    tmp_path: Path,
+    wrap: Callable[[dict[str, torch.Tensor]], object],
+) -> None:
     torch.save(wrap(pretrained), tmp_path / "convmae_base.pth")
     stored = read_weights(tmp_path / "convmae_base.pth")
     assert stored.is_backbone

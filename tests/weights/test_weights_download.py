@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from jointformer.errors import OutputError, WeightsError
 from jointformer.model import download
 from jointformer.model.download import fetch
+from weights.conftest_weights import Server
 
 BODY = bytes(range(256)) * 400
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -28,12 +31,12 @@ def target(home: Path) -> Path:
 
 
 @pytest.fixture
-def url(server) -> str:
+def url(server: Server) -> str:
     server.files["w.pth"] = BODY
     return f"{server.base}/w.pth"
 
 
-def test_a_file_arrives_whole_and_its_hash_is_noted(target, url):
+def test_a_file_arrives_whole_and_its_hash_is_noted(target: Path, url: str) -> None:
     assert fetch(url, target) == SHA
     assert target.read_bytes() == BODY
     note = json.loads(target.with_name("w.pth.json").read_text())
@@ -41,13 +44,13 @@ def test_a_file_arrives_whole_and_its_hash_is_noted(target, url):
     assert leftovers(target.parent) == {"w.pth", "w.pth.json"}
 
 
-def test_a_cut_connection_is_resumed_where_it_broke(target, url, server):
+def test_a_cut_connection_is_resumed_where_it_broke(target: Path, url: str, server: Server) -> None:
     server.cut = [1000, 50_000]
     assert fetch(url, target) == SHA
     assert [r for _, r in server.asked] == [None, "bytes=1000-", "bytes=51000-"]
 
 
-def test_a_later_call_resumes_what_an_earlier_one_had_to_leave(target, url, server):
+def test_a_later_call_resumes_what_an_earlier_one_had_to_leave(target: Path, url: str, server: Server) -> None:
     server.cut = [40_000] + [0] * download.ATTEMPTS
     with pytest.raises(WeightsError, match=r"40,000 bytes have arrived.*the same command resumes"):
         fetch(url, target)
@@ -57,7 +60,7 @@ def test_a_later_call_resumes_what_an_earlier_one_had_to_leave(target, url, serv
     assert server.asked == [("/w.pth", "bytes=40000-")]
 
 
-def test_a_file_that_changed_on_the_server_starts_anew(target, url, server):
+def test_a_file_that_changed_on_the_server_starts_anew(target: Path, url: str, server: Server) -> None:
     server.cut = [40_000] + [0] * download.ATTEMPTS
     with pytest.raises(WeightsError):
         fetch(url, target)
@@ -67,14 +70,16 @@ def test_a_file_that_changed_on_the_server_starts_anew(target, url, server):
 
 
 @pytest.mark.parametrize("change", [{"ranges": False}, {"etag": None}, {"etag": 'W/"weak"'}])
-def test_a_server_that_cannot_resume_sends_all_again(target, url, server, change):
+def test_a_server_that_cannot_resume_sends_all_again(
+    target: Path, url: str, server: Server, change: dict[str, bool | str | None]
+) -> None:
     for name, value in change.items():
         setattr(server, name, value)
     server.cut = [1000]
     assert fetch(url, target) == SHA
 
 
-def test_a_download_killed_before_its_last_rename_is_not_fetched_again(target, url, server):
+def test_a_download_killed_before_its_last_rename_is_not_fetched_again(target: Path, url: str, server: Server) -> None:
     target.parent.mkdir(parents=True)
     target.with_name("w.pth.partial").write_bytes(BODY)
     state = {"url": url, "validator": '"one"', "total": len(BODY)}
@@ -84,20 +89,22 @@ def test_a_download_killed_before_its_last_rename_is_not_fetched_again(target, u
 
 
 @pytest.mark.parametrize("note", ["", "[]", "{}", "[" * 100_000, '{"url": 1, "validator": 2, "total": 3}'])
-def test_a_damaged_note_of_a_partial_file_means_starting_anew(target, url, server, note):
+def test_a_damaged_note_of_a_partial_file_means_starting_anew(
+    target: Path, url: str, server: Server, note: str
+) -> None:
     target.parent.mkdir(parents=True)
     target.with_name("w.pth.partial").write_bytes(b"rubbish")
     target.with_name("w.pth.partial.json").write_text(note)
     assert fetch(url, target) == SHA
 
 
-def test_temporary_trouble_of_the_server_is_waited_out(target, url, server):
+def test_temporary_trouble_of_the_server_is_waited_out(target: Path, url: str, server: Server) -> None:
     server.statuses = [503, 429]
     assert fetch(url, target) == SHA
 
 
 @pytest.mark.parametrize("status", [404, 403, 410])
-def test_a_missing_file_is_one_line_with_the_way_out(target, url, server, status):
+def test_a_missing_file_is_one_line_with_the_way_out(target: Path, url: str, server: Server, status: int) -> None:
     server.statuses = [status]
     with pytest.raises(WeightsError, match=f"HTTP {status}") as caught:
         fetch(url, target, page="https://example.org/files")
@@ -108,13 +115,13 @@ def test_a_missing_file_is_one_line_with_the_way_out(target, url, server, status
     assert len(server.asked) == 1
 
 
-def test_without_a_network_the_line_says_what_was_tried_and_where_to_put_the_file(target):
+def test_without_a_network_the_line_says_what_was_tried_and_where_to_put_the_file(target: Path) -> None:
     with pytest.raises(WeightsError, match=r"127.0.0.1:9/w.pth: cannot be reached") as caught:
         fetch("http://127.0.0.1:9/w.pth", target)
     assert f"put the file by hand at {target}" in str(caught.value)
 
 
-def test_a_silent_server_is_given_up(target, url, server, monkeypatch):
+def test_a_silent_server_is_given_up(target: Path, url: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     import httpx
 
     # Only reading is short of time: a machine under load may take long to connect.
@@ -124,12 +131,12 @@ def test_a_silent_server_is_given_up(target, url, server, monkeypatch):
     server.files["w.pth"] = b""
     answer, given_up = server.answer, threading.Event()
 
-    def silent(handler):
+    def silent(handler: BaseHTTPRequestHandler) -> None:
         answer(handler)
         handler.wfile.flush()
         given_up.wait(60)
 
-    server.answer = silent
+    monkeypatch.setattr(server, "answer", silent)
     try:
         with pytest.raises(WeightsError, match=r"ReadTimeout"):
             fetch(url, target)
@@ -137,7 +144,7 @@ def test_a_silent_server_is_given_up(target, url, server, monkeypatch):
         given_up.set()
 
 
-def test_fewer_bytes_than_announced_are_not_a_file(target, url, server):
+def test_fewer_bytes_than_announced_are_not_a_file(target: Path, url: str, server: Server) -> None:
     server.claim = len(BODY) + 10
     server.ranges = False
     with pytest.raises(WeightsError, match=r"cannot be downloaded"):
@@ -145,34 +152,36 @@ def test_fewer_bytes_than_announced_are_not_a_file(target, url, server):
     assert not target.exists()
 
 
-def test_a_wrong_total_size_is_an_error(target, url, server):
+def test_a_wrong_total_size_is_an_error(
+    target: Path, url: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.cut = [1000]
     answer = server.answer
 
-    def lying(handler):
+    def lying(handler: BaseHTTPRequestHandler) -> None:
         if server.asked:
-            handler.send_header_original = handler.send_header
+            original = handler.send_header
 
-            def send_header(name, value):
-                value = value.replace(f"/{len(BODY)}", f"/{len(BODY) + 5}") if name == "Content-Range" else value
-                handler.send_header_original(name, value)
+            def send_header(keyword: str, value: str) -> None:
+                value = value.replace(f"/{len(BODY)}", f"/{len(BODY) + 5}") if keyword == "Content-Range" else value
+                original(keyword, value)
 
-            handler.send_header = send_header
+            handler.send_header = send_header  # type: ignore[method-assign]
         answer(handler)
 
-    server.answer = lying
+    monkeypatch.setattr(server, "answer", lying)
     with pytest.raises(WeightsError, match=r"wrong size, expected 102,405 bytes, got 102,400"):
         fetch(url, target)
     assert leftovers(target.parent) == set()
 
 
-def test_a_wrong_hash_is_an_error_and_nothing_is_kept(target, url):
+def test_a_wrong_hash_is_an_error_and_nothing_is_kept(target: Path, url: str) -> None:
     with pytest.raises(WeightsError, match=r"not the file expected \(SHA-256\), expected 0{64}"):
         fetch(url, target, sha256="0" * 64)
     assert leftovers(target.parent) == set()
 
 
-def test_the_hash_noted_at_the_first_download_is_enforced_at_the_next(target, url, server):
+def test_the_hash_noted_at_the_first_download_is_enforced_at_the_next(target: Path, url: str, server: Server) -> None:
     fetch(url, target)
     target.unlink()
     server.files["w.pth"] = BODY[::-1]
@@ -180,7 +189,7 @@ def test_the_hash_noted_at_the_first_download_is_enforced_at_the_next(target, ur
         fetch(url, target)
 
 
-def test_an_html_page_is_not_a_file(target, url, server):
+def test_an_html_page_is_not_a_file(target: Path, url: str, server: Server) -> None:
     server.content_type = "text/html; charset=utf-8"
     with pytest.raises(WeightsError, match=r"something else.*an HTML page"):
         fetch(url, target)
@@ -194,14 +203,16 @@ def test_an_html_page_is_not_a_file(target, url, server):
         (b"", "an empty file"),
     ],
 )
-def test_a_page_or_pointer_under_a_file_name_is_recognised(target, url, server, body, what):
+def test_a_page_or_pointer_under_a_file_name_is_recognised(
+    target: Path, url: str, server: Server, body: bytes, what: str
+) -> None:
     server.files["w.pth"] = body
     with pytest.raises(WeightsError, match=f"something else, expected a weights file, got {what}"):
         fetch(url, target)
     assert leftovers(target.parent) == set()
 
 
-def test_redirects_at_the_same_scheme_are_followed(target, url, server):
+def test_redirects_at_the_same_scheme_are_followed(target: Path, url: str, server: Server) -> None:
     server.redirects["/start"] = "/w.pth"
     assert fetch(f"{server.base}/start", target) == SHA
 
@@ -217,20 +228,20 @@ def test_redirects_at_the_same_scheme_are_followed(target, url, server):
         "gopher://x",
     ],
 )
-def test_a_redirect_to_another_scheme_or_an_open_host_is_refused(target, server, location):
+def test_a_redirect_to_another_scheme_or_an_open_host_is_refused(target: Path, server: Server, location: str) -> None:
     server.redirects["/start"] = location
     with pytest.raises(WeightsError, match=r"refused to be redirected: weights come over https only"):
         fetch(f"{server.base}/start", target)
     assert leftovers(target.parent) == set()
 
 
-def test_a_redirect_to_nonsense_is_one_line(target, server):
+def test_a_redirect_to_nonsense_is_one_line(target: Path, server: Server) -> None:
     server.redirects["/start"] = "data:,x"
     with pytest.raises(WeightsError, match=r"led to what is no address"):
         fetch(f"{server.base}/start", target)
 
 
-def test_https_never_leads_to_http_not_even_at_localhost():
+def test_https_never_leads_to_http_not_even_at_localhost() -> None:
     from jointformer.model.transport import checked_url
 
     assert checked_url("https://example.org/a", "https://github.com/x").host == "example.org"
@@ -239,39 +250,41 @@ def test_https_never_leads_to_http_not_even_at_localhost():
 
 
 @pytest.mark.parametrize("address", ["http://example.org/w.pth", "ftp://example.org/w", "/etc/passwd", "https://x:y"])
-def test_only_https_addresses_are_asked(target, address):
+def test_only_https_addresses_are_asked(target: Path, address: str) -> None:
     with pytest.raises(WeightsError, match=r"https only|not an address"):
         fetch(address, target)
 
 
-def test_redirects_in_a_circle_end(target, server):
+def test_redirects_in_a_circle_end(target: Path, server: Server) -> None:
     server.redirects["/start"] = "/start"
     with pytest.raises(WeightsError, match=r"more than 10 redirects"):
         fetch(f"{server.base}/start", target)
 
 
-def test_a_size_that_nobody_publishes_is_refused_before_a_byte_is_written(target, url, server):
+def test_a_size_that_nobody_publishes_is_refused_before_a_byte_is_written(
+    target: Path, url: str, server: Server
+) -> None:
     server.claim = 10**13
     with pytest.raises(WeightsError, match=r"too large for weights.*got 10,000,000,000,000 bytes"):
         fetch(url, target)
     assert leftovers(target.parent) == set()
 
 
-def test_a_full_disk_is_said_before_it_is_full(target, url, monkeypatch):
+def test_a_full_disk_is_said_before_it_is_full(target: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(OutputError, match=r"not enough room.*102,400 bytes free.*JOINTFORMER_HOME"):
         fetch(url, target)
 
 
-def test_a_cache_that_cannot_be_a_folder_is_one_line(tmp_path, url):
+def test_a_cache_that_cannot_be_a_folder_is_one_line(tmp_path: Path, url: str) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match=r"cannot be written"):
         fetch(url, tmp_path / "file" / "w.pth")
 
 
-def test_several_that_want_one_file_fetch_it_once(target, url, server):
+def test_several_that_want_one_file_fetch_it_once(target: Path, url: str, server: Server) -> None:
     with ThreadPoolExecutor(4) as pool:
         hashes = list(pool.map(lambda _: fetch(url, target, progress=False), range(4)))
     assert hashes == [SHA] * 4
@@ -279,7 +292,7 @@ def test_several_that_want_one_file_fetch_it_once(target, url, server):
     assert target.read_bytes() == BODY
 
 
-def test_waiting_for_another_download_has_an_end(target, url, monkeypatch):
+def test_waiting_for_another_download_has_an_end(target: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
     monkeypatch.setattr(download, "LOCK_WAIT", 0.05)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import functools
 import io
 import json
 import os
@@ -22,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jointformer.errors import UserError, WeightsError
+from jointformer.model.network import JointFormer
 from jointformer.model.storage import read_weights, save_weights
 from jointformer.model.weights import load_model
 from jointformer.train.state import load_checkpoint
@@ -79,7 +79,7 @@ def tensor_pickle(numel: int, size: tuple[int, ...], stride: tuple[int, ...]) ->
     return buffer.getvalue()
 
 
-def test_a_pickle_that_would_run_a_program_is_refused_with_its_name(tmp_path):
+def test_a_pickle_that_would_run_a_program_is_refused_with_its_name(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     path = tmp_path / "a.pth"
     torch.save({"model": Shell(marker)}, path)
@@ -89,7 +89,7 @@ def test_a_pickle_that_would_run_a_program_is_refused_with_its_name(tmp_path):
     assert not marker.exists()
 
 
-def test_a_bare_pickle_is_not_even_opened(tmp_path):
+def test_a_bare_pickle_is_not_even_opened(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     path = tmp_path / "a.pth"
     path.write_bytes(pickle.dumps(Shell(marker)))
@@ -98,7 +98,7 @@ def test_a_bare_pickle_is_not_even_opened(tmp_path):
     assert not marker.exists()
 
 
-def test_a_pickle_under_the_name_of_safetensors_is_not_unpickled(tmp_path):
+def test_a_pickle_under_the_name_of_safetensors_is_not_unpickled(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     path = tmp_path / "a.safetensors"
     torch.save({"model": Shell(marker)}, path)
@@ -107,7 +107,7 @@ def test_a_pickle_under_the_name_of_safetensors_is_not_unpickled(tmp_path):
     assert not marker.exists()
 
 
-def test_objects_that_are_no_tensors_are_refused(tmp_path):
+def test_objects_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
     import argparse
 
     torch.save({"model": {}, "args": argparse.Namespace(a=1)}, tmp_path / "a.pth")
@@ -116,7 +116,7 @@ def test_objects_that_are_no_tensors_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [{}, [], 7, {"a": 1}, {1: torch.zeros(1)}, {"model": {}}, torch.zeros(3)])
-def test_a_checkpoint_without_named_tensors_is_one_line(tmp_path, content):
+def test_a_checkpoint_without_named_tensors_is_one_line(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"no weights in the file|not a state dict") as caught:
         load(tmp_path / "a.pth")
@@ -132,7 +132,7 @@ def test_a_checkpoint_without_named_tensors_is_one_line(tmp_path, content):
         (torch.zeros(0, 5), "an empty one"),
     ],
 )
-def test_tensors_that_are_not_what_they_seem_are_refused(tmp_path, tensor, what):
+def test_tensors_that_are_not_what_they_seem_are_refused(tmp_path: Path, tensor: torch.Tensor, what: str) -> None:
     torch.save({"a": tensor}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=rf"tensor a is not usable.*{what}") as caught:
         load(tmp_path / "a.pth")
@@ -147,7 +147,7 @@ def test_tensors_that_are_not_what_they_seem_are_refused(tmp_path, tensor, what)
         (torch.zeros(4).to(torch.float8_e4m3fn), "tensor_v3"),
     ],
 )
-def test_tensors_of_unusual_kinds_are_not_even_built(tmp_path, tensor, what):
+def test_tensors_of_unusual_kinds_are_not_even_built(tmp_path: Path, tensor: torch.Tensor, what: str) -> None:
     torch.save({"a": tensor}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=rf"more than plain tensors.*got torch\._utils\._rebuild_{what}"):
         load(tmp_path / "a.pth")
@@ -167,7 +167,9 @@ def test_tensors_of_unusual_kinds_are_not_even_built(tmp_path, tensor, what):
         (2**63, (2**62, 2), (1, 1)),
     ],
 )
-def test_sizes_that_ask_for_terabytes_take_no_memory(tmp_path, numel, size, stride):
+def test_sizes_that_ask_for_terabytes_take_no_memory(
+    tmp_path: Path, numel: int, size: tuple[int, ...], stride: tuple[int, ...]
+) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(archive(tensor_pickle(numel, size, stride)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -177,7 +179,7 @@ def test_sizes_that_ask_for_terabytes_take_no_memory(tmp_path, numel, size, stri
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
-def test_a_packed_archive_is_refused_before_it_grows(tmp_path):
+def test_a_packed_archive_is_refused_before_it_grows(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     size = 50_000_000
     path.write_bytes(archive(tensor_pickle(size // 4, (size // 4,), (1,)), b"\0" * size, zipfile.ZIP_DEFLATED))
@@ -197,14 +199,18 @@ class Call:
 
 
 #: Each level doubles the bytes.
-NESTED = functools.reduce(lambda inner, _: Call(codecs.encode, inner, "hex"), range(30), "00")
+NESTED: object = "00"
+for _ in range(30):
+    NESTED = Call(codecs.encode, NESTED, "hex")
 
 
 @pytest.mark.parametrize(
     "call", [Call(bytearray, 10**9), Call(torch.Tensor, 10**9), Call(torch.UntypedStorage, 10**9), NESTED]
 )
 @pytest.mark.parametrize("reader", [load, load_checkpoint])
-def test_a_call_for_memory_is_refused_before_it_is_made(tmp_path, call, reader):
+def test_a_call_for_memory_is_refused_before_it_is_made(
+    tmp_path: Path, call: object, reader: Callable[[Path], object]
+) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(archive(pickle.dumps({"a": call}, 2)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -213,7 +219,7 @@ def test_a_call_for_memory_is_refused_before_it_is_made(tmp_path, call, reader):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
-def test_a_pickle_in_front_of_an_archive_is_not_read(tmp_path):
+def test_a_pickle_in_front_of_an_archive_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"a": Call(bytearray, 10**9)}, path, _use_new_zipfile_serialization=False)
     path.write_bytes(path.read_bytes() + archive(pickle.dumps({})))
@@ -221,7 +227,7 @@ def test_a_pickle_in_front_of_an_archive_is_not_read(tmp_path):
         load(path)
 
 
-def test_what_lies_beside_the_network_in_training_checkpoints_is_read(network, tmp_path):
+def test_what_lies_beside_the_network_in_training_checkpoints_is_read(network: JointFormer, tmp_path: Path) -> None:
     scheduler = {"milestones": Counter([3]), "base_lrs": [0.1]}  # as MultiStepLR has them
     optimiser = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.nn.Parameter(torch.zeros(2))}}}
     whole = {"it": 7, "network": network.state_dict(), "optimizer": optimiser, "scheduler": scheduler}
@@ -250,7 +256,7 @@ def safetensors_file(header: object, data: bytes = b"") -> bytes:
         b"\0" * 1000,
     ],
 )
-def test_a_forged_safetensors_header_is_one_line(tmp_path, content):
+def test_a_forged_safetensors_header_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     with pytest.raises(WeightsError) as caught:
@@ -259,7 +265,7 @@ def test_a_forged_safetensors_header_is_one_line(tmp_path, content):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_truncated_file_is_one_line_wherever_it_ends(network, tmp_path, suffix):
+def test_a_truncated_file_is_one_line_wherever_it_ends(network: JointFormer, tmp_path: Path, suffix: str) -> None:
     whole = save_weights(network, tmp_path / f"whole{suffix}").read_bytes()
     path = tmp_path / f"a{suffix}"
     for length in (1, 7, 8, 100, len(whole) // 2, len(whole) - 1):
@@ -269,7 +275,7 @@ def test_a_truncated_file_is_one_line_wherever_it_ends(network, tmp_path, suffix
         one_line(caught)
 
 
-def test_nan_in_the_weights_is_found_at_loading(network, tmp_path):
+def test_nan_in_the_weights_is_found_at_loading(network: JointFormer, tmp_path: Path) -> None:
     state = network.state_dict()
     state["convmae.norm.bias"][3] = float("inf")
     torch.save(state, tmp_path / "a.pth")
@@ -277,7 +283,7 @@ def test_nan_in_the_weights_is_found_at_loading(network, tmp_path):
         load(tmp_path / "a.pth")
 
 
-def test_shapes_of_a_monstrous_network_are_refused_before_it_is_built(tmp_path):
+def test_shapes_of_a_monstrous_network_are_refused_before_it_is_built(tmp_path: Path) -> None:
     state = {
         "convmae.patch_embed1_query.proj.weight": torch.zeros(100_000, 3, 1, 1),
         "convmae.patch_embed2.proj.weight": torch.zeros(120_000, 1, 1, 1),
@@ -296,7 +302,7 @@ def test_shapes_of_a_monstrous_network_are_refused_before_it_is_built(tmp_path):
         (b"", "an empty"),
     ],
 )
-def test_a_page_saved_by_hand_in_the_place_of_the_file_is_recognised(tmp_path, head, what):
+def test_a_page_saved_by_hand_in_the_place_of_the_file_is_recognised(tmp_path: Path, head: bytes, what: str) -> None:
     (tmp_path / "a.pth").write_bytes(head)
     with pytest.raises(WeightsError, match=rf"not a weights file, got {what}.*download it again"):
         load(tmp_path / "a.pth")
@@ -304,7 +310,9 @@ def test_a_page_saved_by_hand_in_the_place_of_the_file_is_recognised(tmp_path, h
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), suffix=st.sampled_from([".safetensors", ".pth"]))
-def test_damaged_bytes_load_as_they_were_or_fail_in_one_line(network, tmp_path, data, suffix):
+def test_damaged_bytes_load_as_they_were_or_fail_in_one_line(
+    network: JointFormer, tmp_path: Path, data: st.DataObject, suffix: str
+) -> None:
     whole = bytearray(save_weights(network, tmp_path / f"whole{suffix}").read_bytes())
     # Headers, directories and pickles are at the ends; in between lie numbers.
     places = st.one_of(

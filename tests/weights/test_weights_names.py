@@ -7,26 +7,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest_weights import SMALL
 
 from jointformer.errors import ConfigError, WeightsError
 from jointformer.model import device as device_module
 from jointformer.model.device import choose_device, choose_precision
+from jointformer.model.network import JointFormer
 from jointformer.model.registry import EMBEDDED, PUBLISHED, find_published
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_model, load_weights, locate
+from weights.conftest_weights import SMALL, Server
 
 CPU = {"device": "cpu", "precision": "float32"}
 
 
 @pytest.fixture
-def published(network, server, tmp_path) -> bytes:
+def published(network: JointFormer, server: Server, tmp_path: Path) -> bytes:
     """The tiny network in the place of s012 on the release page."""
     server.files["jointformer_s012.pth"] = save_weights(network, tmp_path / "x.pth").read_bytes()
     return server.files["jointformer_s012.pth"]
 
 
-def test_there_are_14_published_checkpoints_and_the_backbone(shared):
+def test_there_are_14_published_checkpoints_and_the_backbone(shared: Path) -> None:
     rows = [row for row in PUBLISHED.values() if not row.backbone]
     assert len(rows) == 14
     table = json.loads((shared / "spec" / "benchmarks.json").read_text())
@@ -34,19 +35,21 @@ def test_there_are_14_published_checkpoints_and_the_backbone(shared):
         assert PUBLISHED[entry["checkpoint"]].address == entry["checkpoint_url"]
 
 
-def test_the_backbone_has_an_address_and_a_page_for_people():
+def test_the_backbone_has_an_address_and_a_page_for_people() -> None:
     row = PUBLISHED["convmae"]
     assert row.address.startswith("https://")
     assert "Alpha-VL/ConvMAE" in row.page
 
 
 @pytest.mark.parametrize("name", ["s012", "S012", "jointformer_s012", "jointformer_s012.pth"])
-def test_a_published_name_has_three_forms(name):
+def test_a_published_name_has_three_forms(name: str) -> None:
     assert find_published(name) is PUBLISHED["s012"]
 
 
 @pytest.mark.parametrize("name", ["s012", "jointformer_s012", "jointformer_s012.pth"])
-def test_a_published_name_is_downloaded_once_and_loaded(network, published, server, home, name):
+def test_a_published_name_is_downloaded_once_and_loaded(
+    network: JointFormer, published: bytes, server: Server, home: Path, name: str
+) -> None:
     model = load_model(name, **CPU)
     assert torch.equal(model.decoder.pred.weight, network.decoder.pred.weight)
     load_model(name, **CPU)
@@ -54,7 +57,9 @@ def test_a_published_name_is_downloaded_once_and_loaded(network, published, serv
     assert (home / "jointformer_s012.pth").read_bytes() == published
 
 
-def test_a_file_put_into_the_cache_by_hand_is_taken_and_its_hash_noted(network, server, home):
+def test_a_file_put_into_the_cache_by_hand_is_taken_and_its_hash_noted(
+    network: JointFormer, server: Server, home: Path
+) -> None:
     path = save_weights(network, home / "jointformer_s02.pth")
     load_model("s02", **CPU)
     assert server.asked == []
@@ -64,7 +69,7 @@ def test_a_file_put_into_the_cache_by_hand_is_taken_and_its_hash_noted(network, 
         load_model("s02", **CPU)
 
 
-def test_a_downloaded_file_is_verified_wherever_it_lies(published, tmp_path, home):
+def test_a_downloaded_file_is_verified_wherever_it_lies(published: bytes, tmp_path: Path, home: Path) -> None:
     from jointformer.model.weights import download
 
     path = download(PUBLISHED["s012"], tmp_path / "checkpoints")
@@ -75,14 +80,14 @@ def test_a_downloaded_file_is_verified_wherever_it_lies(published, tmp_path, hom
 
 
 @pytest.mark.parametrize("note", ["", "{}", "[]", '{"sha256": 7}', '{"sha256": "zz"}', "[" * 100_000])
-def test_a_damaged_note_of_a_hash_is_one_line(network, home, note):
+def test_a_damaged_note_of_a_hash_is_one_line(network: JointFormer, home: Path, note: str) -> None:
     save_weights(network, home / "jointformer_s02.pth")
     (home / "jointformer_s02.pth.json").write_text(note)
     with pytest.raises(WeightsError, match=r"unreadable note of a weights file's SHA-256"):
         load_model("s02", **CPU)
 
 
-def test_a_file_of_ones_own_gets_no_note(network, tmp_path):
+def test_a_file_of_ones_own_gets_no_note(network: JointFormer, tmp_path: Path) -> None:
     path = save_weights(network, tmp_path / "mine.safetensors")
     load_model(path, **CPU)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.safetensors"]
@@ -92,23 +97,25 @@ def test_a_file_of_ones_own_gets_no_note(network, tmp_path):
     ("name", "nearest"),
     [("s0123", "s012"), ("s21", "s2"), ("tny", "tiny"), ("jointformer_s0120.pth", "s012"), ("convmea", "convmae")],
 )
-def test_an_unknown_name_gets_the_nearest_known_one(name, nearest):
+def test_an_unknown_name_gets_the_nearest_known_one(name: str, nearest: str) -> None:
     with pytest.raises(WeightsError, match=rf"{name}: no such weights.*did you mean '{nearest}'") as caught:
         load_model(name, **CPU)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_published_file_says_how_to_fetch_it(tmp_path):
+def test_a_missing_published_file_says_how_to_fetch_it(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=f"jointformer weights download s02 --to {tmp_path}"):
         load_model(tmp_path / "jointformer_s02.pth", **CPU)
 
 
-def test_a_folder_is_no_weights_file(tmp_path):
+def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"a folder, expected a file"):
         load_model(tmp_path, **CPU)
 
 
-def test_a_file_in_the_way_of_a_name_is_meant_only_with_its_folder(network, published, tmp_path, monkeypatch, home):
+def test_a_file_in_the_way_of_a_name_is_meant_only_with_its_folder(
+    network: JointFormer, published: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s012").write_text("something else")
     assert locate("s012") == home / "jointformer_s012.pth"
@@ -118,13 +125,15 @@ def test_a_file_in_the_way_of_a_name_is_meant_only_with_its_folder(network, publ
     assert locate("jointformer_s012.pth") == Path(own.name)
 
 
-def test_missing_embedded_weights_are_one_line(monkeypatch, tmp_path):
+def test_missing_embedded_weights_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(EMBEDDED, "tiny", tmp_path / "none.safetensors")
     with pytest.raises(WeightsError, match=r"embedded weights 'tiny' are missing from this installation"):
         load_model(**CPU)
 
 
-def test_the_embedded_weights_load_without_name_network_or_cache(monkeypatch, tmp_path):
+def test_the_embedded_weights_load_without_name_network_or_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     if not EMBEDDED["tiny"].is_file():
         pytest.skip("no embedded weights in this checkout")
     monkeypatch.setenv("JOINTFORMER_HOME", str(tmp_path / "nowhere"))
@@ -134,7 +143,7 @@ def test_the_embedded_weights_load_without_name_network_or_cache(monkeypatch, tm
     assert EMBEDDED["tiny"].stat().st_size < 20_000_000
 
 
-def test_auto_precision_follows_what_the_device_computes_natively(monkeypatch):
+def test_auto_precision_follows_what_the_device_computes_natively(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_module, "cpu_has_bfloat16", lambda: True)
     assert choose_precision("cpu") == "bfloat16"
     monkeypatch.setattr(device_module, "cpu_has_bfloat16", lambda: False)
@@ -146,14 +155,14 @@ def test_auto_precision_follows_what_the_device_computes_natively(monkeypatch):
     assert choose_precision("cuda", "float32") == "float32"
 
 
-def test_the_cpu_is_asked_and_not_guessed(monkeypatch):
+def test_the_cpu_is_asked_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True}, raising=False)
     assert not device_module.cpu_has_bfloat16()
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     assert device_module.cpu_has_bfloat16()
 
 
-def test_a_device_that_is_none_or_not_here_is_one_line():
+def test_a_device_that_is_none_or_not_here_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"device, expected auto, cpu"):
         choose_device("gpu")
     with pytest.raises(ConfigError, match=r"'cuda:99' is not available here"):

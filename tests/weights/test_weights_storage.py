@@ -9,7 +9,6 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from conftest_weights import SMALL
 
 from jointformer.errors import OutputError, WeightsError
 from jointformer.model.config import PRESETS, ModelConfig
@@ -17,6 +16,7 @@ from jointformer.model.convert import MEMORY_PROJECTION, fitting_network, infer_
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import read_weights, save_weights
 from jointformer.model.weights import build_model, load_model
+from weights.conftest_weights import SMALL
 
 CPU = {"device": "cpu", "precision": "float32"}
 
@@ -33,7 +33,7 @@ def assert_same(model: JointFormer, other: JointFormer) -> None:
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=0)
 
 
-def test_a_saved_network_comes_back_bit_for_bit_ready_to_run(network, tmp_path):
+def test_a_saved_network_comes_back_bit_for_bit_ready_to_run(network: JointFormer, tmp_path: Path) -> None:
     path = save_weights(network, tmp_path / "a.safetensors")
     model = load_model(path, **CPU)
     assert_same(model, network)
@@ -44,7 +44,7 @@ def test_a_saved_network_comes_back_bit_for_bit_ready_to_run(network, tmp_path):
     torch.testing.assert_close(model.encode_frame(frame).tokens, network.encode_frame(frame).tokens)
 
 
-def test_the_config_travels_in_the_metadata(network, tmp_path):
+def test_the_config_travels_in_the_metadata(network: JointFormer, tmp_path: Path) -> None:
     path = save_weights(network, tmp_path / "a.safetensors")
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata()
@@ -53,7 +53,7 @@ def test_the_config_travels_in_the_metadata(network, tmp_path):
     assert metadata["name"] == "custom"
 
 
-def test_saving_in_half_precision_halves_the_file_and_loads_into_any(network, tmp_path):
+def test_saving_in_half_precision_halves_the_file_and_loads_into_any(network: JointFormer, tmp_path: Path) -> None:
     full = save_weights(network, tmp_path / "a.safetensors")
     half = save_weights(network.state_dict(), tmp_path / "b.safetensors", SMALL, torch.float16)
     assert half.stat().st_size < 0.7 * full.stat().st_size
@@ -65,13 +65,15 @@ def test_saving_in_half_precision_halves_the_file_and_loads_into_any(network, tm
 
 @pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_weights_that_the_disk_does_not_take_are_one_line_and_leave_nothing(network, tmp_path, suffix):
+def test_weights_that_the_disk_does_not_take_are_one_line_and_leave_nothing(
+    network: JointFormer, tmp_path: Path, suffix: str
+) -> None:
     with pytest.raises(OutputError, match=rf"^\S+/a\{suffix}: cannot be written: the file is too large for "):
         save_weights(network, tmp_path / f"a{suffix}")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_saving_does_not_touch_the_network(network, tmp_path):
+def test_saving_does_not_touch_the_network(network: JointFormer, tmp_path: Path) -> None:
     network.train()
     before = {name: t.clone() for name, t in network.state_dict().items()}
     save_weights(network, tmp_path / "a.safetensors", dtype=torch.float16)
@@ -82,7 +84,7 @@ def test_saving_does_not_touch_the_network(network, tmp_path):
 
 
 @pytest.mark.parametrize("wrapper", ["model", "network", "state_dict"])
-def test_a_training_checkpoint_is_unwrapped(network, tmp_path, wrapper):
+def test_a_training_checkpoint_is_unwrapped(network: JointFormer, tmp_path: Path, wrapper: str) -> None:
     path = tmp_path / "a.pth"
     prefixed = {f"module.{name}": t for name, t in network.state_dict().items()}
     torch.save({wrapper: prefixed, "it": 7, "optimizer": {"state": {}, "param_groups": [{"lr": 1.0}]}}, path)
@@ -92,18 +94,18 @@ def test_a_training_checkpoint_is_unwrapped(network, tmp_path, wrapper):
     assert model.config == replace(SMALL, heads=1)
 
 
-def test_a_bare_state_dict_loads(network, tmp_path):
+def test_a_bare_state_dict_loads(network: JointFormer, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "a.pth")
     assert_same(load_model(tmp_path / "a.pth", **CPU), network)
 
 
-def test_what_is_saved_as_pth_is_the_published_form(network, tmp_path):
+def test_what_is_saved_as_pth_is_the_published_form(network: JointFormer, tmp_path: Path) -> None:
     path = save_weights(network, tmp_path / "a.pth")
     state = torch.load(path, weights_only=True)
     assert list(state) == list(network.state_dict())
 
 
-def test_a_stage_0_checkpoint_gets_a_fifth_input_channel_of_zeros(network, tmp_path):
+def test_a_stage_0_checkpoint_gets_a_fifth_input_channel_of_zeros(network: JointFormer, tmp_path: Path) -> None:
     state = network.state_dict()
     full = state[MEMORY_PROJECTION].clone()
     state[MEMORY_PROJECTION] = full[:, :4].contiguous()
@@ -115,16 +117,16 @@ def test_a_stage_0_checkpoint_gets_a_fifth_input_channel_of_zeros(network, tmp_p
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_each_preset_is_recognised_by_its_shapes(preset):
+def test_each_preset_is_recognised_by_its_shapes(preset: str) -> None:
     assert infer_config(shapes_of(PRESETS[preset])) == PRESETS[preset]
 
 
-def test_the_depths_of_the_token_blocks_are_counted_from_the_names():
+def test_the_depths_of_the_token_blocks_are_counted_from_the_names() -> None:
     config = replace(PRESETS["tiny"], name="custom", update_depth=3, enhance_depth=2)
     assert infer_config(shapes_of(config)) == config
 
 
-def test_an_official_checkpoint_would_fit_base_to_the_last_name(shared):
+def test_an_official_checkpoint_would_fit_base_to_the_last_name(shared: Path) -> None:
     import json
 
     published = json.loads((shared / "spec" / "state_dict_base.json").read_text())
@@ -133,7 +135,7 @@ def test_an_official_checkpoint_would_fit_base_to_the_last_name(shared):
     fitting_network(PRESETS["base"], shapes, None)
 
 
-def test_what_does_not_fit_is_named_in_one_line(network, tmp_path):
+def test_what_does_not_fit_is_named_in_one_line(network: JointFormer, tmp_path: Path) -> None:
     state = network.state_dict()
     del state["decoder.pred.bias"]
     state["head.weight"] = torch.zeros(3)
@@ -148,20 +150,20 @@ def test_what_does_not_fit_is_named_in_one_line(network, tmp_path):
     assert "\n" not in text
 
 
-def test_a_gap_in_the_block_indices_is_a_misfit(network, tmp_path):
+def test_a_gap_in_the_block_indices_is_a_misfit(network: JointFormer, tmp_path: Path) -> None:
     state = {name.replace("blocks3.2.", "blocks3.9."): t for name, t in network.state_dict().items()}
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"missing \(convmae.blocks3.2.norm1.weight"):
         load_model(tmp_path / "a.pth", **CPU)
 
 
-def test_weights_of_another_network_are_called_that(tmp_path):
+def test_weights_of_another_network_are_called_that(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(3, 3)}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"not JointFormer's weights.*the first is 'conv1.weight'"):
         load_model(tmp_path / "a.pth", **CPU)
 
 
-def test_a_config_that_contradicts_the_tensors_is_refused(network, tmp_path):
+def test_a_config_that_contradicts_the_tensors_is_refused(network: JointFormer, tmp_path: Path) -> None:
     wrong = replace(SMALL, depths=(1, 2, 10**9))
     metadata = {"config": wrong.to_json()}
     (tmp_path / "a.safetensors").write_bytes(safetensors.torch.save(dict(network.state_dict()), metadata))
@@ -170,24 +172,24 @@ def test_a_config_that_contradicts_the_tensors_is_refused(network, tmp_path):
 
 
 @pytest.mark.parametrize("config", ["", "{", "[]", "[" * 50_000, '{"widths": 7}', '{"surprise": 1}', '{"heads": 1e99}'])
-def test_rubbish_in_the_place_of_the_config_is_one_line(network, tmp_path, config):
+def test_rubbish_in_the_place_of_the_config_is_one_line(network: JointFormer, tmp_path: Path, config: str) -> None:
     state = dict(network.state_dict())
     (tmp_path / "a.safetensors").write_bytes(safetensors.torch.save(state, {"config": config}))
     with pytest.raises(WeightsError, match=r"metadata hold no config"):
         load_model(tmp_path / "a.safetensors", **CPU)
 
 
-def test_without_metadata_the_shapes_say_what_it_is(network, tmp_path):
+def test_without_metadata_the_shapes_say_what_it_is(network: JointFormer, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(safetensors.torch.save(dict(network.state_dict())))
     assert load_model(tmp_path / "a.safetensors", **CPU).config == replace(SMALL, heads=1)
 
 
-def test_an_unknown_suffix_is_refused_before_anything_is_written(network, tmp_path):
+def test_an_unknown_suffix_is_refused_before_anything_is_written(network: JointFormer, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"expected .safetensors or .pth or .pt, got .onnx"):
         save_weights(network, tmp_path / "a.onnx")
 
 
-def test_a_state_dict_that_is_no_network_is_not_saved(network, tmp_path):
+def test_a_state_dict_that_is_no_network_is_not_saved(network: JointFormer, tmp_path: Path) -> None:
     state = network.state_dict()
     del state["decoder.pred.bias"]
     with pytest.raises(WeightsError, match=r"missing"):
@@ -195,25 +197,25 @@ def test_a_state_dict_that_is_no_network_is_not_saved(network, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_diverged_network_is_not_saved(network, tmp_path):
+def test_a_diverged_network_is_not_saved(network: JointFormer, tmp_path: Path) -> None:
     network.decoder.pred.weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(WeightsError, match=r"decoder.pred.weight holds NaN"):
         save_weights(network, tmp_path / "a.safetensors")
 
 
-def test_float16_that_overflows_is_not_saved(network, tmp_path):
+def test_float16_that_overflows_is_not_saved(network: JointFormer, tmp_path: Path) -> None:
     network.decoder.pred.weight.data[0, 0, 0, 0] = 1e6
     with pytest.raises(WeightsError, match=r"decoder.pred.weight holds NaN or infinite"):
         save_weights(network, tmp_path / "a.safetensors", dtype=torch.float16)
 
 
-def test_a_place_that_cannot_be_written_is_one_line(network, tmp_path):
+def test_a_place_that_cannot_be_written_is_one_line(network: JointFormer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot be written"):
         save_weights(network, tmp_path / "file" / "a.safetensors")
 
 
-def test_the_loaded_tensors_do_not_hang_on_the_file(network, tmp_path):
+def test_the_loaded_tensors_do_not_hang_on_the_file(network: JointFormer, tmp_path: Path) -> None:
     path: Path = save_weights(network, tmp_path / "a.safetensors")
     model = build_model(read_weights(path))
     path.write_bytes(b"")
