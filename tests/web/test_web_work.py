@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from jointformer.session import stored_video
 from jointformer.web import shelf
 from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
+from jointformer.web.record import RecordFile
 from jointformer.web.runs import encode_runs
 from session.scripted import SquareTracker, square
 from web.helpers import GatedTracker, Tool
@@ -155,6 +157,23 @@ def test_two_projects_are_not_tracked_at_once(start: Callable[..., Tool]) -> Non
     GatedTracker.gate = threading.Semaphore(2)
     tool.ask("POST", "/track", {})
     assert "another project" in other.ask("POST", "/track", {}, status=400)["error"]
+
+
+def test_a_run_may_begin_as_soon_as_the_one_before_has_told_its_end(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = RecordFile.update
+
+    def slow(self: RecordFile, **changes: Any) -> None:
+        if changes == {"tracking": None}:  # the run is forgotten after its end is told
+            time.sleep(0.2)
+        update(self, **changes)
+
+    monkeypatch.setattr(RecordFile, "update", slow)
+    tool.open()
+    tool.draw(0, 1, square(0))
+    assert tool.track(end=5)["kind"] == "finished"
+    assert tool.track(end=9)["kind"] == "finished"
 
 
 def test_a_failing_model_is_told_in_one_line(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:

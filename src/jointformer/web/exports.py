@@ -77,8 +77,10 @@ class Exports:
         """Begin to write a file and return its name. Raises DataError, ConfigError."""
         read_options(format, options)  # so that mistakes are told now, not by the thread
         with self._lock:
-            if self.running:
-                raise DataError("an export is being written already", hint="wait until it is done")
+            if self._thread is not None and self._thread.is_alive():
+                if self._running is not None:
+                    raise DataError("an export is being written already", hint="wait until it is done")
+                self._thread.join()  # pages may know its end before the thread has ended
             name = self._free_name(f"{slug(title)}-{format}", FORMATS[format].suffix or ".zip")
             self._running, self._failure, self._done, self._total = name, None, 0, 0
             arguments = (format, name, options)

@@ -88,8 +88,10 @@ class Tracking:
     def start(self, wanted: Range) -> None:
         """Begin a run. Raises DataError where there is nothing to track from, or another run goes on."""
         with self._lock:
-            if self.running:
-                raise DataError("this project is being tracked already", hint="stop it first")
+            if self._thread is not None and self._thread.is_alive():
+                if self._status["state"] != "idle":
+                    raise DataError("this project is being tracked already", hint="stop it first")
+                self._thread.join()  # pages may know its end before the run is forgotten
             plan = self.plan(wanted)
             if not plan["steps"]:
                 raise DataError("nothing to track", hint="every frame of the range is up to date")
@@ -108,10 +110,12 @@ class Tracking:
 
     def stop(self) -> None:
         """Ask the run to end after the frame it is at."""
-        if self.running:
+        with self._lock:
+            if not self.running or self._status["state"] == "idle":
+                return
             self._stop.set()
             self._status = {**self._status, "state": "stopping"}
-            self._publish("tracking", self.status())
+        self._publish("tracking", self.status())
 
     def leave(self, wait: float = 10.0) -> None:
         """End the run because the program ends; it counts as interrupted, not as stopped."""
@@ -181,7 +185,8 @@ class Tracking:
         return {"kind": "finished", "text": f"tracked {done} steps", "done": done}
 
     def _finish(self, outcome: dict[str, Any]) -> None:
-        self._status = {"state": "idle", "outcome": outcome}
+        with self._lock:  # who stops it meanwhile must not take the end back
+            self._status = {"state": "idle", "outcome": outcome}
         if not self._leaving:
             try:
                 self._remember(None)
