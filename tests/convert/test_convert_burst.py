@@ -166,9 +166,13 @@ def test_frames_that_are_links_arrive_as_pictures(tmp_path: Path) -> None:
         ({"annotated_image_paths": ["a1.jpg"]}, "not one segmentation per annotated image"),
         ({"height": 5}, "damaged run lengths"),
         ({"segmentations": [{"300": {"rle": encode_rle(np.ones((4, 6)))}}, {}]}, "an 8-bit mask cannot hold"),
-        ({"segmentations": [{"1": {}}, {}]}, "no mask"),
-        ({"segmentations": [[1], {}]}, "something else than objects"),
-        ({"width": None}, "not as in BURST's json"),
+        ({"segmentations": [{"1": {}}, {}]}, "damaged run lengths .* for track 1 at 'a1.jpg'"),
+        ({"segmentations": [[1], {}]}, "no tracks at 'a1.jpg'"),
+        ({"width": None}, "no size"),
+        (
+            {"annotated_image_paths": ["../a1.jpg", "a2.jpg"]},
+            "annotated_image_paths with something that is no file name",
+        ),
     ],
 )
 def test_a_damaged_json_is_refused_in_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jointformer.data.metas import burst_frames, is_plain_name, lvos_frames, youtube_frames
+from jointformer.data.burst import burst_frames
+from jointformer.data.metas import is_plain_name, lvos_frames, youtube_frames
 from jointformer.errors import DataError
 
 Reader = Callable[[Path], dict[str, list[str]]]
@@ -30,6 +31,9 @@ _KEYS = st.sampled_from(
         "dataset",
         "seq_name",
         "annotated_image_paths",
+        "height",
+        "width",
+        "segmentations",
         "a",
         "../b",
     ]
@@ -50,7 +54,8 @@ def test_lvos_counts_by_five_from_the_smallest_to_the_largest_number(tmp_path: P
 
 
 def test_burst_names_frames_without_their_suffix(tmp_path: Path) -> None:
-    sequence = {"dataset": "HACS", "seq_name": "a.b_c", "annotated_image_paths": ["frame0001.jpg", "x/frame.2.png"]}
+    sequence = {"dataset": "HACS", "seq_name": "a.b_c", "height": 4, "width": 6, "segmentations": [{}, {}]}
+    sequence["annotated_image_paths"] = ["frame0001.jpg", "x/frame.2.png"]
     path = _write(tmp_path, {"sequences": [sequence]})
     assert burst_frames(path) == {"HACS_-_a.b_c": ["frame0001", "frame.2"]}
     sequence["annotated_image_paths"] = ["x/.."]

@@ -17,10 +17,10 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 
 from export.clips import BLUE, FRAMES, RED, H, Masks, W, labels, pictures
+from jointformer.data.burst import burst_frames
 from jointformer.data.export_formats import FORMATS, export
 from jointformer.data.export_source import ExportObject, FolderSource
 from jointformer.data.masks import write_mask
-from jointformer.data.metas import burst_frames
 from jointformer.data.video import open_video
 from jointformer.errors import ConfigError, DataError, OutputError, UserError
 from jointformer.session.source import ArrayVideo

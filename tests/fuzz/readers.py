@@ -147,7 +147,8 @@ def _read_weights(path: Path) -> object:
 def _metas() -> Seeds:
     youtube = {"videos": {"v": {"objects": {"1": {"category": "cat", "frames": ["00000", "00005"]}}}}}
     lvos = {"videos": {"v": {"objects": {"1": {"frame_range": {"start": "1", "end": "11", "frame_nums": "3"}}}}}}
-    sequence = {"dataset": "HACS", "seq_name": "a", "annotated_image_paths": ["f1.jpg", "f2.jpg"], "height": 4}
+    sequence = {"dataset": "HACS", "seq_name": "a", "height": 4, "width": 6, "segmentations": [{}, {}]}
+    sequence["annotated_image_paths"] = ["f1.jpg", "f2.jpg"]
     return {
         f"{name}.json": json.dumps(value).encode()
         for name, value in (("youtube", youtube), ("lvos", lvos), ("burst", {"sequences": [sequence]}))
@@ -156,7 +157,8 @@ def _metas() -> Seeds:
 
 @reader("metas", _metas, "json")
 def _read_metas(path: Path) -> object:
-    from jointformer.data.metas import burst_frames, is_plain_name, lvos_frames, youtube_frames
+    from jointformer.data.burst import burst_frames
+    from jointformer.data.metas import is_plain_name, lvos_frames, youtube_frames
     from jointformer.errors import UserError
 
     for read in (youtube_frames, lvos_frames, burst_frames):
@@ -181,12 +183,12 @@ def _burst() -> Seeds:
 
 @reader("burst", _burst, "json")
 def _read_burst(path: Path) -> object:
+    from jointformer.data.burst import read_burst
     from jointformer.evaluate.score_burst import iter_sequences
-    from jointformer.evaluate.score_burst_json import read_burst_json
 
-    truth = json.loads(READERS["burst"].seeds()["a.json"])
-    read_burst_json(path)
-    return list(iter_sequences(truth, path, [], with_masks=True))
+    truth = path.parent / "truth.json"
+    truth.write_bytes(READERS["burst"].seeds()["a.json"])
+    return list(iter_sequences(read_burst(truth), path, [], with_masks=True))
 
 
 @reader("visor", lambda: {"a.json": b'{"P01_107_seq_00001": {"1": "left hand", "2": "pan"}}'}, "json")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
+from jointformer.data.burst import read_burst
 from jointformer.errors import DataError, UserError
 from jointformer.evaluate.reproduce_rows import figure_key
 from jointformer.evaluate.score import score
 from jointformer.evaluate.score_burst import iter_sequences
-from jointformer.evaluate.score_burst_json import read_burst_json
 from jointformer.evaluate.score_results import Scores
 from jointformer.metrics import burst
 from jointformer.metrics.burst import BurstRules
@@ -55,7 +55,7 @@ def test_burst_equals_the_toolkits(name: str, variant: str, case: Case, golden: 
 @pytest.mark.parametrize("name", CASES)
 def test_each_class_equals_at_every_threshold(name: str, case: Case, golden: Golden) -> None:
     expected = golden("burst")["cases"][name]["cutie"][SHIPPED]
-    truth = read_burst_json(case(name) / "gt/all_classes.json")
+    truth = read_burst(case(name) / "gt/all_classes.json")
     sequences = list(iter_sequences(truth, case(name) / "pred_png", [], with_masks=False))
     counts = [burst.sequence_counts(sequence, BurstRules()) for sequence in sequences]
     per_class = burst.class_counts(counts, burst.scored_classes(map(burst.scored_truth, sequences)))
@@ -66,8 +66,8 @@ def test_each_class_equals_at_every_threshold(name: str, case: Case, golden: Gol
         parts |= {"HOTA_TP": ours.tp, "HOTA_FN": ours.fn, "HOTA_FP": ours.fp}
         for key, values in parts.items():
             np.testing.assert_allclose(values, theirs[key], rtol=0, atol=1e-9)
-    for entry, found in zip(truth["sequences"], counts, strict=True):
-        theirs = expected["per_sequence_tp_fn_fp"][f"val-{entry['dataset']}-{entry['seq_name']}"]
+    for sequence, found in zip(truth.sequences, counts, strict=True):
+        theirs = expected["per_sequence_tp_fn_fp"][f"val-{sequence.dataset}-{sequence.name}"]
         for title, numbers in theirs.items():
             ours = found[expected["class_ids"][title]]
             assert ours.tp.tolist() == numbers["HOTA_TP"]

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jointformer.data.benchmark_rows import Benchmark
+from jointformer.data.burst import burst_frames
 from jointformer.data.frames import list_pictures, list_subfolders, picture_size
 from jointformer.data.masks import (
     MASK_SUFFIXES,
@@ -16,7 +17,7 @@ from jointformer.data.masks import (
     read_mask_file,
     resolve_void,
 )
-from jointformer.data.metas import burst_frames, is_plain_name, lvos_frames, youtube_frames
+from jointformer.data.metas import is_plain_name, lvos_frames, youtube_frames
 from jointformer.data.sources import VideoSource
 from jointformer.errors import DataError
 

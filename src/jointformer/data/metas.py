@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from jointformer.errors import DataError
@@ -60,25 +60,6 @@ def lvos_frames(path: str | Path) -> dict[str, list[str]]:
     return frames
 
 
-def burst_frames(path: str | Path) -> dict[str, list[str]]:
-    """Video ``<dataset>_-_<seq_name>`` -> names of its annotated frames in BURST's json.
-
-    Raises :class:`DataError` for a file of another form.
-    """
-    frames: dict[str, list[str]] = {}
-    sequences = _get(read_json(path), "sequences", list, path, "the file")
-    for k, sequence in enumerate(sequences):
-        at = f"sequences[{k}]"
-        dataset = _text(_get(sequence, "dataset", str, path, at), path, f"{at}.dataset")
-        name = _text(_get(sequence, "seq_name", str, path, at), path, f"{at}.seq_name")
-        paths = _get(sequence, "annotated_image_paths", list, path, at)
-        frames[f"{dataset}_-_{name}"] = [
-            _text(PurePosixPath(p).stem if isinstance(p, str) else p, path, f"{at}.annotated_image_paths")
-            for p in paths
-        ]
-    return frames
-
-
 def _videos(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
     videos = _get(read_json(path), "videos", dict, path, "the file")
     return [
@@ -91,7 +72,7 @@ def _get(value: Any, key: str, kind: type, path: str | Path, at: str) -> Any:
     if not isinstance(value, dict) or key not in value:
         raise DataError(f"{at} has no {key!r}", where=path, hint="is this the benchmark's own json file?")
     if not isinstance(value[key], kind):
-        raise DataError(f"{at}.{key} is of the wrong kind", where=path, expected=_KINDS[kind], got=_short(value[key]))
+        raise DataError(f"{at}.{key} is of the wrong kind", where=path, expected=_KINDS[kind], got=short(value[key]))
     return value[key]
 
 
@@ -102,7 +83,7 @@ def _text(value: Any, path: str | Path, at: str) -> str:
     """A name that stays inside its folder."""
     if isinstance(value, str) and is_plain_name(value):
         return value
-    raise DataError(f"{at} holds something that is no file name", where=path, got=_short(value))
+    raise DataError(f"{at} holds something that is no file name", where=path, got=short(value))
 
 
 def is_plain_name(name: str) -> bool:
@@ -115,11 +96,12 @@ def frame_number(value: Any, path: str | Path, at: str) -> int:
     whole = isinstance(value, int) and not isinstance(value, bool)
     digits = isinstance(value, str) and value.strip().isdecimal() and len(value) < 20
     if not (whole or digits) or not 0 <= int(value) <= _LARGEST_NUMBER:
-        raise DataError(f"{at} is no frame number", where=path, expected="0..99999999", got=_short(value))
+        raise DataError(f"{at} is no frame number", where=path, expected="0..99999999", got=short(value))
     return int(value)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A json value as an error names it."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # numbers beyond Python's digit limit cannot be printed

@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from jointformer.data.burst import read_burst
 from jointformer.data.published import PublishedRow, published_rows
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_burst_json import read_burst_json
 from jointformer.evaluate.score_check import check_truth
 from jointformer.evaluate.score_plans import build_plan
 from jointformer.evaluate.score_sources import MaskTree
@@ -99,7 +99,7 @@ def find_truth(row: PublishedRow, data_root: Path) -> Path:
     if path is None:
         raise DataError("no annotations to score with", expected=" or ".join(map(str, choices)))
     if row.dataset == "BURST":
-        read_burst_json(path)
+        read_burst(path)
         return path
     plan = build_plan(find_protocol(row.dataset), path)
     check_truth(plan, MaskTree(str(plan.truth)))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from jointformer.data.burst import BurstFile, BurstSequence, Segmentations, read_burst
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_burst_json import read_burst_json
 from jointformer.evaluate.score_check import Problems, describe
 from jointformer.evaluate.score_results import Scores
 from jointformer.evaluate.score_sources import MaskTree, open_masks
@@ -45,9 +45,7 @@ def score_burst(
     truth = _read_truth(annotations, set_name)
     notes: list[str] = []
     sequences = iter_sequences(truth, predictions, notes, with_masks=similarity == "mask")
-    bar = tqdm(
-        sequences, total=len(truth["sequences"]), unit="video", disable=None if progress else True, file=sys.stderr
-    )
+    bar = tqdm(sequences, total=len(truth.sequences), unit="video", disable=None if progress else True, file=sys.stderr)
     counts, truths, frames = [], [], 0
     for sequence in bar:
         truths.append(burst.scored_truth(sequence))
@@ -61,7 +59,7 @@ def score_burst(
         notes.append("mask IoU, which was meant; published numbers use box IoU")
     if filter_tracks:
         notes.append("predictions tied to the truth's tracks, which was meant; published numbers are not")
-    names = _class_names(truth)
+    names = _class_names(truth.content)
     return Scores(
         benchmark=protocol.benchmark,
         rules=protocol.rules,
@@ -90,95 +88,83 @@ def burst_figures(per_class: Mapping[int, HotaCounts]) -> dict[str, float]:
     return figures
 
 
-def iter_sequences(
-    truth: Mapping[str, Any], predictions: Path, notes: list[str], with_masks: bool
-) -> Iterator[TrackSequence]:
+def iter_sequences(truth: BurstFile, predictions: Path, notes: list[str], with_masks: bool) -> Iterator[TrackSequence]:
     """Every sequence of the truth with its predictions; adds to ``notes`` what was missing, which counts as missed."""
     if predictions.suffix == ".json":
-        content = read_burst_json(predictions)
-        split = truth.get("split")
-        if content.get("split", split) != split:
-            raise DataError("predictions of another split", where=predictions, expected=split, got=content["split"])
-        yield from _from_json(truth, content, notes, with_masks)
+        own = read_burst(predictions)
+        split, got = truth.content.get("split"), own.content.get("split")
+        if "split" in own.content and got != split:
+            raise DataError("predictions of another split", where=predictions, expected=split, got=got)
+        yield from _from_json(truth.sequences, own.sequences, notes, with_masks)
     else:
-        names = [_folder(entry) for entry in truth["sequences"]]
-        yield from _from_pngs(truth, open_masks(predictions, names), notes, with_masks)
+        names = [sequence.folder for sequence in truth.sequences]
+        yield from _from_pngs(truth.sequences, open_masks(predictions, names), notes, with_masks)
 
 
 def _from_json(
-    truth: Mapping[str, Any], content: Mapping[str, Any], notes: list[str], with_masks: bool
+    truth: Sequence[BurstSequence], predictions: Sequence[BurstSequence], notes: list[str], with_masks: bool
 ) -> Iterator[TrackSequence]:
-    by_name = {_folder(entry): entry for entry in content["sequences"]}
+    by_name = {sequence.folder: sequence for sequence in predictions}
     problems = Problems()
-    for entry in truth["sequences"]:
-        own = by_name.get(_folder(entry))
+    for sequence in truth:
+        own = by_name.get(sequence.folder)
         if own is None:
-            problems.add("sequences without predictions, counted as missed", _folder(entry))
-            own = {"annotated_image_paths": [], "segmentations": [], "track_category_ids": {}}
-        size = entry["height"], entry["width"]
-        images = map(_stem, own["annotated_image_paths"])
-        frames = dict(zip(images, own["segmentations"], strict=True))
-        wanted = [frames.get(_stem(image), {}) for image in entry["annotated_image_paths"]]
-        regions = [_regions(frame, size, with_masks) for frame in wanted]
-        yield _sequence(entry, regions, own["track_category_ids"], size, with_masks)
+            problems.add("sequences without predictions, counted as missed", sequence.folder)
+        frames = {} if own is None else dict(zip(own.frames, own.segmentations, strict=True))
+        regions = [_regions(frames.get(frame, {}), sequence.size, with_masks) for frame in sequence.frames]
+        yield _tracks(sequence, regions, {} if own is None else own.categories, with_masks)
     notes += problems.lines()
 
 
 def _from_pngs(
-    truth: Mapping[str, Any], masks: MaskTree, notes: list[str], with_masks: bool
+    truth: Sequence[BurstSequence], masks: MaskTree, notes: list[str], with_masks: bool
 ) -> Iterator[TrackSequence]:
     there = set(masks.videos())
     missing, bad = Problems(), Problems()
-    for entry in truth["sequences"]:
-        name, size = _folder(entry), (entry["height"], entry["width"])
+    for sequence in truth:
+        name = sequence.folder
         if name not in there:
             missing.add("sequences without predictions, counted as missed", name)
         present = masks.frames(name)
         frames: list[Frame] = []
-        for image in map(_stem, entry["annotated_image_paths"]):
+        for image in sequence.frames:
             if image not in present:
                 frames.append({})
                 if name in there:
                     missing.add("frames without predictions, counted as empty", f"{name}/{image}.png")
                 continue
             labels = masks.read(name, image)
-            if labels.shape != size:
+            if labels.shape != sequence.size:
                 bad.add("predictions of another size", f"{name}/{image}.png ({labels.shape[1]}x{labels.shape[0]})")
                 continue
             ids = labels_in(labels)
-            unknown = [label for label in ids if str(label) not in entry["track_category_ids"]]
+            unknown = [label for label in ids if label not in sequence.categories]
             if unknown:
                 bad.add("predictions with labels that are no track", f"{name}/{image}.png ({unknown[0]})")
             frames.append({label: _region_of(mask_of(labels, label), with_masks) for label in ids})
         if not bad.files:  # with bad files the rest is only looked through, to count them
-            yield _sequence(entry, frames, entry["track_category_ids"], size, with_masks)
+            yield _tracks(sequence, frames, sequence.categories, with_masks)
     bad.stop(str(masks.archive or masks.folder))
     notes += missing.lines()
 
 
-def _sequence(
-    entry: Mapping[str, Any],
-    predictions: Sequence[Frame],
-    categories: Mapping[str, int],
-    size: tuple[int, int],
-    with_masks: bool,
+def _tracks(
+    truth: BurstSequence, predictions: Sequence[Frame], categories: Mapping[int, int], with_masks: bool
 ) -> TrackSequence:
-    own = {int(track): int(kind) for track, kind in categories.items()}
-    foreign = sorted({track for frame in predictions for track in frame} - own.keys())
+    foreign = sorted({track for frame in predictions for track in frame} - categories.keys())
     if foreign:
-        where = _folder(entry)
-        raise DataError(describe("predicted tracks without a category", map(str, foreign)), where=where)
+        raise DataError(describe("predicted tracks without a category", map(str, foreign)), where=truth.folder)
     return TrackSequence(
-        truth=[_regions(frame, size, with_masks) for frame in entry["segmentations"]],
+        truth=[_regions(frame, truth.size, with_masks) for frame in truth.segmentations],
         predictions=predictions,
-        truth_categories={int(track): int(kind) for track, kind in entry["track_category_ids"].items()},
-        prediction_categories=own,
-        negative=frozenset(entry.get("neg_category_ids", ())),
-        not_exhaustive=frozenset(entry.get("not_exhaustive_category_ids", ())),
+        truth_categories=truth.categories,
+        prediction_categories=categories,
+        negative=truth.negative,
+        not_exhaustive=truth.not_exhaustive,
     )
 
 
-def _regions(frame: Mapping[str, Any], size: tuple[int, int], with_masks: bool) -> dict[int, Region]:
+def _regions(frame: Segmentations, size: tuple[int, int], with_masks: bool) -> dict[int, Region]:
     """A JSON frame's regions; an empty mask is a region too, with a box of size 0, as for the toolkit."""
     from pycocotools import mask as coco
 
@@ -211,14 +197,15 @@ def _class_figures(counts: HotaCounts) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in parts.items()}
 
 
-def _read_truth(annotations: Path, set_name: str | None) -> dict[str, Any]:
+def _read_truth(annotations: Path, set_name: str | None) -> BurstFile:
     """The truth of a set (default: val)."""
     if set_name is not None and set_name.endswith(".txt"):
         raise ConfigError("burst has no lists of videos", where="--set", expected="val or test", got=set_name)
     path = _truth_file(annotations, set_name or "val")
-    truth = read_burst_json(path)
-    if set_name is not None and truth.get("split", set_name) != set_name:
-        raise DataError("annotations of another split", where=path, expected=set_name, got=truth["split"])
+    truth = read_burst(path)
+    split = truth.content.get("split", set_name)
+    if set_name is not None and split != set_name:
+        raise DataError("annotations of another split", where=path, expected=set_name, got=split)
     return truth
 
 
@@ -232,18 +219,9 @@ def _truth_file(annotations: Path, set_name: str) -> Path:
     raise DataError("no BURST annotations", where=annotations, expected="all_classes.json or a folder with it")
 
 
-def _folder(entry: Mapping[str, Any]) -> str:
-    return f"{entry['dataset']}_-_{entry['seq_name']}"
-
-
-def _stem(image: str) -> str:
-    """An image's name without its extension, as results are named."""
-    return PurePosixPath(image).stem
-
-
-def _class_names(truth: Mapping[str, Any]) -> dict[int, str]:
+def _class_names(content: Mapping[str, Any]) -> dict[int, str]:
     """The classes' names, of those that the file names: no figure depends on them."""
-    entries = truth.get("categories")
+    entries = content.get("categories")
     if not isinstance(entries, list):
         return {}
     named = (entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), int))
