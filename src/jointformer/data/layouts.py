@@ -17,7 +17,7 @@ from jointformer.data.masks import (
     read_mask_file,
     resolve_void,
 )
-from jointformer.data.metas import is_plain_name, lvos_frames, youtube_frames
+from jointformer.data.metas import listed_videos, lvos_frames, youtube_frames
 from jointformer.data.sources import VideoSource
 from jointformer.errors import DataError
 
@@ -102,7 +102,7 @@ def _with_hint(row: Benchmark, errors: list[DataError]) -> DataError:
 def _video_names(row: Benchmark, root: Path, images: Path) -> tuple[list[str], dict[str, list[str]] | None]:
     """The videos' names, and which frames of each are saved (None: all)."""
     if row.video_list is not None:
-        return _read_list(row, root / row.video_list), None
+        return _listed(row, root / row.video_list), None
     folders = [path.name for path in list_subfolders(images)]
     if not folders:
         loose = list_pictures(images)
@@ -130,24 +130,14 @@ def _video_names(row: Benchmark, root: Path, images: Path) -> tuple[list[str], d
     return folders, saved
 
 
-def _read_list(row: Benchmark, path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
+def _listed(row: Benchmark, path: Path) -> list[str]:
+    if not path.is_file():
         raise DataError(
             f"{row.name}: the file that lists the videos is missing",
             where=path,
             hint=_how_to_get(row, str(row.video_list)),
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read as a list of videos: {error}", where=path) from error
-    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    for name in names:
-        if not is_plain_name(name):
-            raise DataError("not a video's name", where=path, expected="one folder name per line", got=repr(name[:60]))
-    if not names:
-        raise DataError("lists no videos", where=path)
-    return names
+        )
+    return listed_videos(path)
 
 
 def _open_video(

@@ -1,4 +1,4 @@
-"""The benchmarks' json files -> which frames of which video are to be saved."""
+"""The benchmarks' json files and lists -> their videos, objects, and which frames are to be saved."""
 
 from __future__ import annotations
 
@@ -28,10 +28,38 @@ def read_json(path: str | Path) -> Any:
         raise DataError("not a json file", where=path, got=str(error)) from error
 
 
+def read_list(path: Path) -> str:
+    """The text of a file of names. Raises :class:`DataError` where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the list ({error})", where=path) from error
+
+
+def listed_videos(path: Path) -> list[str]:
+    """The videos of a text file, one per line, each once. Raises :class:`DataError`."""
+    names = list(dict.fromkeys(line.strip() for line in read_list(path).splitlines() if line.strip()))
+    for name in names:
+        if not is_plain_name(name):
+            raise DataError("not a video's name", where=path, expected="one folder name per line", got=repr(name[:60]))
+    if not names:
+        raise DataError("lists no videos", where=path)
+    return names
+
+
+def video_objects(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Video -> what ``videos.<video>.objects`` holds by object, in the file's order. Raises :class:`DataError`."""
+    videos = _get(read_json(path), "videos", dict, path, "the file")
+    return {
+        _text(name, path, "videos"): _get(entry, "objects", dict, path, f"videos.{name}")
+        for name, entry in videos.items()
+    }
+
+
 def youtube_frames(path: str | Path) -> dict[str, list[str]]:
     """Video -> names of the frames that its objects list in YouTube-VOS's meta.json. Raises ``DataError``."""
     frames: dict[str, list[str]] = {}
-    for video, objects in _videos(path):
+    for video, objects in video_objects(path).items():
         names: set[str] = set()
         for number, entry in objects.items():
             listed = _get(entry, "frames", list, path, f"videos.{video}.objects.{number}")
@@ -46,7 +74,7 @@ def lvos_frames(path: str | Path) -> dict[str, list[str]]:
     The numbers may be strings; all of ``start`` and ``end`` of all objects count. Raises :class:`DataError`.
     """
     frames: dict[str, list[str]] = {}
-    for video, objects in _videos(path):
+    for video, objects in video_objects(path).items():
         numbers: list[int] = []
         for label, entry in objects.items():
             at = f"videos.{video}.objects.{label}"
@@ -58,14 +86,6 @@ def lvos_frames(path: str | Path) -> dict[str, list[str]]:
             raise DataError(f"videos.{video} spans {max(numbers) - min(numbers)} frames", where=path)
         frames[video] = [f"{number:08d}" for number in range(min(numbers), max(numbers) + 1, 5)]
     return frames
-
-
-def _videos(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
-    videos = _get(read_json(path), "videos", dict, path, "the file")
-    return [
-        (_text(name, path, "videos"), _get(entry, "objects", dict, path, f"videos.{name}"))
-        for name, entry in videos.items()
-    ]
 
 
 def _get(value: Any, key: str, kind: type, path: str | Path, at: str) -> Any:

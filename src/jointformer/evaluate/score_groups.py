@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jointformer.data.metas import read_json
+from jointformer.data.metas import read_json, read_list
 from jointformer.errors import DataError
 
 _LVOS_2024 = """
@@ -33,14 +33,6 @@ def lvos_unseen(year: int) -> set[str]:
 def visor_is_unseen(sequence: str) -> bool:
     """Whether a VISOR sequence comes from an unseen kitchen: the first two parts of its name say."""
     return "_".join(sequence.split("_")[:2]) in _VISOR_UNSEEN
-
-
-def read_list(path: Path, what: str = "list") -> str:
-    """The text of a file of names. Raises DataError where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the {what} ({error})", where=path) from error
 
 
 def read_words(path: Path) -> set[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jointformer.data.frames import natural_key
-from jointformer.data.metas import MOST_FRAMES, frame_number, read_json
+from jointformer.data.metas import MOST_FRAMES, frame_number, listed_videos, video_objects
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_groups import lvos_unseen, read_list, read_words, visor_is_unseen, ytvos_seen_categories
+from jointformer.evaluate.score_groups import lvos_unseen, read_words, visor_is_unseen, ytvos_seen_categories
 from jointformer.evaluate.score_sources import mask_files, safe_name, subfolders
 from jointformer.metrics.protocols import Protocol
 from jointformer.metrics.results import ObjectPlan
@@ -82,19 +82,11 @@ def _keep_listed(plan: Plan, protocol: Protocol, set_name: str) -> None:
     """Keep the videos of a text file, where the benchmark itself has no lists."""
     if not set_name.endswith(".txt"):
         raise ConfigError(f"{protocol.benchmark} has no named sets", where="--set", expected="a .txt file of videos")
-    wanted = _read_list(Path(set_name))
+    wanted = listed_videos(Path(set_name))
     absent = sorted(set(wanted) - {video.video for video in plan.videos})
     if absent:
         raise DataError("listed videos without annotations", where=set_name, got=", ".join(absent[:3]))
     plan.videos = [video for video in plan.videos if video.video in set(wanted)]
-
-
-def _read_list(path: Path) -> list[str]:
-    """The videos of a text file, one per line."""
-    videos = [line.strip() for line in read_list(path, "list of videos").splitlines() if line.strip()]
-    if not videos:
-        raise DataError("an empty list of videos", where=path)
-    return list(dict.fromkeys(safe_name(video) for video in videos))
 
 
 def truth_folder(annotations: Path, videos: Iterable[str] = ()) -> Path:
@@ -136,7 +128,7 @@ def _video_list(protocol: Protocol, annotations: Path, set_name: str | None) -> 
     if path is None or not path.is_file():
         lists = " or ".join(f"{folder}/{name}.txt" for folder in protocol.lists)
         raise DataError("no such set", where=path or annotations, expected=lists, hint="give a .txt file as --set")
-    return _read_list(path), ""
+    return listed_videos(path), ""
 
 
 def _list_plan(protocol: Protocol, annotations: Path, set_name: str | None) -> Plan:
@@ -192,12 +184,8 @@ def _meta_file(annotations: Path, *names: str) -> Path:
 
 
 def _read_meta(path: Path) -> dict[str, dict[str, Any]]:
-    """``videos.<id>.objects`` of a meta file, its videos in order."""
-    content = read_json(path)
-    try:
-        videos = {safe_name(video): dict(entry["objects"]) for video, entry in content["videos"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"not a meta file ({error!r})", where=path, expected="videos.<id>.objects") from error
+    """The objects of each video of a meta file, which names at least one."""
+    videos = video_objects(path)
     if not videos:
         raise DataError("names no videos", where=path)
     return videos
