@@ -41,6 +41,13 @@ def test_json_on_standard_output_is_json_alone(case: Case, capsys: pytest.Captur
     assert "J_tr-Mean" in err
 
 
+def test_progress_goes_to_standard_error_unless_quiet(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(case, "vost_mix", "vost")) == 0
+    assert "video/s" in capsys.readouterr().err
+    assert main(command(case, "vost_mix", "vost", "--quiet")) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_json_and_plot_are_written_to_files(case: Case, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the plot needs matplotlib, an extra")
     plot, data = tmp_path / "plot.png", tmp_path / "scores.json"
@@ -92,7 +99,7 @@ def test_burst_has_no_plot(case: Case, tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_mistake_is_one_line_and_exit_code_2(
     name: str, benchmark: str, more: tuple[str, ...], message: str, case: Case, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(case, name, benchmark, *more)) == 2
+    assert main(command(case, name, benchmark, *more, "--quiet")) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model, device=use_device(args.device), precision=args.precision)
     make_dir(args.output)
     clip, watch = demo_clip(), Stopwatch()
-    frames = tqdm(enumerate(clip.frames), total=len(clip.frames), unit="frame", disable=args.quiet or None)
+    frames = tqdm(enumerate(clip.frames), total=len(clip.frames), unit="frame", disable=args.quiet)
     steps = iter_segmentations(
         Tracker(model, config),
         frames,

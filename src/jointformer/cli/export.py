@@ -70,8 +70,7 @@ def run(args: argparse.Namespace) -> int:
     options: dict[str, Any] = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     source, close = _open(args.source, args.video)
     try:
-        # disable=None shows the bar on terminals only.
-        with tqdm(unit="frame", leave=False, disable=True if args.quiet else None) as bar:
+        with tqdm(unit="frame", leave=False, disable=args.quiet) as bar:
 
             def progress(done: int, total: int) -> None:
                 bar.total = total

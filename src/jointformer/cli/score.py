@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--per-frame", action="store_true", help="add every frame's values to the JSON")
     output.add_argument("--plot", type=Path, metavar="FILE.png", help="draw J&F per video and J over time")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         similarity=args.similarity,
         filter_tracks=args.filter_tracks,
         workers=processors() if args.workers is None else args.workers,
-        progress=True,
+        progress=not args.quiet,
     )
     table = scores.table(per_object=args.per_object, per_video=args.per_video)
     # With JSON on standard output the table is for the eyes only.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -80,7 +79,7 @@ def score(
     _stop_at_bad_files(plan, truth, masks, missing)
     jobs = [VideoJob(video, protocol, truth, masks) for video in plan.videos]
     results = score_videos(jobs, workers)
-    bar = tqdm(results, total=len(jobs), unit="video", disable=None if progress else True, file=sys.stderr)
+    bar = tqdm(results, total=len(jobs), unit="video", disable=not progress)
     return summarise(protocol, list(bar), plan, strict_toolkit, where=str(predictions))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def score_burst(
     truth = _read_truth(annotations, set_name)
     notes: list[str] = []
     sequences = iter_sequences(truth, predictions, notes, with_masks=similarity == "mask")
-    bar = tqdm(sequences, total=len(truth.sequences), unit="video", disable=None if progress else True, file=sys.stderr)
+    bar = tqdm(sequences, total=len(truth.sequences), unit="video", disable=not progress)
     counts, truths, frames = [], [], 0
     for sequence in bar:
         truths.append(burst.scored_truth(sequence))
