@@ -1,10 +1,11 @@
-"""RGB frames -> an H.264 mp4 that every player shows, with the sound of the original where it has one."""
+"""Frames -> a video, by default an H.264 mp4 that every player shows, with the original's sound where it has one."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -27,14 +28,35 @@ _LEAD = Fraction(1, 2)  # seconds of sound that are looked at before those that 
 _CLOCK = 90_000  # ticks per second where frame times are given one by one
 
 
+@dataclass(frozen=True)
+class Codec:
+    """How frames are kept, in FFmpeg's words: container, encoder, pixels and the encoder's options."""
+
+    container: str
+    encoder: str
+    pixels: str
+    options: dict[str, str]
+    channels: int = 3  # 4 with alpha
+    even: bool = False  # colour at half resolution without a way to say that a side is odd
+
+
+def h264(crf: int = 20) -> Codec:
+    """H.264 at a constant rate factor."""
+    # With macroblock trees x264's AVX-512 code gives the same frames other bytes in a few runs of a hundred.
+    # A rate factor of 0 would be lossless, in a profile (High 4:4:4 Predictive) that few players know.
+    options = {"crf": str(max(crf, 1)), "preset": "veryfast", "x264-params": "mbtree=0"}
+    return Codec("mp4", "libx264", "yuv420p", options, even=True)
+
+
 class VideoWriter:
     """Writes frames of one size to ``path``; the file appears when the ``with`` block ends well.
 
-    ``size`` is (height, width). Odd sides get one more row or column (a copy of the last one), because
-    H.264 stores colour at half resolution. ``fps`` is kept exactly; with ``variable`` it is each frame's own
-    time instead. ``audio_from``: a file whose sound is copied from ``audio_start`` seconds (after its
-    first frame) on, as long as the video lasts; what is damaged in it is left out, with a warning in the log.
-    ``pixel_aspect``: a pixel's width by its height when played. Raises :class:`OutputError` where writing fails.
+    ``size`` is (height, width). In H.264 odd sides get one more row or column (a copy of the last one), because it
+    stores colour at half resolution. ``crf`` is its rate factor; ``codec`` takes its place. ``fps`` is kept exactly;
+    with ``variable`` it is each frame's own time instead. ``audio_from``: a file whose sound is copied from
+    ``audio_start`` seconds (after its first frame) on, as long as the video lasts; what is damaged in it is left out,
+    with a warning in the log. ``pixel_aspect``: a pixel's width by its height when played. Raises :class:`OutputError`
+    where writing fails.
     """
 
     def __init__(
@@ -47,6 +69,7 @@ class VideoWriter:
         audio_from: str | Path | None = None,
         audio_start: Fraction = Fraction(0),
         crf: int = 20,
+        codec: Codec | None = None,
         pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self.path = Path(path)
@@ -55,21 +78,22 @@ class VideoWriter:
         self._variable = variable
         self._audio_from = audio_from
         self._audio_start = audio_start
-        self._crf = crf
+        self._codec = codec or h264(crf)
         self._pixel_aspect = pixel_aspect
         self._stack = ExitStack()
         self._end = Fraction(0)
 
     def __enter__(self) -> VideoWriter:
         with self._stack as stack:
-            temporary = stack.enter_context(atomic_path(self.path, suffix=".mp4"))
+            temporary = stack.enter_context(atomic_path(self.path, suffix=f".{self._codec.container}"))
+            container = self._codec.container
+            options = {"movflags": "+faststart"} if container == "mp4" else {}
             try:
-                self._container = stack.enter_context(
-                    av.open(f"file:{temporary.absolute()}", "w", format="mp4", options={"movflags": "+faststart"})
-                )
+                opened = av.open(f"file:{temporary.absolute()}", "w", format=container, options=options)
+                self._container = stack.enter_context(opened)
+                self._stream = self._add_video_stream()
             except av.FFmpegError as error:
-                raise self._failed(error) from error
-            self._stream = self._add_video_stream()
+                raise write_failure(error, self.path) from error
             self._audio: _Audio | None = None
             if self._audio_from is not None:
                 sound = _Audio(self._audio_from, self._container, self._audio_start, self.path)
@@ -78,10 +102,14 @@ class VideoWriter:
         return self
 
     def write(self, image: UInt8Array, time: Fraction | None = None) -> None:
-        """Appends an (H, W, 3) uint8 RGB frame, shown from ``time`` seconds on (None: after the last, at the rate)."""
-        if image.shape != (*self.size, 3):
-            raise ValueError(f"expected a frame of shape {(*self.size, 3)}, got {image.shape}")
-        frame = encoder_frame(even_sides(image), "yuv420p")
+        """Appends an (H, W, 3) uint8 RGB frame, (H, W, 4) where the codec has alpha.
+
+        It is shown from ``time`` seconds on (None: after the last, at the rate).
+        """
+        shape = (*self.size, self._codec.channels)
+        if image.shape != shape:
+            raise ValueError(f"expected a frame of shape {shape}, got {image.shape}")
+        frame = encoder_frame(even_sides(image) if self._codec.even else image, self._codec.pixels)
         if self._variable:
             if time is None:
                 raise ValueError("a video of variable rate needs each frame's time")
@@ -112,13 +140,11 @@ class VideoWriter:
                 self._audio.flush()
 
     def _add_video_stream(self) -> Any:
-        # With macroblock trees x264's AVX-512 code gives the same frames other bytes in a few runs of a hundred.
-        # A rate factor of 0 would be lossless, in a profile (High 4:4:4 Predictive) that few players know.
-        options = {"crf": str(max(self._crf, 1)), "preset": "veryfast", "x264-params": "mbtree=0"}
-        stream: Any = self._container.add_stream("libx264", rate=self.fps, options=options)
+        codec = self._codec
+        stream: Any = self._container.add_stream(codec.encoder, rate=self.fps, options=codec.options)
         height, width = self.size
-        stream.height, stream.width = height + height % 2, width + width % 2
-        stream.pix_fmt = "yuv420p"
+        stream.height, stream.width = height + codec.even * (height % 2), width + codec.even * (width % 2)
+        stream.pix_fmt = codec.pixels
         stream.codec_context.time_base = Fraction(1, _CLOCK) if self._variable else 1 / self.fps
         if self._pixel_aspect != 1:
             stream.codec_context.sample_aspect_ratio = self._pixel_aspect
@@ -126,19 +152,12 @@ class VideoWriter:
         return stream
 
     def _mux(self, frame: Any) -> None:
-        mux(self._container, self._stream, frame, self.path)
-
-    def _failed(self, error: Exception) -> OutputError:
-        return write_failure(error, self.path)
-
-
-def mux(container: Any, stream: Any, frame: Any, path: Path) -> None:
-    """Encode a frame (None: what the encoder still holds) into a container. Raises OutputError naming the file."""
-    try:
-        for packet in stream.encode(frame):
-            container.mux(packet)
-    except av.FFmpegError as error:
-        raise write_failure(error, path) from error
+        """Encode a frame (None: what the encoder still holds) into the container."""
+        try:
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        except av.FFmpegError as error:
+            raise write_failure(error, self.path) from error
 
 
 def write_failure(error: Exception, path: Path | str) -> OutputError:
