@@ -227,7 +227,7 @@ def test_the_published_rows_are_33_with_their_settings() -> None:
     assert len(published_rows()) == 33
     (row,) = [row for row in published_on("D17", "val") if row.checkpoint == "s012"]
     assert (row.max_memory_frames, row.topk_num, row.published["J&F"]) == (1, 60, 90.1)
-    assert row.checkpoint_url.endswith("/jointformer_s012.pth")
+    assert row.masks_url.endswith("/s012-d17_val.zip")
     assert {r.split for r in published_on("D17", "test")} == {"test"}
     assert published_on("D16", "val") == ()
     assert writer.SCORES == "Scores"

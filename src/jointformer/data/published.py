@@ -17,9 +17,6 @@ class PublishedRow:
     dataset: str
     split: str
     checkpoint: str
-    training_data: str
-    extra_data: str
-    checkpoint_url: str
     masks_url: str
     max_memory_frames: int
     topk_num: int
