@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from jointformer.data.export_formats import export
 from jointformer.data.export_source import ExportObject, video_title
 from jointformer.data.video import VideoReader
 from jointformer.errors import DataError
@@ -17,11 +15,6 @@ from jointformer.types import FloatArray, LabelMap
 
 if TYPE_CHECKING:
     from jointformer.session.session import Session
-
-
-def export_session(session: Session, format: str, path: Path, **options: Any) -> Path:
-    """Return what was written: a session's masks in a format of the table (see `data.export_formats.export`)."""
-    return export(SessionSource(session), format, path, **options)
 
 
 class SessionSource:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from jointformer.data.export_formats import export
 from jointformer.data.video import VideoReader
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
 from jointformer.session.book import Book, ObjectInfo
 from jointformer.session.edits import Edits
-from jointformer.session.exporting import export_session
+from jointformer.session.exporting import SessionSource
 from jointformer.session.opening import OpenedVideo, describe, find_video, model_name, stored_config
 from jointformer.session.overview import frame_result, frame_status, least_certain, timeline
 from jointformer.session.plan import Direction, Plan, make_plan
@@ -311,7 +312,7 @@ class Session:
 
         options: `ExportOptions`' fields that the format heeds. Raises ConfigError, DataError, OutputError.
         """
-        return export_session(self, format, Path(path), **options)
+        return export(SessionSource(self), format, Path(path), **options)
 
     def close(self) -> None:
         """Close the files; a session without a folder of its own is gone then."""
