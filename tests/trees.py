@@ -42,9 +42,9 @@ class Tree:
 
 
 def make_tree(root: Path, key: str, split: str = "val", *, full_resolution: str | None = None) -> Tree:
-    """A tree of a benchmark below ``root``.
+    """A tree of a benchmark below `root`.
 
-    ``full_resolution``: the name of a second folder of DAVIS frames, twice as large; masks are in 480p only.
+    `full_resolution`: the name of a second folder of DAVIS frames, twice as large; masks are in 480p only.
     """
     row = find_benchmark(key, split)
     videos = _VIDEOS[key](split)

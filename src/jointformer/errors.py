@@ -8,7 +8,7 @@ from pathlib import Path
 class UserError(Exception):
     """A mistake in the input, the settings or the surroundings that the user can mend.
 
-    ``str(error)`` is one line built from the parts; the command line prints it and exits with code 2.
+    `str(error)` is one line built from the parts; the command line prints it and exits with code 2.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the conversions of ``jointformer data``."""
+    """Declare the conversions of `jointformer data`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def action(name: str, text: str, **names: str) -> argparse.ArgumentParser:
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return the exit code of ``jointformer data``."""
+    """Return the exit code of `jointformer data`."""
     from jointformer.system.parallel import processors
 
     args.workers = processors() if args.workers is None else args.workers

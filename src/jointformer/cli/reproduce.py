@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags of ``jointformer reproduce``."""
+    """Declare the flags of `jointformer reproduce`."""
     parser.add_argument("rows", nargs="*", metavar="ROW", help="d17-val/s012, d17-val, s012, a pattern (default: all)")
     parser.add_argument("--list", action="store_true", help="list the rows with settings and published figures")
     parser.add_argument("--dry-run", action="store_true", help="say what each row needs and what is missing")
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return the exit code of ``jointformer reproduce``."""
+    """Return the exit code of `jointformer reproduce`."""
     if args.list:
         return _list(args)
     from jointformer.system.stop import stop_on_signal

@@ -18,7 +18,7 @@ from jointformer.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``jointformer score``."""
+    """Add the options of `jointformer score`."""
     parser.add_argument(
         "benchmark",
         metavar="BENCHMARK",

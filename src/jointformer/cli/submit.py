@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the two actions of ``jointformer submit``."""
+    """Declare the two actions of `jointformer submit`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in (("check", "Say what is wrong with results."), ("pack", "Check, then write the archive.")):
         sub = actions.add_parser(name, help=text, description=text)

@@ -17,10 +17,10 @@ Saved = Literal["all", "youtube", "lvos", "burst"]
 class Benchmark:
     """One row: paths are below the data root, alternatives in order of preference.
 
-    ``video_list``: the file that lists the videos; None: every folder of frames is a video (which
-    ``metas``, where given, must name). ``first_frame_given``: the first frame must have a mask.
-    ``zip_holds``: what the submission server's zip has at its root ("" where no zip is made).
-    ``size_from``: the folder of frames whose size masks have and results get, where it is not the frames' own.
+    `video_list`: the file that lists the videos; None: every folder of frames is a video (which
+    `metas`, where given, must name). `first_frame_given`: the first frame must have a mask.
+    `zip_holds`: what the submission server's zip has at its root ("" where no zip is made).
+    `size_from`: the folder of frames whose size masks have and results get, where it is not the frames' own.
     """
 
     key: str
@@ -198,7 +198,7 @@ BENCHMARKS: dict[tuple[str, str], Benchmark] = {
 
 
 def find_benchmark(key: str, split: str) -> Benchmark:
-    """The row of a benchmark. Raises :class:`ConfigError` for an unknown key or split."""
+    """The row of a benchmark. Raises `ConfigError` for an unknown key or split."""
     if (key, split) in BENCHMARKS:
         return BENCHMARKS[key, split]
     keys = list(dict.fromkeys(known for known, _ in BENCHMARKS))

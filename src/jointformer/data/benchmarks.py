@@ -33,11 +33,11 @@ def open_benchmark(
 ) -> Dataset:
     """A benchmark's videos, after its whole tree was checked; nothing is decoded but first masks.
 
-    ``size`` is the shorter side the model will work at: DAVIS's frames are read in full resolution where it
-    is not 480; its masks are those of 480p all the same, and results are saved at their size. ``save_all``
-    saves every frame instead of those the benchmark scores. ``generic_path`` is the folder of ``JPEGImages``
-    and ``Annotations`` for G. Raises :class:`ConfigError` for a dataset, split or setting that does not exist
-    and :class:`DataError` for what is missing or wrong in the tree.
+    `size` is the shorter side the model will work at: DAVIS's frames are read in full resolution where it
+    is not 480; its masks are those of 480p all the same, and results are saved at their size. `save_all`
+    saves every frame instead of those the benchmark scores. `generic_path` is the folder of `JPEGImages`
+    and `Annotations` for G. Raises `ConfigError` for a dataset, split or setting that does not exist
+    and `DataError` for what is missing or wrong in the tree.
     """
     row = find_benchmark(key, split)
     if key == "G":

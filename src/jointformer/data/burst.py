@@ -52,7 +52,7 @@ class BurstFile:
 
 
 def read_burst(path: str | Path) -> BurstFile:
-    """A BURST json. Raises :class:`DataError` when it is none, or anything in it is of a wrong kind."""
+    """A BURST json. Raises `DataError` when it is none, or anything in it is of a wrong kind."""
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("sequences"), list):
         raise DataError("not a BURST json", where=path, expected="an object with a list 'sequences'")
@@ -64,7 +64,7 @@ def read_burst(path: str | Path) -> BurstFile:
 
 
 def burst_frames(path: str | Path) -> dict[str, list[str]]:
-    """Video ``<dataset>_-_<seq_name>`` -> names of its annotated frames. Raises :class:`DataError`."""
+    """Video `<dataset>_-_<seq_name>` -> names of its annotated frames. Raises `DataError`."""
     return {sequence.folder: list(sequence.frames) for sequence in read_burst(path).sequences}
 
 

@@ -17,7 +17,7 @@ F64 = npt.NDArray[np.float64]
 def tone_tables(gain: F64, bias: F64, gamma: F64) -> UInt8Array:
     """(L,T,256,3) uint8 look-up tables: (value/255)^gamma·gain + bias.
 
-    ``gain`` (L,T,3), ``bias`` and ``gamma`` (L,T,1).
+    `gain` (L,T,3), `bias` and `gamma` (L,T,1).
     """
     value = np.linspace(0.0, 1.0, 256) ** gamma
     table = (255.0 * value)[..., None] * gain[..., None, :] + (255.0 * bias + 0.5)[..., None]
@@ -25,7 +25,7 @@ def tone_tables(gain: F64, bias: F64, gamma: F64) -> UInt8Array:
 
 
 def draw_tones(rng: np.random.Generator, layers: int, frames: int, fixed: float, drift: float) -> UInt8Array:
-    """(L,T,256,3) tables of random tones (strength ``fixed``) that drift along time (``drift`` per step)."""
+    """(L,T,256,3) tables of random tones (strength `fixed`) that drift along time (`drift` per step)."""
     walk = smooth_walks(rng, layers, frames, 6, memory=0.6, pull=0.1)
     value = fixed * rng.standard_normal((layers, 1, 6)) + drift * walk
     gain = np.exp(np.clip(value[..., :1] + 0.35 * value[..., 1:4], -0.7, 0.5))
@@ -45,7 +45,7 @@ class Appearance:
 
 
 def draw_appearance(rng: np.random.Generator, frames: int, side: float, strength: float) -> Appearance:
-    """A random appearance for a clip; ``strength`` in [0,1]."""
+    """A random appearance for a clip; `strength` in [0,1]."""
     tones = draw_tones(rng, 1, frames, fixed=0.12, drift=0.05 * strength)[0]
     blur = np.zeros(frames)
     if rng.random() < 0.25:
@@ -64,7 +64,7 @@ class NoiseBank:
         self.unit = np.clip(noise * 16.0, -127, 127).astype(np.int16)
 
     def add(self, frame: UInt8Array, sigma: float, rng: np.random.Generator) -> UInt8Array:
-        """``frame`` plus noise of standard deviation ``sigma`` grey levels."""
+        """`frame` plus noise of standard deviation `sigma` grey levels."""
         height, width = frame.shape[:2]
         top = int(rng.integers(self.unit.shape[0] - height + 1))
         left = int(rng.integers(self.unit.shape[1] - width + 1))
@@ -75,7 +75,7 @@ class NoiseBank:
 def apply_appearance(
     frame: UInt8Array, look: Appearance, t: int, noise: NoiseBank, rng: np.random.Generator
 ) -> UInt8Array:
-    """(H,W,3) uint8: ``frame`` as it looks at time ``t``."""
+    """(H,W,3) uint8: `frame` as it looks at time `t`."""
     frame = np.asarray(cv2.LUT(frame, look.tones[t][:, None]), np.uint8)
     if look.blur[t] > 0.25:
         frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), float(look.blur[t])), np.uint8)
@@ -89,7 +89,7 @@ def apply_appearance(
 
 
 def motion_blur(layer: UInt8Array, shift: tuple[float, float], longest: float = 9.0) -> UInt8Array:
-    """``layer`` smeared along ``shift`` (pixels during the exposure), centred so that it does not move."""
+    """`layer` smeared along `shift` (pixels during the exposure), centred so that it does not move."""
     full = float(np.hypot(*shift))
     length = min(full, longest)
     if length < 1.5:

@@ -23,7 +23,7 @@ from jointformer.data.clip_render import TOKEN
 class TensorClips:
     """Clips on a device: frames (B,T,H,W,3) uint8 RGB, label_maps (B,T,H,W) uint8, num_objects (B,) int64.
 
-    ``points`` (B,T,H/16,W/16,3) float32: layer, x, y of what the middle of each 16x16 pixels shows.
+    `points` (B,T,H/16,W/16,3) float32: layer, x, y of what the middle of each 16x16 pixels shows.
     """
 
     frames: Tensor
@@ -44,7 +44,7 @@ class _Drawn:
 
 @dataclass(frozen=True, eq=False)
 class _Canvas:
-    """What is drawn on: frames (B,T,3,H,W) float, label maps (B,T,H,W) uint8, points as in ``TensorClips``."""
+    """What is drawn on: frames (B,T,3,H,W) float, label maps (B,T,H,W) uint8, points as in `TensorClips`."""
 
     frames: Tensor
     labels: Tensor
@@ -149,7 +149,7 @@ class StillsBatches:
         return flat.index_copy(0, chosen, moved).view(images.shape)
 
     def _paste(self, drawn: list[_Drawn], there: list[int], depth: int, grids: Tensor, canvas: _Canvas) -> None:
-        """Lay the cut-outs of one depth over the clips ``there``, in place."""
+        """Lay the cut-outs of one depth over the clips `there`, in place."""
         cutouts = [drawn[b].plan.cutouts[depth] for b in there]
         ratios = [c.ratio for c in cutouts]
         levels, places, points = self._places(grids, [c.flip for c in cutouts], ratios, [c.middle for c in cutouts])
@@ -172,7 +172,7 @@ class StillsBatches:
         canvas.points[chosen] = torch.where(_in_tokens(on_top, 2)[..., None], points, canvas.points[chosen])
 
     def _with_blobs(self, cutouts: list[Cutout], grids: Tensor, alpha: Tensor) -> Tensor:
-        """``alpha`` (n,T,H,W) with the shapes of those cut-outs that are blobs."""
+        """`alpha` (n,T,H,W) with the shapes of those cut-outs that are blobs."""
         chosen = [(n, c) for n, c in enumerate(cutouts) if c.outline is not None]
         if not chosen:
             return alpha
@@ -189,7 +189,7 @@ class StillsBatches:
         return alpha.index_copy(0, rows, shapes)
 
     def _soft(self, alpha: Tensor, cutouts: list[Cutout]) -> Tensor:
-        """``alpha`` with edges softened and drawn in, as ``soft_alpha`` does on the CPU."""
+        """`alpha` with edges softened and drawn in, as `soft_alpha` does on the CPU."""
         sigma = self._tensor(np.asarray([max(c.feather, 0.3) for c in cutouts], np.float32))
         flat = gaussian_blur(alpha, sigma, radius=3)
         return ((flat * 255.0 - 70.0) / 170.0).clamp(0, 1)
@@ -226,7 +226,7 @@ class StillsBatches:
     def _checked(self, frames: Tensor, canvas: _Canvas, targets: list[int]) -> TensorClips:
         """The clips with labels 1.. for the targets that the first frame shows, and no clip without any.
 
-        ``frames`` are what the camera made of the canvas.
+        `frames` are what the camera made of the canvas.
         """
         labels = canvas.labels
         pixels = labels[0, 0].numel()
@@ -243,7 +243,7 @@ class StillsBatches:
 
 
 def _in_tokens(x: Tensor, before: int) -> Tensor:
-    """``x`` in the middle of every token: height and width come after ``before`` dimensions."""
+    """`x` in the middle of every token: height and width come after `before` dimensions."""
     rows, columns = (torch.arange(TOKEN // 2, size, TOKEN, device=x.device) for size in x.shape[before : before + 2])
     return x.index_select(before, rows).index_select(before + 1, columns)
 
@@ -254,7 +254,7 @@ def _on_rows(
     tensor: Callable[[npt.NDArray], Tensor],
     change: Callable[[Tensor, npt.NDArray[np.int64]], Tensor],
 ) -> Tensor:
-    """``images`` with ``change(images[rows], rows)`` in the rows ``where`` it applies."""
+    """`images` with `change(images[rows], rows)` in the rows `where` it applies."""
     rows = np.flatnonzero(where)
     if len(rows) == 0:
         return images

@@ -14,14 +14,14 @@ from jointformer.errors import ConfigError
 class ClipConfig:
     """What clips are like.
 
-    ``size``: height in pixels (and width, where ``width`` is None), multiples of 16; ``frames``: T;
-    ``max_objects``: most targets of a clip; ``full_share``: share of clips that have exactly so many;
-    ``difficulty`` in [0,1]: 0 = nearly static, 1 = like videos of 24 frames per second sampled with skips 1–5;
-    ``smallest``: least share of the first frame that each target covers; ``distractors``: mean number of
-    pasted things that are not targets (at difficulty 1); ``own_share`` and ``lifted_share``: shares of clips
+    `size`: height in pixels (and width, where `width` is None), multiples of 16; `frames`: T;
+    `max_objects`: most targets of a clip; `full_share`: share of clips that have exactly so many;
+    `difficulty` in [0,1]: 0 = nearly static, 1 = like videos of 24 frames per second sampled with skips 1–5;
+    `smallest`: least share of the first frame that each target covers; `distractors`: mean number of
+    pasted things that are not targets (at difficulty 1); `own_share` and `lifted_share`: shares of clips
     with targets that are regions of the background still, moving with it, and apart from it;
-    ``blob_share``: share of pasted things that are random shapes; ``twin_share``: share of clips with a
-    distractor that looks like a pasted target; ``leave_share``: share of pasted things that leave
+    `blob_share`: share of pasted things that are random shapes; `twin_share`: share of clips with a
+    distractor that looks like a pasted target; `leave_share`: share of pasted things that leave
     and come back (both at difficulty 1; leaving in clips of 5 frames and more).
     """
 

@@ -75,7 +75,7 @@ def make_backdrop(still: Still, view: View) -> tuple[UInt8Array, UInt8Array | No
 def _window(
     full: UInt8Array, half: UInt8Array, window: tuple[int, int, int, int], ratio: float
 ) -> tuple[UInt8Array, tuple[int, int, float, float]]:
-    """(the window scaled by ``ratio``, (its left, top, exact scales of x and y) in pixels of the still).
+    """(the window scaled by `ratio`, (its left, top, exact scales of x and y) in pixels of the still).
 
     Reduction by more than 2 starts from the half-size picture: far faster than averaging areas.
     """
@@ -93,7 +93,7 @@ def _window(
 
 
 def region_window(still: Still, region: Region, window: tuple[int, int, int, int], ratio: float) -> UInt8Array:
-    """0/255: the region within the window, at full or (like ``_window``) half size."""
+    """0/255: the region within the window, at full or (like `_window`) half size."""
     x0, y0, x1, y1 = window
     mask = still.masks[region.mask]
     if ratio <= 0.55:
@@ -107,7 +107,7 @@ def region_window(still: Still, region: Region, window: tuple[int, int, int, int
 
 
 def soft_alpha(alpha: UInt8Array, feather: float) -> UInt8Array:
-    """``alpha`` with its edge softened over about ``feather`` pixels and drawn in a little.
+    """`alpha` with its edge softened over about `feather` pixels and drawn in a little.
 
     Drawing in keeps the thin halo of the still's own background out of the paste: it would be a cue.
     """
@@ -116,7 +116,7 @@ def soft_alpha(alpha: UInt8Array, feather: float) -> UInt8Array:
 
 
 def blob_alpha(outline: F64, height: int, width: int, middle: Point, span: float) -> UInt8Array:
-    """(height,width) 0/255: a smooth closed shape about ``middle``, within a square of side ``span``."""
+    """(height,width) 0/255: a smooth closed shape about `middle`, within a square of side `span`."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = (x - middle[0]) / (0.5 * span), (y - middle[1]) / (0.5 * span)
     angle, radius = np.arctan2(y, x), np.hypot(x, y)
@@ -127,7 +127,7 @@ def blob_alpha(outline: F64, height: int, width: int, middle: Point, span: float
 
 
 def fill_hole(picture: UInt8Array, hole: UInt8Array) -> UInt8Array:
-    """``picture`` (h,w,3) with the pixels where ``hole`` is not 0 filled from around them, coarse to fine."""
+    """`picture` (h,w,3) with the pixels where `hole` is not 0 filled from around them, coarse to fine."""
     grown = cv2.dilate(hole, np.ones((5, 5), np.uint8))
     known = (grown == 0).astype(np.float32)
     height, width = hole.shape

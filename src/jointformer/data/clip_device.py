@@ -51,7 +51,7 @@ class DevicePack:
     ) -> tuple[Tensor, Tensor]:
         """(colours (n,3,T,H,W) float32 0..255, values (n,T,H,W) float32) read bilinearly.
 
-        ``rows``, ``levels`` (n,); ``places`` (n,T,H,W,2): x, y in pixels of that level; ``values`` (n,256)
+        `rows`, `levels` (n,); `places` (n,T,H,W,2): x, y in pixels of that level; `values` (n,256)
         float32: what each region id stands for. Outside the still: mirrored, or the nearest pixel's colour
         with value 0.
         """
@@ -87,7 +87,7 @@ class DevicePack:
         return colours.movedim(-1, 1), value
 
     def nearest(self, rows: Tensor, levels: Tensor, places: Tensor, values: Tensor) -> Tensor:
-        """(n,T,H,W): ``values`` (n,256) of the region id nearest to each place, mirrored outside the still."""
+        """(n,T,H,W): `values` (n,256) of the region id nearest to each place, mirrored outside the still."""
         offset, height, width = (v.view(-1, 1, 1, 1) for v in self.table[rows, levels].unbind(-1))
         x, y = places.unbind(-1)
         column = _mirror(x, width).round().long().clamp(min=0).minimum(width - 1)
@@ -117,12 +117,12 @@ def _mirror(place: Tensor, size: Tensor) -> Tensor:
 
 
 def level_of(ratio: float) -> int:
-    """The size of a still to sample from when its pixels are shown ``ratio`` times as large."""
+    """The size of a still to sample from when its pixels are shown `ratio` times as large."""
     return int(np.clip(np.floor(np.log2(1.0 / ratio) + 0.15), 0, LEVELS - 1))
 
 
 def device_grids(motions: Sequence[Motions], spans: Tensor, height: int, width: int, device: torch.device) -> Tensor:
-    """(L,T,G,G,2): what ``local_grids`` gives for the layers of all ``motions`` in turn, computed on the device."""
+    """(L,T,G,G,2): what `local_grids` gives for the layers of all `motions` in turn, computed on the device."""
 
     def gathered(name: str) -> Tensor:
         joined = np.concatenate([getattr(motion, name) for motion in motions]).astype(np.float32)
@@ -153,7 +153,7 @@ def device_grids(motions: Sequence[Motions], spans: Tensor, height: int, width: 
 
 
 def dense_grids(grids: Tensor, height: int, width: int) -> Tensor:
-    """(n,T,H,W,2): coarse grids (n,T,G,G,2) interpolated to every pixel, as ``dense_map`` does."""
+    """(n,T,H,W,2): coarse grids (n,T,G,G,2) interpolated to every pixel, as `dense_map` does."""
     count, frames = grids.shape[:2]
     cell = (height // CELLS, width // CELLS)
     flat = grids.reshape(count * frames, CELLS + 2, CELLS + 2, 2).movedim(-1, 1)

@@ -23,14 +23,14 @@ FROM_RGB = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688,
 
 
 def apply_tones(colours: Tensor, tones: Tensor) -> Tensor:
-    """(n,3,H,W) float: ``colours`` (0..255) through ``tones`` (n,256,3) uint8."""
+    """(n,3,H,W) float: `colours` (0..255) through `tones` (n,256,3) uint8."""
     count, channels, height, width = colours.shape
     index = (colours + 0.5).clamp(0, 255).long().view(count, channels, -1)
     return tones.movedim(-1, 1).float().gather(2, index).view(count, channels, height, width)
 
 
 def smear(images: Tensor, shift: Tensor, taps: int = 7) -> Tensor:
-    """(n,C,H,W): ``images`` averaged along ``shift`` (n,2) pixels (x, y), centred."""
+    """(n,C,H,W): `images` averaged along `shift` (n,2) pixels (x, y), centred."""
     height, width = images.shape[-2:]
     ys, xs = torch.meshgrid(
         torch.linspace(-1, 1, height, device=images.device),
@@ -47,7 +47,7 @@ def smear(images: Tensor, shift: Tensor, taps: int = 7) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """(n,C,H,W): every image blurred with its own ``sigma`` (n,) pixels."""
+    """(n,C,H,W): every image blurred with its own `sigma` (n,) pixels."""
     count, channels, height, width = images.shape
     ticks = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (ticks / sigma[:, None].clamp(min=0.05)) ** 2)
@@ -59,7 +59,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
 
 def compress(images: Tensor, quality: Tensor) -> Tensor:
-    """(n,3,H,W) of 0..255: what JPEG of ``quality`` (n,) leaves of ``images`` (no chroma subsampling)."""
+    """(n,3,H,W) of 0..255: what JPEG of `quality` (n,) leaves of `images` (no chroma subsampling)."""
     count, _, height, width = images.shape
     rotate, cosine, tables = _jpeg_constants(str(images.device))
     scale = torch.where(quality < 50, 50.0 / quality.clamp(min=1), 2.0 - quality / 50.0)
@@ -84,7 +84,7 @@ def _jpeg_constants(device: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fill_holes(images: Tensor, hole: Tensor) -> Tensor:
-    """(n,3,H,W): ``images`` with the pixels where ``hole`` (n,H,W) is above 0 filled from around, coarse to fine."""
+    """(n,3,H,W): `images` with the pixels where `hole` (n,H,W) is above 0 filled from around, coarse to fine."""
     grown = F.max_pool2d(hole[:, None], 5, stride=1, padding=2)
     known = (grown <= 0).to(images.dtype)
     levels = [(images * known, known)]

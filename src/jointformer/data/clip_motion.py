@@ -20,8 +20,8 @@ REACH = 0.55  # how far from the picture's middle a layer kept in view may get, 
 class MotionScale:
     """How much a layer changes per step (standard deviations).
 
-    ``shift`` in picture sides, ``zoom`` and ``stretch`` in natural-log units, ``turn`` in radians,
-    ``bend`` in sizes of the layer (elastic), ``tilt`` perspective per size of the layer.
+    `shift` in picture sides, `zoom` and `stretch` in natural-log units, `turn` in radians,
+    `bend` in sizes of the layer (elastic), `tilt` perspective per size of the layer.
     """
 
     shift: float
@@ -32,7 +32,7 @@ class MotionScale:
     tilt: float = 0.0
 
     def row(self, pace: float, shift: float = 1.0) -> tuple[float, ...]:
-        """All amplitudes times ``pace``; the shift times ``shift`` too."""
+        """All amplitudes times `pace`; the shift times `shift` too."""
         values = (self.shift * shift, self.zoom, self.turn, self.stretch, self.bend, self.tilt)
         return tuple(pace * value for value in values)
 
@@ -44,7 +44,7 @@ CAMERA_MOTION = MotionScale(shift=0.035, zoom=0.035, turn=0.03, stretch=0.012, b
 def smooth_walks(rng: np.random.Generator, layers: int, frames: int, width: int, memory: float, pull: float) -> F64:
     """(layers, frames, width): random walks that begin at 0, with velocities of unit variance.
 
-    ``memory`` in [0,1): how much of its velocity a walk keeps; ``pull`` in [0,1): how fast it returns to 0.
+    `memory` in [0,1): how much of its velocity a walk keeps; `pull` in [0,1): how fast it returns to 0.
     """
     kicks = rng.standard_normal((frames, layers, width))
     fresh = float(np.sqrt(1.0 - memory * memory))
@@ -73,9 +73,9 @@ def draw_motions(
 ) -> Motions:
     """Random motions of L layers.
 
-    ``amplitudes`` (L,6): rows of ``MotionScale.row``; ``start`` (L,2): x, y at frame 0; ``turn`` (L,): rotation
-    at frame 0; ``excursion`` (L,2): how far a layer strays in the middle of the clip before it comes back;
-    ``free`` (L,) bool: layers that may drift out of view for good (the others slow down at the border).
+    `amplitudes` (L,6): rows of `MotionScale.row`; `start` (L,2): x, y at frame 0; `turn` (L,): rotation
+    at frame 0; `excursion` (L,2): how far a layer strays in the middle of the clip before it comes back;
+    `free` (L,) bool: layers that may drift out of view for good (the others slow down at the border).
     """
     layers = len(start)
     shift, zoom, angle, stretch, bend, tilt = (amplitudes[:, i, None] for i in range(6))
@@ -119,7 +119,7 @@ def _kept(start: F64, reach: F64) -> F64:
 def local_grids(motions: Motions, height: int, width: int, span: F64) -> FloatArray:
     """(L,T,G,G,2) float32, G = CELLS+2: offsets x, y from each layer's middle that the grid points look at.
 
-    Offsets are in pixels of the layer as it appears at frame 0; ``span`` (L,): the layers' larger sides in
+    Offsets are in pixels of the layer as it appears at frame 0; `span` (L,): the layers' larger sides in
     these pixels. Grid point i lies at pixel (i - 0.5)·side/CELLS - 0.5: the middle of cell i - 1. Values are
     finite and bounded, which OpenCV's reflecting border needs to end.
     """

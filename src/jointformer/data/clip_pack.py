@@ -24,7 +24,7 @@ COLUMNS = ("set", "image", "mask", "width", "height", "objects")
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The regions of one mask: ``ids`` (R,), ``areas`` (R,) pixels, ``boxes`` (R,4) left, top, right, bottom.
+    """The regions of one mask: `ids` (R,), `areas` (R,) pixels, `boxes` (R,4) left, top, right, bottom.
 
     Boxes are exact to 2 pixels and never too small; right and bottom are exclusive.
     """
@@ -38,8 +38,8 @@ class Regions:
 class Still:
     """One picture with one or more partitions of it into numbered regions.
 
-    ``picture`` (H,W,3) uint8 RGB; ``masks``: each (H,W) uint8, 0 = unlabelled, 1..255 = regions;
-    ``half``: the picture at half its size; ``regions``: one entry per mask; ``source``: the manifest's set.
+    `picture` (H,W,3) uint8 RGB; `masks`: each (H,W) uint8, 0 = unlabelled, 1..255 = regions;
+    `half`: the picture at half its size; `regions`: one entry per mask; `source`: the manifest's set.
     """
 
     source: str
@@ -51,11 +51,11 @@ class Still:
 
 
 class StillsPack:
-    """All stills of ``folder/manifest.csv``, in memory.
+    """All stills of `folder/manifest.csv`, in memory.
 
-    ``short_side`` bounds the shorter side in pixels (larger pictures are reduced). A picture or mask that
-    cannot be read, or a mask without any region, is named in a warning and left out; ``skipped`` lists them.
-    ``strict=True`` raises DataError at the first instead. Raises DataError when nothing is left.
+    `short_side` bounds the shorter side in pixels (larger pictures are reduced). A picture or mask that
+    cannot be read, or a mask without any region, is named in a warning and left out; `skipped` lists them.
+    `strict=True` raises DataError at the first instead. Raises DataError when nothing is left.
     """
 
     def __init__(self, folder: str | Path, *, short_side: int = 384, strict: bool = False) -> None:

@@ -31,9 +31,9 @@ _ATTEMPTS = 48
 class Cutout:
     """Something that moves over the backdrop: a region of a still, or a blob of its texture.
 
-    ``label`` 1.. for targets, 0 for distractors; ``ratio``: pixels of the picture per pixel of the still at
-    frame 0; ``middle``: the point of the still that moves as the layer's middle; ``span``: larger side in
-    picture pixels; ``outline`` (2,BLOB_WAVES) cosine and sine parts of a blob's radius, None for regions.
+    `label` 1.. for targets, 0 for distractors; `ratio`: pixels of the picture per pixel of the still at
+    frame 0; `middle`: the point of the still that moves as the layer's middle; `span`: larger side in
+    picture pixels; `outline` (2,BLOB_WAVES) cosine and sine parts of a blob's radius, None for regions.
     """
 
     still: int
@@ -53,7 +53,7 @@ class Cutout:
 class View:
     """The backdrop: which still, flipped or not, at which scale, and the point seen in the middle.
 
-    ``labels`` (256,): the label of each id of mask ``mask`` (own targets), or None; ``hole``: the region that
+    `labels` (256,): the label of each id of mask `mask` (own targets), or None; `hole`: the region that
     was lifted off and has to be filled.
     """
 
@@ -70,8 +70,8 @@ class View:
 class ClipPlan:
     """A whole clip: the backdrop, then cut-outs from the farthest to the nearest, and their warps.
 
-    ``motions`` and ``spans`` (1+L,) are what ``local_grids`` takes, the backdrop's first; ``smear`` (1+L,T,2):
-    pixels moved while a frame is exposed; ``targets``: the number of labels.
+    `motions` and `spans` (1+L,) are what `local_grids` takes, the backdrop's first; `smear` (1+L,T,2):
+    pixels moved while a frame is exposed; `targets`: the number of labels.
     """
 
     view: View
@@ -123,7 +123,7 @@ class Planner:
         raise DataError("no clip could be made of these stills", where=self.pack.folder, hint=hint)
 
     def draw(self, rng: np.random.Generator, easy: bool = False) -> ClipPlan | None:
-        """A plan, or None when the draw led to nothing usable; ``easy``: one pasted target and nothing else."""
+        """A plan, or None when the draw led to nothing usable; `easy`: one pasted target and nothing else."""
         config = self.config
         speed = config.difficulty * float(np.clip(np.exp(rng.normal(-0.35, 0.65)), 0.1, 2.2)) + 0.02
         full = rng.random() < config.full_share
@@ -206,7 +206,7 @@ class Planner:
         )  # fmt: skip
 
     def _view(self, rng: np.random.Generator, number: int, middle: tuple[float, float] | None) -> View:
-        """The still covering the picture with some to spare, its middle near ``middle`` where one is given."""
+        """The still covering the picture with some to spare, its middle near `middle` where one is given."""
         height, width = self.config.shape
         tall, wide = self.pack[number].picture.shape[:2]
         ratio = max(height / tall, width / wide) * float(rng.uniform(1.0, 1.6))

@@ -36,7 +36,7 @@ class Region:
         return 0.5 * (left + right - 1), 0.5 * (top + bottom - 1)
 
     def table(self, value: int = 255) -> UInt8Array:
-        """(256,): ``value`` for the ids of the region, else 0."""
+        """(256,): `value` for the ids of the region, else 0."""
         table = np.zeros(256, np.uint8)
         table[self.ids] = value
         return table
@@ -49,7 +49,7 @@ def choose_region(
 
     Parts of one thing are mostly united, instances taken singly, other regions (human partitions of a
     picture) singly or with some of their neighbours; what touches the picture's border on several sides is
-    mostly ground or sky and taken seldom. ``small`` and ``large`` bound the share of the picture.
+    mostly ground or sky and taken seldom. `small` and `large` bound the share of the picture.
     """
     choice = int(rng.integers(len(still.masks))) if mask is None else mask
     labels, regions = still.masks[choice], still.regions[choice]
@@ -83,7 +83,7 @@ def _objectness(regions: Regions, height: int, width: int) -> F64:
 
 
 def _with_neighbours(rng: np.random.Generator, mask: UInt8Array, first: int, count: int) -> I64:
-    """Ids of a connected union: ``first`` and up to ``count`` regions, each touching one already in."""
+    """Ids of a connected union: `first` and up to `count` regions, each touching one already in."""
     coarse = np.ascontiguousarray(mask[::6, ::6])
     picked = [first]
     for _ in range(count):

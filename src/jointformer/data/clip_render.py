@@ -22,8 +22,8 @@ TOKEN = 16  # the stride of the network's tokens
 class Layer:
     """A cut-out that moves: sprite (h,w,4) RGBA, its label (0 = distractor), warp grids, tones, exposure.
 
-    ``grids`` (T,G,G,2): the sprite's pixels that the points of ``local_grids`` look at; ``tones`` (T,256,3);
-    ``smear`` (T,2) pixels moved while exposed.
+    `grids` (T,G,G,2): the sprite's pixels that the points of `local_grids` look at; `tones` (T,256,3);
+    `smear` (T,2) pixels moved while exposed.
     """
 
     sprite: UInt8Array
@@ -55,7 +55,7 @@ class Drawing(NamedTuple):
 
 
 def dense_map(grid: FloatArray, cells: Cells, cell: tuple[int, int]) -> FloatArray:
-    """(h,w,2): ``grid`` interpolated over the cells (top, bottom, left, right), each of ``cell`` (h, w) pixels."""
+    """(h,w,2): `grid` interpolated over the cells (top, bottom, left, right), each of `cell` (h, w) pixels."""
     top, bottom, left, right = cells
     block = grid[top : bottom + 2, left : right + 2]
     size = (block.shape[1] * cell[1], block.shape[0] * cell[0])
@@ -91,7 +91,7 @@ class Renderer:
         self.touched = [touched_cells(layer.grids, *layer.sprite.shape[:2]) for layer in layers]
 
     def draw(self, t: int) -> Drawing:
-        """The clip at time ``t``."""
+        """The clip at time `t`."""
         backdrop = self.backdrop
         where = dense_map(backdrop.grids[t], (0, CELLS, 0, CELLS), self.cell)
         border = cv2.BORDER_REFLECT_101

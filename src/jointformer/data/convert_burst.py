@@ -28,7 +28,7 @@ from jointformer.types import LabelMap
 class DrawJob:
     """One sequence's masks -> PNGs; later tracks of the json cover earlier ones.
 
-    ``first_only`` keeps of each track the frame where it is first seen; otherwise every annotated frame is written.
+    `first_only` keeps of each track the frame where it is first seen; otherwise every annotated frame is written.
     """
 
     sequence: BurstSequence
@@ -41,7 +41,7 @@ class DrawJob:
         return len(self.sequence.images)
 
     def run(self) -> None:
-        """Writes ``target``. Raises DataError for track ids that 8 bits cannot hold."""
+        """Writes `target`. Raises DataError for track ids that 8 bits cannot hold."""
         known: set[int] = set()
         with replace_dir(self.target) as folder:
             for frame, tracks in zip(self.sequence.frames, self.sequence.segmentations, strict=True):
@@ -58,7 +58,7 @@ class DrawJob:
 def burst_to_masks(
     path: Path, target: Path, *, first_only: bool = False, workers: int = 1, progress: bool = False
 ) -> Converted:
-    """Writes ``target``/<dataset>_-_<seq_name>/<frame>.png from a BURST json; returns how many sequences."""
+    """Writes `target`/<dataset>_-_<seq_name>/<frame>.png from a BURST json; returns how many sequences."""
     sequences = read_burst(path).sequences
     jobs = [DrawJob(sequence, target / sequence.folder, first_only) for sequence in sequences]
     return run_jobs(jobs, workers=workers, progress=progress)
@@ -78,7 +78,7 @@ class FramesJob:
         return len(self.images)
 
     def run(self) -> None:
-        """Writes ``target``. Raises DataError naming the first missing frame and the count."""
+        """Writes `target`. Raises DataError naming the first missing frame and the count."""
         missing = [image for image in self.images if not (self.source / image).is_file()]
         if missing:
             raise DataError(
@@ -100,7 +100,7 @@ def burst_frames_tree(
 ) -> Converted:
     """Puts BURST's frames (<dataset>/<seq_name>/) where its evaluation reads them; returns how many sequences.
 
-    ``every`` takes all images that the json names rather than the annotated ones.
+    `every` takes all images that the json names rather than the annotated ones.
     """
     sequences = read_burst(path).sequences
     jobs = [
@@ -123,12 +123,12 @@ class _EncodeJob:
 def masks_to_burst(
     masks: Path, template: Path, target: Path, *, workers: int = 1, progress: bool = False
 ) -> dict[str, int]:
-    """Writes label maps as a BURST json like ``template`` (truth or first frames); returns counts of what it holds.
+    """Writes label maps as a BURST json like `template` (truth or first frames); returns counts of what it holds.
 
     Every sequence of the template must have a folder; a frame without a file has no objects, and no empty mask
-    is ever written, as BURST counts it as a detection. Everything but ``segmentations`` is kept. Raises
+    is ever written, as BURST counts it as a detection. Everything but `segmentations` is kept. Raises
     DataError for missing folders, other sizes and labels that are no track of their sequence, OutputError where
-    ``target`` is the template.
+    `target` is the template.
     """
     refuse_inputs([target], [template])
     burst = read_burst(template)
@@ -146,7 +146,7 @@ def masks_to_burst(
 
 
 def _masks_root(masks: Path, sequences: Sequence[BurstSequence]) -> Path:
-    """The folder of video folders: ``masks`` or its Annotations. Raises DataError naming what is missing."""
+    """The folder of video folders: `masks` or its Annotations. Raises DataError naming what is missing."""
     for root in (masks, masks / "Annotations"):
         missing = [s.folder for s in sequences if not (root / s.folder).is_dir()]
         if not missing:
@@ -159,7 +159,7 @@ def _masks_root(masks: Path, sequences: Sequence[BurstSequence]) -> Path:
 
 
 def _encode(job: _EncodeJob) -> list[dict[str, dict[str, str]]]:
-    """A sequence's ``segmentations``: per annotated frame {label: {"rle": counts}}."""
+    """A sequence's `segmentations`: per annotated frame {label: {"rle": counts}}."""
     result: list[dict[str, dict[str, str]]] = []
     for frame in job.sequence.frames:
         path = job.folder / f"{frame}.png"

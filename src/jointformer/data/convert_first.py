@@ -35,7 +35,7 @@ class FirstMasksJob:
         return len(list_folder(self.source))
 
     def run(self) -> None:
-        """Writes ``target``. Raises DataError for damaged masks and videos without objects."""
+        """Writes `target`. Raises DataError for damaged masks and videos without objects."""
         files = list_pictures(self.source, MASK_SUFFIXES)
         colours = ColourTable.from_files(files)
         known: set[int] = set()
@@ -57,7 +57,7 @@ class FirstMasksJob:
 
 
 def first_masks(source: Path, target: Path, *, workers: int = 1, progress: bool = False) -> Converted:
-    """Writes ``target``/<video>/ for every video folder in ``source``; returns how many. Raises UserError."""
+    """Writes `target`/<video>/ for every video folder in `source`; returns how many. Raises UserError."""
     videos = list_subfolders(source)
     if not videos:
         raise DataError("no videos", where=source, expected="a folder of masks per video")

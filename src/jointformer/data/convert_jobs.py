@@ -26,7 +26,7 @@ class Job(Protocol):
         """About how many files it handles."""
 
     def run(self) -> None:
-        """Writes ``target``, whole or not at all. Raises UserError."""
+        """Writes `target`, whole or not at all. Raises UserError."""
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ _LEVELS = 3
 
 @dataclass(frozen=True)
 class ResizeJob:
-    """One video's frames or masks -> the same names with the shorter side at ``size`` pixels.
+    """One video's frames or masks -> the same names with the shorter side at `size` pixels.
 
-    Frames are resampled bicubically, masks by the nearest pixel. ``only_shrink`` leaves smaller ones alone.
+    Frames are resampled bicubically, masks by the nearest pixel. `only_shrink` leaves smaller ones alone.
     """
 
     source: Path
@@ -43,7 +43,7 @@ class ResizeJob:
         return len(list_folder(self.source))
 
     def run(self) -> None:
-        """Writes ``target``. Raises DataError for damaged pictures, OutputError where nothing can be written."""
+        """Writes `target`. Raises DataError for damaged pictures, OutputError where nothing can be written."""
         with replace_dir(self.target) as folder:
             if self.masks:
                 self._masks(folder)
@@ -73,7 +73,7 @@ class ResizeJob:
 
 
 def resized_size(size: tuple[int, int], shorter: int, only_shrink: bool = False) -> tuple[int, int]:
-    """(width, height) with the shorter side at ``shorter`` pixels and the longer one in proportion."""
+    """(width, height) with the shorter side at `shorter` pixels and the longer one in proportion."""
     least = min(size)
     if only_shrink and least <= shorter:
         return size
@@ -94,7 +94,7 @@ def resize_tree(
     workers: int = 1,
     progress: bool = False,
 ) -> Converted:
-    """Resizes every video below ``source`` into the same places below ``target``; returns how many folders.
+    """Resizes every video below `source` into the same places below `target`; returns how many folders.
 
     Frames lie in folders called JPEGImages, masks in folders called Annotations (or Annotations_...), at most
     three levels down; the json and txt files beside them are copied. Raises ConfigError, DataError, OutputError.

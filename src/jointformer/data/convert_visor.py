@@ -44,7 +44,7 @@ class _VideoJob:
 
 
 def read_mapping(path: Path) -> dict[str, dict[str, str]]:
-    """Sequence -> label -> object's name, from VISOR's val_data_mapping.json. Raises :class:`DataError`."""
+    """Sequence -> label -> object's name, from VISOR's val_data_mapping.json. Raises `DataError`."""
     content = read_json(path)
     fits = isinstance(content, dict) and all(
         isinstance(names, dict) and all(isinstance(name, str) for name in names.values()) for names in content.values()
@@ -65,7 +65,7 @@ def masks_to_visor(
 ) -> dict[str, int]:
     """Writes every video folder's label maps as VISOR's json; returns counts of what it holds.
 
-    Raises DataError for videos and labels that the mapping does not name, OutputError where ``target`` is the mapping.
+    Raises DataError for videos and labels that the mapping does not name, OutputError where `target` is the mapping.
     """
     refuse_inputs([target], [mapping])
     content, counts = visor_content(masks, read_mapping(mapping), workers=workers, progress=progress)
@@ -81,9 +81,9 @@ def visor_content(
     workers: int = 1,
     progress: bool = False,
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """VISOR's json for the video folders in ``masks``, and its counts of sequences, frames and masks.
+    """VISOR's json for the video folders in `masks`, and its counts of sequences, frames and masks.
 
-    ``frames`` says which frames of which videos are taken; all where it is None.
+    `frames` says which frames of which videos are taken; all where it is None.
     """
     folders = [folder for folder in list_subfolders(masks) if folder.name != SCORES]
     folders = [folder for folder in folders if frames is None or folder.name in frames]

@@ -23,7 +23,7 @@ _POINTS = 2
 class DemoClip:
     """A short video with the true label map of every frame.
 
-    ``frames`` is (T, H, W, 3) uint8 RGB, ``label_maps`` (T, H, W) uint8: 0 sea, 1 fish, 2 turtle; ``names`` are the
+    `frames` is (T, H, W, 3) uint8 RGB, `label_maps` (T, H, W) uint8: 0 sea, 1 fish, 2 turtle; `names` are the
     objects' by id.
     """
 
@@ -59,7 +59,7 @@ def demo_clip(frames: int = FRAMES, seed: int = 7) -> DemoClip:
     """The demo clip: 40 frames of 240x432, the same on every call.
 
     The fish passes in front of the turtle, leaves the frame on the right and comes back, now behind the turtle.
-    ``frames`` below 40 gives the clip's beginning; ``seed`` another sea.
+    `frames` below 40 gives the clip's beginning; `seed` another sea.
     """
     scene, noise = Scene.build(seed), fractal_noise(seed + 10, 1.2)
     grain = np.random.default_rng(seed + 20)

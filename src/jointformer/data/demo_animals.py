@@ -24,13 +24,13 @@ _SEAM = np.array([208, 176, 108], np.float32)
 
 
 def fish_shape(u: Floats, v: Floats, phase: float) -> Mask:
-    """Which of the points ``u``, ``v`` (any shape) a striped fish covers; ``phase`` beats its tail."""
+    """Which of the points `u`, `v` (any shape) a striped fish covers; `phase` beats its tail."""
     parts = _fish_parts(u, _bent(u, v, phase))
     return parts.body | parts.tail | parts.fins
 
 
 def fish_colour(u: Floats, v: Floats, phase: float, noise: Floats) -> Floats:
-    """The fish's colours (..., 3), 0 to 255, at points it covers; ``noise`` is a texture for its skin."""
+    """The fish's colours (..., 3), 0 to 255, at points it covers; `noise` is a texture for its skin."""
     v = _bent(u, v, phase)
     parts = _fish_parts(u, v)
     fin, rays = _fin_colour(u, v, parts)
@@ -49,7 +49,7 @@ def fish_colour(u: Floats, v: Floats, phase: float, noise: Floats) -> Floats:
 
 
 def _bent(u: Floats, v: Floats, phase: float) -> Floats:
-    """``v`` in a body that swims: the bend runs along it and grows towards the tail."""
+    """`v` in a body that swims: the bend runs along it and grows towards the tail."""
     return v + 0.1 * np.sin(phase + 1.9 * u) * np.clip(0.75 - u, 0, None) ** 1.4
 
 
@@ -94,7 +94,7 @@ def _fin_colour(u: Floats, v: Floats, parts: _FishParts) -> tuple[Floats, Floats
 
 
 def turtle_shape(u: Floats, v: Floats, phase: float) -> Mask:
-    """Which of the points ``u``, ``v`` (any shape) a turtle covers; ``phase`` moves its flippers and its head."""
+    """Which of the points `u`, `v` (any shape) a turtle covers; `phase` moves its flippers and its head."""
     beat = 0.38 * np.sin(phase)
     side = np.abs(v)
     covered = _flipper(u, side, root=(0.42, 0.42), angle=2.0 + beat, length=0.92, width=0.19)
@@ -107,7 +107,7 @@ def turtle_shape(u: Floats, v: Floats, phase: float) -> Mask:
 
 
 def turtle_colour(u: Floats, v: Floats, phase: float, noise: Floats) -> Floats:
-    """The turtle's colours (..., 3), 0 to 255, at points it covers; ``noise`` is a texture for skin and shell."""
+    """The turtle's colours (..., 3), 0 to 255, at points it covers; `noise` is a texture for skin and shell."""
     grain, rim = _grain(noise, u, v), _shell(u, v)
     nearest, second = _cells(u * 7.5, v * 7.5)
     skin = mix(_SKIN, _PATCH * (0.8 + 0.5 * grain[..., None]), smoothstep(second - nearest, 0.12, 0.28))
@@ -127,7 +127,7 @@ def _shell(u: Floats, v: Floats) -> Floats:
 
 
 def _turned(u: Floats, v: Floats, phase: float) -> Floats:
-    """``v`` measured from the middle of a head that looks about."""
+    """`v` measured from the middle of a head that looks about."""
     return v - 0.05 * np.sin(0.5 * phase) * np.clip(u - 0.6, 0, 1)
 
 
@@ -142,7 +142,7 @@ def _plates(u: Floats, v: Floats, rim: Floats, grain: Floats) -> Floats:
 
 
 def _flipper(u: Floats, v: Floats, *, root: tuple[float, float], angle: float, length: float, width: float) -> Mask:
-    """Membership of a limb that grows from ``root`` at ``angle`` (radians from straight ahead), curved and pointed."""
+    """Membership of a limb that grows from `root` at `angle` (radians from straight ahead), curved and pointed."""
     along = ((u - root[0]) * np.cos(angle) + (v - root[1]) * np.sin(angle)) / length
     across = -(u - root[0]) * np.sin(angle) + (v - root[1]) * np.cos(angle) - 0.22 * length * along**2
     inside: Mask = (along > -0.15) & (along < 1)

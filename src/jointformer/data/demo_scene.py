@@ -30,7 +30,7 @@ def fractal_noise(seed: int, roughness: float) -> Floats:
 
 
 def sample(texture: Floats, x: Floats, y: Floats) -> Floats:
-    """Values (H, W) float32 of a repeating texture at columns ``x`` and rows ``y`` (H, W), bilinear."""
+    """Values (H, W) float32 of a repeating texture at columns `x` and rows `y` (H, W), bilinear."""
     columns = np.mod(x, texture.shape[1]).astype(np.float32)
     rows = np.mod(y, texture.shape[0]).astype(np.float32)
     padded = np.pad(texture, ((0, 1), (0, 1)), mode="wrap")
@@ -38,14 +38,14 @@ def sample(texture: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def mix(first: Floats, second: Floats, share: Floats) -> Floats:
-    """(H, W, 3): ``first`` and ``second`` (colours or pictures) mixed, ``share`` (H, W) of them the second."""
+    """(H, W, 3): `first` and `second` (colours or pictures) mixed, `share` (H, W) of them the second."""
     weight = share[..., None]
     mixed: Floats = first * (1.0 - weight) + second * weight
     return mixed
 
 
 def smoothstep(value: Floats, low: float, high: float) -> Floats:
-    """0 below ``low``, 1 above ``high``, a smooth rise between."""
+    """0 below `low`, 1 above `high`, a smooth rise between."""
     position = np.clip((value - low) / (high - low), 0.0, 1.0)
     smooth: Floats = position * position * (3.0 - 2.0 * position)
     return smooth
@@ -53,7 +53,7 @@ def smoothstep(value: Floats, low: float, high: float) -> Floats:
 
 @dataclass(frozen=True)
 class Scene:
-    """The textures a frame's background is made from; ``render`` is a pure function of the camera's place."""
+    """The textures a frame's background is made from; `render` is a pure function of the camera's place."""
 
     coarse: Floats
     fine: Floats
@@ -65,7 +65,7 @@ class Scene:
         return cls(*(fractal_noise(seed + i, roughness) for i, roughness in enumerate((1.7, 1.05, 1.45))))
 
     def render(self, height: int, width: int, camera: tuple[float, float], time: float) -> Floats:
-        """(height, width, 3) float32, 0 to 255: what the camera at ``camera`` (x, y in pixels) sees at ``time``."""
+        """(height, width, 3) float32, 0 to 255: what the camera at `camera` (x, y in pixels) sees at `time`."""
         y, x = np.mgrid[:height, :width].astype(np.float32)
         unit = height / 240
         x, y = x / unit, y / unit
@@ -93,7 +93,7 @@ class Scene:
         level: float,
         rise: float,
     ) -> Floats:
-        """``image`` with a ridge of rocks; ``depth`` 0 to 1 is how near it is: how fast it pans, how clear it is."""
+        """`image` with a ridge of rocks; `depth` 0 to 1 is how near it is: how fast it pans, how clear it is."""
         across = x + camera[0] * depth + 311 * depth
         row = np.full_like(x, 200.0 * depth)
         outline = level - rise * (sample(self.coarse, across * 0.9, row) - 0.35)
@@ -108,7 +108,7 @@ class Scene:
         return mix(image, stone, smoothstep(y - outline, -0.7, 0.7))
 
     def _floor(self, image: Floats, x: Floats, y: Floats, camera: tuple[float, float], time: float) -> Floats:
-        """``image`` with sand from the horizon down, in perspective: what is nearer is larger and pans faster."""
+        """`image` with sand from the horizon down, in perspective: what is nearer is larger and pans faster."""
         horizon = 128.0
         near = np.maximum(y - horizon, 4.0) / 112
         across = (x - 216 + camera[0] * near) / near * 1.1

@@ -34,7 +34,7 @@ PICTURE_SUFFIXES = frozenset(
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str, str], ...]:
-    """A sort key that counts: ``frame2`` before ``frame10``; names of equal width sort as plain text does."""
+    """A sort key that counts: `frame2` before `frame10`; names of equal width sort as plain text does."""
     # isdecimal, not isdigit: int() refuses superscripts. Very long digit runs are compared by length, then
     # as text, because int() refuses them too (and would be quadratic).
     key: list[tuple[int, int | str, str]] = []
@@ -49,14 +49,14 @@ def natural_key(name: str) -> tuple[tuple[int, int | str, str], ...]:
 
 
 def is_hidden(path: PurePath) -> bool:
-    """Whether a name is none of the user's: dot files (macOS makes ``._0001.jpg``), ``Thumbs.db`` etc."""
+    """Whether a name is none of the user's: dot files (macOS makes `._0001.jpg`), `Thumbs.db` etc."""
     return path.name.startswith(".") or path.name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> list[Path]:
     """The picture files directly inside a folder, in natural order, without hidden files and other kinds.
 
-    Raises :class:`DataError` where the folder is missing, unreadable, or two files share a name but for the
+    Raises `DataError` where the folder is missing, unreadable, or two files share a name but for the
     suffix.
     """
     folder = Path(folder)
@@ -79,7 +79,7 @@ def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXE
 
 
 def list_folder(folder: str | Path) -> list[Path]:
-    """Everything directly inside a folder, unsorted. Raises :class:`DataError` where it cannot be listed."""
+    """Everything directly inside a folder, unsorted. Raises `DataError` where it cannot be listed."""
     folder = Path(folder)
     try:
         return list(folder.iterdir())
@@ -92,14 +92,14 @@ def list_folder(folder: str | Path) -> list[Path]:
 
 
 def list_subfolders(folder: str | Path) -> list[Path]:
-    """The folders directly inside a folder, in natural order, without hidden ones. Raises ``DataError``."""
+    """The folders directly inside a folder, in natural order, without hidden ones. Raises `DataError`."""
     found = [path for path in list_folder(folder) if not is_hidden(path) and path.is_dir()]
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
 @contextmanager
 def open_picture(path: str | Path) -> Iterator[Image.Image]:
-    """The opened Pillow image; whatever its decoder raises inside the block becomes a :class:`DataError`."""
+    """The opened Pillow image; whatever its decoder raises inside the block becomes a `DataError`."""
     path = Path(path)
     try:
         with Image.open(path) as image:
@@ -126,7 +126,7 @@ def read_frame(path: str | Path) -> UInt8Array:
     """The (H, W, 3) uint8 RGB picture in a file, upright (EXIF orientation applied).
 
     Grey, palette, CMYK, YCbCr and 1-bit pictures become RGB; 16-bit values keep their upper 8 bits;
-    transparency is laid over black. Of an animated picture the first one counts. Raises :class:`DataError`
+    transparency is laid over black. Of an animated picture the first one counts. Raises `DataError`
     naming the file.
     """
     with open_picture(path) as image:
@@ -135,7 +135,7 @@ def read_frame(path: str | Path) -> UInt8Array:
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) of the upright picture, from the file's header alone. Raises :class:`DataError`."""
+    """(height, width) of the upright picture, from the file's header alone. Raises `DataError`."""
     with open_picture(path) as image:
         width, height = image.size
         # Orientations 5..8 are those that turn by 90 degrees (EXIF 2.3, tag 0x0112).

@@ -25,7 +25,7 @@ _META_READERS = {"youtube": youtube_frames, "lvos": lvos_frames, "burst": burst_
 
 
 def open_tree(row: Benchmark, root: Path, *, save_all: bool = False) -> tuple[VideoSource, ...]:
-    """The videos of a benchmark below ``root``, in order. Raises ``DataError`` for the first thing wrong.
+    """The videos of a benchmark below `root`, in order. Raises `DataError` for the first thing wrong.
 
     The error's hint counts further videos with problems and says where the data come from.
     """

@@ -29,7 +29,7 @@ class ColourTable:
 
         If all colours are of the DAVIS/VOC palette they get their id there; otherwise ids are 1, 2, ... by
         the file, then the colour, in which they first appear. Files that are not RGB do not matter. Raises
-        :class:`DataError` naming the file that has in-between colours or brings the count above 255.
+        `DataError` naming the file that has in-between colours or brings the count above 255.
         """
         order: dict[Colour, int] = {(0, 0, 0): 0}
         for path in paths:
@@ -92,7 +92,7 @@ def packed_colours(image: Image.Image, path: Path) -> npt.NDArray[np.int32]:
 
 
 def _exact_colours(packed: npt.NDArray[np.int32], path: Path) -> list[Colour]:
-    """The colours of an RGB mask in ascending order. Raises :class:`DataError` if it is smoothed."""
+    """The colours of an RGB mask in ascending order. Raises `DataError` if it is smoothed."""
     values, counts = np.unique(packed, return_counts=True)
     colours = [(int(v) >> 16, int(v) >> 8 & 255, int(v) & 255) for v in values]
     if len(colours) > 256:
@@ -134,7 +134,7 @@ def _is_mixture(colour: npt.NDArray[np.float64], others: npt.NDArray[np.float64]
 
 
 def ids_of_colours(packed: npt.NDArray[np.int32], table: ColourTable, path: Path) -> UInt8Array:
-    """The (H, W) ids of packed colours. Raises :class:`DataError` for a colour that the table lacks."""
+    """The (H, W) ids of packed colours. Raises `DataError` for a colour that the table lacks."""
     values, inverse = np.unique(packed, return_inverse=True)
     ids = np.zeros(len(values), np.uint8)
     for k, value in enumerate(values):

@@ -50,14 +50,14 @@ MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".pp
 
 @dataclass(frozen=True)
 class MaskFile:
-    """What a mask file holds: ``ids`` (H, W) uint8 as stored (255 included), (256, 3) ``palette`` or None."""
+    """What a mask file holds: `ids` (H, W) uint8 as stored (255 included), (256, 3) `palette` or None."""
 
     ids: UInt8Array
     palette: UInt8Array | None
 
 
 def is_colour_mask(path: str | Path) -> bool:
-    """Whether a mask file stores colours (RGB) rather than ids. Raises :class:`DataError`."""
+    """Whether a mask file stores colours (RGB) rather than ids. Raises `DataError`."""
     with open_picture(path) as image:
         return has_colours(image)
 
@@ -66,9 +66,9 @@ def read_mask_file(path: str | Path, colours: ColourTable | None = None) -> Mask
     """The object ids in a mask file, as stored (255 not yet interpreted), and its palette.
 
     Palette files: the index. Grey (1 to 16 bits): the stored value; 16-bit files that only stretch 8-bit
-    values (0, 257, ... 65535) are shrunk back. RGB: ``colours`` says which colour is which id (made from
+    values (0, 257, ... 65535) are shrunk back. RGB: `colours` says which colour is which id (made from
     this file alone where it is None). Pixels that are fully transparent are background. Raises
-    :class:`DataError` naming the file for JPEGs, anti-aliased masks, ids above 255 and damaged files.
+    `DataError` naming the file for JPEGs, anti-aliased masks, ids above 255 and damaged files.
     """
     path = Path(path)
     with open_picture(path) as image:
@@ -88,7 +88,7 @@ def read_mask_file(path: str | Path, colours: ColourTable | None = None) -> Mask
 def resolve_void(ids: LabelMap, *, lone_is_object: bool = True) -> LabelMap:
     """The label map with 255 set to 0 where it means "ignore"; a new array only if something changed.
 
-    255 alone in a map is an object (DAVIS 2016's white masks) unless ``lone_is_object`` is False; beside
+    255 alone in a map is an object (DAVIS 2016's white masks) unless `lone_is_object` is False; beside
     other ids it is void and never a target (VOST).
     """
     void = ids == VOID
@@ -111,7 +111,7 @@ def say_if_void(objects: Collection[int]) -> None:
 
 
 def without(ids: LabelMap, known: Collection[int]) -> LabelMap:
-    """The label map with the ``known`` objects' pixels set to background; a new array only if need be."""
+    """The label map with the `known` objects' pixels set to background; a new array only if need be."""
     if not known:
         return ids
     hit = np.isin(ids, np.fromiter(known, dtype=np.int64))
@@ -121,7 +121,7 @@ def without(ids: LabelMap, known: Collection[int]) -> LabelMap:
 def encode_mask(ids: LabelMap, palette: UInt8Array | None = None) -> bytes:
     """The 8-bit palette PNG of a label map (ids 0..255), the DAVIS palette where none is given.
 
-    Raises :class:`OutputError` for ids that 8 bits cannot hold.
+    Raises `OutputError` for ids that 8 bits cannot hold.
     """
     if ids.ndim != 2:
         raise ValueError(f"a label map has two axes, got shape {ids.shape}")
@@ -137,12 +137,12 @@ def encode_mask(ids: LabelMap, palette: UInt8Array | None = None) -> bytes:
 
 
 def write_mask(path: str | Path, ids: LabelMap, palette: UInt8Array | None = None) -> None:
-    """Writes a label map as an 8-bit palette PNG, whole or not at all. Raises :class:`OutputError`."""
+    """Writes a label map as an 8-bit palette PNG, whole or not at all. Raises `OutputError`."""
     write_bytes(path, encode_mask(ids, palette))
 
 
 def encode_scores(prob: FloatArray, ids: Collection[int]) -> bytes:
-    """The compressed .npz of soft scores: ``ids`` (N,) int32, ``prob`` (N, H, W) float16, in that order."""
+    """The compressed .npz of soft scores: `ids` (N,) int32, `prob` (N, H, W) float16, in that order."""
     if prob.ndim != 3 or len(prob) != len(ids):
         raise ValueError(f"one (H, W) map per object: {len(ids)} ids but shape {prob.shape}")
     buffer = io.BytesIO()
@@ -151,12 +151,12 @@ def encode_scores(prob: FloatArray, ids: Collection[int]) -> bytes:
 
 
 def write_scores(path: str | Path, prob: FloatArray, ids: Collection[int]) -> None:
-    """Writes soft scores (see :func:`encode_scores`), whole or not at all. Raises :class:`OutputError`."""
+    """Writes soft scores (see `encode_scores`), whole or not at all. Raises `OutputError`."""
     write_bytes(path, encode_scores(prob, ids))
 
 
 def read_scores(path: str | Path) -> tuple[tuple[int, ...], FloatArray]:
-    """(ids, (N, H, W) float32 probabilities) of a score file. Raises :class:`DataError`."""
+    """(ids, (N, H, W) float32 probabilities) of a score file. Raises `DataError`."""
     try:
         # Opened here: numpy leaves the file open where the zip is damaged.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:

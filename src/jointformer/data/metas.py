@@ -15,7 +15,7 @@ MOST_FRAMES = 1_080_000
 
 
 def read_json(path: str | Path) -> Any:
-    """The value of a json file. Raises :class:`DataError` where it is missing or damaged."""
+    """The value of a json file. Raises `DataError` where it is missing or damaged."""
     try:
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError:
@@ -29,7 +29,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_list(path: Path) -> str:
-    """The text of a file of names. Raises :class:`DataError` where it cannot be read."""
+    """The text of a file of names. Raises `DataError` where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -37,7 +37,7 @@ def read_list(path: Path) -> str:
 
 
 def listed_videos(path: Path) -> list[str]:
-    """The videos of a text file, one per line, each once. Raises :class:`DataError`."""
+    """The videos of a text file, one per line, each once. Raises `DataError`."""
     names = list(dict.fromkeys(line.strip() for line in read_list(path).splitlines() if line.strip()))
     for name in names:
         if not is_plain_name(name):
@@ -48,7 +48,7 @@ def listed_videos(path: Path) -> list[str]:
 
 
 def video_objects(path: str | Path) -> dict[str, dict[str, Any]]:
-    """Video -> what ``videos.<video>.objects`` holds by object, in the file's order. Raises :class:`DataError`."""
+    """Video -> what `videos.<video>.objects` holds by object, in the file's order. Raises `DataError`."""
     videos = _get(read_json(path), "videos", dict, path, "the file")
     return {
         _text(name, path, "videos"): _get(entry, "objects", dict, path, f"videos.{name}")
@@ -57,7 +57,7 @@ def video_objects(path: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def youtube_frames(path: str | Path) -> dict[str, list[str]]:
-    """Video -> names of the frames that its objects list in YouTube-VOS's meta.json. Raises ``DataError``."""
+    """Video -> names of the frames that its objects list in YouTube-VOS's meta.json. Raises `DataError`."""
     frames: dict[str, list[str]] = {}
     for video, objects in video_objects(path).items():
         names: set[str] = set()
@@ -71,7 +71,7 @@ def youtube_frames(path: str | Path) -> dict[str, list[str]]:
 def lvos_frames(path: str | Path) -> dict[str, list[str]]:
     """Video -> every 5th 8-digit frame name from the first to the last number in its objects' frame_range.
 
-    The numbers may be strings; all of ``start`` and ``end`` of all objects count. Raises :class:`DataError`.
+    The numbers may be strings; all of `start` and `end` of all objects count. Raises `DataError`.
     """
     frames: dict[str, list[str]] = {}
     for video, objects in video_objects(path).items():
@@ -107,12 +107,12 @@ def _text(value: Any, path: str | Path, at: str) -> str:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name can only mean something directly inside a folder (no ``..``, no separator, no NUL)."""
+    """Whether a name can only mean something directly inside a folder (no `..`, no separator, no NUL)."""
     return bool(name) and name not in (".", "..") and not any(c in name for c in "/\\\0")
 
 
 def frame_number(value: Any, path: str | Path, at: str) -> int:
-    """The number in a json value, which may be a text of digits. Raises :class:`DataError`."""
+    """The number in a json value, which may be a text of digits. Raises `DataError`."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     digits = isinstance(value, str) and value.strip().isdecimal() and len(value) < 20
     if not (whole or digits) or not 0 <= int(value) <= _LARGEST_NUMBER:

@@ -19,9 +19,9 @@ class _End:
 
 
 class NewestQueue(queue.Queue[T]):
-    """A bounded queue whose ``put`` makes room by dropping the oldest item that ``keep`` does not want kept.
+    """A bounded queue whose `put` makes room by dropping the oldest item that `keep` does not want kept.
 
-    ``dropped`` counts them. Where nothing may be dropped ``put`` waits, as any bounded queue does.
+    `dropped` counts them. Where nothing may be dropped `put` waits, as any bounded queue does.
     """
 
     def __init__(self, maxsize: int, keep: Callable[[T], bool]) -> None:
@@ -30,7 +30,7 @@ class NewestQueue(queue.Queue[T]):
         self._keep = keep
 
     def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
-        """Add an item; raises queue.Full as ``queue.Queue`` does where all that waits must be kept."""
+        """Add an item; raises queue.Full as `queue.Queue` does where all that waits must be kept."""
         if not isinstance(item, _End):  # the end pushes nothing out
             with self.mutex:
                 oldest = next((k for k, old in enumerate(self.queue) if not self._keep(old)), None)
@@ -49,12 +49,12 @@ def prefetch(
     stop_source: Callable[[], None] | None = None,
     patience: float | None = None,
 ) -> Generator[T, None, None]:
-    """The items of ``iterable`` in order, up to ``depth`` of them made ahead on a thread.
+    """The items of `iterable` in order, up to `depth` of them made ahead on a thread.
 
     An exception of the source is raised at the place where its item would have come. Closing the iterator
-    (leaving a ``for`` loop, ``close()``) stops the thread and closes the source. ``depth`` < 1 makes
-    nothing ahead. ``through``: the queue, instead of one of that depth. ``stop_source``: called first at the close, to
-    make a source give up waiting. ``patience``: seconds to wait then; after them its thread is left to itself (None:
+    (leaving a `for` loop, `close()`) stops the thread and closes the source. `depth` < 1 makes
+    nothing ahead. `through`: the queue, instead of one of that depth. `stop_source`: called first at the close, to
+    make a source give up waiting. `patience`: seconds to wait then; after them its thread is left to itself (None:
     wait until it ends).
     """
     if depth < 1 and through is None:

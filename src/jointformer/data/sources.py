@@ -22,8 +22,8 @@ MasksRead = Literal["first", "new_objects"]
 class VideoSource:
     """One video of a benchmark, checked: every file named here was there when it was opened.
 
-    Sizes are (height, width). ``masks`` maps frame indices to mask files; ``frames_to_save`` holds frame
-    indices; ``output_size`` is the size in which results are to be saved, and that of the masks.
+    Sizes are (height, width). `masks` maps frame indices to mask files; `frames_to_save` holds frame
+    indices; `output_size` is the size in which results are to be saved, and that of the masks.
     """
 
     name: str
@@ -78,19 +78,19 @@ class VideoSource:
         return davis_palette() if palette is None else palette
 
     def frame(self, index: int) -> UInt8Array:
-        """The (H, W, 3) uint8 RGB frame. Raises :class:`DataError` for a damaged file."""
+        """The (H, W, 3) uint8 RGB frame. Raises `DataError` for a damaged file."""
         return read_frame(self.frames[index])
 
     def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
-        """The frames ``start`` up to (without) ``end`` in order."""
+        """The frames `start` up to (without) `end` in order."""
         for index in range(len(self))[start:end]:
             yield self.frame(index)
 
     def read_mask(self, index: int, known: Collection[int] = ()) -> LabelMap:
-        """The (H, W) uint8 map, in the mask's own size, of the objects given at a frame, without the ``known`` ones.
+        """The (H, W) uint8 map, in the mask's own size, of the objects given at a frame, without the `known` ones.
 
         255 is an object where it stands alone, in this file and in the video's first mask; elsewhere it is
-        void and becomes 0. Raises :class:`DataError` for a damaged file, KeyError where no mask is given.
+        void and becomes 0. Raises `DataError` for a damaged file, KeyError where no mask is given.
         """
         ids = read_mask_file(self.masks[index], self.colours).ids
         return without(resolve_void(ids, lone_is_object=self.lone_255_is_object), known)

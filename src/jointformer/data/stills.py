@@ -21,9 +21,9 @@ __all__ = ["Clip", "ClipConfig", "StillsClips", "StillsPack"]
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """``frames`` (T,H,W,3) uint8 RGB, ``label_maps`` (T,H,W) uint8 with ids 1..num_objects, all in frame 0.
+    """`frames` (T,H,W,3) uint8 RGB, `label_maps` (T,H,W) uint8 with ids 1..num_objects, all in frame 0.
 
-    ``points`` (T,H/16,W/16,3) float32, where the clip was drawn: what the middle of each 16x16 pixels shows, as the
+    `points` (T,H/16,W/16,3) float32, where the clip was drawn: what the middle of each 16x16 pixels shows, as the
     number of the layer and x, y of the point of that layer in pixels.
     """
 
@@ -34,7 +34,7 @@ class Clip:
 
 
 class StillsClips:
-    """Clips by index: ``sample(index)`` depends on nothing but the pack, the settings, the seed and the index.
+    """Clips by index: `sample(index)` depends on nothing but the pack, the settings, the seed and the index.
 
     Safe to call from several threads at once.
     """

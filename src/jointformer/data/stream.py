@@ -37,9 +37,9 @@ class StreamFrame:
 
 
 class Stream(Protocol):
-    """Frames in order, once. ``size`` is (height, width); ``live``: frames come whether or not they are taken.
+    """Frames in order, once. `size` is (height, width); `live`: frames come whether or not they are taken.
 
-    ``pixel_aspect``: a pixel's width by its height when played.
+    `pixel_aspect`: a pixel's width by its height when played.
     """
 
     size: tuple[int, int]
@@ -51,7 +51,7 @@ class Stream(Protocol):
         """The frames from the first on, those that cannot be decoded as errors."""
 
     def stop(self) -> None:
-        """End ``frames`` soon, from any thread."""
+        """End `frames` soon, from any thread."""
 
     def name(self, index: int) -> str:
         """The name under which a frame's results are saved, without suffix."""

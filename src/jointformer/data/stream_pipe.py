@@ -21,7 +21,7 @@ _POLL = 0.1  # seconds between two looks at whether the reader should stop
 class Pipe:
     """The reading end of a pipe: what has arrived is given at once, without waiting for a full buffer.
 
-    ``stop`` may be called from any thread; reading then ends as at the end of the pipe. ``head`` is the first bytes,
+    `stop` may be called from any thread; reading then ends as at the end of the pipe. `head` is the first bytes,
     by which an error can say what the stream looked like. Raises ConfigError for a terminal, DataError for a path that
     cannot be opened.
     """
@@ -42,7 +42,7 @@ class Pipe:
             raise ConfigError("is a terminal", where=_place(source), hint="pipe a video or raw frames in")
 
     def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes, as soon as there are any; none at the end or after ``stop``.
+        """Return at most `size` bytes, as soon as there are any; none at the end or after `stop`.
 
         Raises OSError once where reading fails; the pipe has ended then.
         """
@@ -71,7 +71,7 @@ class Pipe:
                 raise KeyboardInterrupt
 
     def seekable(self) -> bool:
-        """Whether it is a file after all (``jointformer track - < video.mp4``)."""
+        """Whether it is a file after all (`jointformer track - < video.mp4`)."""
         return stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

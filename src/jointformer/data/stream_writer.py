@@ -42,7 +42,7 @@ class StreamLooks:
 
 
 class FrameWriter(Protocol):
-    """Takes results in order; each has left the program when ``write`` returns."""
+    """Takes results in order; each has left the program when `write` returns."""
 
     def write(self, name: str, time: Fraction, picture: UInt8Array, labels: LabelMap) -> None:
         """Write one frame's (H, W) labels, or its (H, W, 3) picture with them drawn in; `time` in seconds."""

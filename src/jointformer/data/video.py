@@ -1,6 +1,6 @@
 """Videos as numbered RGB frames: files through PyAV, and folders of pictures.
 
-:class:`VideoFile` and :class:`FolderVideo` are :class:`VideoReader`. Frames are upright (rotation metadata
+`VideoFile` and `FolderVideo` are `VideoReader`. Frames are upright (rotation metadata
 applied) and as stored otherwise: pixels that are not square stay so.
 """
 
@@ -55,7 +55,7 @@ DEFAULT_FPS = Fraction(25)
 
 
 class VideoReader(Protocol):
-    """Numbered frames. ``size`` is (height, width); ``fps`` frames per second."""
+    """Numbered frames. `size` is (height, width); `fps` frames per second."""
 
     @property
     def size(self) -> tuple[int, int]: ...
@@ -70,7 +70,7 @@ class VideoReader(Protocol):
         ...
 
     def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
-        """The frames ``start`` up to (without) ``end`` in order."""
+        """The frames `start` up to (without) `end` in order."""
         ...
 
     def name(self, index: int) -> str:
@@ -83,12 +83,12 @@ class VideoReader(Protocol):
 
 
 def open_video(path: str | Path, *, fps: Fraction = DEFAULT_FPS) -> VideoFile | FolderVideo:
-    """The reader of a video file or of a folder of pictures (shown at ``fps``). Raises :class:`DataError`."""
+    """The reader of a video file or of a folder of pictures (shown at `fps`). Raises `DataError`."""
     return FolderVideo(path, fps=fps) if Path(path).is_dir() else VideoFile(path)
 
 
 class FolderVideo:
-    """A folder of pictures in natural order as a video. Raises :class:`DataError` where it holds none."""
+    """A folder of pictures in natural order as a video. Raises `DataError` where it holds none."""
 
     def __init__(self, folder: str | Path, *, fps: Fraction = DEFAULT_FPS) -> None:
         self.path = Path(folder)
@@ -102,19 +102,19 @@ class FolderVideo:
         return len(self.files)
 
     def frame(self, index: int) -> UInt8Array:
-        """The (H, W, 3) uint8 RGB frame. Raises :class:`DataError` for a damaged file or another size."""
+        """The (H, W, 3) uint8 RGB frame. Raises `DataError` for a damaged file or another size."""
         frame = read_frame(self.files[_checked(index, len(self))])
         if frame.shape[:2] != self.size:
             raise _size_changed(self.files[index], self.size, (frame.shape[0], frame.shape[1]))
         return frame
 
     def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
-        """The frames ``start`` up to (without) ``end`` in order."""
+        """The frames `start` up to (without) `end` in order."""
         for index in range(len(self))[start:end]:
             yield self.frame(index)
 
     def iter_readable(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array | DataError]:
-        """The frames ``start`` up to (without) ``end`` in order; in place of a damaged one the error it gave."""
+        """The frames `start` up to (without) `end` in order; in place of a damaged one the error it gave."""
         for index in range(len(self))[start:end]:
             try:
                 yield self.frame(index)
@@ -139,8 +139,8 @@ class VideoFile:
     """A video file with exact access by frame number.
 
     Opening reads every packet's time once (no decoding), so numbers are exact with B-frames, variable rates
-    and first times other than 0. ``frame`` may be called from several threads; every ``iter_frames``
-    decodes on its own. Raises :class:`DataError` for files that are missing, damaged or no video.
+    and first times other than 0. `frame` may be called from several threads; every `iter_frames`
+    decodes on its own. Raises `DataError` for files that are missing, damaged or no video.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -181,7 +181,7 @@ class VideoFile:
         return (self._times[index] - self._times[0]) * self._time_base
 
     def frame(self, index: int) -> UInt8Array:
-        """The (H, W, 3) uint8 RGB frame of a number. Raises :class:`DataError` where it cannot be decoded."""
+        """The (H, W, 3) uint8 RGB frame of a number. Raises `DataError` where it cannot be decoded."""
         index = _checked(index, len(self))
         with self._lock:
             if self._last is not None and self._last[0] == index:
@@ -199,9 +199,9 @@ class VideoFile:
             raise self._damaged(index)
 
     def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
-        """The frames ``start`` up to (without) ``end`` in order, decoded in one go.
+        """The frames `start` up to (without) `end` in order, decoded in one go.
 
-        Raises :class:`DataError` at the first frame that the file promises and does not deliver.
+        Raises `DataError` at the first frame that the file promises and does not deliver.
         """
         for frame in self.iter_readable(start, end):
             if isinstance(frame, DataError):
@@ -209,9 +209,9 @@ class VideoFile:
             yield frame
 
     def iter_readable(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array | DataError]:
-        """The frames ``start`` up to (without) ``end`` in order; an error in place of each that is not delivered.
+        """The frames `start` up to (without) `end` in order; an error in place of each that is not delivered.
 
-        Raises :class:`DataError` where decoding cannot go on: the frame size changes, the file vanishes.
+        Raises `DataError` where decoding cannot go on: the frame size changes, the file vanishes.
         """
         wanted = range(len(self))[start:end]
         if not wanted:
@@ -230,22 +230,22 @@ class VideoFile:
             decoded.close()  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Frees the decoder; the next ``frame`` opens it anew."""
+        """Frees the decoder; the next `frame` opens it anew."""
         if self._running is not None:
             self._running.close()  # type: ignore[attr-defined]
         self._running = self._last = None
 
     def _near(self, last: int, index: int) -> bool:
-        """Whether decoding on from ``last`` is no longer than seeking to the key frame before ``index``."""
+        """Whether decoding on from `last` is no longer than seeking to the key frame before `index`."""
         return last < index and (not self._keys or self._key_before(index) <= last + 1)
 
     def _key_before(self, index: int) -> int:
-        """The number of the last key frame up to ``index``, 0 (the file's beginning) where there is none."""
+        """The number of the last key frame up to `index`, 0 (the file's beginning) where there is none."""
         at = bisect_right(self._keys, index)
         return self._keys[at - 1] if at else 0
 
     def _decode(self, start: int) -> Iterator[tuple[int, UInt8Array]]:
-        """(number, RGB frame) from ``start`` on; from earlier and earlier key frames until one suffices."""
+        """(number, RGB frame) from `start` on; from earlier and earlier key frames until one suffices."""
         number = {time: k for k, time in enumerate(self._times)}
         key = self._key_before(start)
         while True:

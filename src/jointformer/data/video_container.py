@@ -30,7 +30,7 @@ _MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
 
 @contextmanager
 def decoding(path: Path | str) -> Iterator[None]:
-    """FFmpeg's errors inside the block, and those of the pipe it reads from, become :class:`DataError`."""
+    """FFmpeg's errors inside the block, and those of the pipe it reads from, become `DataError`."""
     try:
         yield
     except DataError:
@@ -49,7 +49,7 @@ def open_container(path: Path) -> Any:
 
 
 def video_stream(container: Any, path: Path | str) -> Any:
-    """The first stream of moving pictures, cover art left out. Raises :class:`DataError` where there is none."""
+    """The first stream of moving pictures, cover art left out. Raises `DataError` where there is none."""
     covers = av.stream.Disposition.attached_pic
     for stream in container.streams.video:
         if not stream.disposition & covers:

@@ -49,13 +49,13 @@ def h264(crf: int = 20) -> Codec:
 
 
 class VideoWriter:
-    """Writes frames of one size to ``path``; the file appears when the ``with`` block ends well.
+    """Writes frames of one size to `path`; the file appears when the `with` block ends well.
 
-    ``size`` is (height, width). In H.264 odd sides get one more row or column (a copy of the last one), because it
-    stores colour at half resolution. ``crf`` is its rate factor; ``codec`` takes its place. ``fps`` is kept exactly;
-    with ``variable`` it is each frame's own time instead. ``audio_from``: a file whose sound is copied from
-    ``audio_start`` seconds (after its first frame) on, as long as the video lasts; what is damaged in it is left out,
-    with a warning in the log. ``pixel_aspect``: a pixel's width by its height when played. Raises :class:`OutputError`
+    `size` is (height, width). In H.264 odd sides get one more row or column (a copy of the last one), because it
+    stores colour at half resolution. `crf` is its rate factor; `codec` takes its place. `fps` is kept exactly;
+    with `variable` it is each frame's own time instead. `audio_from`: a file whose sound is copied from
+    `audio_start` seconds (after its first frame) on, as long as the video lasts; what is damaged in it is left out,
+    with a warning in the log. `pixel_aspect`: a pixel's width by its height when played. Raises `OutputError`
     where writing fails.
     """
 
@@ -104,7 +104,7 @@ class VideoWriter:
     def write(self, image: UInt8Array, time: Fraction | None = None) -> None:
         """Appends an (H, W, 3) uint8 RGB frame, (H, W, 4) where the codec has alpha.
 
-        It is shown from ``time`` seconds on (None: after the last, at the rate).
+        It is shown from `time` seconds on (None: after the last, at the rate).
         """
         shape = (*self.size, self._codec.channels)
         if image.shape != shape:
@@ -257,7 +257,7 @@ class _Audio:
         yield from self._out.encode(None)
 
     def copy_until(self, end: Fraction) -> None:
-        """Writes the sound that begins before ``end`` seconds. Raises :class:`OutputError`."""
+        """Writes the sound that begins before `end` seconds. Raises `OutputError`."""
         while True:
             try:
                 if self._waiting is None:

@@ -41,12 +41,12 @@ def is_finished(root: str | Path, video: str) -> bool:
 
 
 class ResultWriter:
-    """Writes one video's masks (and scores) on worker threads; ``root/video`` appears when the block ends well.
+    """Writes one video's masks (and scores) on worker threads; `root/video` appears when the block ends well.
 
-    Masks become ``root/video/<frame name>.png``, 8-bit palette PNGs; scores ``scores_root/video/<frame name>.npz``.
-    At most ``backlog`` results wait in memory. A failing write is raised by the next call, or at the end; then, and
+    Masks become `root/video/<frame name>.png`, 8-bit palette PNGs; scores `scores_root/video/<frame name>.npz`.
+    At most `backlog` results wait in memory. A failing write is raised by the next call, or at the end; then, and
     when the block fails, nothing is left behind. A folder of that name from before is replaced.
-    Raises :class:`OutputError` where writing fails.
+    Raises `OutputError` where writing fails.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ResultWriter:
         self._submit(write_mask, self._folder / f"{name}.png", np.array(ids), self._palette)
 
     def write_scores(self, name: str, prob: FloatArray, ids: Collection[int]) -> None:
-        """Queues the (N, H, W) probabilities of a frame's objects, in the order of ``ids``."""
+        """Queues the (N, H, W) probabilities of a frame's objects, in the order of `ids`."""
         if self._scores is None:
             raise ValueError("this writer was made without scores_root")
         self._submit(write_scores, self._scores / f"{name}.npz", np.array(prob, np.float16), tuple(ids))
@@ -136,16 +136,16 @@ class ResultWriter:
 
 
 def clean_up(root: str | Path, spare: Callable[[Path], bool] = lambda path: False) -> int:
-    """The number of half-written files and folders of dead runs, none to ``spare``, removed from an output folder."""
+    """The number of half-written files and folders of dead runs, none to `spare`, removed from an output folder."""
     root = Path(root)
     return sum(remove_temporaries(root / sub, spare=spare) for sub in ("", "Annotations", SCORES))
 
 
 def make_zip(path: str | Path, root: str | Path, videos: Iterable[str], *, inside: str = "") -> Path:
-    """The zip ``path`` of the finished videos' folders below ``root``, at ``inside``/<video>/ in the zip.
+    """The zip `path` of the finished videos' folders below `root`, at `inside`/<video>/ in the zip.
 
     The same files give the same bytes (sorted, fixed dates; PNGs are stored as they are). It appears when it is
-    complete. Raises :class:`OutputError`, also where a video is not finished.
+    complete. Raises `OutputError`, also where a video is not finished.
     """
     path, root = Path(path), Path(root)
     names = sorted(videos, key=natural_key)

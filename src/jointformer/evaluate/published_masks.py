@@ -19,13 +19,13 @@ _MOST_BYTES = 64 << 20
 
 
 def masks_url(row: PublishedRow) -> str:
-    """The address of a row's masks; below the mirror of ``JOINTFORMER_RELEASE_URL`` where that is set."""
+    """The address of a row's masks; below the mirror of `JOINTFORMER_RELEASE_URL` where that is set."""
     mirror = os.environ.get(RELEASE_VARIABLE, "").rstrip("/")
     return f"{mirror}/{quote(_filename(row))}" if mirror else row.masks_url
 
 
 def masks_path(row: PublishedRow) -> Path:
-    """Where a row's masks lie, or would lie: in ``masks`` beside the downloaded weights."""
+    """Where a row's masks lie, or would lie: in `masks` beside the downloaded weights."""
     return weights_dir().parent / "masks" / _filename(row)
 
 

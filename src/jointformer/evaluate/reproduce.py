@@ -33,7 +33,7 @@ from jointformer.system.files import remove
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import BadFramePolicy
 
-#: ``planned``: a dry run; ``checked``: published masks of a row whose truth is with a server; ``open``: this shard's
+#: `planned`: a dry run; `checked`: published masks of a row whose truth is with a server; `open`: this shard's
 #: videos are finished, others are not.
 Status = Literal["scored", "packed", "checked", "planned", "open", "missing", "failed"]
 
@@ -46,9 +46,9 @@ _ABOUT = {
 
 @dataclass(frozen=True)
 class Options:
-    """How rows are run. ``model`` takes the place of the rows' own weights; ``size`` of the published 480.
+    """How rows are run. `model` takes the place of the rows' own weights; `size` of the published 480.
 
-    ``scale`` says who labels videos, ``workers`` how many processes score; the rest is `evaluate`'s.
+    `scale` says who labels videos, `workers` how many processes score; the rest is `evaluate`'s.
     """
 
     data_root: Path = Path("..")
@@ -78,9 +78,9 @@ class Options:
 
 @dataclass(frozen=True)
 class RowResult:
-    """What came of one row. ``ours`` has the published figures' names; figures are in percent.
+    """What came of one row. `ours` has the published figures' names; figures are in percent.
 
-    ``where`` is the folder or zip of the masks, ``archive`` what a server takes, ``fps`` frames per second in the
+    `where` is the folder or zip of the masks, `archive` what a server takes, `fps` frames per second in the
     model (0 where nothing was run).
     """
 
@@ -140,7 +140,7 @@ class Reproduction:
         return RowResult(row, "missing" if missing else "planned", pieces, where=self._output(row))
 
     def run(self, row: PublishedRow) -> RowResult:
-        """The row's outcome. What a user can mend becomes ``missing`` or ``failed``, with the reason in notes."""
+        """The row's outcome. What a user can mend becomes `missing` or `failed`, with the reason in notes."""
         planned = self.plan(row)
         if not planned.good:
             return planned
@@ -250,7 +250,7 @@ def reproduce(
 ) -> list[RowResult]:
     """The results of all rows, each finished or with the reason why not; earlier finished videos are kept.
 
-    ``after_row`` is called with all results so far after every row.
+    `after_row` is called with all results so far after every row.
     """
     reproduction = Reproduction(options)
     results: list[RowResult] = []

@@ -1,4 +1,4 @@
-"""The published rows by name (``d17-val/s012``), and what each needs on this machine."""
+"""The published rows by name (`d17-val/s012`), and what each needs on this machine."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def row_name(row: PublishedRow) -> str:
 def select_rows(patterns: Sequence[str] = ()) -> list[PublishedRow]:
     """The rows that names or patterns mean, in the tables' order; all where none are given.
 
-    ``d17-val/s012`` is one row, ``d17-val`` a benchmark, ``s012`` a checkpoint, ``lvos-*/s02*`` a pattern.
+    `d17-val/s012` is one row, `d17-val` a benchmark, `s012` a checkpoint, `lvos-*/s02*` a pattern.
     Raises ConfigError for what means no row.
     """
     rows = published_rows()
@@ -119,7 +119,7 @@ def truth_piece(row: PublishedRow, data_root: Path) -> Piece:
 
 
 def weights_piece(name: str) -> Piece:
-    """Whether weights are here or can be fetched; names a file or what ``load_model`` knows."""
+    """Whether weights are here or can be fetched; names a file or what `load_model` knows."""
     what = f"weights {name}"
     row = find_published(name)
     if name in EMBEDDED:

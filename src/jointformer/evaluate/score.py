@@ -39,13 +39,13 @@ def score(
 ) -> Scores:
     """The scores of predicted masks under a benchmark's own rules.
 
-    ``benchmark`` is a row of ``metrics.PROTOCOLS`` (``davis17`` or ``D17``), ``rules`` one of its variants.
-    ``annotations`` is the dataset's folder or its folder of masks; ``predictions`` a folder or zip of
-    ``<video>/<frame>.png``, read in place. ``set_name`` names the list of videos (default ``val``) or is a
-    text file of them, ``meta`` the benchmark's meta file, ``groups`` the file that tells seen from unseen.
-    ``missing="empty"`` scores missing predictions as empty masks. With ``strict_toolkit`` numbers in which
-    the toolkit goes wrong (NaN, wrapped decay) are given as it gives them. ``similarity`` and
-    ``filter_tracks`` are BURST's. Raises DataError for predictions the toolkit stops at, naming the first
+    `benchmark` is a row of `metrics.PROTOCOLS` (`davis17` or `D17`), `rules` one of its variants.
+    `annotations` is the dataset's folder or its folder of masks; `predictions` a folder or zip of
+    `<video>/<frame>.png`, read in place. `set_name` names the list of videos (default `val`) or is a
+    text file of them, `meta` the benchmark's meta file, `groups` the file that tells seen from unseen.
+    `missing="empty"` scores missing predictions as empty masks. With `strict_toolkit` numbers in which
+    the toolkit goes wrong (NaN, wrapped decay) are given as it gives them. `similarity` and
+    `filter_tracks` are BURST's. Raises DataError for predictions the toolkit stops at, naming the first
     files and the count.
     """
     protocol = find_protocol(benchmark, rules)
@@ -178,7 +178,7 @@ def _check_contents(protocol: Protocol, results: Sequence[VideoResult], where: s
 
 
 def _with_frames(objects: list[ObjectScores], notes: list[str], strict: bool) -> list[ObjectScores]:
-    """The objects that have values; the others are NaN for the toolkits and left out unless ``strict``."""
+    """The objects that have values; the others are NaN for the toolkits and left out unless `strict`."""
     empty = [each.name for each in objects if not len(each)]
     if strict or not empty:
         return objects

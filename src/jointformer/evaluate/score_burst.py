@@ -36,8 +36,8 @@ def score_burst(
 ) -> Scores:
     """HOTA over all, common and uncommon classes.
 
-    ``annotations`` is ``all_classes.json`` or its folder; ``predictions`` a JSON of the same layout, or a
-    folder or zip of ``<dataset>_-_<seq_name>/<frame>.png``. Raises DataError for files that do not fit, ConfigError for
+    `annotations` is `all_classes.json` or its folder; `predictions` a JSON of the same layout, or a
+    folder or zip of `<dataset>_-_<seq_name>/<frame>.png`. Raises DataError for files that do not fit, ConfigError for
     a list of videos.
     """
     rules = BurstRules(similarity, filter_tracks, class_guided=protocol.rules == "class-guided")
@@ -88,7 +88,7 @@ def burst_figures(per_class: Mapping[int, HotaCounts]) -> dict[str, float]:
 
 
 def iter_sequences(truth: BurstFile, predictions: Path, notes: list[str], with_masks: bool) -> Iterator[TrackSequence]:
-    """Every sequence of the truth with its predictions; adds to ``notes`` what was missing, which counts as missed."""
+    """Every sequence of the truth with its predictions; adds to `notes` what was missing, which counts as missed."""
     if predictions.suffix == ".json":
         own = read_burst(predictions)
         split, got = truth.content.get("split"), own.content.get("split")
@@ -209,7 +209,7 @@ def _read_truth(annotations: Path, set_name: str | None) -> BurstFile:
 
 
 def _truth_file(annotations: Path, set_name: str) -> Path:
-    """The truth of a set: the file itself, or ``all_classes.json`` in the folder or in its folder of the set."""
+    """The truth of a set: the file itself, or `all_classes.json` in the folder or in its folder of the set."""
     if annotations.is_file():
         return annotations
     for folder in (".", set_name, f"annotations/{set_name}", "annotations"):

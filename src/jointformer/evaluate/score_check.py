@@ -20,7 +20,7 @@ class Problems:
     files: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, file: str) -> None:
-        """Note one file under a kind such as ``missing``."""
+        """Note one file under a kind such as `missing`."""
         self.files.setdefault(kind, []).append(file)
 
     def lines(self) -> list[str]:
@@ -34,7 +34,7 @@ class Problems:
 
 
 def describe(kind: str, files: Iterable[str]) -> str:
-    """A kind of problem with its count and first files: ``predictions missing: 2 (a/00003.png, b/00001.png)``."""
+    """A kind of problem with its count and first files: `predictions missing: 2 (a/00003.png, b/00001.png)`."""
     named = list(files)
     more = ", …" if len(named) > _NAMED else ""
     return f"{kind}: {len(named)} ({', '.join(named[:_NAMED])}{more})"

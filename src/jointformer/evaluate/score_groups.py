@@ -41,7 +41,7 @@ def read_words(path: Path) -> set[str]:
 
 
 def ytvos_seen_categories(path: Path | None, annotations: Path) -> set[str]:
-    """The categories that occur in training: from train/meta.json, a JSON with ``seen``, or a text list."""
+    """The categories that occur in training: from train/meta.json, a JSON with `seen`, or a text list."""
     if path is None:
         raise DataError(
             "nothing says which categories are seen",

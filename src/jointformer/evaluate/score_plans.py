@@ -44,10 +44,10 @@ def build_plan(
     meta: Path | None = None,
     groups: Path | None = None,
 ) -> Plan:
-    """The plan of a benchmark whose truth lies in or below ``annotations``.
+    """The plan of a benchmark whose truth lies in or below `annotations`.
 
-    ``set_name`` names a list of videos (``val``) or is a text file of them; ``meta`` is the benchmark's meta
-    file where it is not found beside the annotations; ``groups`` is the file that tells seen from unseen.
+    `set_name` names a list of videos (`val`) or is a text file of them; `meta` is the benchmark's meta
+    file where it is not found beside the annotations; `groups` is the file that tells seen from unseen.
     Raises DataError for missing lists, meta files and folders, ConfigError for a set the benchmark does not have.
     """
     if not annotations.is_dir():
@@ -90,7 +90,7 @@ def _keep_listed(plan: Plan, protocol: Protocol, set_name: str) -> None:
 
 
 def truth_folder(annotations: Path, videos: Iterable[str] = ()) -> Path:
-    """The folder of video folders: ``annotations`` itself or one of the usual places below it."""
+    """The folder of video folders: `annotations` itself or one of the usual places below it."""
     below = ("Annotations/480p", "Annotations", "480p", "valid/Annotations", "test/Annotations", ".")
     wanted = list(videos)
     for place in (annotations / name for name in below):
@@ -107,7 +107,7 @@ def _has_masks(place: Path) -> bool:
 
 
 def _find(annotations: Path, names: Sequence[str], levels: int = 4) -> Path | None:
-    """The first of ``names`` in ``annotations``, below it or a few folders above it."""
+    """The first of `names` in `annotations`, below it or a few folders above it."""
     start = annotations.resolve()
     for base in (start, start / "valid", *list(start.parents)[:levels]):
         for name in names:
@@ -192,7 +192,7 @@ def _read_meta(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _label(key: str, path: Path) -> int:
-    """The label that a key of ``objects`` names."""
+    """The label that a key of `objects` names."""
     if not (key.isascii() and key.isdecimal() and len(key) < 4 and 0 < int(key) < 256):
         raise DataError("an object that is no label", where=path, expected="1..255", got=repr(key)[:60])
     return int(key)

@@ -15,11 +15,11 @@ Figures = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Scores:
-    """What ``score`` gives. All figures are fractions; only the table is in percent.
+    """What `score` gives. All figures are fractions; only the table is in percent.
 
-    ``figures`` are the dataset's, ``videos`` and ``objects`` those of each video and object by name (for
-    BURST ``objects`` are its classes). ``frames`` holds the values of every object and frame. ``notes`` say
-    what a reader of the numbers has to know. ``counts`` gives videos, objects and object-frames.
+    `figures` are the dataset's, `videos` and `objects` those of each video and object by name (for
+    BURST `objects` are its classes). `frames` holds the values of every object and frame. `notes` say
+    what a reader of the numbers has to know. `counts` gives videos, objects and object-frames.
     """
 
     benchmark: str
@@ -48,7 +48,7 @@ class Scores:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_json(self, per_object: bool = True, per_frame: bool = False) -> dict[str, Any]:
-        """Everything with full digits, ready for ``json.dumps``; figures that do not exist are null."""
+        """Everything with full digits, ready for `json.dumps`; figures that do not exist are null."""
         content: dict[str, Any] = {
             "benchmark": self.benchmark,
             "rules": self.rules,

@@ -58,7 +58,7 @@ def score_video(job: VideoJob) -> VideoResult:
 
 
 def score_videos(jobs: Sequence[VideoJob], workers: int = 1) -> Iterator[VideoResult]:
-    """The results of all jobs, in their order, by up to ``workers`` processes."""
+    """The results of all jobs, in their order, by up to `workers` processes."""
     if workers > 1:  # what is sent to a process: no other video's names
         jobs = [
             replace(job, truth=job.truth.only(job.plan.video), predictions=job.predictions.only(job.plan.video))

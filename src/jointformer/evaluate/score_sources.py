@@ -21,9 +21,9 @@ _HEADER_BYTES = 33
 
 @dataclass
 class MaskTree:
-    """``<video>/<frame>.png`` below a folder or inside a zip.
+    """`<video>/<frame>.png` below a folder or inside a zip.
 
-    ``folder`` holds the video folders; ``archive`` names the zip they are in, if any, and ``members`` its
+    `folder` holds the video folders; `archive` names the zip they are in, if any, and `members` its
     index. The object can be sent to worker processes; each opens the zip for itself.
     """
 
@@ -44,7 +44,7 @@ class MaskTree:
         return subfolders(Path(self.folder))
 
     def frames(self, video: str) -> frozenset[str]:
-        """The names, without ``.png``, of a video's masks; none where it has no folder."""
+        """The names, without `.png`, of a video's masks; none where it has no folder."""
         return frozenset(self._files(video))
 
     def where(self, video: str, frame: str) -> str:
@@ -92,10 +92,10 @@ def _opened(path: Path, changed: int) -> zipfile.ZipFile:
 
 
 def open_masks(path: Path, expected: Iterable[str]) -> MaskTree:
-    """The masks below ``path``, a folder or a zip.
+    """The masks below `path`, a folder or a zip.
 
-    The video folders may lie at the top, under ``Annotations`` or in one enclosing folder; of these places
-    the one with most of the ``expected`` videos is taken. Raises DataError when none has any.
+    The video folders may lie at the top, under `Annotations` or in one enclosing folder; of these places
+    the one with most of the `expected` videos is taken. Raises DataError when none has any.
     """
     wanted = set(expected)
     if path.is_dir():
@@ -118,14 +118,14 @@ def open_masks(path: Path, expected: Iterable[str]) -> MaskTree:
 
 
 def safe_name(name: str) -> str:
-    """``name`` itself; DataError when it is not one plain path component (lists and meta files are input)."""
+    """`name` itself; DataError when it is not one plain path component (lists and meta files are input)."""
     if not is_plain_name(name):
         raise DataError("a name that leaves its folder", expected="a plain video or frame name", got=repr(name))
     return name
 
 
 def mask_files(folder: Path) -> dict[str, str]:
-    """The masks in a folder by their names without ``.png``, hidden files left out; none where there is no folder."""
+    """The masks in a folder by their names without `.png`, hidden files left out; none where there is no folder."""
     if not folder.is_dir():
         return {}
     files = (entry for entry in folder.iterdir() if not is_hidden(entry))

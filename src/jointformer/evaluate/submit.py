@@ -27,9 +27,9 @@ from jointformer.system.parallel import parallel_map
 
 @dataclass
 class Submission:
-    """What a benchmark's rules say to results: ``problems`` nobody can mend but their maker, ``mended`` by packing.
+    """What a benchmark's rules say to results: `problems` nobody can mend but their maker, `mended` by packing.
 
-    ``files`` counts the masks that the server wants.
+    `files` counts the masks that the server wants.
     """
 
     dataset: Dataset

@@ -18,7 +18,7 @@ from jointformer.types import Mask, UInt8Array
 #: Share of the picture's diagonal within which two contours agree.
 BOUND = 0.008
 
-#: ``plain``: every toolkit. ``compiled``: lvos-evaluation with its optional extension, another contour.
+#: `plain`: every toolkit. `compiled`: lvos-evaluation with its optional extension, another contour.
 ContourRule = Literal["plain", "compiled"]
 
 _SQUARE = np.ones((2, 2), np.uint8)
@@ -33,7 +33,7 @@ def contour(mask: UInt8Array, rule: ContourRule = "plain") -> UInt8Array:
     """The (H, W) contour, 0 or 1, of an (H, W) mask of 0 and 1.
 
     The last row looks only to the right, the last column only down, the last pixel is never contour. The rule
-    ``compiled`` marks "pixel xor any of the three neighbours", which loses the right and lower sides.
+    `compiled` marks "pixel xor any of the three neighbours", which loses the right and lower sides.
     """
     if rule == "plain":
         # "Not all alike" is the largest minus the smallest of the pixel and its three neighbours; OpenCV
@@ -59,7 +59,7 @@ def disk(radius: int) -> UInt8Array:
 def boundary_score(prediction: UInt8Array, truth: UInt8Array, element: UInt8Array) -> float:
     """F in [0, 1] of two contours of 0 and 1: the harmonic mean of precision and recall.
 
-    ``element`` is what contours are dilated with. The conventions count contour pixels: F is 1 where neither
+    `element` is what contours are dilated with. The conventions count contour pixels: F is 1 where neither
     contour has any, 0 where only one has.
     """
     predicted, true = cv2.countNonZero(prediction), cv2.countNonZero(truth)
@@ -73,8 +73,8 @@ def boundary_score(prediction: UInt8Array, truth: UInt8Array, element: UInt8Arra
 def boundary_accuracy(prediction: Mask, truth: Mask, void: Mask | None = None, rule: ContourRule = "plain") -> float:
     """F in [0, 1] of two (H, W) bool masks, computed plainly on the whole picture.
 
-    Pixels of ``void`` become background in both masks first, so the rim of a void region can be contour.
-    Scoring uses ``pairs.region_and_boundary``, which gives the same numbers from the masks' surroundings
+    Pixels of `void` become background in both masks first, so the rim of a void region can be contour.
+    Scoring uses `pairs.region_and_boundary`, which gives the same numbers from the masks' surroundings
     alone.
     """
     if void is not None:

@@ -47,8 +47,8 @@ class BurstRules:
     """How tracks are compared.
 
     The defaults are what BURST-benchmark's exemplar-guided task does as shipped: boxes are compared, and
-    predictions are not tied to the truth's tracks. ``filter_tracks`` takes a prediction's class from the
-    truth's track of the same id and drops tracks without one, as was meant. ``class_guided`` drops unmatched
+    predictions are not tied to the truth's tracks. `filter_tracks` takes a prediction's class from the
+    truth's track of the same id and drops tracks without one, as was meant. `class_guided` drops unmatched
     predictions of classes that the annotators did not look for.
     """
 
@@ -71,7 +71,7 @@ def scored_truth(sequence: TrackSequence) -> list[dict[int, int]]:
 
 
 def scored_classes(truths: Iterable[Sequence[Mapping[int, int]]]) -> list[int]:
-    """The sorted classes with truth in any of the sequences, from :func:`scored_truth` of each."""
+    """The sorted classes with truth in any of the sequences, from `scored_truth` of each."""
     found = {kind for truth in truths for frame in truth for kind in frame.values()}
     return sorted(found - DISTRACTORS)
 

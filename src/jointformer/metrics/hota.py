@@ -40,8 +40,8 @@ class HotaCounts:
 class Hota:
     """HOTA of the tracks of one class in one sequence, frame by frame.
 
-    :meth:`update` keeps a frame's few similarities, no pictures; :meth:`compute` matches, since the best
-    pairing of tracks is only known at the end; :meth:`reset` forgets the sequence.
+    `update` keeps a frame's few similarities, no pictures; `compute` matches, since the best
+    pairing of tracks is only known at the end; `reset` forgets the sequence.
     """
 
     def __init__(self) -> None:

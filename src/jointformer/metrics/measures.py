@@ -90,7 +90,7 @@ class JF:
 
 
 def jf(predictions: Iterable[LabelMap], truths: Iterable[LabelMap], ids: Iterable[int]) -> JF:
-    """Mean J and F of each of ``ids`` over pairs of (H, W) integer label maps, taken one at a time.
+    """Mean J and F of each of `ids` over pairs of (H, W) integer label maps, taken one at a time.
 
     All given frames count: leave out the first one (whose mask was given) before the call where a protocol
     does. Raises DataError when a pair's shapes differ or one side ends before the other.

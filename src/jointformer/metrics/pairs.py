@@ -1,7 +1,7 @@
 """J and F of one object in one frame, computed inside the box around both masks.
 
 Outside that box both masks and both contours are empty, so the values are those of the whole picture exactly;
-``tests/metrics/test_pairs.py`` holds them against the plain functions.
+`tests/metrics/test_pairs.py` holds them against the plain functions.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def region_and_boundary(
 ) -> tuple[float, float]:
     """J and F, both in [0, 1], of two (H, W) masks of 0 and 1.
 
-    ``reach`` is the distance in pixels within which contours agree (``boundary.tolerance`` of the whole
-    picture); F is NaN where it is None. The masks may be cut out of the picture by :func:`surroundings`.
+    `reach` is the distance in pixels within which contours agree (`boundary.tolerance` of the whole
+    picture); F is NaN where it is None. The masks may be cut out of the picture by `surroundings`.
     """
     union = prediction | truth
     box = surroundings(union)

@@ -11,12 +11,12 @@ from jointformer.metrics.boundary import ContourRule
 from jointformer.metrics.columns import Columns
 from jointformer.metrics.statistics import DecayRule
 
-#: Which labels are objects: ``first_max`` 1..largest label of the first truth frame (gaps included);
-#: ``first_labels`` the labels that occur there; ``listed`` those of the meta file; ``seen`` every label met
-#: so far in truth or prediction, kept if the truth ever has it; ``merged`` everything that is not background,
+#: Which labels are objects: `first_max` 1..largest label of the first truth frame (gaps included);
+#: `first_labels` the labels that occur there; `listed` those of the meta file; `seen` every label met
+#: so far in truth or prediction, kept if the truth ever has it; `merged` everything that is not background,
 #: as object 1.
 ObjectRule = Literal["first_max", "first_labels", "listed", "seen", "merged"]
-#: A predicted label that is no object: ``stop`` the run, or ``drop`` it with a message.
+#: A predicted label that is no object: `stop` the run, or `drop` it with a message.
 ExtraRule = Literal["stop", "drop"]
 SummaryRule = Literal["davis", "vost", "lvos", "ytvos", "visor", "mose_v2", "hota"]
 Layout = Literal["list", "folders", "lvos", "ytvos", "mose", "burst"]
@@ -26,10 +26,10 @@ Layout = Literal["list", "folders", "lvos", "ytvos", "mose", "burst"]
 class Protocol:
     """One toolkit's rules.
 
-    ``toolkit`` names the program whose numbers these are. ``score_first``/``score_last`` say whether a
-    video's first and last truth frames count. ``void_is_background``: truth label 255 is background,
-    otherwise an object like any other. ``columns`` are (heading, figure) pairs of the printed table,
-    ``unit_columns`` those of a single object.
+    `toolkit` names the program whose numbers these are. `score_first`/`score_last` say whether a
+    video's first and last truth frames count. `void_is_background`: truth label 255 is background,
+    otherwise an object like any other. `columns` are (heading, figure) pairs of the printed table,
+    `unit_columns` those of a single object.
     """
 
     benchmark: str
@@ -207,7 +207,7 @@ ALIASES = {"d16": "davis16", "d17": "davis17", "y18": "ytvos18", "y19": "ytvos19
 
 
 def find_protocol(benchmark: str, rules: str | None = None) -> Protocol:
-    """The row of a benchmark (``davis17`` or ``D17``); its default rules unless others are named.
+    """The row of a benchmark (`davis17` or `D17`); its default rules unless others are named.
 
     Raises ConfigError for an unknown name, with those there are.
     """

@@ -10,7 +10,7 @@ from jointformer.types import Mask
 def region_similarity(prediction: Mask, truth: Mask, void: Mask | None = None) -> float:
     """Intersection over union in [0, 1] of two (H, W) bool masks; 1 where both are empty.
 
-    Pixels of ``void`` are taken out of both masks first.
+    Pixels of `void` are taken out of both masks first.
     """
     if void is not None:
         prediction, truth = prediction & ~void, truth & ~void

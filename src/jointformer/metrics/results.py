@@ -12,8 +12,8 @@ FrameValues = dict[str, tuple[float, ...]]
 class ObjectPlan:
     """Which frames of one object count.
 
-    ``frames`` are names in order. ``length`` is the number of values the object's mean is taken over: LVOS
-    counts entries it never fills as zeros. ``group`` is ``seen`` or ``unseen`` where a benchmark tells them
+    `frames` are names in order. `length` is the number of values the object's mean is taken over: LVOS
+    counts entries it never fills as zeros. `group` is `seen` or `unseen` where a benchmark tells them
     apart.
     """
 
@@ -32,7 +32,7 @@ class ObjectPlan:
 class ObjectScores:
     """One object's values over its scored frames (fractions in [0, 1]).
 
-    ``visible`` says for each frame whether the truth has the object there. Values beyond ``frames`` are
+    `visible` says for each frame whether the truth has the object there. Values beyond `frames` are
     LVOS's zeros.
     """
 

@@ -10,8 +10,8 @@ import numpy as np
 
 Values = Sequence[float] | np.ndarray
 
-#: ``plain``: whole numbers. ``eight_bits``: davis2017-evaluation and its relatives under numpy 2, whose bin
-#: edges wrap at 256. ``zero``: lvos-evaluation, which takes it along the wrong axis.
+#: `plain`: whole numbers. `eight_bits`: davis2017-evaluation and its relatives under numpy 2, whose bin
+#: edges wrap at 256. `zero`: lvos-evaluation, which takes it along the wrong axis.
 DecayRule = Literal["plain", "eight_bits", "zero"]
 
 
@@ -28,8 +28,8 @@ def recall(values: Values) -> float:
 def decay(values: Values, rule: DecayRule = "plain") -> float:
     """Mean of the first quarter minus mean of the last; neighbouring quarters share their border value.
 
-    NaN without values. With ``eight_bits`` it is NaN or meaningless from 256 values on (metrics of the DAVIS
-    toolkits), with ``zero`` always 0.
+    NaN without values. With `eight_bits` it is NaN or meaningless from 256 values on (metrics of the DAVIS
+    toolkits), with `zero` always 0.
     """
     count = len(values)
     if not count:

@@ -40,7 +40,7 @@ def dataset_figures(
 ) -> Figures:
     """The dataset's figures from all objects' (scores, figures); NaN where there is nothing to average.
 
-    Averages over seen and unseen are NaN if one of them has no object; without ``strict`` they are then those
+    Averages over seen and unseen are NaN if one of them has no object; without `strict` they are then those
     of the other.
     """
     return _SUMMARIES[protocol.summary](objects, strict)
@@ -75,7 +75,7 @@ def _by_group(objects: Sequence[tuple[ObjectScores, Figures]], group: str, name:
 
 
 def _balanced(parts: Sequence[float], strict: bool) -> float:
-    """The mean of seen and unseen; of one of them where the other has no object, unless ``strict``."""
+    """The mean of seen and unseen; of one of them where the other has no object, unless `strict`."""
     return statistics.mean(parts if strict else [part for part in parts if not math.isnan(part)])
 
 

@@ -33,8 +33,8 @@ class _Track:
 class VideoScorer:
     """J and F of every object of one video, under a benchmark's rules.
 
-    Call :meth:`begin` with the first truth frame where the rules find the objects there, then :meth:`update`
-    for each scored frame in order, then :meth:`compute`. ``objects`` names them where the rules take them
+    Call `begin` with the first truth frame where the rules find the objects there, then `update`
+    for each scored frame in order, then `compute`. `objects` names them where the rules take them
     from a list.
     """
 
@@ -55,7 +55,7 @@ class VideoScorer:
             self._tracks = {1: self._new_track(None)}
 
     def begin(self, first_truth: UInt8Array) -> None:
-        """Take the objects from the video's first truth label map (H, W), as ``first_*`` rules do."""
+        """Take the objects from the video's first truth label map (H, W), as `first_*` rules do."""
         if self.protocol.objects not in ("first_max", "first_labels"):
             return
         present = [label for label in labels_in(first_truth) if not self._is_void(label)]

@@ -1,7 +1,7 @@
 """Pictures for people: objects drawn over their frame, and sheets of several pictures.
 
 Everything here is a pure function of uint8 RGB arrays and label maps; arguments are never changed. Colours
-are those of the mask files (:mod:`jointformer.ops.palette`).
+are those of the mask files (`jointformer.ops.palette`).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def overlay(
     labels: bool = False,
     palette: UInt8Array | None = None,
 ) -> UInt8Array:
-    """(H, W, 3) uint8: ``frame`` with the objects of ``label_map`` shown on it.
+    """(H, W, 3) uint8: `frame` with the objects of `label_map` shown on it.
 
-    ``frame`` is (H, W, 3) uint8 RGB, ``label_map`` (H, W) integers of any dtype. ``opacity`` in [0, 1] is the
-    tint's in ``fill``, and how much of the background is lost in ``spotlight``; ``labels`` writes each
-    object's id inside it; ``palette`` (256, 3) holds other colours than the mask files'. Raises DataError
+    `frame` is (H, W, 3) uint8 RGB, `label_map` (H, W) integers of any dtype. `opacity` in [0, 1] is the
+    tint's in `fill`, and how much of the background is lost in `spotlight`; `labels` writes each
+    object's id inside it; `palette` (256, 3) holds other colours than the mask files'. Raises DataError
     where the two differ in size and ConfigError for a style or opacity that does not exist.
     """
     _check_pair(frame, label_map)
@@ -57,7 +57,7 @@ def overlay(
 
 
 def tint(frame: UInt8Array, label_map: LabelMap, opacity: float = 0.5, palette: UInt8Array | None = None) -> UInt8Array:
-    """(H, W, 3) uint8: ``frame`` with every object tinted, ``opacity`` of each pixel its colour."""
+    """(H, W, 3) uint8: `frame` with every object tinted, `opacity` of each pixel its colour."""
     mixed = cv2.addWeighted(frame, 1.0 - opacity, colours_of(label_map, palette), opacity, 0.0)
     return _choose(label_map, mixed, frame)
 
@@ -65,7 +65,7 @@ def tint(frame: UInt8Array, label_map: LabelMap, opacity: float = 0.5, palette: 
 def draw_contours(
     frame: UInt8Array, label_map: LabelMap, width: int | None = None, *, palette: UInt8Array | None = None
 ) -> UInt8Array:
-    """(H, W, 3) uint8: ``frame`` with every object's outline in its colour, ``width`` pixels wide.
+    """(H, W, 3) uint8: `frame` with every object's outline in its colour, `width` pixels wide.
 
     The width follows the frame's size where it is not given (2 at 480p). Outlines are brighter than the
     objects' own colours, which are too dark to stand out against a photograph.
@@ -80,16 +80,16 @@ def draw_contours(
 
 
 def spotlight(frame: UInt8Array, label_map: LabelMap, opacity: float = 0.5) -> UInt8Array:
-    """(H, W, 3) uint8: ``frame`` with its background grey and dark by ``opacity``, objects as they are."""
+    """(H, W, 3) uint8: `frame` with its background grey and dark by `opacity`, objects as they are."""
     grey = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     dark = cv2.convertScaleAbs(grey, alpha=1.0 - opacity)
     return _choose(label_map, frame, np.asarray(dark, dtype=np.uint8))
 
 
 def blur_background(frame: UInt8Array, label_map: LabelMap, sigma: float | None = None) -> UInt8Array:
-    """(H, W, 3) uint8: ``frame`` with its background blurred, the objects sharp.
+    """(H, W, 3) uint8: `frame` with its background blurred, the objects sharp.
 
-    ``sigma`` is the blur's in pixels; by default a fortieth of the shorter side. The objects' own colours do
+    `sigma` is the blur's in pixels; by default a fortieth of the shorter side. The objects' own colours do
     not leak into the blur: only background pixels are averaged.
     """
     spread = sigma or max(1.0, min(frame.shape[:2]) / 40)
@@ -104,9 +104,9 @@ def blur_background(frame: UInt8Array, label_map: LabelMap, sigma: float | None 
 def draw_labels(
     frame: UInt8Array, label_map: LabelMap, size: int | None = None, *, palette: UInt8Array | None = None
 ) -> UInt8Array:
-    """(H, W, 3) uint8: ``frame`` with every object's id written at its point farthest from its edge.
+    """(H, W, 3) uint8: `frame` with every object's id written at its point farthest from its edge.
 
-    ``size`` is the height of the letters in pixels; by default a sixteenth of the frame's shorter side, at
+    `size` is the height of the letters in pixels; by default a sixteenth of the frame's shorter side, at
     least 10.
     """
     image = Image.fromarray(np.ascontiguousarray(frame))
@@ -137,9 +137,9 @@ def contact_sheet(
     cell_width: int | None = None,
     gap: int = 6,
 ) -> UInt8Array:
-    """(H, W, 3) uint8: ``images`` in rows of ``columns``, each with its caption below it, on white.
+    """(H, W, 3) uint8: `images` in rows of `columns`, each with its caption below it, on white.
 
-    ``images`` are (h, w, 3) uint8 RGB of any sizes. Each is scaled to ``cell_width`` pixels where that is
+    `images` are (h, w, 3) uint8 RGB of any sizes. Each is scaled to `cell_width` pixels where that is
     given, else left as it is; a row of cells is as high as the highest image of all. Raises DataError for no
     images or a caption too few or too many, ConfigError for columns below 1.
     """

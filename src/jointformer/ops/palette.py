@@ -14,7 +14,7 @@ def davis_palette() -> UInt8Array:
     """(256, 3) uint8 RGB: the palette of PASCAL VOC, DAVIS and YouTube-VOS; row 0 is black.
 
     The bits of an id are dealt to red, green and blue in turn, the lowest first, each into its channel's
-    highest free bit (PASCAL VOC development kit, ``VOClabelcolormap``). The array is shared and read-only.
+    highest free bit (PASCAL VOC development kit, `VOClabelcolormap`). The array is shared and read-only.
     """
     bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
     palette = np.zeros((256, 3), dtype=np.uint8)
@@ -27,7 +27,7 @@ def davis_palette() -> UInt8Array:
 def colours_of(label_map: LabelMap, palette: UInt8Array | None = None) -> UInt8Array:
     """(H, W, 3) uint8 RGB: each pixel in the colour of its object id, background black.
 
-    ``palette`` is (256, 3), the DAVIS one where none is given. Ids above 255 take the colours of 1 to 255
+    `palette` is (256, 3), the DAVIS one where none is given. Ids above 255 take the colours of 1 to 255
     again, so that no object is black.
     """
     ids = np.asarray(label_map)

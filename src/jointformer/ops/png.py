@@ -34,7 +34,7 @@ class PngHeader:
 
     @property
     def kind(self) -> str:
-        """The colour type in words, such as ``palette`` or ``RGB``."""
+        """The colour type in words, such as `palette` or `RGB`."""
         return _KINDS.get(self.colour_type, f"colour type {self.colour_type}")
 
     @property
@@ -55,7 +55,7 @@ def parse_png_header(data: bytes, where: str = "PNG data") -> PngHeader:
 def read_index_png(source: PngSource, where: str | None = None) -> UInt8Array:
     """The (H, W) uint8 labels of a palette or grey PNG, exactly as stored; a palette's colours are ignored.
 
-    ``source`` is a path, the file's bytes or an open binary file; ``where`` names it in messages. Raises
+    `source` is a path, the file's bytes or an open binary file; `where` names it in messages. Raises
     DataError for a missing, truncated or damaged file and for pictures that hold colours instead of labels
     (RGB, alpha, 16 bit).
     """

@@ -18,7 +18,7 @@ def encode_rle(mask: npt.NDArray) -> str:
 
 
 def decode_rle(counts: str, size: tuple[int, int]) -> Mask:
-    """The (H, W) bool mask of compressed run lengths. Raises :class:`DataError` where they do not fill ``size``.
+    """The (H, W) bool mask of compressed run lengths. Raises `DataError` where they do not fill `size`.
 
     Not pycocotools' decoder: it writes behind the mask where the runs of a damaged file are too long.
     """

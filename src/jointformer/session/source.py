@@ -45,7 +45,7 @@ class ArrayVideo:
         return self._frames[index]
 
     def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
-        """The frames ``start`` up to (without) ``end`` in order."""
+        """The frames `start` up to (without) `end` in order."""
         for index in range(len(self))[start:end]:
             yield self._frames[index]
 

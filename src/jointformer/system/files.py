@@ -1,8 +1,8 @@
 """Whole files or no files: everything is written under a temporary name and renamed when it is complete.
 
 A process that dies at any instant, a full disk or a vanished mount leaves finished work as it was. What it
-may leave behind is a temporary name (see :func:`is_temporary`), which the next run removes with
-:func:`remove_temporaries`.
+may leave behind is a temporary name (see `is_temporary`), which the next run removes with
+`remove_temporaries`.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ _REASONS = {
 
 
 def output_error(error: OSError, path: str | Path) -> OutputError:
-    """The one-line :class:`OutputError` for an ``OSError`` met while writing ``path``."""
+    """The one-line `OutputError` for an `OSError` met while writing `path`."""
     reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error) or "cannot be written", None))
     return OutputError(f"cannot be written: {reason}", where=path, hint=hint)
 
 
 @contextmanager
 def writing(path: str | Path, *temporaries: Path) -> Iterator[None]:
-    """A context in which an ``OSError`` about ``path`` (or about no named file) becomes an ``OutputError``.
+    """A context in which an `OSError` about `path` (or about no named file) becomes an `OutputError`.
 
     Errors that name another file, such as an input that vanished, pass through unchanged, and so does the end of a
-    pipe's reader. An ``OutputError`` about something in a temporary folder names its place in ``path`` instead, which
+    pipe's reader. An `OutputError` about something in a temporary folder names its place in `path` instead, which
     the user knows.
     """
     try:
@@ -89,7 +89,7 @@ def writing(path: str | Path, *temporaries: Path) -> Iterator[None]:
 
 
 def make_dir(path: str | Path) -> Path:
-    """The folder ``path``, made with its parents where missing. Raises :class:`OutputError`.
+    """The folder `path`, made with its parents where missing. Raises `OutputError`.
 
     Temporary folders are no such parents: one that is missing was removed by somebody, with what was in it.
     """
@@ -114,9 +114,9 @@ def name_key(name: str) -> str:
 
 
 def temporary_name(path: str | Path, suffix: str = "") -> Path:
-    """A fresh temporary path beside ``path``, with the key of its name in it.
+    """A fresh temporary path beside `path`, with the key of its name in it.
 
-    ``suffix`` is for libraries that look at the extension.
+    `suffix` is for libraries that look at the extension.
     """
     path = Path(path)
     owner = f"{_machine()}-{os.getpid()}"
@@ -124,10 +124,10 @@ def temporary_name(path: str | Path, suffix: str = "") -> Path:
 
 
 def remove_temporaries(folder: str | Path, *, spare: Callable[[Path], bool] = lambda path: False) -> int:
-    """The number of temporary files and folders of dead processes removed from ``folder``.
+    """The number of temporary files and folders of dead processes removed from `folder`.
 
     Temporaries whose process still lives on this machine, or that another machine (or this one, before it was started
-    anew) wrote to within a day, are left alone: another worker may be writing them. So are those to ``spare``.
+    anew) wrote to within a day, are left alone: another worker may be writing them. So are those to `spare`.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -142,9 +142,9 @@ def remove_temporaries(folder: str | Path, *, spare: Callable[[Path], bool] = la
 
 @contextmanager
 def atomic_path(path: str | Path, *, suffix: str = "") -> Iterator[Path]:
-    """A temporary path to fill by name; renamed to ``path`` on success, removed on failure.
+    """A temporary path to fill by name; renamed to `path` on success, removed on failure.
 
-    The folder of ``path`` is made where missing. Raises :class:`OutputError` where writing fails.
+    The folder of `path` is made where missing. Raises `OutputError` where writing fails.
     """
     target = Path(path)
     make_dir(target.parent)
@@ -160,10 +160,10 @@ def atomic_path(path: str | Path, *, suffix: str = "") -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """A binary file to write; it appears as ``path`` when the block ends well, and not at all otherwise.
+    """A binary file to write; it appears as `path` when the block ends well, and not at all otherwise.
 
-    ``durable`` also waits until the bytes are on the device (for checkpoints that must survive a power cut).
-    Raises :class:`OutputError` where writing fails.
+    `durable` also waits until the bytes are on the device (for checkpoints that must survive a power cut).
+    Raises `OutputError` where writing fails.
     """
     with atomic_path(path) as temporary, open(temporary, "xb") as file:
         yield file
@@ -173,23 +173,23 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[BinaryI
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes ``data``, whole or not at all. Raises :class:`OutputError`."""
+    """Writes `data`, whole or not at all. Raises `OutputError`."""
     with atomic_write(path) as file:
         file.write(data)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes ``text`` as UTF-8, whole or not at all. Raises :class:`OutputError`."""
+    """Writes `text` as UTF-8, whole or not at all. Raises `OutputError`."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes ``value`` as indented JSON, whole or not at all. Raises :class:`OutputError`."""
+    """Writes `value` as indented JSON, whole or not at all. Raises `OutputError`."""
     write_bytes(path, json_bytes(value, indent=2) + b"\n")
 
 
 def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
-    """``value`` as JSON in UTF-8.
+    """`value` as JSON in UTF-8.
 
     Of a file name that is no UTF-8 Python keeps the odd bytes as lone surrogates; JSON has these as escapes.
     """
@@ -197,7 +197,7 @@ def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
 
 
 def append_line(path: str | Path, text: str) -> None:
-    """Adds ``text`` and a line's end to a UTF-8 file, whole or not at all. Raises :class:`OutputError`."""
+    """Adds `text` and a line's end to a UTF-8 file, whole or not at all. Raises `OutputError`."""
     path = Path(path)
     with writing(path):
         before = path.stat().st_size if path.exists() else 0
@@ -212,10 +212,10 @@ def append_line(path: str | Path, text: str) -> None:
 
 @contextmanager
 def replace_dir(path: str | Path) -> Iterator[Path]:
-    """An empty temporary folder to fill; it takes the place of ``path`` when the block ends well.
+    """An empty temporary folder to fill; it takes the place of `path` when the block ends well.
 
     A folder that was there before is removed only after the new one has its name. On failure the temporary
-    folder is removed and the old one stays. Raises :class:`OutputError` where writing fails.
+    folder is removed and the old one stays. Raises `OutputError` where writing fails.
     """
     target = Path(path)
     make_dir(target.parent)
@@ -231,7 +231,7 @@ def replace_dir(path: str | Path) -> Iterator[Path]:
 
 
 def commit_dir(temporary: Path, target: Path) -> None:
-    """Renames the finished folder to ``target``, replacing what was there. Raises ``OSError``."""
+    """Renames the finished folder to `target`, replacing what was there. Raises `OSError`."""
     try:
         os.replace(temporary, target)
         return
@@ -285,7 +285,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_alive_on_windows(pid: int) -> bool:
-    """Whether a process has the number; ``os.kill`` ends it there, or sends it Ctrl-C, whatever the signal."""
+    """Whether a process has the number; `os.kill` ends it there, or sends it Ctrl-C, whatever the signal."""
     if pid.bit_length() > 32:
         return False
     kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]

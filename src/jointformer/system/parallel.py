@@ -25,7 +25,7 @@ _FILES_PER_WORKER = 200
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, files: int
 ) -> Iterator[Result]:
-    """The results in order, by as many of the ``workers`` processes as ``files`` files are worth.
+    """The results in order, by as many of the `workers` processes as `files` files are worth.
 
     Raises what the function raised; ConfigError for too few workers, and where a worker is killed.
     """
