@@ -71,7 +71,7 @@ def test_a_video_that_is_claimed_keeps_its_folder_in_work(
         if how == "its process seems dead":
             monkeypatch.setattr(os, "kill", no_such_process)
         else:
-            monkeypatch.setattr("jointformer.system.files._machine", lambda: "00000000")
+            monkeypatch.setattr("jointformer.system.process._machine", lambda: "00000000")
             for folder in folders:
                 os.utime(folder, (0, 0))
         join_run(tmp_path, SETTINGS, [VIDEO], 1)

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from jointformer.errors import OutputError
-from jointformer.system import files
+from jointformer.system import process
 from jointformer.system.files import (
     append_line,
     atomic_path,
@@ -166,8 +166,8 @@ def test_windows_is_asked_for_processes_without_a_signal(tmp_path: Path, monkeyp
     stub = SimpleNamespace(
         WinDLL=lambda name, use_last_error: kernel, get_last_error=lambda: kernel.error, c_void_p=ctypes.c_void_p
     )
-    monkeypatch.setattr(files, "ctypes", stub)
-    monkeypatch.setattr(files, "_WINDOWS", True)
+    monkeypatch.setattr(process, "ctypes", stub)
+    monkeypatch.setattr(process, "_WINDOWS", True)
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal ends a process on Windows"))
     name = temporary_name(tmp_path / "x").name
     pids = (11, 12, 13, 14, 1 << 40)
@@ -180,7 +180,7 @@ def test_windows_is_asked_for_processes_without_a_signal(tmp_path: Path, monkeyp
 
 @pytest.mark.skipif(sys.platform != "win32", reason="asks Windows itself")
 def test_windows_knows_this_process() -> None:
-    assert files._is_alive_on_windows(os.getpid())
+    assert process._has_number_on_windows(os.getpid())
 
 
 def test_a_temporary_of_another_machine_is_removed_only_when_it_is_old(tmp_path: Path) -> None:
@@ -197,10 +197,10 @@ def test_numbers_of_another_start_or_another_container_say_nothing_here(
 ) -> None:
     for name in ("_BOOT", "_NUMBERS"):
         (tmp_path / name).write_text("this one")
-        monkeypatch.setattr(files, name, tmp_path / name)
+        monkeypatch.setattr(process, name, tmp_path / name)
     theirs = _dead(tmp_path / "x")
     (tmp_path / f"other{other}").write_text("another one")
-    monkeypatch.setattr(files, other, tmp_path / f"other{other}")
+    monkeypatch.setattr(process, other, tmp_path / f"other{other}")
     ours = _dead(tmp_path / "x")
     assert remove_temporaries(tmp_path) == 1
     assert (theirs.exists(), ours.exists()) == (True, False)
@@ -211,7 +211,7 @@ def test_numbers_of_another_start_or_another_container_say_nothing_here(
 def test_where_linux_does_not_say_the_network_card_tells_machines_of_one_name_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_BOOT", tmp_path / "nothing")
+    monkeypatch.setattr(process, "_BOOT", tmp_path / "nothing")
     monkeypatch.setattr(uuid, "getnode", lambda: 1)
     theirs = _dead(tmp_path / "x")
     monkeypatch.setattr(uuid, "getnode", lambda: 2)

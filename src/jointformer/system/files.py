@@ -7,32 +7,23 @@ may leave behind is a temporary name (see `is_temporary`), which the next run re
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import json
 import os
-import platform
 import secrets
 import shutil
-import sys
 import time
-import uuid
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from jointformer.errors import OutputError
+from jointformer.system.process import is_alive, this_process
 
 _PREFIX = ".jointformer-"
 _SUFFIX = ".part"
-#: Where Linux says which start of which machine this is, and in which space of process numbers this process lives.
-_BOOT, _NUMBERS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-_WINDOWS = sys.platform == "win32"
-#: Of Windows' processes: the right to wait for one, the error for one of somebody else's, the answer while one runs.
-_SYNCHRONIZE, _ACCESS_DENIED, _STILL_RUNS = 0x100000, 5, 0x102
 _FOREIGN_AGE = 24 * 3600.0  # seconds after which another machine's temporary is taken for a leftover
 
 _REASONS = {
@@ -119,8 +110,7 @@ def temporary_name(path: str | Path, suffix: str = "") -> Path:
     `suffix` is for libraries that look at the extension.
     """
     path = Path(path)
-    owner = f"{_machine()}-{os.getpid()}"
-    return path.parent / f"{_PREFIX}{owner}-{name_key(path.name)}-{secrets.token_hex(4)}{_SUFFIX}{suffix}"
+    return path.parent / f"{_PREFIX}{this_process()}-{name_key(path.name)}-{secrets.token_hex(4)}{_SUFFIX}{suffix}"
 
 
 def remove_temporaries(folder: str | Path, *, spare: Callable[[Path], bool] = lambda path: False) -> int:
@@ -249,54 +239,14 @@ def commit_dir(temporary: Path, target: Path) -> None:
     remove(old)
 
 
-def _machine() -> str:
-    """Where this process's number means something: one start of one machine, one space of numbers (a container's).
-
-    The host name alone would not do: folders are shared by machines of one name, and by containers that have their
-    host's. Two that were taken for one would find each other's living processes dead.
-    """
-    try:
-        place = f"{_BOOT.read_text()} {_NUMBERS.stat().st_ino}"
-    except OSError:
-        place = str(uuid.getnode())  # no Linux: its network card, or else a number that no other process has
-    return f"{zlib.crc32(f'{platform.node()} {place}'.encode()):08x}"
-
-
 def _owner_lives(path: Path) -> bool:
-    machine, _, rest = path.name[len(_PREFIX) :].partition("-")
-    pid = rest.split("-", 1)[0]
-    if machine != _machine() or not pid.isdecimal():
-        try:
-            return time.time() - path.stat().st_mtime < _FOREIGN_AGE
-        except OSError:
-            return True
-    return _is_alive_on_windows(int(pid)) if _WINDOWS else _is_alive(int(pid))
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether a process has the number, where signal 0 is none."""
+    alive = is_alive(path.name[len(_PREFIX) :])
+    if alive is not None:
+        return alive
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
+        return time.time() - path.stat().st_mtime < _FOREIGN_AGE
+    except OSError:
         return True
-    return True
-
-
-def _is_alive_on_windows(pid: int) -> bool:
-    """Whether a process has the number; `os.kill` ends it there, or sends it Ctrl-C, whatever the signal."""
-    if pid.bit_length() > 32:
-        return False
-    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
-    kernel.OpenProcess.restype = ctypes.c_void_p
-    process = kernel.OpenProcess(_SYNCHRONIZE, False, pid)
-    if not process:
-        return bool(ctypes.get_last_error() == _ACCESS_DENIED)  # type: ignore[attr-defined]
-    try:  # one that has ended keeps its number while somebody looks at it
-        return bool(kernel.WaitForSingleObject(ctypes.c_void_p(process), 0) == _STILL_RUNS)
-    finally:
-        kernel.CloseHandle(ctypes.c_void_p(process))
 
 
 def remove(path: Path) -> None:
