@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import threading
-import weakref
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from jointformer.data.export_formats import export
 from jointformer.data.video import VideoReader
@@ -23,6 +18,7 @@ from jointformer.model.weights import load_model
 from jointformer.session.book import Book, ObjectInfo
 from jointformer.session.edits import Edits
 from jointformer.session.exporting import SessionSource
+from jointformer.session.home import Home
 from jointformer.session.opening import OpenedVideo, describe, find_video, model_name, stored_config
 from jointformer.session.overview import frame_result, frame_status, least_certain, timeline
 from jointformer.session.plan import Direction, Plan, make_plan
@@ -30,8 +26,7 @@ from jointformer.session.propagation import Propagation, SessionTracker
 from jointformer.session.result import FrameResult, Status
 from jointformer.session.rle import SoftMaps
 from jointformer.session.source import FrameCache, VideoLike
-from jointformer.session.store import FILE, Kind, Store
-from jointformer.system.files import make_dir, output_error
+from jointformer.session.store import Kind
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.frames import MasksLike
 from jointformer.types import Colour, UInt8Array
@@ -72,12 +67,13 @@ class Session:
         keep_soft: bool = False,
     ) -> None:
         opened = OpenedVideo.open(video)
-        home = make_dir(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="jointformer-"))
-        self._take(home, temporary=folder is None, create=True)
+        self._hold(Home.make(folder))
         try:
             if self._store.meta("facts") is not None:  # of one without them a process has died beginning it
                 raise DataError(
-                    "holds a session already", where=home, hint="open it with Session.load, or choose another folder"
+                    "holds a session already",
+                    where=self.folder,
+                    hint="open it with Session.load, or choose another folder",
                 )
             self._show(opened)
             with self._book.lock, self._store.transaction():
@@ -103,11 +99,8 @@ class Session:
         video: where the video is now (default: where it was). model: default the one it had, if that has a name.
         Raises DataError for folders that hold no session, a damaged one, or one of another video.
         """
-        home = Path(path)
-        if not (home / FILE).is_file():
-            raise DataError("no session here", where=home, expected=f"a folder with {FILE}")
         session = cls.__new__(cls)
-        session._take(home, temporary=False, create=False)
+        session._hold(Home.find(Path(path)))
         try:
             session._show(find_video(session._store, video))
             config, keep_soft, name = stored_config(session._store)
@@ -123,7 +116,7 @@ class Session:
     @property
     def folder(self) -> Path:
         """Where the session is kept."""
-        return self._home
+        return self._home.folder
 
     @property
     def video(self) -> VideoReader:
@@ -292,19 +285,14 @@ class Session:
         a session with a folder is always saved. Raises OutputError, ConfigError.
         """
         if path is None:
-            if self._temporary:
+            if self._home.temporary:
                 raise ConfigError("this session has no folder of its own", hint="give save a path")
-            return self._home
-        if Path(path).resolve() == self._home.resolve():
-            return self._home
+            return self.folder
+        if Path(path).resolve() == self.folder.resolve():
+            return self.folder
         folder = Path(path)
-        lock = _lock(folder) if (folder / FILE).exists() else None
-        try:
-            with self._book.lock:
-                self._store.copy_to(folder)
-        finally:
-            if lock is not None:
-                lock.release()
+        with self._book.lock:
+            self._home.copy_to(folder)
         return folder
 
     def export(self, format: str, path: str | Path, **options: Any) -> Path:
@@ -316,7 +304,7 @@ class Session:
 
     def close(self) -> None:
         """Close the files; a session without a folder of its own is gone then."""
-        self._finalizer()
+        self._home.close()
 
     def __enter__(self) -> Session:
         return self
@@ -328,16 +316,8 @@ class Session:
 
     # -- inside
 
-    def _take(self, home: Path, *, temporary: bool, create: bool) -> None:
-        """Open a folder's store, for this process alone."""
-        self._home, self._temporary = home, temporary
-        lock = _lock(home)
-        try:
-            self._store = Store(home / FILE, create=create)
-        except BaseException:
-            lock.release()
-            raise
-        self._finalizer = weakref.finalize(self, _close, os.getpid(), self._store, lock, home if temporary else None)
+    def _hold(self, home: Home) -> None:
+        self._home, self._store = home, home.store
 
     def _show(self, opened: OpenedVideo) -> None:
         self._video = opened.reader
@@ -364,7 +344,7 @@ class Session:
         for kind in Kind:
             span = self._store.frames(kind)
             if span is not None and not 0 <= span[0] <= span[1] < len(self):
-                raise DataError("a session with cells outside its video", where=self._home, got=f"frame {span[1]}")
+                raise DataError("a session with cells outside its video", where=self.folder, got=f"frame {span[1]}")
 
     def _checked(self, frame: int) -> int:
         if isinstance(frame, bool) or not isinstance(frame, int | np.integer) or not 0 <= frame < len(self):
@@ -375,24 +355,3 @@ class Session:
 def _pins(config: TrackerConfig) -> int:
     """How many drawn frames are pinned besides the first memory, so that two places stay for what comes."""
     return 2 if config.max_memory_frames == 0 else max(0, min(2, config.max_memory_frames - 3))
-
-
-def _lock(home: Path) -> FileLock:
-    """Return the lock of a session's folder, held. Raises DataError where another session holds it, OutputError."""
-    lock = FileLock(home / ".lock", thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise DataError("the session is open already", where=home, hint="close it there first") from None
-    except OSError as error:
-        raise output_error(error, home) from error
-    return lock
-
-
-def _close(process: int, store: Store, lock: FileLock, temporary: Path | None) -> None:
-    if os.getpid() != process:  # a forked child, whose parent goes on with them
-        return
-    store.close()
-    lock.release()
-    if temporary is not None:
-        shutil.rmtree(temporary, ignore_errors=True)
