@@ -14,8 +14,8 @@ from pycocotools import mask as coco
 
 from jointformer.errors import DataError
 from jointformer.session.confidence import Trust, combined, soft_jaccard, steadiness
+from jointformer.session.packing import SoftMaps, pack_mask, unpack_mask
 from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Known, distance_weight, make_plan
-from jointformer.session.rle import SoftMaps, decode_mask, encode_mask
 from jointformer.session.source import ArrayVideo, FrameCache
 from jointformer.types import UInt8Array
 
@@ -26,21 +26,21 @@ SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 @given(SIZES, st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_masks_survive_run_lengths(size: tuple[int, int], share: float, seed: int) -> None:
     mask = np.random.default_rng(seed).random(size) < share
-    counts = encode_mask(mask)
-    assert np.array_equal(decode_mask(counts, size), mask)
+    counts = pack_mask(mask)
+    assert np.array_equal(unpack_mask(counts, size), mask)
 
 
 def test_large_masks_survive_run_lengths() -> None:
     y, x = np.mgrid[:1080, :1920]
     mask = (x - 900) ** 2 + (y - 500) ** 2 < 450**2
-    assert np.array_equal(decode_mask(encode_mask(mask), mask.shape), mask)
+    assert np.array_equal(unpack_mask(pack_mask(mask), mask.shape), mask)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60), SIZES)
 def test_strange_bytes_are_a_mask_or_one_line(data: bytes, size: tuple[int, int]) -> None:
     try:
-        mask = decode_mask(data, size)
+        mask = unpack_mask(data, size)
     except DataError:
         return
     assert mask.shape == size
@@ -49,7 +49,7 @@ def test_strange_bytes_are_a_mask_or_one_line(data: bytes, size: tuple[int, int]
 def test_run_lengths_are_cocos() -> None:
     mask = np.zeros((20, 30), bool)
     mask[3:9, 5:17] = True
-    assert encode_mask(mask) == coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
+    assert pack_mask(mask) == coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
 
 
 def test_soft_maps_survive_packing_and_nothing_else_does() -> None:

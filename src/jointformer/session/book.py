@@ -10,8 +10,8 @@ import numpy as np
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.palette import colour_of
+from jointformer.session.packing import SoftMaps, pack_mask, unpack_mask
 from jointformer.session.plan import FORWARD, JOINED, Known, Sides
-from jointformer.session.rle import SoftMaps, decode_mask, encode_mask
 from jointformer.session.store import Cell, Kind, Store
 from jointformer.types import Colour, Mask
 
@@ -79,23 +79,23 @@ class Book:
         """Return the user's masks in a frame."""
         with self.lock:
             cells = self.store.cells(Kind.MASK, frame=frame)
-        return {cell.object: decode_mask(cell.value, self.size) for cell in cells}
+        return {cell.object: unpack_mask(cell.value, self.size) for cell in cells}
 
     def drawn_mask(self, frame: int, object_id: int) -> Mask | None:
         """Return the user's mask of an object in a frame."""
         with self.lock:
             cells = [c for c in self.store.cells(Kind.MASK, frame=frame) if c.object == object_id]
-        return decode_mask(cells[0].value, self.size) if cells else None
+        return unpack_mask(cells[0].value, self.size) if cells else None
 
     def drawn_frames(self, object_id: int | None = None, *, visible: bool = False) -> tuple[int, ...]:
         """Return the frames with a mask of the user's (of an object), ascending; visible: only non-empty ones."""
         with self.lock:
             cells = self.store.cells(Kind.MASK, object_id=object_id)
-        return tuple(sorted({c.frame for c in cells if not visible or decode_mask(c.value, self.size).any()}))
+        return tuple(sorted({c.frame for c in cells if not visible or unpack_mask(c.value, self.size).any()}))
 
     def put_drawn(self, frame: int, masks: Mapping[int, Mask], at: int) -> None:
         """Keep masks of the user's."""
-        self.store.put([Cell(Kind.MASK, frame, i, encode_mask(m), edit=at) for i, m in masks.items()], at=at)
+        self.store.put([Cell(Kind.MASK, frame, i, pack_mask(m), edit=at) for i, m in masks.items()], at=at)
 
     # -- results
 
@@ -103,12 +103,12 @@ class Book:
         """Return what was tracked in a frame, by object id."""
         with self.lock:
             cells = self.store.cells(Kind.RESULT, frame=frame)
-        return {c.object: Tracked(decode_mask(c.value, self.size), _share(c.score), c.edit, c.sides) for c in cells}
+        return {c.object: Tracked(unpack_mask(c.value, self.size), _share(c.score), c.edit, c.sides) for c in cells}
 
     def put_results(self, frame: int, results: Mapping[int, Tracked], at: int) -> None:
         """Keep a frame's tracked masks."""
         cells = [
-            Cell(Kind.RESULT, frame, i, encode_mask(r.mask), r.confidence, r.edit, r.sides) for i, r in results.items()
+            Cell(Kind.RESULT, frame, i, pack_mask(r.mask), r.confidence, r.edit, r.sides) for i, r in results.items()
         ]
         self.store.put(cells, at=at)
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from jointformer.session.book import Book, Tracked, half_kind
 from jointformer.session.confidence import Trust, combined, soft_jaccard
+from jointformer.session.packing import SoftMaps
 from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight, neighbours
-from jointformer.session.rle import SoftMaps
 from jointformer.session.source import FrameCache
 from jointformer.session.store import Kind
 from jointformer.track.frames import FrameLike, MasksLike

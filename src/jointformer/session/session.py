@@ -21,10 +21,10 @@ from jointformer.session.exporting import SessionSource
 from jointformer.session.home import Home
 from jointformer.session.opening import OpenedVideo, describe, find_video, model_name, stored_config
 from jointformer.session.overview import frame_result, frame_status, least_certain, timeline
+from jointformer.session.packing import SoftMaps
 from jointformer.session.plan import Direction, Plan, make_plan
 from jointformer.session.propagation import Propagation, SessionTracker
 from jointformer.session.result import FrameResult, Status
-from jointformer.session.rle import SoftMaps
 from jointformer.session.source import FrameCache, VideoLike
 from jointformer.session.store import Kind
 from jointformer.track import Tracker, TrackerConfig

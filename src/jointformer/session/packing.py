@@ -19,12 +19,12 @@ _HEADER = struct.Struct("<HHI")
 _MOST_SIDE = 16_384
 
 
-def encode_mask(mask: Mask) -> bytes:
+def pack_mask(mask: Mask) -> bytes:
     """Return COCO's compressed run lengths (the `counts` of its RLE) of an (H, W) bool mask."""
     return encode_rle(mask).encode("ascii")
 
 
-def decode_mask(counts: bytes, size: tuple[int, int]) -> Mask:
+def unpack_mask(counts: bytes, size: tuple[int, int]) -> Mask:
     """Return the (H, W) bool mask of COCO's compressed run lengths; DataError where they do not give that size."""
     return decode_rle(counts.decode("latin-1"), size)
 
