@@ -10,7 +10,7 @@ import numpy as np
 
 from jointformer.data.export_source import ExportObject
 from jointformer.data.video import VideoReader
-from jointformer.data.video_writer import VideoWriter
+from jointformer.data.video_writer import VideoWriter, h264
 from jointformer.errors import DataError
 from jointformer.types import FloatArray, LabelMap, UInt8Array
 
@@ -70,7 +70,7 @@ def write_video(
     scipy.io.wavfile.write(wave, 48000, (np.sin(seconds * 2764) * 9000).astype(np.int16))
     plain = path.with_name("plain-" + path.name) if rotation else path
     size = (H + 1, W + 1)
-    with VideoWriter(plain, fps, size, audio_from=wave if sound else None, crf=10) as writer:
+    with VideoWriter(plain, fps, size, audio_from=wave if sound else None, codec=h264(10)) as writer:
         for picture in np.pad(pictures(frames), ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge"):
             writer.write(picture)
     if rotation:

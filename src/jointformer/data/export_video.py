@@ -10,7 +10,7 @@ import numpy as np
 
 from jointformer.data.export_source import Selection
 from jointformer.data.video import VideoFile, VideoReader, pixel_aspect
-from jointformer.data.video_writer import Codec, VideoWriter
+from jointformer.data.video_writer import Codec, VideoWriter, h264
 from jointformer.errors import OutputError
 from jointformer.ops.drawing import overlay
 from jointformer.types import UInt8Array
@@ -28,7 +28,7 @@ def write_overlay(selection: Selection, path: Path) -> None:
         variable=varies(video, selection.frames),
         audio_from=video.path if options.sound and isinstance(video, VideoFile) else None,
         audio_start=start,
-        crf=options.quality,
+        codec=h264(options.quality),
         pixel_aspect=pixel_aspect(video),
     ) as writer:
         for frame, picture in selection.pictures():

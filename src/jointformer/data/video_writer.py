@@ -40,23 +40,25 @@ class Codec:
     even: bool = False  # colour at half resolution without a way to say that a side is odd
 
 
-def h264(crf: int = 20) -> Codec:
-    """H.264 at a constant rate factor."""
+def h264(crf: int) -> Codec:
+    """H.264 at a constant rate factor, lower is better."""
     # With macroblock trees x264's AVX-512 code gives the same frames other bytes in a few runs of a hundred.
     # A rate factor of 0 would be lossless, in a profile (High 4:4:4 Predictive) that few players know.
     options = {"crf": str(max(crf, 1)), "preset": "veryfast", "x264-params": "mbtree=0"}
     return Codec("mp4", "libx264", "yuv420p", options, even=True)
 
 
+H264 = h264(20)
+
+
 class VideoWriter:
     """Writes frames of one size to `path`; the file appears when the `with` block ends well.
 
     `size` is (height, width). In H.264 odd sides get one more row or column (a copy of the last one), because it
-    stores colour at half resolution. `crf` is its rate factor; `codec` takes its place. `fps` is kept exactly;
-    with `variable` it is each frame's own time instead. `audio_from`: a file whose sound is copied from
-    `audio_start` seconds (after its first frame) on, as long as the video lasts; what is damaged in it is left out,
-    with a warning in the log. `pixel_aspect`: a pixel's width by its height when played. Raises `OutputError`
-    where writing fails.
+    stores colour at half resolution. `fps` is kept exactly; with `variable` it is each frame's own time instead.
+    `audio_from`: a file whose sound is copied from `audio_start` seconds (after its first frame) on, as long as the
+    video lasts; what is damaged in it is left out, with a warning in the log. `pixel_aspect`: a pixel's width by its
+    height when played. Raises `OutputError` where writing fails.
     """
 
     def __init__(
@@ -68,8 +70,7 @@ class VideoWriter:
         variable: bool = False,
         audio_from: str | Path | None = None,
         audio_start: Fraction = Fraction(0),
-        crf: int = 20,
-        codec: Codec | None = None,
+        codec: Codec = H264,
         pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self.path = Path(path)
@@ -78,7 +79,7 @@ class VideoWriter:
         self._variable = variable
         self._audio_from = audio_from
         self._audio_start = audio_start
-        self._codec = codec or h264(crf)
+        self._codec = codec
         self._pixel_aspect = pixel_aspect
         self._stack = ExitStack()
         self._end = Fraction(0)

@@ -202,9 +202,9 @@ class Shelf:
 
 def _paint_demo(path: Path) -> None:
     from jointformer.data.demo import demo_clip
-    from jointformer.data.video_writer import VideoWriter
+    from jointformer.data.video_writer import VideoWriter, h264
 
     clip = demo_clip()
-    with VideoWriter(path, Fraction(12), clip.frames.shape[1:3], crf=12) as writer:
+    with VideoWriter(path, Fraction(12), clip.frames.shape[1:3], codec=h264(12)) as writer:
         for frame in clip.frames:
             writer.write(frame)
