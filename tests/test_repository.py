@@ -111,6 +111,25 @@ def test_every_public_name_can_be_imported() -> None:
         _ = jointformer.no_such_name
 
 
+@pytest.mark.parametrize(
+    "first", ["jointformer.evaluate", "from jointformer import evaluate", "import jointformer.evaluate.score"]
+)
+def test_evaluate_can_be_called_whatever_was_imported_before(first: str) -> None:
+    code = f"""
+import pickle, jointformer
+{first}
+from jointformer import evaluate
+for function in (evaluate, jointformer.evaluate, pickle.loads(pickle.dumps(evaluate))):
+    try:
+        function()
+    except TypeError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert said == ["evaluate() missing 3 required positional arguments: 'model', 'dataset', and 'output'"] * 3
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_in_the_documents_lead_to_files_that_exist(document: Path) -> None:
     targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text()) + re.findall(r'src="([^"]+)"', document.read_text())

@@ -16,7 +16,7 @@ _PUBLIC = {
     "Segmentation": ".track",
     "Session": ".session",
     "BENCHMARKS": ".data.benchmarks",
-    "evaluate": ".evaluate.runner",
+    "evaluate": ".evaluate",
 }
 
 __all__ = ["BENCHMARKS", "Segmentation", "Session", "Tracker", "TrackerConfig", "__version__", "evaluate", "load_model"]
@@ -34,4 +34,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_PUBLIC[name], __name__), name)
+    module = import_module(_PUBLIC[name], __name__)
+    return module if name == "evaluate" else getattr(module, name)  # a package that can be called
