@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +19,12 @@ from jointformer.model import convolution, cost
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer, sum_of_others
 from jointformer.model.transformer import KeepLayer
+from jointformer.model.weights import load_model
 from jointformer.ops.resize import network_size, resize_label_map
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.engine import Engine
 from jointformer.track.ensemble import EnsembleTracker, View
-from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap
+from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap, _statistics
 from jointformer.track.loop import BadFramePolicy, Stopwatch, iter_segmentations
 from jointformer.track.segmentation import Segmentation
 from seeded import seeded_model
@@ -473,3 +476,42 @@ def test_a_pixel_goes_to_its_most_probable_row_and_a_tie_to_the_first() -> None:
     label_map = Segmentation(tuple(range(1, 40)), prob, (6, 8)).label_map
     assert label_map[0, 0] == 0
     assert (label_map.ravel()[1:] == prob.max(dim=0).indices.numpy().ravel()[1:]).all()
+
+
+@contextmanager
+def default_float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def another_default_device() -> AbstractContextManager[object]:
+    """As torch.set_default_device("cuda") is, on every machine."""
+    return torch.device("meta")
+
+
+def of_the_embedded_weights(precision: str) -> list[Segmentation]:
+    """Results before the first mask, at it and behind it, where kernels select keys."""
+    frame = np.random.default_rng(0).integers(0, 255, (250, 380, 3), dtype=np.uint8)
+    masks = np.zeros(frame.shape[:2], np.uint8)
+    masks[10:90, 20:80], masks[100:150, 90:240] = 1, 7
+    tracker = Tracker(load_model("tiny", "cpu", precision), TrackerConfig(size=256, memory_every=1))
+    return [tracker.step(np.roll(frame, 3 * t, axis=1), masks if t == 1 else None) for t in range(4)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("settings", [default_float64, another_default_device])
+def test_the_callers_settings_of_pytorch_change_no_result(
+    settings: Callable[[], AbstractContextManager[object]], precision: str
+) -> None:
+    expected = of_the_embedded_weights(precision)
+    _statistics.cache_clear()
+    with settings():
+        got = of_the_embedded_weights(precision)
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(a.label_map, b.label_map)
+            assert a.prob.dtype == torch.float32
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a.prob, b.prob)

@@ -58,8 +58,8 @@ def _shared_parts(model: JointFormer) -> dict[str, Tensor]:
 
     hooks = [block.norm1.register_forward_hook(note(name)) for name, block in _blocks(model)]
     try:
-        frame = torch.zeros(1, 3, SIDE, SIDE)
-        mask = torch.zeros(1, 1, SIDE, SIDE)
+        frame = torch.zeros(1, 3, SIDE, SIDE, dtype=model.dtype, device=model.device)
+        mask = torch.zeros_like(frame[:, :1])
         mask[:, :, SIDE // 4 : -SIDE // 4, SIDE // 4 : -SIDE // 4] = 1
         memory, token = model.memorize(frame, mask, model.initial_tokens(1, 1))
         model.segment(model.encode_frame(frame), [memory], token)

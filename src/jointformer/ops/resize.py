@@ -35,5 +35,5 @@ def resize_label_map(label_map: LabelMap, height: int, width: int) -> LabelMap:
 
 def _nearest_indices(old: int, new: int) -> LabelMap:
     # In float32, as masks are published: the floor of an index near a whole number hangs on its rounding.
-    line = torch.arange(old, dtype=torch.float32)[None, None]
+    line = torch.arange(old, dtype=torch.float32, device="cpu")[None, None]
     return F.interpolate(line, size=new, mode="nearest")[0, 0].long().numpy()

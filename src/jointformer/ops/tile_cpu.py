@@ -63,7 +63,7 @@ def linear(
 
 def mlp(x: Tensor, norm: Norm, first: Layer, second: Layer, *, add: Tensor) -> Tensor:
     """Return add + second(GELU(first(norm(x)))) of rows x (..., C). See `fits`."""
-    (hidden, width), out = first[0].shape, torch.empty(x.shape, dtype=x.dtype)
+    (hidden, width), out = first[0].shape, x.new_empty(x.shape)
     plan = _plan_mlp(width, hidden, x.numel() // width, torch.get_num_threads())
     _run(plan, _Stage(plan, tile_linear.ADD, x, norm, first, second, add, out))
     return out

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -188,10 +188,11 @@ class _RowScratch:
 
     def __init__(self, sizes: Sizes, threads: int) -> None:
         self.sizes, self.threads = sizes, threads
-        self.own = torch.empty(ROW_BLOCK, sizes.own)
-        self.memory = torch.empty(ROW_BLOCK, sizes.memory)
-        self.mixed = torch.empty(ROW_BLOCK, sizes.width)
-        self.total = torch.empty(ROW_BLOCK)
+        float32: Any = {"dtype": torch.float32, "device": "cpu"}  # whatever the process has as its defaults
+        self.own = torch.empty(ROW_BLOCK, sizes.own, **float32)
+        self.memory = torch.empty(ROW_BLOCK, sizes.memory, **float32)
+        self.mixed = torch.empty(ROW_BLOCK, sizes.width, **float32)
+        self.total = torch.empty(ROW_BLOCK, **float32)
         self.work = (
             *(
                 np.empty((topk_rows.TOGETHER, columns), kind)

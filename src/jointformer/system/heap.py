@@ -30,7 +30,7 @@ def keep_freed_memory() -> None:
     of this size come and go. Settings of the user's own (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`) hold.
     """
     if platform.libc_ver()[0] == "glibc":
-        block = torch.empty(LARGEST_LESSON, dtype=torch.uint8)
+        block = torch.empty(LARGEST_LESSON, dtype=torch.uint8, device="cpu")
         del block
 
 

@@ -205,8 +205,8 @@ def _load_kernels(model: JointFormer, config: TrackerConfig) -> None:
     """Let the attention compile or load its kernels, which takes about 100 MB: they are part of the program."""
     heads, width = model.config.heads, model.config.head_width
     rows = int((2**20 / (3 * heads)) ** 0.5) + 16  # just enough scores that the compiled path is taken
-    q = torch.zeros(1, heads, rows, width, dtype=model.dtype)
-    memory = torch.zeros(1, heads, 2 * rows, width, dtype=model.dtype)
+    q = torch.zeros(1, heads, rows, width, dtype=model.dtype, device=model.device)
+    memory = q.new_zeros(1, heads, 2 * rows, width)
     with torch.inference_mode():
         joint_attention(q, q, q)
         joint_attention(q, q, q, memory, memory, topk=config.topk)

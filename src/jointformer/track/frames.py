@@ -82,7 +82,7 @@ def prepare_frame(frame: FrameLike, size: int, device: torch.device) -> Tensor:
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
     """ImageNet's mean and std, each (3, 1, 1), copied to a device once."""
     with torch.inference_mode(False):
-        mean, std = (torch.tensor(numbers, device=device)[:, None, None] for numbers in (MEAN, STD))
+        mean, std = torch.tensor((MEAN, STD), dtype=torch.float32, device=device)[..., None, None]
     return mean, std
 
 

@@ -83,7 +83,8 @@ class Tracker:
         h, w = network_size(*size, self.config.size)
         if not self._ids and not added:
             self._ended = last
-            return Segmentation((), torch.ones((1, h, w), device=self.model.device), size)
+            nothing = torch.ones((1, h, w), dtype=torch.float32, device=self.model.device)
+            return Segmentation((), nothing, size)
         prepared = prepare_frame(frame, self.config.size, self.model.device)
         corrections = {
             self._ids.index(i): self._resized([mask], h, w)[0] for i, mask in given.items() if i in self._ids
