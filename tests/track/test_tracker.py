@@ -492,6 +492,10 @@ def another_default_device() -> AbstractContextManager[object]:
     return torch.device("meta")
 
 
+def autocast() -> AbstractContextManager[object]:
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
 def of_the_embedded_weights(precision: str) -> list[Segmentation]:
     """Results before the first mask, at it and behind it, where kernels select keys."""
     frame = np.random.default_rng(0).integers(0, 255, (250, 380, 3), dtype=np.uint8)
@@ -502,7 +506,7 @@ def of_the_embedded_weights(precision: str) -> list[Segmentation]:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("settings", [default_float64, another_default_device])
+@pytest.mark.parametrize("settings", [default_float64, another_default_device, autocast])
 def test_the_callers_settings_of_pytorch_change_no_result(
     settings: Callable[[], AbstractContextManager[object]], precision: str
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -94,7 +94,7 @@ def move_model(model: M, device: torch.device, dtype: torch.dtype | None = None)
 
 @contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
-    """A block within which a GPU's products are as exact as their type.
+    """A block within which products are of the network's type, whatever autocast is around it, and a GPU's as exact.
 
     As it comes, PyTorch lets cuDNN round what convolutions of float32 multiply to 10 bits (TF32), and cuBLAS add parts
     of 16-bit products in 16 bits. Both are settings of the process, put back at the end; whoever has allowed TF32 in
@@ -106,10 +106,16 @@ def exact_products(device: torch.device) -> Iterator[None]:
     for owner, name, exact, _ in changed:
         setattr(owner, name, exact)
     try:
-        yield
+        with _without_autocast(device):
+            yield
     finally:
         for owner, name, _, old in changed:
             setattr(owner, name, old)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
 
 
 def _exact_settings() -> list[tuple[Any, str, str | bool]]:

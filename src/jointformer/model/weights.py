@@ -10,7 +10,7 @@ import torch
 from jointformer.errors import WeightsError
 from jointformer.model.cache import verify_recorded, weights_dir
 from jointformer.model.centring import centre_tokens
-from jointformer.model.device import DTYPES, choose_device, choose_precision, move_model
+from jointformer.model.device import DTYPES, choose_device, choose_precision, exact_products, move_model
 from jointformer.model.download import fetch
 from jointformer.model.network import JointFormer
 from jointformer.model.registry import EMBEDDED, PublishedWeights, find_published, unknown_name
@@ -35,7 +35,8 @@ def load_model(
     dtype = DTYPES[choose_precision(target, precision)]
     model = build_model(load_weights(name_or_path))
     if dtype != torch.float32:
-        centre_tokens(model.float(), dtype)
+        with exact_products(model.device):
+            centre_tokens(model.float(), dtype)
     return move_model(model, target, dtype)
 
 
