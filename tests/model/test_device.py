@@ -57,6 +57,16 @@ def test_what_is_exact_already_stays_so() -> None:
     torch.backends.cudnn.allow_tf32 = True
 
 
+def test_products_stay_exact_while_another_thread_leaves_its_block() -> None:
+    before, first, second = settings(), exact_products(GPU), exact_products(GPU)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert settings() == EXACT
+    second.__exit__(None, None, None)
+    assert settings() == before
+
+
 def test_a_cpu_changes_no_setting() -> None:
     before = settings()
     with exact_products(torch.device("cpu")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
@@ -97,20 +98,47 @@ def exact_products(device: torch.device) -> Iterator[None]:
     """A block within which products are of the network's type, whatever autocast is around it, and a GPU's as exact.
 
     As it comes, PyTorch lets cuDNN round what convolutions of float32 multiply to 10 bits (TF32), and cuBLAS add parts
-    of 16-bit products in 16 bits. Both are settings of the process, put back at the end; whoever has allowed TF32 in
-    matrix products, which PyTorch does not, keeps it there.
+    of 16-bit products in 16 bits. Both are settings of the process, put back when the last thread has left such a
+    block; whoever has allowed TF32 in matrix products, which PyTorch does not, keeps it there.
     """
-    settings = _exact_settings() if device.type == "cuda" else []
-    before = [(*setting, getattr(*setting[:2])) for setting in settings]
-    changed = [(owner, name, exact, old) for owner, name, exact, old in before if old != exact]
-    for owner, name, exact, _ in changed:
-        setattr(owner, name, exact)
+    if device.type == "cuda":
+        _settings.begin()
     try:
         with _without_autocast(device):
             yield
     finally:
-        for owner, name, _, old in changed:
-            setattr(owner, name, old)
+        if device.type == "cuda":
+            _settings.end()
+
+
+class _Settings:
+    """The settings of exact products, while any thread needs them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._before: list[tuple[Any, str, Any]] = []
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._blocks:
+                self._before = []
+                for owner, name, exact in _exact_settings():
+                    old = getattr(owner, name)
+                    if old != exact:
+                        self._before.append((owner, name, old))
+                        setattr(owner, name, exact)
+            self._blocks += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                for setting in self._before:
+                    setattr(*setting)
+
+
+_settings = _Settings()
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
