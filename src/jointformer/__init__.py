@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from jointformer.model.weights import load_model
     from jointformer.session import Session
     from jointformer.track import Segmentation, Tracker, TrackerConfig
+else:  # a type checker that saw this would take any name for a public one
 
+    def __getattr__(name: str) -> Any:
+        if name not in _PUBLIC:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    module = import_module(_PUBLIC[name], __name__)
-    return module if name == "evaluate" else getattr(module, name)  # a package that can be called
+        module = import_module(_PUBLIC[name], __name__)
+        return module if name == "evaluate" else getattr(module, name)  # a package that can be called

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import torch
 
 from jointformer.data.export_formats import export
 from jointformer.data.video import VideoReader
@@ -52,7 +53,7 @@ class Session:
     """
 
     _model: JointFormer | str | Path | None
-    _device: str
+    _device: str | torch.device
     _precision: str
 
     def __init__(
@@ -62,7 +63,7 @@ class Session:
         model: JointFormer | str | Path = "tiny",
         config: TrackerConfig | None = None,
         folder: str | Path | None = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         keep_soft: bool = False,
     ) -> None:
@@ -91,7 +92,7 @@ class Session:
         *,
         video: VideoLike | None = None,
         model: JointFormer | str | Path | None = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
     ) -> Session:
         """Return the session kept in a folder.
@@ -329,7 +330,7 @@ class Session:
         self,
         model: JointFormer | str | Path | None,
         config: TrackerConfig,
-        device: str,
+        device: str | torch.device,
         precision: str,
         keep_soft: bool,
     ) -> None:
