@@ -100,6 +100,28 @@ def test_closing_waits_for_whoever_is_at_work(session: Session) -> None:
         session.result(0)
 
 
+def test_nobody_waits_for_a_model_that_is_being_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, known = threading.Event(), threading.Event()
+
+    def load_model(*_: object) -> None:
+        begun.set()
+        assert known.wait(10)
+
+    monkeypatch.setattr("jointformer.session.session.load_model", load_model)
+    with ScriptedSession(video()) as session:
+        loading = threading.Thread(target=lambda: session.model)
+        loading.start()
+        assert begun.wait(10)
+        reading = threading.Thread(target=lambda: session.result(0))
+        reading.start()
+        reading.join(5)
+        waits = reading.is_alive()
+        known.set()
+        loading.join()
+        reading.join()
+    assert not waits
+
+
 def test_a_forked_childs_end_leaves_the_parents_session_alone() -> None:
     with ScriptedSession(video()) as session:
         session.add_masks(0, {1: square(0)})

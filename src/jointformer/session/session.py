@@ -267,7 +267,7 @@ class Session:
     @property
     def model(self) -> JointFormer:
         """The network, loaded when first asked for. Raises WeightsError."""
-        with self._book.lock:
+        with self._loading:  # which may be a download: nobody else is to wait for it
             if not isinstance(self._model, JointFormer):
                 if self._model is None:
                     raise ConfigError("this session's model has no name", hint="give Session.load the model")
@@ -337,7 +337,7 @@ class Session:
         self._model = model
         self._device, self._precision = device, precision
         self.config, self.keep_soft = config, keep_soft
-        self._running = threading.Lock()
+        self._running, self._loading = threading.Lock(), threading.Lock()
 
     def _check(self) -> None:
         """Refuse cells outside the video and objects that are none; masks are checked when they are read."""
