@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jointformer.session.rle import SoftMaps
 from pycocotools import mask as coco
 
 from jointformer.errors import DataError
 from jointformer.session.confidence import Trust, combined, soft_jaccard, steadiness
 from jointformer.session.packing import SoftMaps, pack_mask, unpack_mask
 from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Known, distance_weight, make_plan
-from jointformer.session.source import ArrayVideo, FrameCache
+from jointformer.session.source import ArrayVideo, FrameCache, as_video
 from jointformer.types import UInt8Array
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -180,6 +183,22 @@ def test_going_backwards_decodes_every_frame_once_within_the_budget() -> None:
     with pytest.raises(ValueError, match="read-only"):
         cache[3][0] = 1
     clip[0] = 1  # the caller's own frames stay writable
+
+
+@pytest.mark.parametrize("kind", [list, deque])
+def test_a_sequence_of_frames_is_a_video_whatever_becomes_of_it_later(kind: Callable[..., Any]) -> None:
+    frames = kind(np.full((4, 4, 3), t, np.uint8) for t in range(3))
+    video = as_video(frames)
+    frames.extend(np.zeros((2, 8, 8, 3), np.uint8))
+    frames.reverse()
+    assert [int(frame[0, 0, 0]) for frame in video.iter_frames()] == [0, 1, 2]
+    assert len(video) == 3
+
+
+@pytest.mark.parametrize("thing", [torch.zeros(2, 4, 4, 3, dtype=torch.uint8), iter(()), None])
+def test_what_is_no_video_is_refused_in_one_line(thing: Any) -> None:
+    with pytest.raises(DataError, match=f"not a video, expected .*, got {type(thing).__name__}$"):
+        as_video(thing)
 
 
 def test_confidence_is_the_expected_jaccard() -> None:

@@ -25,7 +25,7 @@ class ArrayVideo:
     def __init__(self, frames: Sequence[UInt8Array] | UInt8Array, *, fps: Fraction = DEFAULT_FPS) -> None:
         if not len(frames):
             raise DataError("a video without frames")
-        self._frames = frames
+        self._frames = frames = frames if isinstance(frames, np.ndarray) else tuple(frames)  # a list may yet grow
         self.fps = fps
         for index, frame in enumerate(frames):
             good = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3
@@ -62,9 +62,12 @@ def as_video(video: VideoLike) -> VideoReader:
     """Return a reader of a path, a reader as it is, or arrays as a video. Raises DataError."""
     if isinstance(video, str | Path):
         return open_video(video)
-    if isinstance(video, np.ndarray | list | tuple):
-        return ArrayVideo(video)
-    return video  # type: ignore[return-value]
+    if isinstance(video, np.ndarray | Sequence):
+        return ArrayVideo(video)  # type: ignore[arg-type]  # mypy takes a str for a sequence of frames
+    if not hasattr(video, "iter_frames"):
+        expected = "a path, frames as uint8 arrays (H, W, 3), or a VideoReader"
+        raise DataError("not a video", expected=expected, got=type(video).__name__)
+    return video
 
 
 class FrameCache:
