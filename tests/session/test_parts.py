@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jointformer.session.rle import SoftMaps
 from pycocotools import mask as coco
 
 from jointformer.errors import DataError

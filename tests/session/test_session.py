@@ -453,6 +453,16 @@ def test_a_run_that_begins_at_a_result_is_first_shown_the_nearest_frame_with_the
     assert [frame for kind, frame in SquareTracker.calls if kind == "step"] == [nearest, 9, 10, 11, 12]
 
 
+def test_an_id_that_is_too_large_is_refused_and_ends_no_run(session: ScriptedSession) -> None:
+    session.add_masks(0, {1: square(0)})
+    run = session.propagate(end=3)
+    next(run)
+    with pytest.raises(ConfigError, match=f"object id, expected an integer from 1 to {2**31}, got {2**31 + 1}"):
+        session.add_masks(9, {2**31 + 1: square(9)})
+    assert [frame for frame, _ in run] == [2, 3]
+    assert session.annotated_frames == (0,)
+
+
 def test_a_session_without_a_folder_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with ScriptedSession(video()) as session:

@@ -227,6 +227,17 @@ def test_ids_may_be_any_numbers(model: JointFormer) -> None:
     assert np.array_equal(result.label_map, label_map)
 
 
+@pytest.mark.parametrize("as_label_map", [True, False])
+def test_ids_of_63_bits_are_followed_and_larger_ones_refused(model: JointFormer, as_label_map: bool) -> None:
+    label_map = box(2, 2).astype(np.uint64) * np.uint64(2**63)
+    tracker = Tracker(model, CONFIG)
+    with pytest.raises(DataError, match=f"object id, expected an integer from 1 to {2**63 - 1}, got {2**63}"):
+        tracker.step(video(1)[0], label_map if as_label_map else {2**63: label_map > 0})
+    label_map[label_map > 0] -= np.uint64(1)
+    result = tracker.step(video(1)[0], label_map if as_label_map else {2**63 - 1: label_map > 0})
+    np.testing.assert_array_equal(result.label_map, label_map)
+
+
 @pytest.mark.parametrize("ids", [[255], [256], [65535], [65536, 3], list(range(1, 301))])
 def test_a_label_map_holds_any_ids(ids: list[int]) -> None:
     shape = (len(ids) + 1, 18, 20)

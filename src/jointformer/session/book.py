@@ -16,6 +16,7 @@ from jointformer.session.store import Cell, Kind, Store
 from jointformer.types import Colour, Mask
 
 _LONGEST_NAME = 200
+_LARGEST_ID = 2**31
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class ObjectInfo:
     colour: Colour
 
     def __post_init__(self) -> None:
-        if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= 2**31:
-            raise ConfigError("object id", expected="an integer of 1 or above", got=repr(self.id))
+        if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= _LARGEST_ID:
+            raise ConfigError("object id", expected=f"an integer from 1 to {_LARGEST_ID}", got=repr(self.id))
         if not isinstance(self.name, str) or not self.name.isprintable() or len(self.name) > _LONGEST_NAME:
             expected = f"printable text of at most {_LONGEST_NAME} characters"
             raise ConfigError(f"name of object {self.id}", expected=expected, got=repr(self.name)[:80])

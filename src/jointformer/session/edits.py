@@ -37,12 +37,13 @@ class Edits:
             for i in given:
                 if i not in known and not given[i].any():
                     raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
+            new = [ObjectInfo.default(i) for i in given if i not in known]
             kept = {i: mask & free for i, mask in self._book.drawn(frame).items() if i not in given}
             with self._store.transaction():
                 at = self._edit("masks")
+                for info in new:
+                    self._book.put_object(info, at)
                 for i in given:
-                    if i not in known:
-                        self._book.put_object(ObjectInfo.default(i), at)
                     self._mark_stale(at, i, frame)
                 self._book.put_drawn(frame, {**given, **kept}, at)
 

@@ -41,6 +41,9 @@ MasksLike: TypeAlias = (
     np.ndarray[Any, Any] | Tensor | Image.Image | ScaledLabelMap | Mapping[int, np.ndarray[Any, Any] | Tensor]
 )
 
+#: What label maps of results can hold.
+_LARGEST_ID = 2**63 - 1
+
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -109,14 +112,14 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     """Return {object id: (H, W) bool mask} in ascending order of ids, of masks in any accepted form.
 
     A label map names the objects that occur in it; a mapping may name an object with an empty mask. Raises DataError
-    for another size than the frame's, ids below 1, or a label map without any object. Of a ScaledLabelMap the masks
-    have its own size.
+    for another size than the frame's, ids below 1 or of more than 63 bits, or a label map without any object. Of a
+    ScaledLabelMap the masks have its own size.
     """
     if isinstance(masks, Mapping):
         result: dict[int, Mask] = {}
         for key in masks:
-            if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 1 <= key <= 2**31:
-                raise DataError("object id", expected="an integer of 1 or above", got=repr(key))
+            if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 1 <= key <= _LARGEST_ID:
+                raise _unusable_id(key)
         for key, mask in sorted(masks.items()):
             array = _array(mask)
             if array.dtype.kind == "f":
@@ -134,7 +137,13 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     ids = object_ids(label_map)
     if not ids:
         raise DataError("mask names no object", expected="at least one pixel above 0", got="an empty label map")
+    if ids[-1] > _LARGEST_ID:
+        raise _unusable_id(ids[-1])
     return {i: label_map == i for i in ids}
+
+
+def _unusable_id(given: object) -> DataError:
+    return DataError("object id", expected=f"an integer from 1 to {_LARGEST_ID}", got=repr(given))
 
 
 def _array(mask: Any) -> np.ndarray[Any, Any]:
