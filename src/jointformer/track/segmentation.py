@@ -23,7 +23,7 @@ class Segmentation:
     """Every object's probability in one frame.
 
     ids: object ids in the order of prob's rows. prob: (N+1, h, w) float32 at network size, background first, on the
-    model's device. size: (H, W) of the frame.
+    model's device, made in inference mode: what changes it or needs gradients takes a clone. size: (H, W) of the frame.
     """
 
     ids: tuple[int, ...]
