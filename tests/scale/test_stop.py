@@ -20,7 +20,7 @@ import pytest
 
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.system import stop
-from jointformer.system.stop import GO_ON, Interrupted, at_once, catch_signals, stop_on_signal
+from jointformer.system.stop import GO_ON, Interrupted, at_once, catch_signals, note_signals, stop_on_signal
 from scale.scale_helpers import Runs, leftovers, make_videos
 from watched import masks
 
@@ -31,7 +31,7 @@ def ctrl_c() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_waits_until_it_is_asked_for_and_is_not_lost_at_the_end(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     seen = []
@@ -46,6 +46,21 @@ def test_a_signal_waits_until_it_is_asked_for_and_is_not_lost_at_the_end(number:
         work()
     assert seen == [False, True]
     assert signal.getsignal(number) is before
+
+
+def test_a_closed_terminal_ends_nothing_that_nohup_began() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    noted: list[bool] = []
+    try:
+        with stop_on_signal() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert not asked()
+        with note_signals(lambda: noted.append(True)):
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not noted
 
 
 def test_inside_a_command_blocks_may_follow_and_hold_each_other() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import io
 import json
 import os
@@ -116,11 +117,30 @@ def test_a_killed_process_leaves_a_checkpoint_that_ends_bit_equal(tmp_path: Path
     assert_same(whole.model.state_dict(), resumed.model.state_dict())
 
 
-def test_sigterm_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_run_with_a_checkpoint_however_often_it_comes(tmp_path: Path, number: int) -> None:
+    before = signal.getsignal(number)
     trainer = small_trainer(tmp_path, iterations=1000, save_every=1000)
-    trainer.on_report = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+
+    def hit(*_: Any) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), number)
+
+    trainer.on_report = hit
     assert not trainer.train()
     assert checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path)[-1])["iteration"] == trainer.iteration == 2
+    assert signal.getsignal(number) is before
+
+
+def test_a_run_goes_on_where_nobody_sees_it_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "a closed terminal")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    assert small_trainer(tmp_path).train()
+    monkeypatch.undo()
+    assert [json.loads(line)["iteration"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [2, 4, 6]
 
 
 @pytest.fixture(scope="module")

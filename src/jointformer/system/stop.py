@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM as a wish that is never lost: the frame is finished and files are closed before the end.
+"""Ctrl-C, SIGTERM and a closed terminal as a wish that is never lost: the frame is finished and files are closed first.
 
-A command catches both from its first moment to its last (`catch_signals`). Inside `stop_on_signal` they wait until they
+A command catches all from its first moment to its last (`catch_signals`). Inside `stop_on_signal` they wait until they
 are asked for; inside `at_once` they end the block, which is for work that cannot ask and leaves nothing half done.
 """
 
@@ -21,7 +21,13 @@ Stop = Callable[[], bool]
 GO_ON = "interrupted: what is finished stays; the same command goes on from there"
 #: Seconds within which a second signal is the same wish: many senders repeat it, and terminals send it to everybody.
 _SAME_WISH = 1.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _signals() -> list[int]:
+    """The signals that mean the wish: SIGINT, SIGTERM, and SIGHUP unless whoever began us has it ignored, as nohup."""
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    closed = [] if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN else [hang_up]
+    return [signal.SIGINT, signal.SIGTERM, *closed]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -37,17 +43,17 @@ def never() -> bool:
 
 
 class _Catcher:
-    """The handler of both signals: notes the wish, and raises Interrupted unless somebody will ask for it."""
+    """The handler of these signals: notes the wish, and raises Interrupted unless somebody will ask for it."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.asked_at: float | None = None
         self.waiting = 0
         self.text = GO_ON
-        self.before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self.before = {number: signal.getsignal(number) for number in _signals()}
 
     def install(self) -> None:
-        for number in _SIGNALS:
+        for number in self.before:
             signal.signal(number, self.handle)
 
     def asked(self) -> bool:
@@ -73,7 +79,7 @@ _catcher: _Catcher | None = None
 
 @contextmanager
 def catch_signals(*, last: bool = False) -> Iterator[None]:
-    """A block in which SIGINT and SIGTERM wait for `at_once` or for a `stop_on_signal` within it.
+    """A block in which SIGINT, SIGTERM and SIGHUP wait for `at_once` or for a `stop_on_signal` within it.
 
     last: the process ends with this block, so a later Ctrl-C comes too late and is ignored. Inside another such block,
     or outside of the main thread, where Python has no signals, nothing changes.
@@ -96,7 +102,8 @@ def catch_signals(*, last: bool = False) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """A function that tells whether SIGINT or SIGTERM came; they wait while the block runs, and are not lost after it.
+    """A function that tells whether SIGINT, SIGTERM or SIGHUP came; they wait while the block runs, and are not lost
+    after it.
 
     Where one came and the block ends without an error, Interrupted is raised at its end. A second one, a second or
     more after the first, raises KeyboardInterrupt at once. Outside of the main thread the function always tells False.
@@ -118,8 +125,8 @@ def stop_on_signal() -> Iterator[Stop]:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """A block that SIGINT and SIGTERM end at once with Interrupted, within `stop_on_signal` too; raised on entry where
-    one came before. Without a catcher, or outside of the main thread, nothing changes."""
+    """A block that SIGINT, SIGTERM and SIGHUP end at once with Interrupted, within `stop_on_signal` too; raised on
+    entry where one came before. Without a catcher, or outside of the main thread, nothing changes."""
     catcher = _catcher
     if catcher is None or not _in_main_thread():
         yield
@@ -131,6 +138,24 @@ def at_once() -> Iterator[None]:
         yield
     finally:
         catcher.waiting = outside
+
+
+@contextmanager
+def note_signals(note: Callable[[], None]) -> Iterator[None]:
+    """A block in which SIGINT, SIGTERM and SIGHUP call `note` and do nothing else, however often they come.
+
+    For work that loses much where it is cut off, as schedulers and launchers repeat themselves. Outside of the main
+    thread nothing changes.
+    """
+    if not _in_main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: note()) for number in _signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def say_if_stopped(text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.system.files import append_line, make_dir
+from jointformer.system.stop import note_signals
 from jointformer.train import state as checkpoint
 from jointformer.train.config import Planner, RunConfig
 from jointformer.train.distributed import Processes
@@ -97,7 +97,7 @@ class Trainer:
         make_dir(self.folder)
         begun = self.iteration
         progress = Progress(self.folder / LOG if self.processes.first else None)
-        with self._signals():
+        with note_signals(self._end):
             for plan in self.loader.pending:
                 self._planned, self._next_clip = plan.iteration + 1, plan.next_clip
             while self._plan_ahead():
@@ -120,6 +120,9 @@ class Trainer:
             self.save()
         self.loader.close()
         return not self._stop
+
+    def _end(self) -> None:
+        self._stop = True
 
     def _plan_ahead(self) -> bool:
         """Keep the loader busy; False when the run is over (decided by the first process for all)."""
@@ -283,20 +286,3 @@ class Trainer:
             self.model.train()
             if self.average is not None:
                 self.average.swap()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Within: the first SIGINT or SIGTERM ends the run after the current iteration."""
-
-        def stop(number: int, frame: Any) -> None:
-            self._stop = True
-
-        try:
-            before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: the caller handles signals
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

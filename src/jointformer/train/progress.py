@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -52,11 +53,12 @@ class Progress:
             left = extra["seconds"] / fraction * (1 - fraction)
             rest = f" | {int(left // 3600)}:{int(left // 60 % 60):02d}:{int(left % 60):02d} left"
         shown = " ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float) and k in self._sums)
-        self.stream.write(
-            f"{iteration:6d} {100 * fraction:5.1f}% | {figures['clips_per_s']:.2f} clips/s"
-            f" | waiting {100 * figures['waiting']:.1f}% | {shown}{rest}\n"
-        )
-        self.stream.flush()
+        with suppress(OSError):  # nobody looks any more: a closed terminal, a `tee` that Ctrl-C has ended
+            self.stream.write(
+                f"{iteration:6d} {100 * fraction:5.1f}% | {figures['clips_per_s']:.2f} clips/s"
+                f" | waiting {100 * figures['waiting']:.1f}% | {shown}{rest}\n"
+            )
+            self.stream.flush()
         if self.log_file is not None:
             # JSON has no infinities, and a scaled loss overflows in its first iterations.
             finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in figures.items()}
