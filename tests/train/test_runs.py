@@ -256,6 +256,7 @@ def test_a_run_is_resumed_with_its_own_network_and_kind_only(
         (["--objects", "0"], "own videos: objects: must be positive, got 0"),
         (["--lr", "0"], "lr: must be positive, got 0.0"),
         (["--load", "2"], "--load: goes with --stills only"),
+        (["--data-root", "."], "--data-root: goes with --stages only"),
     ],
 )
 def test_settings_that_cannot_be_are_said_before_anything_runs(
@@ -273,6 +274,7 @@ def test_settings_that_cannot_be_are_said_before_anything_runs(
     [
         (["--lr", "1e-4"], "--lr: goes with --stages and --data only"),
         (["--batch", "4"], "--batch: goes with --stages and --data only; --load makes iterations smaller or larger"),
+        (["--data-root", "."], "--data-root: goes with --stages only"),
         (["--load", "nan"], "load: must be positive, got nan"),
         (["--load", "0"], "load: must be positive, got 0.0"),
         (["--minutes", "nan"], "minutes: must be positive, got nan"),

@@ -9,7 +9,15 @@ from PIL import Image
 
 from jointformer.data import augment
 from jointformer.errors import DataError
-from jointformer.train.datasets import STILL_SETS, VIDEO_SETS, TrainVideo, VideoSet, open_stills, open_videos
+from jointformer.train.datasets import (
+    STILL_SETS,
+    VIDEO_SETS,
+    TrainVideo,
+    VideoSet,
+    open_stills,
+    open_videos,
+    require_set,
+)
 from jointformer.train.image_clips import ImageClips
 from jointformer.train.loader import ClipLoader
 from jointformer.train.own_data import OWN, check_videos
@@ -54,6 +62,21 @@ def test_a_data_set_lists_its_videos_and_names_those_too_short(davis: Path, capl
     assert "short" in caplog.text
     with pytest.raises(DataError, match="MOSE train: no such folder"):
         open_videos(VIDEO_SETS["mose"], davis, 3)
+
+
+def test_a_list_of_videos_may_have_a_byte_order_mark_and_what_is_wrong_with_one_is_said(davis: Path) -> None:
+    names = davis / "DAVIS/2017/trainval/ImageSets/2017/train.txt"
+    names.write_bytes("\ufeffbear\r\ndog\r\n".encode())
+    require_set("davis", davis)
+    assert [video.name for video in open_videos(VIDEO_SETS["davis"], davis, 3)] == ["bear", "dog"]
+    for written, said in (
+        (b"bear\nd\xffg\n", r"train\.txt: cannot be read as a list of videos"),
+        (b"\n", r"train\.txt: lists no videos"),
+        (b"bear\ncat\n", r"480p/cat: DAVIS 2017 train: no such folder; .*train\.txt names it"),
+    ):
+        names.write_bytes(written)
+        with pytest.raises(DataError, match=said):
+            require_set("davis", davis)
 
 
 def test_clips_depend_on_the_index_only_and_every_pass_takes_each_video_once(davis: Path) -> None:

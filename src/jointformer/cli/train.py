@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--stages", metavar="DIGITS", help="published stages in order, such as 02")
     kind.add_argument("--data", type=Path, metavar="FOLDER", help="own videos: JPEGImages/ and Annotations/ in FOLDER")
     kind.add_argument("--stills", type=Path, metavar="FOLDER", help="clips from the stills of FOLDER/manifest.csv")
-    what.add_argument("--data-root", type=Path, default=Path(".."), help="for --stages: the folder of DAVIS/, ... (..)")
+    what.add_argument("--data-root", type=Path, metavar="FOLDER", help="for --stages: the folder of DAVIS/, ... (..)")
     add_run_arguments(parser)
     run = parser.add_argument_group("length and size")
     run.add_argument(
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         elif args.data is not None:
             finished = run_own(settings, processes, args.data, _own_stage(args))
         else:
-            finished = run_stages(settings, processes, _stages(args), args.data_root)
+            finished = run_stages(settings, processes, _stages(args), args.data_root or Path(".."))
     return 0 if finished else 130
 
 
@@ -127,6 +127,8 @@ def _refuse_unused(args: argparse.Namespace) -> None:
         if getattr(args, name) is not None:
             kinds = "--stages and --data" if stills else "--stills"
             raise ConfigError(f"goes with {kinds} only", where=f"--{name}", hint=HINTS.get(name))
+    if args.data_root is not None and args.stages is None:
+        raise ConfigError("goes with --stages only", where="--data-root", hint="--data and --stills name their folder")
 
 
 def _stages(args: argparse.Namespace) -> list[Stage]:

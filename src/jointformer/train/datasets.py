@@ -172,15 +172,18 @@ def open_stills(row: StillSet, root: Path) -> list[TrainStill]:
 
 
 def require_set(key: str, root: Path) -> None:
-    """Raises DataError where a set's folders, or its list of videos, are not below the data root."""
+    """Raises DataError where a set's folders, its list of videos, or a video that is listed are not below the root."""
     if key in STILL_SETS:
         list_folder(root / STILL_SETS[key].folder)
         return
     row = video_set(key)
-    for choices in (row.images, row.masks):
-        _first(row.name, root, choices)
-    if row.video_list:
-        _listed(root / row.video_list)
+    folders = [_first(row.name, root, choices) for choices in (row.images, row.masks)]
+    for name in _listed(root / row.video_list) if row.video_list else []:
+        for folder in folders:
+            if not (folder / name).is_dir():
+                raise DataError(
+                    f"{row.name}: no such folder", where=folder / name, hint=f"{root / str(row.video_list)} names it"
+                )
 
 
 def video_set(key: str) -> VideoSet:
@@ -201,6 +204,11 @@ def _first(name: str, root: Path, choices: tuple[str, ...]) -> Path:
 
 def _listed(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except OSError as error:
         raise DataError(f"the list of videos cannot be read: {error.strerror}", where=path) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot be read as a list of videos: {error}", where=path) from error
+    if not names:
+        raise DataError("lists no videos", where=path)
+    return names
