@@ -254,6 +254,18 @@ def test_255_alone_in_a_later_mask_is_an_object_only_where_it_is_in_the_first(
     assert any(each[1:].any() for each in maps) == (ids == {255})  # the others are in one frame alone
 
 
+def test_a_colour_is_the_same_object_in_all_masks_of_a_video(tmp_path: Path) -> None:
+    write_video(tmp_path / "JPEGImages/a", tmp_path / "Annotations/a")
+    for t in range(6):
+        path = tmp_path / f"Annotations/a/{t:05d}.png"
+        ids = np.array(Image.open(path))
+        if t >= 3:
+            ids[ids == 1] = 0
+        Image.fromarray(np.array([(0, 0, 0), (20, 90, 250), (250, 90, 20)], np.uint8)[ids]).save(path)
+    (video,) = check_videos(tmp_path, 3).videos
+    assert [set(np.unique(video.read_labels(mask))) for _, mask in video.frames] == 3 * [{0, 1, 2}] + 3 * [{0, 2}]
+
+
 def test_a_folder_of_another_layout_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="JPEGImages/VIDEO"):
         check_videos(tmp_path, 3)

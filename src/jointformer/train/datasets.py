@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from jointformer.data.frames import is_hidden, list_folder, list_pictures, list_subfolders
-from jointformer.data.masks import MASK_SUFFIXES, VOID, lone_255_is_object, read_mask_file, resolve_void
+from jointformer.data.masks import (
+    MASK_SUFFIXES,
+    VOID,
+    ColourTable,
+    is_colour_mask,
+    lone_255_is_object,
+    read_mask_file,
+    resolve_void,
+)
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
@@ -107,17 +115,25 @@ class TrainVideo:
     @cached_property
     def lone_255_is_object(self) -> bool:
         """Whether 255 standing alone is an object: where it does so in the first mask that is not empty."""
-        return lone_255_is_object(read_mask_file(mask).ids for _, mask in self.frames)
+        return lone_255_is_object(self._read_ids(mask) for _, mask in self.frames)
+
+    @cached_property
+    def colours(self) -> ColourTable:
+        """Which colour is which id, in all masks alike: one's own colours say another thing where an object is gone."""
+        return ColourTable.from_files(mask for _, mask in self.frames)
 
     def read_labels(self, mask: Path) -> UInt8Array:
         """The (H, W) uint8 ids in one of the masks. Raises DataError for a damaged file.
 
         255 stays as it is where the set has void; elsewhere it becomes 0 unless it is an object.
         """
-        ids = read_mask_file(mask).ids
+        ids = self._read_ids(mask)
         if self.row.void or not (ids == VOID).any():
             return ids
         return np.asarray(resolve_void(ids, lone_is_object=self.lone_255_is_object), np.uint8)
+
+    def _read_ids(self, mask: Path) -> UInt8Array:
+        return read_mask_file(mask, self.colours if is_colour_mask(mask) else None).ids
 
 
 @dataclass(frozen=True)

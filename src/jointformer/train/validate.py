@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jointformer.data.frames import read_frame
-from jointformer.data.masks import object_ids, read_mask_file, resolve_void
+from jointformer.data.masks import object_ids
 from jointformer.metrics.measures import jf
 from jointformer.track.config import TrackerConfig
 from jointformer.track.tracker import Tracker
@@ -41,7 +41,7 @@ def validate(model: JointFormer, videos: Sequence[TrainVideo], config: TrackerCo
     """
     js, fs, per_video = [], [], {}
     for video in videos:
-        labels = [np.asarray(resolve_void(read_mask_file(mask).ids), np.uint8) for _, mask in video.frames]
+        labels = [video.read_labels(mask) for _, mask in video.frames]
         ids = object_ids(labels[0])
         if not ids or len(labels) < 3:
             continue
