@@ -91,6 +91,19 @@ def test_resuming_continues_the_sequence_of_clips(tmp_path: Path) -> None:
     assert asked == list(range(6, 12))
 
 
+@pytest.mark.parametrize(("iterations", "clips"), [(6, range(8, 14)), (5, range(8, 11)), (4, range(0)), (2, range(0))])
+def test_a_run_goes_on_with_another_batch_and_another_length(tmp_path: Path, iterations: int, clips: range) -> None:
+    first = small_trainer(tmp_path, iterations=6, save_every=4)
+    first.on_save = lambda trainer: setattr(trainer, "_stop", True)
+    assert not first.train()
+    assert [plan.iteration for plan in first.loader.pending] == [4]
+    second = small_trainer(tmp_path, iterations=iterations, batch=3)
+    second.load_state(checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path)[-1]))
+    assert second.train()
+    assert second.iteration == max(4, iterations)
+    assert second.loader.source.asked == list(clips)  # type: ignore[attr-defined]
+
+
 @pytest.mark.slow
 def test_a_killed_process_leaves_a_checkpoint_that_ends_bit_equal(tmp_path: Path) -> None:
     whole = small_trainer(tmp_path / "whole", iterations=40, save_every=10)

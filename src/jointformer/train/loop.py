@@ -98,8 +98,6 @@ class Trainer:
         begun = self.iteration
         progress = Progress(self.folder / LOG if self.processes.first else None)
         with note_signals(self._end):
-            for plan in self.loader.pending:
-                self._planned, self._next_clip = plan.iteration + 1, plan.next_clip
             while self._plan_ahead():
                 start = time.perf_counter()
                 try:
@@ -131,10 +129,13 @@ class Trainer:
             if fraction >= 1:
                 self._stop = fraction > 1
                 return not self._stop and bool(self.loader.pending)
-            plan = self.planner.plan(self._planned, fraction, self._next_clip)
-            self._planned, self._next_clip = plan.iteration + 1, plan.next_clip
-            self.loader.ask(plan)
+            self._ask(fraction)
         return True
+
+    def _ask(self, fraction: float) -> None:
+        plan = self.planner.plan(self._planned, fraction, self._next_clip)
+        self._planned, self._next_clip = plan.iteration + 1, plan.next_clip
+        self.loader.ask(plan)
 
     # --- one iteration -------------------------------------------------------------------------------------
 
@@ -269,9 +270,12 @@ class Trainer:
             for mine, saved in zip(self.average.average, state["average"], strict=True):
                 mine.copy_(saved)
         self.iteration, self.clips, self.seconds = state["iteration"], state["clips"], state["seconds"]
-        self._planned, self._next_clip = self.iteration, state["next_clip"]
-        for plan in checkpoint.plans_from_data(state["pending"]):
-            self.loader.ask(plan)
+        pending = checkpoint.plans_from_data(state["pending"])
+        self._planned, self._next_clip = self.iteration, pending[0].first_clip if pending else state["next_clip"]
+        for plan in pending:  # planned anew: another batch, or another length, may be wanted now
+            fraction = plan.fraction if self.config.iterations is None else self.fraction()
+            if fraction < 1:
+                self._ask(fraction)
         checkpoint.restore_random_states(state["random"])
 
     @contextmanager
