@@ -98,6 +98,16 @@ def test_a_folder_without_a_manifest_is_refused_in_one_line(tmp_path: Path) -> N
         StillsPack(tmp_path)
 
 
+def test_a_manifest_may_come_from_a_spreadsheet_and_a_line_cut_short_is_named(stills_folder: Path) -> None:
+    path = stills_folder / "manifest.csv"
+    text = path.read_text()
+    path.write_bytes(("\ufeff" + text.replace("\n", "\r\n")).encode())
+    assert len(StillsPack(stills_folder)) == 8
+    path.write_text(text + "ccp,1.png\n")
+    with pytest.raises(DataError, match=r"manifest\.csv: a line with too few columns, .* got ccp,1\.png"):
+        StillsPack(stills_folder)
+
+
 def test_a_region_between_the_sampled_pixels_is_not_taken_for_an_object() -> None:
     mask = np.zeros((8, 8), np.uint8)
     mask[3, 3] = 2

@@ -89,7 +89,7 @@ def _iter_manifest(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
     """Yield (set, image, masks) per picture in the order of the manifest."""
     path = folder / "manifest.csv"
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte-order mark first
             reader = csv.DictReader(file)
             if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
                 got = ",".join(reader.fieldnames or ())
@@ -100,6 +100,9 @@ def _iter_manifest(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
         raise DataError(f"cannot read the list of stills ({error})", where=path, hint=hint) from error
     grouped: dict[str, tuple[str, list[str]]] = {}
     for row in rows:
+        if None in row.values():
+            got = ",".join(value for value in row.values() if value is not None)
+            raise DataError("a line with too few columns", where=path, expected=",".join(COLUMNS), got=got)
         grouped.setdefault(row["image"], (row["set"], []))[1].append(row["mask"])
     for image, (source, masks) in grouped.items():
         yield source, image, masks
