@@ -78,6 +78,20 @@ def test_own_videos_train_from_given_weights_to_weights_that_load(
     assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), start.parameters(), strict=True))
 
 
+def test_a_run_that_goes_on_validates_at_its_intervals_and_logs_the_learning_rate_it_was_given(
+    tmp_path: Path, videos: Path, weights: Path
+) -> None:
+    log = tmp_path / "run/log.jsonl"
+    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
+               "--size", "32", "--frames", "3", "--lr", "1e-4", "--validate", str(videos), "--validate-every", "4",
+               "--resume", *SHORT]  # fmt: skip
+    for iterations, validated in (("5", [4]), ("7", [4]), ("8", [4, 8])):
+        assert jointformer([*command, "--iterations", iterations]) == 0
+        entries = [json.loads(line) for line in log.read_text().splitlines()]
+        assert [entry["iteration"] for entry in entries if "validation" in entry] == validated
+    assert entries[0]["lr"] == pytest.approx(1e-4 / 5)  # the first of a warm-up over all 5
+
+
 def test_stage_0_leaves_the_channel_of_other_objects_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "tiny", SMALL)
     for set_ in STILL_SETS.values():

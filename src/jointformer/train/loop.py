@@ -201,7 +201,7 @@ class Trainer:
         if not self.processes.first:
             return
         extra = {
-            "lr": self.optimiser.param_groups[0]["lr"],
+            "lr": max(group["lr"] for group in self.optimiser.param_groups),  # the backbone's is a tenth
             "height": plan.shape[0],
             "width": plan.shape[1],
             "frames": plan.frames,

@@ -206,7 +206,8 @@ def run(
     if processes.device.type == "cpu":
         keep_all_freed_memory()
     config = settings.apply(config)
-    watcher = Watcher(settings, folder) if processes.first else None
+    begun = 0 if state is None else state["iteration"]
+    watcher = Watcher(settings, folder, begun) if processes.first else None
     trainer = Trainer(
         model, source, planner, config, processes, folder,
         on_save=lambda trainer: export(trainer, folder / WEIGHTS),

@@ -17,14 +17,17 @@ log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """What happens beside the progress line: TensorBoard, previews and validation at their intervals."""
+    """What happens beside the progress line: TensorBoard, previews and validation at their intervals.
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    begun: the iteration that the run goes on from.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, begun: int = 0) -> None:
         self.settings = settings
         self.board = Board(folder / "board") if settings.tensorboard else None
         videos = check_videos(settings.validate_on, 3).videos if settings.validate_on else []
         self.videos = videos
-        self._previewed = self._validated = 0
+        self._previewed, self._validated = begun // settings.preview_every, begun // settings.validate_every
 
     def __call__(self, trainer: Trainer, figures: dict[str, Any]) -> None:
         """Called with every progress line."""
