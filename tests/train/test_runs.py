@@ -194,6 +194,19 @@ def test_what_would_end_a_later_stage_is_said_before_the_first_begins(
     assert not (tmp_path / "saves").exists()
 
 
+def test_a_later_stages_folder_that_holds_a_run_is_refused_before_the_first_begins(
+    tmp_path: Path, lvos: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "data/MOSE/train_480p"
+    write_video(base / "JPEGImages/b", base / "Annotations/b")
+    (tmp_path / "saves/t_s65/stage_5").mkdir(parents=True)
+    (tmp_path / "saves/t_s65/stage_5/finished.json").write_text("{}")
+    both = [*lvos, "--stages", "65", "--s6_iterations", "1", "--s5_crop_size", "32"]
+    assert published(both) == 2
+    assert "stage_5: holds a run already; --resume goes on with it" in capsys.readouterr().err
+    assert not (tmp_path / "saves/t_s65/stage_6").exists()
+
+
 def test_a_finished_stages_data_may_be_gone(tmp_path: Path, lvos: list[str]) -> None:
     command = [*lvos, "--s6_iterations", "1", "--resume"]
     assert published(command) == 0

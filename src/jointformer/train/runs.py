@@ -39,7 +39,15 @@ from jointformer.train.own_data import check_videos
 from jointformer.train.plan import STILLS_CPU, STILLS_GPU
 from jointformer.train.settings import Settings
 from jointformer.train.stages import Stage
-from jointformer.train.start import CONFIG, FINISHED, WEIGHTS, finished_weights, stage_title, starting_state
+from jointformer.train.start import (
+    CONFIG,
+    FINISHED,
+    WEIGHTS,
+    finished_weights,
+    refuse_held,
+    stage_title,
+    starting_state,
+)
 from jointformer.train.stills import DeviceStillsSource, StillsSource, stills_run
 from jointformer.train.unroll import UnrollConfig
 from jointformer.train.video_clips import VideoClips
@@ -121,7 +129,7 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
                 expected=f"a multiple of {processes.count}, the number of processes",
                 got=stage.batch,
             )
-    processes.by_first(_require_data, stages, folders, data_root, resume=settings.resume)
+    processes.by_first(_look_ahead, stages, folders, data_root, resume=settings.resume)
     model = build_network(settings.model, settings.init, settings.seed, one_object=stages[0].objects == 1)
     for number, (stage, folder, config) in enumerate(zip(stages, folders, configs, strict=True)):
         done = processes.by_first(finished_weights, folder, stage.total, model) if settings.resume else None
@@ -137,9 +145,11 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
     return True
 
 
-def _require_data(stages: list[Stage], folders: list[Path], data_root: Path, *, resume: bool) -> None:
-    """Raise DataError where folders of a stage that is still to be trained are missing."""
-    for stage, folder in zip(stages, folders, strict=True):
+def _look_ahead(stages: list[Stage], folders: list[Path], data_root: Path, *, resume: bool) -> None:
+    """Raise DataError or ConfigError where data of a stage still to be trained is missing, or its folder is taken."""
+    for number, (stage, folder) in enumerate(zip(stages, folders, strict=True)):
+        if number and not resume:
+            refuse_held(folder, resume=False)  # the first stage's may be gone on from, with --load_checkpoint
         if not (resume and (folder / FINISHED).is_file()):
             for key, _ in stage.data:
                 require_set(key, data_root)

@@ -54,11 +54,7 @@ def starting_state(settings: Settings, folder: Path, model: JointFormer, stage: 
     found = checkpoint.checkpoints(folder)
     start = found[-1] if settings.resume and found else settings.checkpoint
     if start is None:
-        if found or (folder / FINISHED).is_file():
-            hint = "--resume goes on with it; or choose another folder"
-            if settings.resume:
-                hint = f"its checkpoints are gone: choose another folder, with --init {folder / WEIGHTS}"
-            raise ConfigError("holds a run already", where=folder, hint=hint)
+        refuse_held(folder, resume=settings.resume)
         return None
     if start in found and (folder / CONFIG).is_file():
         before = stage_title(read_json(folder / CONFIG)["stage"])
@@ -78,6 +74,15 @@ def starting_state(settings: Settings, folder: Path, model: JointFormer, stage: 
         )
     log.info("going on from %s, iteration %d", start, state["iteration"])
     return state
+
+
+def refuse_held(folder: Path, *, resume: bool) -> None:
+    """Raise ConfigError where a run that begins in the folder would spoil another."""
+    if checkpoint.checkpoints(folder) or (folder / FINISHED).is_file():
+        hint = "--resume goes on with it; or choose another folder"
+        if resume:
+            hint = f"its checkpoints are gone: choose another folder, with --init {folder / WEIGHTS}"
+        raise ConfigError("holds a run already", where=folder, hint=hint)
 
 
 def stage_title(stage: str | dict[str, Any]) -> str:
