@@ -32,7 +32,26 @@ def test_the_stages_are_the_published_ones() -> None:
     assert STAGES[0].objects == 1
     assert {s.objects for n, s in STAGES.items() if n} == {3}
     assert {s.size for s in STAGES.values()} == {384}
+    assert {s.lr for s in STAGES.values()} == {5e-5}
     assert [n for n, s in STAGES.items() if s.void] == [4]
+    assert [n for n, s in STAGES.items() if s.nonempty_start] == [9]
+
+
+def test_the_stages_take_the_published_data_as_often_as_published() -> None:
+    stills = {"fss": 1, "duts_tr": 1, "duts_te": 1, "ecssd": 1, "big_small": 5, "hrsod_small": 5}
+    videos = {"davis": 5, "youtube": 1}
+    single = {
+        n: {key: 1} for n, key in ((1, "bl30k"), (4, "vost"), (5, "mose"), (6, "lvos"), (7, "visor"), (8, "burst"))
+    }
+    mixed = {"davis": 2, "youtube": 1, "mose": 1, "burst": 1, "ovis": 1}
+    assert {n: dict(s.data) for n, s in STAGES.items()} == {0: stills, 2: videos, 3: videos, 9: mixed, **single}
+    assert {key: row.every for key, row in VIDEO_SETS.items() if row.every > 1} == {
+        "youtube": 5, "vost": 5, "lvos": 5, "ovis": 3
+    }  # fmt: skip
+    assert {key: row.crop for key, row in VIDEO_SETS.items() if row.crop != (0.36, 1.0)} == {"bl30k": (0.25, 1.0)}
+    for rule in ("affine", "drop_small", "void"):
+        odd = [key for key, row in VIDEO_SETS.items() if getattr(row, rule) != getattr(VIDEO_SETS["davis"], rule)]
+        assert odd == (["vost"] if rule == "void" else ["bl30k"])
 
 
 def test_every_data_set_of_a_stage_is_known() -> None:
@@ -46,7 +65,8 @@ def test_frame_distances_grow_along_the_run_and_shrink_at_its_end() -> None:
     stage = STAGES[2]
     skips = [stage.max_skip(round(share * stage.iterations)) for share in (0, 0.05, 0.1, 0.29, 0.3, 0.89, 0.9, 1.0)]
     assert skips == [5, 5, 10, 10, 15, 15, 5, 5]
-    assert STAGES[1].max_skip(round(0.85 * STAGES[1].iterations)) == 5
+    shares = (0.0, 0.09, 0.11, 0.29, 0.31, 0.79, 0.81)
+    assert [STAGES[1].max_skip(round(share * STAGES[1].iterations)) for share in shares] == [5, 5, 10, 10, 15, 15, 5]
 
 
 def test_a_stages_plan_follows_the_warm_up_and_the_fine_tune_phase() -> None:
@@ -69,6 +89,11 @@ def test_a_field_out_of_range_is_refused_by_name() -> None:
         overridden(STAGES[2], {"size": 100})
     with pytest.raises(ConfigError, match="stage 2: frames"):
         overridden(STAGES[2], {"frames": 1})
+    with pytest.raises(ConfigError, match="stage 2: fine_tune"):
+        overridden(STAGES[2], {"fine_tune": -1})
+    with pytest.raises(ConfigError, match="stage 2: warm"):
+        overridden(STAGES[2], {"warm": (500, 500)})
+    assert overridden(STAGES[2], {"frames": 2, "fine_tune": 0, "size": 32}).total == 150_000
 
 
 def test_a_stage_of_fewer_iterations_keeps_its_proportions_and_takes_no_more() -> None:
@@ -130,6 +155,14 @@ def test_difficulty_rises_through_the_curriculum() -> None:
     assert values[0] == 0
 
 
+def test_within_a_phase_difficulty_runs_from_its_first_value_to_its_last() -> None:
+    shape = ((64, 64),)
+    phases = Phase(0.5, shape, (2,), (1,), 64, (0.0, 0.2)), Phase(1.0, shape, (3,), (2,), 64, (0.4, 0.8), 0.3)
+    plans = [Curriculum(phases).plan(0, fraction, 0) for fraction in (0.0, 0.25, 0.4999, 0.5, 0.75, 1.0)]
+    assert [plan.difficulty for plan in plans] == pytest.approx([0, 0.1, 0.2, 0.4, 0.6, 0.8], abs=1e-3)
+    assert [(plan.frames, plan.slots, plan.hardest) for plan in plans] == 3 * [(2, 1, None)] + 3 * [(3, 2, 0.3)]
+
+
 def test_clips_with_blind_frames_are_calmer() -> None:
     phase = Phase(1.0, ((64, 64),), (3,), (1,), 64, (0.8, 0.8), blind=(0, CALM_FRAMES))
     found = {plan.blind: plan.difficulty for plan in (Curriculum((phase,)).plan(i, 0.5, 0) for i in range(20))}
@@ -140,8 +173,11 @@ def test_a_curriculum_that_ends_early_is_refused() -> None:
     phase = Phase(0.5, ((64, 64),), (3,), (1,), 8, (0, 1))
     with pytest.raises(ConfigError, match="until"):
         Curriculum((phase,))
-    with pytest.raises(ConfigError, match="shapes"):
-        Phase(1.0, ((60, 64),), (3,), (1,), 8, (0, 1))
+    for shapes in (((60, 64),), ((16, 64),), ()):
+        with pytest.raises(ConfigError, match="shapes"):
+            Phase(1.0, shapes, (3,), (1,), 8, (0, 1))
+    with pytest.raises(ConfigError, match="frames"):
+        Phase(1.0, ((64, 64),), (1, 3), (1,), 8, (0, 1))
 
 
 def test_a_stage_for_own_videos_scales_with_its_length() -> None:
@@ -149,3 +185,7 @@ def test_a_stage_for_own_videos_scales_with_its_length() -> None:
     assert stage.steps == (1600,)
     assert stage.warm == (400, 1200)
     assert [stage.max_skip(i) for i in (0, 700)] == [5, 10]
+    assert [stage.plan(i, 0.0, 0).hardest for i in (399, 1200)] == [None, pytest.approx(0.15)]
+    assert [
+        own_stage(iterations=n, batch=1, frames=2, objects=1, size=32, lr=1e-5, max_skip=1).total for n in (1, 2)
+    ] == [1, 2]
