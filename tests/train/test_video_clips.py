@@ -16,6 +16,7 @@ from jointformer.train.datasets import (
     VideoSet,
     open_stills,
     open_videos,
+    pair_frames,
     require_set,
 )
 from jointformer.train.image_clips import ImageClips
@@ -114,6 +115,40 @@ def test_frames_of_a_clip_are_near_each_other_and_sorted_either_way() -> None:
     assert sorted(draw_frames(rng, 3, 3, 1)) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(("key", "furthest"), [("mose", 10), ("youtube", 2), ("ovis", 3), ("bl30k", 10)])
+def test_frames_lie_as_far_apart_as_the_plan_says_by_how_densely_a_set_is_annotated(
+    tmp_path: Path, key: str, furthest: int
+) -> None:
+    write_video(tmp_path / "images", tmp_path / "masks", length=24, ids=(1,))
+    for t in range(24):  # the colour says which frame it is
+        Image.fromarray(np.full((60, 80, 3), (190, 40 + 6 * t, 40), np.uint8)).save(tmp_path / f"images/{t:05d}.png")
+        Image.fromarray(np.ones((60, 80), np.uint8)).save(tmp_path / f"masks/{t:05d}.png")
+    video = TrainVideo("v", VIDEO_SETS[key], pair_frames(tmp_path / "images", tmp_path / "masks"))
+    clips, apart = VideoClips([video], 0), set[int]()
+    for index in range(120):
+        drawn = clips.sample(index, plan(frames=2, max_skip=10, fine_tune=True)).frames[:, 32, 32].astype(float)
+        if drawn[0, 0] - drawn[0, 2] > 60:  # not a grey clip
+            times = np.rint(25 * (drawn[:, 1] - drawn[:, 2]) / (drawn[:, 0] - drawn[:, 2]))
+            apart.add(int(abs(times[0] - times[1])))
+    assert apart == set(range(1, furthest + 1))
+
+
+@pytest.mark.parametrize(
+    ("key", "fine_tune", "alike"), [("mose", False, False), ("mose", True, True), ("bl30k", False, True)]
+)
+def test_frames_are_turned_apart_but_in_the_fine_tune_phase_and_bl30k(
+    tmp_path: Path, key: str, fine_tune: bool, alike: bool
+) -> None:
+    write_video(tmp_path / "images", tmp_path / "masks", ids=(1,))
+    unmoved = np.zeros((60, 80), np.uint8)
+    unmoved[10:50, 15:65] = 1
+    for t in range(6):
+        Image.fromarray(unmoved).save(tmp_path / f"masks/{t:05d}.png")
+    video = TrainVideo("v", VIDEO_SETS[key], pair_frames(tmp_path / "images", tmp_path / "masks"))
+    maps = VideoClips([video], 0).sample(0, plan(fine_tune=fine_tune)).label_maps
+    assert np.array_equal(maps[0], maps[1]) == np.array_equal(maps[0], maps[2]) == alike
+
+
 def video_of(row: VideoSet) -> TrainVideo:
     return TrainVideo("v", row, ((Path("a"), Path("b")),))
 
@@ -129,6 +164,12 @@ def test_at_most_three_objects_of_the_first_frame_are_targets_and_the_rest_is_ba
     assert clip.num_objects == 3
     assert set(np.unique(clip.label_maps)) == {0, 1, 2, 3}
     assert clip.label_maps[1, 0, 0] == 0
+    left_out = set[int]()
+    for _ in range(40):
+        clip = targets(rng, np.zeros((2, 16, 16, 3), np.uint8), labels, 3, video_of(VIDEO_SETS["davis"]))
+        assert clip is not None
+        left_out.add(int(labels[0][clip.label_maps[0] == 0][0]))
+    assert left_out == {3, 7, 20, 250}
 
 
 def test_void_stays_void_and_too_much_of_it_is_refused() -> None:
