@@ -33,13 +33,20 @@ def test_every_still_is_read_with_its_regions(stills_folder: Path) -> None:
 
 
 def test_large_pictures_are_reduced_to_the_short_side(stills_folder: Path) -> None:
-    still = StillsPack(stills_folder, short_side=48)[0]
-    assert still.picture.shape == (72, 48, 3)
-    assert still.masks[0].shape == (72, 48)
+    tall, wide = StillsPack(stills_folder, short_side=48).stills[:2]
+    assert tall.picture.shape == (72, 48, 3)
+    assert tall.masks[0].shape == (72, 48)
+    assert wide.picture.shape == (48, 72, 3)
+    assert wide.half.shape == (24, 36, 3)
 
 
 def _break_picture(folder: Path) -> str:
     (folder / "1.png").write_bytes(b"no picture")
+    return "1.png"
+
+
+def _empty_picture(folder: Path) -> str:
+    (folder / "1.png").write_bytes(b"")
     return "1.png"
 
 
@@ -66,12 +73,20 @@ def _colour_mask(folder: Path) -> str:
     return "1_mask.png"
 
 
+def _deep_mask(folder: Path) -> str:
+    Image.fromarray(np.full((96, 144), 257, np.uint16)).save(folder / "1_mask.png")
+    return "1_mask.png"
+
+
 def _small_mask(folder: Path) -> str:
     Image.new("L", (14, 9), 1).save(folder / "1_mask.png")
     return "1_mask.png"
 
 
-@pytest.mark.parametrize("damage", [_break_picture, _remove_picture, _cut_mask, _empty_mask, _colour_mask, _small_mask])
+@pytest.mark.parametrize(
+    "damage",
+    [_break_picture, _empty_picture, _remove_picture, _cut_mask, _empty_mask, _colour_mask, _deep_mask, _small_mask],
+)
 def test_a_broken_still_is_named_and_left_out_or_refused(
     stills_folder: Path, damage: Callable[[Path], str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -113,6 +128,11 @@ def test_a_region_between_the_sampled_pixels_is_not_taken_for_an_object() -> Non
     mask[3, 3] = 2
     mask[4:, 4:] = 5
     assert find_regions(mask).ids.tolist() == [5]
+
+
+def test_a_region_at_the_pictures_edge_has_its_box_within_the_picture() -> None:
+    for height, width in ((9, 14), (10, 15)):
+        assert find_regions(np.full((height, width), 255, np.uint8)).boxes.tolist() == [[0, 0, width, height]]
 
 
 @pytest.mark.realdata
