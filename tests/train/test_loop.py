@@ -292,8 +292,20 @@ def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path: Path) -> None:
 def test_the_log_has_speed_loss_and_waiting_time(tmp_path: Path) -> None:
     small_trainer(tmp_path).train()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["iteration"] for line in lines] == [2, 4, 6]
+    assert [(line["iteration"], line["clips"], line["fraction"]) for line in lines] == [
+        (2, 4, pytest.approx(1 / 6, abs=1e-4)), (4, 8, 0.5), (6, 12, pytest.approx(5 / 6, abs=1e-4))
+    ]  # fmt: skip
     assert all(line["clips_per_s"] > 0 and 0 <= line["waiting"] <= 1 and line["loss"] > 0 for line in lines)
+
+
+@pytest.mark.parametrize(("mean", "times"), [(False, 3), (True, 1)])
+def test_the_loss_is_the_frames_sum_as_published_or_their_mean(tmp_path: Path, mean: bool, times: int) -> None:
+    trainer = small_trainer(tmp_path, frames=4, mean_over_frames=mean)
+    assert not RunConfig(iterations=1).mean_over_frames
+    trainer.loader.ask(FixedPlanner(frames=4).plan(0, 0.0, 0))
+    figures = trainer.step(*trainer.loader.next())
+    trainer.loader.close()
+    assert figures["loss"] == pytest.approx(times * (figures["ce"] + figures["dice"]), rel=1e-5)
 
 
 @pytest.mark.usefixtures("small_disk")
