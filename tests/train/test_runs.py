@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,19 @@ def test_a_later_stages_folder_that_holds_a_run_is_refused_before_the_first_begi
     assert published(both) == 2
     assert "stage_5: holds a run already; --resume goes on with it" in capsys.readouterr().err
     assert not (tmp_path / "saves/t_s65/stage_6").exists()
+
+
+def test_a_stage_begins_with_the_weights_of_the_one_before_also_where_that_one_was_finished_earlier(
+    tmp_path: Path, lvos: list[str]
+) -> None:
+    command = [*lvos, "--stages", "66", "--s6_iterations", "2", "--s6_lr", "1e-3"]
+    last = tmp_path / "saves/t_s66/stage_6_1"
+    found = []
+    for more in ([], ["--resume"]):
+        assert published([*command, *more]) == 0
+        found.append(load_model(str(last / "weights.safetensors"), "cpu", "float32").state_dict())
+        shutil.rmtree(last)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_a_finished_stages_data_may_be_gone(tmp_path: Path, lvos: list[str]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from PIL import Image
 from train_helpers import ALONE, SMALL
 
 from jointformer.model.config import PRESETS
-from jointformer.train.plan import StepPlan
-from jointformer.train.runs import run_stills
+from jointformer.train import runs
+from jointformer.train.plan import Curriculum, StepPlan
+from jointformer.train.runs import Settings, run_stills
 from jointformer.train.settings import Settings
 from jointformer.train.stills import StillsSource
 
@@ -66,3 +68,20 @@ def test_a_run_on_stills_ends_with_half_precision_weights(
 
     weights = load_file(tmp_path / "weights.safetensors")
     assert all(tensor.dtype == torch.float16 for name, tensor in weights.items() if "pos_embed" not in name)
+
+
+def test_load_makes_every_iteration_larger_or_smaller(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planners: list[Curriculum] = []
+
+    def seen(*args: Any) -> bool:
+        planners.append(next(arg for arg in args if isinstance(arg, Curriculum)))
+        return True
+
+    monkeypatch.setitem(runs.PRESETS, "small-test", SMALL)
+    monkeypatch.setattr(runs, "run", seen)
+    for load in (1.0, 3.0):
+        run_stills(Settings(tmp_path, model="small-test"), ALONE, pack, iterations=1, minutes=None, load=load)
+    usual, threefold = (sum(planner.plan(i, 0.9, 0).batch for i in range(50)) for planner in planners)
+    assert 2 < threefold / usual < 4  # one clip too many or too few where few fit
