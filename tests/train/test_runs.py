@@ -79,6 +79,19 @@ def test_own_videos_train_from_given_weights_to_weights_that_load(
     assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), start.parameters(), strict=True))
 
 
+def test_problems_of_own_videos_are_said_and_end_the_run_where_it_is_strict(
+    tmp_path: Path, videos: Path, weights: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_video(videos / "JPEGImages/short", videos / "Annotations/short", length=1)
+    command = ["train", "--data", str(videos), "--init", str(weights), "--iterations", "1", "--batch", "1",
+               "--size", "32", "--frames", "2", *SHORT, "--out"]  # fmt: skip
+    assert jointformer([*command, str(tmp_path / "strict"), "--strict"]) == 2
+    assert f"{videos}: 1 problems; they are listed above" in capsys.readouterr().err
+    assert "short: too short" in caplog.text
+    assert not (tmp_path / "strict").exists()
+    assert jointformer([*command, str(tmp_path / "run")]) == 0
+
+
 def test_a_run_that_goes_on_validates_at_its_intervals_and_logs_the_learning_rate_it_was_given(
     tmp_path: Path, videos: Path, weights: Path
 ) -> None:

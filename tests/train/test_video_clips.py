@@ -346,7 +346,14 @@ def test_colours_stay_when_nothing_is_changed_and_grey_is_grey() -> None:
     assert np.array_equal(augment.Colours().apply(picture), picture)
     grey = augment.Colours(grey=True).apply(picture)
     assert (grey[..., 0] == grey[..., 1]).all()
-    assert not np.array_equal(augment.Colours(hue=0.3).apply(picture), picture)
+    red = np.uint8([[[200, 0, 0]]])
+    assert augment.Colours(hue=1 / 3).apply(red).tolist() == [[[0, 200, 0]]]
+    assert augment.Colours(hue=-1 / 3).apply(red).tolist() == [[[0, 0, 200]]]
+    assert np.ptp(augment.Colours(saturation=0.0).apply(red)) == 0
+    assert np.ptp(augment.Colours(saturation=0.5).apply(red)) == 100
+    assert augment.Colours(brightness=0.5).apply(red).tolist() == [[[100, 0, 0]]]
+    flat = np.uint8([[[50, 50, 50], [150, 150, 150]]])
+    assert augment.Colours(contrast=0.5).apply(flat)[0, :, 0].tolist() == [75, 125]
 
 
 def test_a_window_of_the_whole_picture_changes_nothing() -> None:
