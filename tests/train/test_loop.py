@@ -135,7 +135,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_however_often_it_comes(tmp_path
     before = signal.getsignal(number)
     trainer = small_trainer(tmp_path, iterations=1000, save_every=1000)
 
-    def hit(*_: Any) -> None:
+    def hit(*args: Any) -> None:
         for _ in range(2):
             os.kill(os.getpid(), number)
 

@@ -13,7 +13,7 @@ from train_helpers import ALONE, SMALL
 from jointformer.model.config import PRESETS
 from jointformer.train import runs
 from jointformer.train.plan import Curriculum, StepPlan
-from jointformer.train.runs import Settings, run_stills
+from jointformer.train.runs import run_stills
 from jointformer.train.settings import Settings
 from jointformer.train.stills import StillsSource
 
@@ -79,7 +79,7 @@ def test_load_makes_every_iteration_larger_or_smaller(
         planners.append(next(arg for arg in args if isinstance(arg, Curriculum)))
         return True
 
-    monkeypatch.setitem(runs.PRESETS, "small-test", SMALL)
+    monkeypatch.setitem(PRESETS, "small-test", SMALL)
     monkeypatch.setattr(runs, "run", seen)
     for load in (1.0, 3.0):
         run_stills(Settings(tmp_path, model="small-test"), ALONE, pack, iterations=1, minutes=None, load=load)

@@ -257,7 +257,7 @@ def test_masks_follow_their_stills_and_all_views_of_one_are_flipped_alike(tmp_pa
     mask = np.zeros((90, 90), np.uint8)
     mask[30:60, 14:36] = 255  # left of the middle
     Image.fromarray(mask).save(tmp_path / "1.png")
-    picture = np.where(mask[..., None] > 0, np.uint8([220, 30, 30]), np.uint8([110, 110, 110]))
+    picture = np.where(mask[..., None] > 0, np.array([220, 30, 30], np.uint8), np.array([110, 110, 110], np.uint8))
     Image.fromarray(picture).save(tmp_path / "1.bmp")
     clips, flipped = ImageClips([TrainStill(tmp_path / "1.bmp", tmp_path / "1.png")], 0), set[bool]()
     for index in range(16):
@@ -346,13 +346,13 @@ def test_colours_stay_when_nothing_is_changed_and_grey_is_grey() -> None:
     assert np.array_equal(augment.Colours().apply(picture), picture)
     grey = augment.Colours(grey=True).apply(picture)
     assert (grey[..., 0] == grey[..., 1]).all()
-    red = np.uint8([[[200, 0, 0]]])
+    red = np.array([[[200, 0, 0]]], np.uint8)
     assert augment.Colours(hue=1 / 3).apply(red).tolist() == [[[0, 200, 0]]]
     assert augment.Colours(hue=-1 / 3).apply(red).tolist() == [[[0, 0, 200]]]
     assert np.ptp(augment.Colours(saturation=0.0).apply(red)) == 0
     assert np.ptp(augment.Colours(saturation=0.5).apply(red)) == 100
     assert augment.Colours(brightness=0.5).apply(red).tolist() == [[[100, 0, 0]]]
-    flat = np.uint8([[[50, 50, 50], [150, 150, 150]]])
+    flat = np.array([[[50, 50, 50], [150, 150, 150]]], np.uint8)
     assert augment.Colours(contrast=0.5).apply(flat)[0, :, 0].tolist() == [75, 125]
 
 
