@@ -43,7 +43,7 @@ def test_other_paths_that_are_refused_are_one_line(number: int, said: str, capsy
     def run(args: argparse.Namespace) -> int:
         raise OSError(number, os.strerror(number), "/some/place")
 
-    assert run_safely(run, argparse.Namespace(), "jointformer track") == 2
+    assert run_safely(run, argparse.ArgumentParser("jointformer track"), []) == 2
     assert capsys.readouterr().err.startswith(f"jointformer track: /some/place: {said}")
 
 
@@ -53,4 +53,4 @@ def test_errors_that_are_no_users_mistake_keep_their_traceback(error: OSError) -
         raise error
 
     with pytest.raises(OSError, match="no"):
-        run_safely(run, argparse.Namespace(), "jointformer track")
+        run_safely(run, argparse.ArgumentParser("jointformer track"), [])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 
+from jointformer.cli.standard import end_output, prepare_standard
 from jointformer.errors import UserError
 
 #: name: one line of help. The module is cli/<name>.py with `add_arguments(parser)` and `run(args) -> exit code`.
@@ -52,35 +51,52 @@ def build_parser(command: str) -> tuple[argparse.ArgumentParser, Run]:
     return parser, module.run
 
 
-def run_safely(run: Run, args: argparse.Namespace, prog: str) -> int:
-    """Return the exit code of `run`; a user's mistake becomes one line and 2, an interruption 130."""
+def run_safely(run: Run, parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Return the exit code of a command line; a user's mistake becomes one line and 2, an interruption 130."""
+
+    def work() -> int:
+        return run(parser.parse_args(arguments))
+
+    return _safely(work, parser.prog)
+
+
+def _safely(work: Callable[[], int], prog: str) -> int:
+    """Return the exit code of work that may print, with all that it printed written or said not to be."""
+    from jointformer.system.files import output_error
     from jointformer.system.stop import at_once
 
+    ended: SystemExit | None = None
     try:
         with at_once():
-            return run(args)
+            code = work()
     except UserError as error:
         print(f"{prog}: {error}", file=sys.stderr)
-        return 2
+        code = 2
     except KeyboardInterrupt as error:
         print(f"{prog}: {str(error) or 'interrupted'}", file=sys.stderr)
-        return 130
+        code = 130
+    except SystemExit as error:  # argparse's, after --help or a mistake
+        code, ended = 0, error
     except BrokenPipeError:
-        # The reader of our output has gone; nothing more can be said there, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        code = 141
     except OSError as error:
-        if error.errno not in _BAD_PATHS or not isinstance(error.filename, str):
-            raise
-        what, hint = _BAD_PATHS[error.errno]
-        print(f"{prog}: {UserError(what, where=error.filename, hint=hint)}", file=sys.stderr)
+        if error.errno in _BAD_PATHS and isinstance(error.filename, str):
+            code = 2
+            what, hint = _BAD_PATHS[error.errno]
+            print(f"{prog}: {UserError(what, where=error.filename, hint=hint)}", file=sys.stderr)
+        else:
+            code = 0  # where printing failed, which is said below
+            if end_output() is None:
+                raise
+    unwritten = end_output()
+    if unwritten is not None and code == 0:
+        if isinstance(unwritten, BrokenPipeError):  # head, for instance, has seen enough
+            return 141
+        print(f"{prog}: {output_error(unwritten, 'standard output')}", file=sys.stderr)
         return 2
-
-
-def print_all_letters() -> None:
-    """Let standard output show letters that its encoding lacks as escapes, as standard error does."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if ended is not None:
+        raise ended
+    return code
 
 
 def usage() -> str:
@@ -102,17 +118,11 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code of one command line."""
-    print_all_letters()
+    prepare_standard()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
-        from jointformer import __version__
-
-        print(f"jointformer {__version__}")
-        return 0
-    command = arguments[0]
+    command = arguments[0] if arguments else ""
+    if command in ("", "-h", "--help", "help", "--version"):
+        return _safely(lambda: _introduce(command), "jointformer")
     if command not in COMMANDS:
         import difflib
 
@@ -130,7 +140,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_command(command: str, arguments: list[str]) -> int:
     parser, run = build_parser(command)
-    return run_safely(run, parser.parse_args(arguments), parser.prog)
+    return run_safely(run, parser, arguments)
+
+
+def _introduce(word: str) -> int:
+    """Print what the command is; returns 2 where nothing was asked for."""
+    if word == "--version":
+        from jointformer import __version__
+
+        print(f"jointformer {__version__}")
+    else:
+        print(usage())
+    return 0 if word else 2
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jointformer.cli.evaluate import add_running_arguments, evaluate_command, parse_sizes
-from jointformer.cli.main import print_all_letters, run_safely
+from jointformer.cli.main import run_safely
 from jointformer.cli.running import merge_command
+from jointformer.cli.standard import prepare_standard
 from jointformer.errors import ConfigError
 from jointformer.system.stop import catch_signals
 
@@ -108,6 +109,6 @@ def _check_depths(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code of one eval.py command line."""
-    print_all_letters()
+    prepare_standard()
     with catch_signals(last=argv is None):
-        return run_safely(run, build_parser().parse_args(argv), "eval.py")
+        return run_safely(run, build_parser(), sys.argv[1:] if argv is None else argv)

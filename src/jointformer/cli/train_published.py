@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jointformer.cli.main import print_all_letters, run_safely
+from jointformer.cli.main import run_safely
+from jointformer.cli.standard import prepare_standard
 from jointformer.cli.train import add_run_arguments, settings_from, start_logging
 
 #: Per-stage flags `--s2_<name>`: the field of the stage's row that each replaces, its type and what it is.
@@ -84,5 +86,5 @@ def _changes(args: argparse.Namespace, digit: int, warm: tuple[int, int]) -> dic
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code of one train.py command line."""
-    print_all_letters()
-    return run_safely(run, build_parser().parse_args(argv), "train.py")
+    prepare_standard()
+    return run_safely(run, build_parser(), sys.argv[1:] if argv is None else argv)

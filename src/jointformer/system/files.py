@@ -39,6 +39,7 @@ _REASONS = {
     errno.EISDIR: ("a folder is in the way", "choose another name or remove the folder"),
     errno.EEXIST: ("a file is in the way", "choose another name or remove the file"),
     errno.ESTALE: ("the network mount is gone", "mount it and run the same command again"),
+    errno.EBADF: ("it is closed", "let it lead to a file, a program or /dev/null"),
     errno.EIO: ("the device reports a failure", "check the disk or mount and run the same command again"),
 }
 

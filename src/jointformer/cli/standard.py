@@ -1,0 +1,70 @@
+"""Standard output and error, which may be closed, full, read by nobody, or lack letters."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output that remembers why it could not be written: argparse, for one, passes over it."""
+
+    failed: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.failed = error
+            raise
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self.failed = error
+            raise
+
+
+def prepare_standard() -> None:
+    """Let standard output show letters that its encoding lacks as escapes, as standard error does, and hold the places
+    of both where they are closed: a file that is opened would get such a place, and with it whatever is printed."""
+    for number in (1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            unwritable = os.open(os.devnull, os.O_RDONLY)
+            if unwritable != number:
+                os.dup2(unwritable, number)
+                os.close(unwritable)
+    if sys.stdout is None:
+        # Writing to it fails, which is then told.
+        closed = io.BufferedWriter(io.FileIO(1, "w", closefd=False))
+        sys.stdout = _Output(closed, encoding="utf-8", errors="backslashreplace")
+    if sys.stderr is None:
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(io.FileIO(os.devnull, "w")), encoding="utf-8")
+    if type(sys.stdout) is io.TextIOWrapper:
+        old = sys.stdout
+        sys.stdout = _Output(
+            old.buffer,
+            encoding=old.encoding,
+            errors="backslashreplace" if old.errors == "strict" else old.errors,
+            line_buffering=old.line_buffering,
+            write_through=old.write_through,
+        )
+
+
+def end_output() -> OSError | None:
+    """Return why what was printed could not be written, None where it was. What is left of it is dropped: Python would
+    try again at its end, and fail with a text of its own."""
+    failed = sys.stdout.failed if isinstance(sys.stdout, _Output) else None
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        failed = error
+    if failed is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    return failed

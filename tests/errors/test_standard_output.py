@@ -1,0 +1,49 @@
+"""Standard output that is full, closed or read by nobody ends a command in one line, or in silence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+
+#: What is printed at once, through argparse, as a table and as one long text.
+COMMANDS = ["--version", "track --help", "weights list", "weights list --json"]
+
+
+def run(words: str, redirected: str, unbuffered: str = "") -> tuple[int, str]:
+    """Return the exit code and standard error of a command whose output the shell sends somewhere."""
+    command = f'"{sys.executable}" -m jointformer {words} {redirected}'
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], env=environment, capture_output=True, text=True
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize(
+    ("redirected", "said"), [(">/dev/full", "the disk is full; free"), (">&-", "it is closed; let")]
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_one_line(words: str, redirected: str, said: str, unbuffered: str) -> None:
+    code, error = run(words, redirected, unbuffered)
+    assert code == 2
+    assert f"standard output: cannot be written: {said}" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error(unbuffered: str) -> None:
+    code, error = run("weights list --json", "| (exec <&-; sleep 2)", unbuffered)
+    assert (code, error) == (141, "")
+
+
+def test_a_file_that_is_written_does_not_take_the_place_of_closed_output(tmp_path: Path) -> None:
+    code, error = run(f"weights convert tiny {tmp_path / 'tiny.safetensors'}", ">&- 2>&-")
+    assert (code, error) == (2, "")
+    assert run(f"weights info {tmp_path / 'tiny.safetensors'}", "")[0] == 0
