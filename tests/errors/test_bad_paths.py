@@ -54,3 +54,15 @@ def test_errors_that_are_no_users_mistake_keep_their_traceback(error: OSError) -
 
     with pytest.raises(OSError, match="no"):
         run_safely(run, argparse.ArgumentParser("jointformer track"), [])
+
+
+@pytest.mark.parametrize(
+    "words", [["track", ""], ["track", ".", "--masks", ""], ["score", "davis17", "--annotations="]]
+)
+def test_an_empty_path_is_a_mistake_and_not_the_current_folder(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "is empty; is a variable of your shell unset?" in error
+    assert error.count("\n") == 1

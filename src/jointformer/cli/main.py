@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 from jointformer.cli.standard import end_output, prepare_standard
-from jointformer.errors import UserError
+from jointformer.errors import ConfigError, UserError
 
 #: name: one line of help. The module is cli/<name>.py with `add_arguments(parser)` and `run(args) -> exit code`.
 COMMANDS = {
@@ -55,6 +56,7 @@ def run_safely(run: Run, parser: argparse.ArgumentParser, arguments: Sequence[st
     """Return the exit code of a command line; a user's mistake becomes one line and 2, an interruption 130."""
 
     def work() -> int:
+        _refuse_empty(arguments, parser.prog)
         return run(parser.parse_args(arguments))
 
     return _safely(work, parser.prog)
@@ -97,6 +99,16 @@ def _safely(work: Callable[[], int], prog: str) -> int:
     if ended is not None:
         raise ended
     return code
+
+
+def _refuse_empty(arguments: Sequence[str], prog: str) -> None:
+    """Raise ConfigError for an empty argument: as a path it would mean the current folder."""
+    before = prog
+    for argument in arguments:
+        if not argument or re.fullmatch("--[a-zA-Z0-9_-]+=", argument):
+            what = f"{argument[:-1]} is empty" if argument else f"the argument behind {before[:80]} is empty"
+            raise ConfigError(what, hint="is a variable of your shell unset?")
+        before = argument
 
 
 def usage() -> str:
