@@ -182,7 +182,17 @@ def test_the_contact_sheet_shows_as_many_frames_as_asked_for(masks: Masks, tmp_p
         ("overlay", "x", {"colour": 1}, ConfigError, "export option"),
         ("overlay", "x", {"style": "neon"}, ConfigError, "style, expected fill"),
         ("overlay", "x", {"opacity": 2}, ConfigError, "opacity"),
-        ("overlay", "x.mov", {}, ConfigError, r"expected \.mp4, got \.mov"),
+        (
+            "overlay",
+            "x.mov",
+            {},
+            ConfigError,
+            r"x\.mov: no name for the format overlay, .* \.mov is for prores",
+        ),
+        ("overlay", "x.avi", {}, ConfigError, r"x\.avi: no name for the format overlay, expected \.mp4$"),
+        ("sheet", "x.jpg", {}, ConfigError, r"expected \.png$"),
+        ("rgba", "x.JSON", {}, ConfigError, r"expected the name of a folder; \.json is for coco, youtube-vis, burst$"),
+        ("palette", "x.png", {}, ConfigError, r"expected the name of a folder; \.png is for sheet"),
         ("palette", "x", {"objects": 5}, ConfigError, "objects, expected a list of ids, got 5"),
         ("palette", "x", {"objects": [[1]]}, ConfigError, "objects, expected a list of ids"),
         ("palette", "x", {"objects": "1"}, ConfigError, "objects, expected a list of ids"),
@@ -211,6 +221,13 @@ def test_mistakes_are_told_in_one_line_and_write_nothing(
         export(masks, format, tmp_path / name, **options)
     assert "\n" not in str(error.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_dots_that_promise_no_kind_of_file_are_part_of_the_name(masks: Masks, tmp_path: Path) -> None:
+    assert export(masks, "binary", tmp_path / "take.v2").is_dir()
+    assert export(masks, "coco", tmp_path / "take.v3").name == "take.v3.json"
+    (tmp_path / "there.mov").mkdir()
+    assert any(export(masks, "palette", tmp_path / "there.mov").iterdir())
 
 
 def test_frames_without_masks_are_written_empty_and_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,9 @@ from jointformer.data.export_images import write_binary, write_cutouts, write_pa
 from jointformer.data.export_json import write_burst, write_coco, write_youtube_vis
 from jointformer.data.export_source import ExportOptions, MaskSource, Progress, Selection
 from jointformer.data.export_video import write_overlay, write_prores, write_webm
+from jointformer.data.frames import PICTURE_SUFFIXES
 from jointformer.data.inputs import refuse_inputs
+from jointformer.data.video import VIDEO_SUFFIXES
 from jointformer.errors import ConfigError, OutputError
 from jointformer.system.files import remove_temporaries, replace_dir
 
@@ -46,6 +48,8 @@ FORMATS: dict[str, Format] = {
     )
 }
 _COMMON = frozenset({"start", "end", "objects"})
+#: Suffixes that promise a kind of file; any other (as in "take.v2") is part of a name.
+_FILES = VIDEO_SUFFIXES | PICTURE_SUFFIXES | {".json", ".zip"}
 
 
 def read_options(format: str, options: Mapping[str, Any]) -> ExportOptions:
@@ -67,9 +71,9 @@ def export(
     """Return the file or folder written: a source's masks in a format of the table, whole or not at all.
 
     options: `ExportOptions`' fields that the format heeds. A file's suffix is added where it lacks one. progress:
-    called with (frames done, frames in all). Raises
-    ConfigError for a format or option that is none, OutputError for a folder that holds something already, a file that
-    is read (the video, a frame, a mask), or whatever cannot be written, DataError for masks that are missing.
+    called with (frames done, frames in all). Raises ConfigError for a format or option that is none and a name that
+    promises another kind of file, OutputError for a folder that holds something already, a file that is read (the
+    video, a frame, a mask), or whatever cannot be written, DataError for masks that are missing.
     """
     selection, row = Selection(source, read_options(format, options), progress), FORMATS[format]
     target = _target(Path(path), row, source)
@@ -85,13 +89,16 @@ def export(
 
 
 def _target(path: Path, row: Format, source: MaskSource) -> Path:
+    folder = path.is_dir() or path.name in ("", "..")
+    if not folder and path.suffix.lower() in _FILES - {row.suffix}:
+        fitting = ", ".join(other.name for other in FORMATS.values() if other.suffix == path.suffix.lower())
+        expected = row.suffix or "the name of a folder"
+        hint = f"{path.suffix.lower()} is for {fitting}" if fitting else None
+        raise ConfigError(f"no name for the format {row.name}", where=path, expected=expected, hint=hint)
     if not row.suffix:
         _refuse_full(path)
         return path
-    folder = path.is_dir() or path.name in ("", "..")
     if not folder and path.suffix.lower() != row.suffix:
-        if path.suffix.lower() in {other.suffix for other in FORMATS.values() if other.suffix}:
-            raise ConfigError(f"a file of the format {row.name}", where=path, expected=row.suffix, got=path.suffix)
         path = path.with_name(path.name + row.suffix)
     if folder or path.is_dir():
         raise OutputError("a folder of that name is there", where=path, hint="choose another name")
