@@ -44,12 +44,14 @@ def prepare_standard() -> None:
         sys.stdout = _Output(closed, encoding="utf-8", errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = io.TextIOWrapper(io.BufferedWriter(io.FileIO(os.devnull, "w")), encoding="utf-8")
-    if type(sys.stdout) is io.TextIOWrapper:
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout is sys.__stdout__:  # another one is its maker's business
         old = sys.stdout
         sys.stdout = _Output(
             old.buffer,
             encoding=old.encoding,
-            errors="backslashreplace" if old.errors == "strict" else old.errors,
+            errors=old.errors,
             line_buffering=old.line_buffering,
             write_through=old.write_through,
         )
