@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from jointformer.data.masks import write_mask
+from jointformer.data.video_writer import VideoWriter
 from trees import HEIGHT, WIDTH, draw_frame, draw_ids, make_tree
 
 
@@ -539,6 +541,18 @@ def _(bench: Bench) -> list[str]:
 @case("Videos", "a frame in three hours")
 def _(bench: Bench) -> list[str]:
     return bench.track(None, None, "--fps", "0.0001")
+
+
+@case("Videos", "a rate that is none")
+def _(bench: Bench) -> list[str]:
+    return bench.track(None, None, "--fps", "24/0")
+
+
+@case("Videos", "a rate for a video that has one")
+def _(bench: Bench) -> list[str]:
+    with VideoWriter(bench.root / "film.mp4", Fraction(30000, 1001), (HEIGHT, WIDTH)) as video:
+        video.write(draw_frame(0))
+    return bench.track(bench.root / "film.mp4", None, "--fps", "24")
 
 
 @case("Videos", "a picture cut off, and nothing said about bad frames", loose=True)

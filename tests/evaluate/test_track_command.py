@@ -68,12 +68,17 @@ def track(weights: Path, video: Path | str, masks: Path | str, output: Path | st
     )  # fmt: skip
 
 
-def test_a_folder_of_pictures_becomes_masks_and_an_overlay(folder: Path, tmp_path: Path, mini_weights: Path) -> None:
-    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 0
+@pytest.mark.parametrize(("given", "rate"), [(None, Fraction(25)), ("24000/1001", Fraction(24000, 1001))])
+def test_a_folder_of_pictures_becomes_masks_and_an_overlay(
+    given: str | None, rate: Fraction, folder: Path, tmp_path: Path, mini_weights: Path
+) -> None:
+    more = [] if given is None else ["--fps", given]
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", *more) == 0
     names = sorted(p.name for p in (tmp_path / "out" / "masks").iterdir())
     assert names == [f"{t:04d}.png" for t in range(10, 16)]
     assert np.array_equal(read_mask_file(tmp_path / "out" / "masks" / "0010.png").ids, label_map())
     with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
+        assert container.streams.video[0].average_rate == rate
         assert sum(1 for _ in container.decode(video=0)) == LENGTH
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from export.clips import FRAMES, H, Masks, W, labels, pictures, write_video
+from export.clips import FRAMES, H, Masks, W, labels, pictures, read_streams, write_video
 from jointformer.cli import export as cli_export
 from jointformer.cli.main import main
 from jointformer.data.export_formats import FORMATS, export
@@ -74,6 +75,22 @@ def test_masks_fit_the_frames_of_a_video_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "rate"),
+    [("24000/1001", Fraction(24000, 1001)), ("23.976", Fraction(2997, 125)), (".5", Fraction(1, 2)), ("50", 50)],
+)
+def test_pictures_are_shown_at_the_rate_that_is_asked_for(
+    given: str, rate: Fraction, frames: Path, masks: Path, tmp_path: Path
+) -> None:
+    with Session(frames, folder=tmp_path / "session") as session:
+        session.add_masks(0, labels(0))
+    for source in (masks, tmp_path / "session"):
+        out = tmp_path / f"{source.name}.mp4"
+        arguments = ["export", str(source), "--video", str(frames), "--format", "overlay", "--fps", given]
+        assert main([*arguments, "-o", str(out), "--quiet"]) == 0
+        assert read_streams(out)["rate"] == rate
+
+
+@pytest.mark.parametrize(
     ("extra", "message"),
     [
         (["--format", "coco"], "masks alone have no frames; give --video"),
@@ -83,6 +100,7 @@ def test_masks_fit_the_frames_of_a_video_file(tmp_path: Path) -> None:
             ["--format", "coco", "--video", "{frames}", "--objects", "4"],
             "objects to export, expected ids",
         ),
+        (["--format", "coco", "--video", "{frames}", "--fps", "1e3"], "--fps, expected 0.001 to 1000, as a decimal"),
         (["--format", "coco", "--video", "nowhere.mp4"], "nowhere.mp4: no such file"),
     ],
 )

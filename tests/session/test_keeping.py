@@ -8,11 +8,14 @@ import os
 import signal
 import sqlite3
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from jointformer.data.video import open_video
 from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.session import Session, stored_video
 from jointformer.session.store import FILE, Store
@@ -162,8 +165,6 @@ def test_a_session_of_another_video_is_refused(kept: Path) -> None:
 
 
 def test_the_video_is_found_where_it_was(tmp_path: Path) -> None:
-    from PIL import Image
-
     folder = tmp_path / "frames"
     folder.mkdir()
     for t, frame in enumerate(video(4)):
@@ -175,6 +176,17 @@ def test_the_video_is_found_where_it_was(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no session here"):
         ScriptedSession.load(folder)
     assert not (folder / ".lock").exists()
+
+
+def test_pictures_keep_the_rate_that_they_were_given(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    for t, frame in enumerate(video(2)):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{t}.png")
+    rate = Fraction(24000, 1001)
+    ScriptedSession(open_video(tmp_path / "frames", fps=rate), folder=tmp_path / "kept").close()
+    for given in (None, tmp_path / "frames"):
+        with ScriptedSession.load(tmp_path / "kept", video=given) as session:
+            assert session.video.fps == rate
 
 
 def _track_and_die(folder: Path) -> None:

@@ -28,6 +28,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jointformer.cli.running import add_rate_flag, read_rate
 from jointformer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file or new folder to write")
     parser.add_argument("--format", required=True, metavar="FORMAT", help="one of those above")
     parser.add_argument("--video", metavar="VIDEO", help="the video or folder of pictures the masks belong to")
+    add_rate_flag(parser, "a folder of pictures")
     parser.add_argument("--start", type=int, metavar="N", help="first frame, counted from 0")
     parser.add_argument("--end", type=int, metavar="N", help="last frame")
     parser.add_argument("--objects", type=_ids, metavar="IDS", help="only these, as 1,2,5")
@@ -66,10 +68,14 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from jointformer.data.export_formats import export
+    from jointformer.data.video import as_pictures
 
     options: dict[str, Any] = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    rate = read_rate(args)
     source, close = _open(args.source, args.video)
     try:
+        if rate is not None:
+            as_pictures(source.video).fps = rate
         with tqdm(unit="frame", leave=False, disable=args.quiet) as bar:
 
             def progress(done: int, total: int) -> None:

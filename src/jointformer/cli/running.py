@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jointformer.errors import ConfigError
 
 if TYPE_CHECKING:
     from jointformer.evaluate.scale.manifest import Manifest
@@ -44,6 +48,26 @@ def add_scale_flags(parser: argparse.ArgumentParser, *, merge: bool = True) -> N
     if merge:
         scale.add_argument("--merge", type=Path, metavar="OUTPUT", help="only put the shards of this folder together")
     scale.add_argument("--ray", metavar="auto|ADDRESS", help="the workers of a Ray cluster (needs the extra: scale)")
+
+
+def add_rate_flag(parser: argparse.ArgumentParser, of: str) -> None:
+    """Declare the rate at which pictures are shown."""
+    parser.add_argument("--fps", metavar="RATE", help=f"of {of}: 30, 23.976, 24000/1001 … (default: 25)")
+
+
+def read_rate(args: argparse.Namespace) -> Fraction | None:
+    """Return the frames per second that are asked for, None where none are. Raises ConfigError."""
+    if args.fps is None:
+        return None
+    rate = Fraction(0)
+    if re.fullmatch(r"\d{1,6}/0*[1-9]\d{0,5}", args.fps):
+        rate = Fraction(args.fps)
+    elif re.fullmatch(r"\d{1,6}(\.\d{0,12})?|\.\d{1,12}", args.fps):
+        rate = Fraction(args.fps).limit_denominator(1001)  # of few digits: the nearest that videos have
+    if not Fraction(1, 1000) <= rate <= 1000:
+        expected = "0.001 to 1000, as a decimal or a fraction such as 24000/1001"
+        raise ConfigError("--fps", expected=expected, got=repr(args.fps[:40]))
+    return rate
 
 
 def build_scale(args: argparse.Namespace) -> Scale:

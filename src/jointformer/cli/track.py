@@ -22,12 +22,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jointformer.cli import track_many, track_stream
-from jointformer.cli.running import add_running_flags, add_scale_flags
+from jointformer.cli.running import add_rate_flag, add_running_flags, add_scale_flags, read_rate
 
 if TYPE_CHECKING:
     from jointformer.evaluate.manyvideos import Part
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound (default: 5)"
     )
     parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all (default: 60)")
-    parser.add_argument("--fps", type=float, help="rate of the overlay of a folder of pictures (default: 25)")
+    add_rate_flag(parser, "a folder of pictures, raw frames or a device")
     parser.add_argument("--style", default="fill", help="overlay: fill, contour, spotlight or blur")
     results = parser.add_mutually_exclusive_group()
     results.add_argument("--overlay-only", action="store_true", help="write no mask files")
@@ -77,8 +76,6 @@ def run(args: argparse.Namespace) -> int:
     if args.on_bad_frame not in BAD_FRAME_POLICIES:
         expected = f"one of {', '.join(BAD_FRAME_POLICIES)}"
         raise ConfigError("--on-bad-frame", expected=expected, got=repr(args.on_bad_frame))
-    if args.fps is not None and not 0.001 <= args.fps <= 1000:
-        raise ConfigError("--fps", expected="0.001 to 1000", got=args.fps)
     side = suitable_size(args.model) if args.size is None else args.size
     config = TrackerConfig(
         size=side,
@@ -87,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         objects_per_pass=args.objects_per_pass,
         compile=args.compile,
     )
-    part = Part(args.start, args.end, DEFAULT_FPS if args.fps is None else Fraction(args.fps).limit_denominator(1001))
+    part = Part(args.start, args.end, read_rate(args) or DEFAULT_FPS)
     if track_many.is_wanted(args):
         written = {"write_masks": not args.overlay_only, "write_overlay": not args.no_overlay, "style": args.style}
         return track_many.run(args, config, {"part": part, **written})
@@ -101,7 +98,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     """Label one video into OUT/masks and OUT/overlay.mp4."""
     from jointformer.cli.running import budget_bytes
     from jointformer.data.inputs import is_read, refuse_inputs, refuse_results
-    from jointformer.data.video import open_video
+    from jointformer.data.video import as_pictures, open_video
     from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
@@ -112,6 +109,8 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
 
     say_if_stopped("interrupted: nothing of this video was kept; the same command starts anew")
     video = open_video(args.video, fps=part.fps)
+    if args.fps is not None:
+        as_pictures(video)
     start, end = frame_range(video, part.start, part.end)
     masks = find_masks(args.masks, video, start, end)
     wanted = [args.output / name for name in (*[MASKS][args.overlay_only :], *[OVERLAY][args.no_overlay :])]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jointformer.cli.running import read_rate
 from jointformer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ def _run(args: argparse.Namespace, config: TrackerConfig) -> int:
     if not 0 <= (args.start or 0) < (NO_END if args.end is None else args.end + 1) <= NO_END:
         got = f"{args.start}, {args.end}"
         raise ConfigError("--start/--end", expected="frame numbers from 0, start first", got=got)
-    fps = None if args.fps is None else Fraction(args.fps).limit_denominator(1001)
-    settings = InputSettings(args.input_format, args.input_size, fps)
+    settings = InputSettings(args.input_format, args.input_size, read_rate(args))
     result = Path(target) / MASKS if format == "folder" else Path(target)
     replaces = target != STANDARD and not is_pipe(target)
     written = [result] * replaces + [args.json] * bool(args.json)

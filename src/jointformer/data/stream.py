@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import av
 
 from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
-from jointformer.data.video import DEFAULT_FPS, FolderVideo, VideoFile, open_video, pixel_aspect
+from jointformer.data.video import DEFAULT_FPS, FolderVideo, VideoFile, as_pictures, open_video, pixel_aspect
 from jointformer.data.video_container import FORMATS, LATEST, METADATA, Upright, decoding, shown_aspect, video_stream
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
@@ -103,7 +103,9 @@ def open_stream(source: str, settings: InputSettings | None = None) -> Iterator[
     """
     settings = settings or InputSettings()
     if not settings.format and not is_stream(source):
-        video = open_video(source) if settings.fps is None else open_video(source, fps=settings.fps)
+        video = open_video(source, fps=settings.fps or DEFAULT_FPS)
+        if settings.fps is not None:
+            as_pictures(video)
         yield RecordedStream(video)
         return
     with ExitStack() as stack:

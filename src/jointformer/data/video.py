@@ -24,7 +24,7 @@ from jointformer.data.video_container import (
     shown_aspect,
     video_stream,
 )
-from jointformer.errors import DataError
+from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
 #: What files of videos are called, where a folder is searched for them; any other name may be given by itself.
@@ -85,6 +85,14 @@ class VideoReader(Protocol):
 def open_video(path: str | Path, *, fps: Fraction = DEFAULT_FPS) -> VideoFile | FolderVideo:
     """The reader of a video file or of a folder of pictures (shown at `fps`). Raises `DataError`."""
     return FolderVideo(path, fps=fps) if Path(path).is_dir() else VideoFile(path)
+
+
+def as_pictures(video: VideoReader) -> FolderVideo:
+    """Return the video where it is a folder of pictures, which alone can be shown at any rate. Raises ConfigError."""
+    if isinstance(video, FolderVideo):
+        return video
+    where = getattr(video, "path", None)
+    raise ConfigError("--fps is for folders of pictures", where=where, got=f"a video of {float(video.fps):g} frames/s")
 
 
 class FolderVideo:

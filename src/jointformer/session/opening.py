@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from jointformer.data.video import VideoReader
+from jointformer.data.video import DEFAULT_FPS, VideoReader, open_video
 from jointformer.errors import DataError
 from jointformer.model.network import JointFormer
 from jointformer.session.source import VideoLike, as_video
@@ -73,6 +75,8 @@ def find_video(store: Store, video: VideoLike | None) -> OpenedVideo:
         if video is None or not video.exists():
             got = "frames in memory" if video is None else f"nothing at {video}"
             raise DataError("the session's video is not there", where=store.path.parent, got=got, hint="give video=")
+    if isinstance(video, str | Path) and Path(video).is_dir():
+        video = open_video(video, fps=_rate(facts))  # pictures do not tell the rate that they were given
     opened = OpenedVideo.open(video)
     if facts != opened.facts():
         raise DataError("a session of another video", where=store.path.parent, expected=facts, got=opened.facts())
@@ -98,6 +102,14 @@ def _video_path(store: Store) -> Path | None:
     if text is not None and (not isinstance(text, str) or "\0" in text):
         raise DataError("a session with a damaged path", where=store.path)
     return None if text is None else Path(text)
+
+
+def _rate(facts: Any) -> Fraction:
+    """The rate that a session notes; the default where that is none, and then it is no session of the video."""
+    text = facts.get("fps") if isinstance(facts, dict) else None
+    if isinstance(text, str) and re.fullmatch(r"[1-9]\d{0,9}(/[1-9]\d{0,9})?", text):
+        return Fraction(text)
+    return DEFAULT_FPS
 
 
 def _is_bare(name: str) -> bool:
