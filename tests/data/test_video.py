@@ -273,6 +273,58 @@ def test_a_written_video_keeps_rate_order_and_colours(tmp_path: Path, fps: Fract
     np.testing.assert_allclose(video.frame(5)[2:5, 4:60].mean((0, 1)), (200, 30, 30), atol=8)
 
 
+BARS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (200, 60, 60), (60, 120, 200), (0, 0, 0), (90, 90, 90)]
+
+
+def write_bars(path: Path, width: int, codec: str, coded: int, said: int | None) -> Path:
+    """A video of coloured bars that are coded in one way (of AVColorSpace), and said to be in another or in none."""
+    image = np.repeat(np.array(BARS, np.uint8)[None], width // len(BARS), 1).repeat(32, 0)
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={} if codec == "mjpeg" else {"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = 32, width, pixels
+        if said is not None:
+            stream.codec_context.colorspace = said
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame = frame.reformat(format=pixels, dst_colorspace=coded, dst_color_range=2 if codec == "mjpeg" else 1)
+        if said is None:
+            frame.colorspace = 2
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("width", "codec", "coded", "said"),
+    [
+        (1280, "libx264", 1, None),
+        (1280, "libx264", 1, 1),
+        (1280, "libx264", 5, 5),
+        (1280, "libx264", 9, 9),
+        (1272, "libx264", 5, None),
+        (1280, "mjpeg", 5, None),
+    ],
+)
+def test_colours_are_those_that_players_show(
+    tmp_path: Path, width: int, codec: str, coded: int, said: int | None
+) -> None:
+    path = write_bars(tmp_path / "bars.mkv", width, codec, coded, said)
+    with open_stream(str(path), InputSettings("matroska")) as stream:
+        streamed = next(stream.frames()).picture
+    side = width // len(BARS)
+    for image in (VideoFile(path).frame(0), streamed):
+        assert isinstance(image, np.ndarray)
+        seen = [image[16, k * side + side // 2] for k in range(len(BARS))]
+        np.testing.assert_allclose(seen, BARS, atol=5)
+
+
+def test_an_overlays_colours_are_the_videos_own(tmp_path: Path) -> None:
+    video = VideoFile(write_bars(tmp_path / "bars.mp4", 1280, "libx264", 1, None))
+    with VideoWriter(tmp_path / "out.mp4", video.fps, video.size, crf=1) as writer:
+        writer.write(video.frame(0))
+    np.testing.assert_allclose(VideoFile(tmp_path / "out.mp4").frame(0)[:, 80::160], video.frame(0)[:, 80::160], atol=4)
+
+
 @pytest.mark.parametrize("size", [(47, 63), (1, 1), (3, 400)])
 def test_odd_sizes_are_padded_to_even_ones(tmp_path: Path, size: tuple[int, int]) -> None:
     with VideoWriter(tmp_path / "a.mp4", Fraction(25), size) as writer:

@@ -12,7 +12,16 @@ import av
 
 from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
 from jointformer.data.video import DEFAULT_FPS, FolderVideo, VideoFile, as_pictures, open_video, pixel_aspect
-from jointformer.data.video_container import FORMATS, LATEST, METADATA, Upright, decoding, shown_aspect, video_stream
+from jointformer.data.video_container import (
+    FORMATS,
+    LATEST,
+    METADATA,
+    Upright,
+    decoding,
+    shown_aspect,
+    to_rgb,
+    video_stream,
+)
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
@@ -217,6 +226,7 @@ class DecodedStream:
     def _decode(self, container: Any, stream: Any) -> Iterator[StreamFrame]:
         """The frames; the container is closed by the thread that reads it, which may be waiting inside it."""
         count, begin = 0, None
+        by_size = not (self._settings.raw or self._settings.device)  # cameras keep to BT.601
         with container:
             for packet in container.demux(stream):
                 if self._stopped:
@@ -238,7 +248,7 @@ class DecodedStream:
                     if clock is not None:
                         begin = clock if begin is None else begin
                         time = clock - begin
-                    yield StreamFrame(count, time, upright.apply(frame.to_ndarray(format="rgb24")))
+                    yield StreamFrame(count, time, upright.apply(to_rgb(frame, by_size=by_size)))
                     count += 1
 
     def _damaged(self, index: int, error: av.FFmpegError) -> DataError:

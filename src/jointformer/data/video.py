@@ -22,6 +22,7 @@ from jointformer.data.video_container import (
     frame_index,
     open_container,
     shown_aspect,
+    to_rgb,
     video_stream,
 )
 from jointformer.errors import ConfigError, DataError
@@ -291,7 +292,7 @@ class VideoFile:
     def _to_rgb(self, frame: Any) -> UInt8Array:
         if (frame.height, frame.width) != self._coded_size:
             raise _size_changed(self.path, self._coded_size, (frame.height, frame.width))
-        return self._upright.apply(frame.to_ndarray(format="rgb24"))
+        return self._upright.apply(to_rgb(frame))
 
     def _damaged(self, index: int) -> DataError:
         what = f"frame {index} of {len(self)} cannot be decoded"

@@ -25,6 +25,8 @@ LATEST = 2**40
 #: PyAV before 19 stops at a title that is no UTF-8 unless it is told otherwise; later ones know no such setting.
 METADATA = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 _MOST_ASPECT = 16  # of a pixel's sides; more is damage
+_LARGE = (1280, 576)  # (width from, height above) which videos are high definition: 1280x536 is, PAL is not
+_BT709, _UNSPECIFIED = 1, 2  # in AVColorSpace
 _MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
 
 
@@ -89,6 +91,19 @@ class Upright:
         if not self.turns and not self.mirrored:
             return picture
         return np.ascontiguousarray(np.rot90(picture[::-1] if self.mirrored else picture, self.turns))
+
+
+def to_rgb(frame: Any, *, by_size: bool = True) -> UInt8Array:
+    """The (H, W, 3) uint8 RGB picture of a decoded frame.
+
+    A video that does not say how its colours are coded is taken by its size, as players do: for BT.709 where it is
+    larger than television's old formats, else for BT.601. FFmpeg by itself, and without ``by_size``, takes all of them
+    for BT.601: reds of large ones would be darker than anywhere else, by a tenth.
+    """
+    large = frame.width >= _LARGE[0] or frame.height > _LARGE[1]
+    if by_size and large and frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+        frame.colorspace = _BT709
+    return frame.to_ndarray(format="rgb24")
 
 
 def shown_aspect(stream: Any, upright: Upright) -> Fraction:
