@@ -318,6 +318,25 @@ def test_colours_are_those_that_players_show(
         np.testing.assert_allclose(seen, BARS, atol=5)
 
 
+@pytest.mark.parametrize(("curve", "name"), [(16, "PQ"), (18, "HLG"), (1, None)])
+def test_an_hdr_video_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, curve: int, name: str | None
+) -> None:
+    with av.open(str(tmp_path / "bars.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p10le"
+        stream.codec_context.color_trc = curve
+        container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p10le")))
+        container.mux(stream.encode())
+    for _ in range(2):
+        assert VideoFile(tmp_path / "bars.mkv").frame(0).shape == (32, 32, 3)
+    with open_stream(str(tmp_path / "bars.mkv"), InputSettings("matroska")) as streamed:
+        next(streamed.frames())
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (name is not None)
+    assert all(f"bars.mkv: an HDR video ({name}), read without tone mapping" in text for text in told)
+
+
 def test_an_overlays_colours_are_the_videos_own(tmp_path: Path) -> None:
     video = VideoFile(write_bars(tmp_path / "bars.mp4", 1280, "libx264", 1, None))
     with VideoWriter(tmp_path / "out.mp4", video.fps, video.size, crf=1) as writer:

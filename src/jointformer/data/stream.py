@@ -18,6 +18,7 @@ from jointformer.data.video_container import (
     METADATA,
     Upright,
     decoding,
+    say_if_hdr,
     shown_aspect,
     to_rgb,
     video_stream,
@@ -242,6 +243,7 @@ class DecodedStream:
                 for frame in decoded:
                     upright = Upright.of(frame)
                     if not count:
+                        say_if_hdr(frame, self.place)
                         self.pixel_aspect = shown_aspect(stream, upright)
                     time = Fraction(count) / self.fps
                     clock = _clock(frame)

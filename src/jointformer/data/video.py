@@ -21,6 +21,7 @@ from jointformer.data.video_container import (
     decoding,
     frame_index,
     open_container,
+    say_if_hdr,
     shown_aspect,
     to_rgb,
     video_stream,
@@ -166,6 +167,7 @@ class VideoFile:
             first = next(iter(container.decode(stream)), None)
             if first is None:
                 raise DataError("no frame can be decoded", where=self.path)
+            say_if_hdr(first, self.path)
             self._upright = Upright.of(first)
             self.pixel_aspect = shown_aspect(stream, self._upright)
             self._coded_size = (first.height, first.width)

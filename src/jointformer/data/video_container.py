@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
+
+logger = logging.getLogger(__name__)
 
 #: Containers only: playlists and scripts (hls, concat, ...) could name any other file or address.
 FORMATS = (
@@ -27,6 +31,7 @@ METADATA = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0
 _MOST_ASPECT = 16  # of a pixel's sides; more is damage
 _LARGE = (1280, 576)  # (width from, height above) which videos are high definition: 1280x536 is, PAL is not
 _BT709, _UNSPECIFIED = 1, 2  # in AVColorSpace
+_HDR = {16: "PQ", 18: "HLG"}  # in AVColorTransferCharacteristic
 _MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
 
 
@@ -104,6 +109,18 @@ def to_rgb(frame: Any, *, by_size: bool = True) -> UInt8Array:
     if by_size and large and frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
         frame.colorspace = _BT709
     return frame.to_ndarray(format="rgb24")
+
+
+def say_if_hdr(frame: Any, place: Path | str) -> None:
+    """Say in the log, once for each video, that a decoded frame's brightness is coded for HDR screens."""
+    if frame.color_trc in _HDR:
+        _say_hdr(str(place), _HDR[frame.color_trc])
+
+
+@cache
+def _say_hdr(place: str, curve: str) -> None:
+    text = "%s: an HDR video (%s), read without tone mapping: pictures are pale and masks may be worse; make SDR of it"
+    logger.warning(text, place, curve)
 
 
 def shown_aspect(stream: Any, upright: Upright) -> Fraction:
