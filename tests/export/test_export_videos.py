@@ -95,7 +95,11 @@ def test_pixels_that_are_not_square_stay_so(tmp_path: Path, turned: bool, expect
     if turned:
         turn(path, tmp_path / "upright.mp4")
         path = tmp_path / "upright.mp4"
-    for format in ("overlay", "prores"):  # PyAV cannot tell WebM's muxer
+    wide = read_streams(export(Padded(VideoFile(path)), "webm", tmp_path / "webm"))[
+        "size"
+    ]  # PyAV cannot tell its muxer
+    assert wide == ((round((W + 1) * 4 / 3), H + 1) if turned else (H + 1, round((W + 1) * 4 / 3)))
+    for format in ("overlay", "prores"):
         written = export(Padded(VideoFile(path)), format, tmp_path / format)
         with av.open(str(written)) as container:
             assert container.streams.video[0].sample_aspect_ratio == expected, format

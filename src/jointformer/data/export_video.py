@@ -50,7 +50,7 @@ def write_prores(selection: Selection, path: Path) -> None:
 
 
 def write_webm(selection: Selection, path: Path) -> None:
-    """Writes a VP9 WebM with alpha (8 bits, not premultiplied), for browsers."""
+    """Writes a VP9 WebM with alpha (8 bits, not premultiplied), for browsers; its pixels are square."""
     options = {
         "crf": str(selection.options.quality),
         "b": "0",
@@ -82,17 +82,22 @@ def _write_alpha(selection: Selection, path: Path, codec: Codec) -> None:
     require_encoder(codec.encoder, path)
     video = selection.video
     start = video.time(selection.frames.start)
-    with VideoWriter(
-        path,
-        video.fps,
-        video.size,
-        variable=varies(video, selection.frames),
-        codec=codec,
-        pixel_aspect=pixel_aspect(video),
-    ) as writer:
+    size, aspect = video.size, pixel_aspect(video)
+    if codec.container == "webm":  # PyAV cannot tell its muxer of other pixels than square ones
+        size, aspect = _square_size(size, aspect), Fraction(1)
+    variable = varies(video, selection.frames)
+    with VideoWriter(path, video.fps, size, variable=variable, codec=codec, pixel_aspect=aspect) as writer:
         for frame, picture in selection.pictures():
             alpha = selection.alpha(frame)
-            writer.write(np.dstack([_near_objects(picture, alpha), alpha]), video.time(frame) - start)
+            rgba = np.dstack([_near_objects(picture, alpha), alpha])
+            shown = rgba if size == video.size else cv2.resize(rgba, size[::-1], interpolation=cv2.INTER_LINEAR)
+            writer.write(shown, video.time(frame) - start)
+
+
+def _square_size(size: tuple[int, int], aspect: Fraction) -> tuple[int, int]:
+    """The (height, width) at which square pixels show a picture as those of an aspect do, neither side shrunk."""
+    height, width = size
+    return (height, round(width * aspect)) if aspect > 1 else (round(height / aspect), width)
 
 
 def _near_objects(picture: UInt8Array, alpha: UInt8Array) -> UInt8Array:
