@@ -31,6 +31,13 @@ def test_every_integer_dtype_gets_the_same_colours(dtype: type[np.integer]) -> N
     assert np.array_equal(colours_of(ids).reshape(-1, 3), davis_palette()[:120])
 
 
+def test_a_longer_palette_has_colours_for_ids_above_255() -> None:
+    palette = np.arange(900, dtype=np.uint16).astype(np.uint8).reshape(300, 3)
+    ids = np.array([[0, 1, 256, 299, 300]])
+    assert colours_of(ids, palette).tolist() == [palette[[0, 1, 256, 299, 1]].tolist()]
+    assert colours_of(ids.astype(np.uint16), palette).tolist() == colours_of(ids, palette).tolist()
+
+
 def test_ids_above_255_are_coloured_too_and_never_black() -> None:
     assert colour_of(256) == colour_of(1)
     assert colour_of(510) == colour_of(255) == (224, 224, 192)

@@ -11,12 +11,28 @@ import pytest
 
 from export.clips import FRAMES, RED, H, Masks, W, labels, pictures, read_streams, turn, write_video
 from jointformer.data.export_formats import export
+from jointformer.data.export_source import ExportObject
 from jointformer.data.video import VideoFile
 from jointformer.errors import OutputError
 from jointformer.session.source import ArrayVideo
 from jointformer.types import LabelMap
 
 NTSC = Fraction(30000, 1001)
+
+
+def test_objects_255_ids_apart_keep_their_own_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = (ExportObject(7, "cat", (250, 10, 20)), ExportObject(262, "dog", (10, 30, 240)))
+    found = np.zeros((H, W), np.uint16)
+    found[8:24, 4:24], found[28:44, 30:60] = 7, 262
+    monkeypatch.setattr(Masks, "objects", objects)
+    monkeypatch.setattr(Masks, "label_map", lambda self, frame: found)
+    grey = np.full((1, H, W, 3), 128, np.uint8)
+    shown = read_streams(export(Masks(ArrayVideo(grey)), "overlay", tmp_path / "out", opacity=1, quality=5))["frames"][
+        0
+    ]
+    for one in objects:
+        middle = np.argwhere(found == one.id).mean(0).astype(int)
+        np.testing.assert_allclose(shown[tuple(middle)], one.colour, atol=8)
 
 
 class Padded(Masks):

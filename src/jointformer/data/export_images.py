@@ -19,7 +19,7 @@ def write_palette(selection: Selection, folder: Path) -> None:
     """Writes an 8-bit palette PNG of object ids per frame, in the objects' colours. Raises OutputError."""
     say_if_void([one.id for one in selection.objects])
     for frame in selection.each():
-        data = encode_mask(selection.label_map(frame), selection.palette)
+        data = encode_mask(selection.label_map(frame), selection.palette[:256])
         write_bytes(folder / f"{selection.video.name(frame)}.png", data)
 
 

@@ -133,10 +133,12 @@ class Selection:
 
     @property
     def palette(self) -> UInt8Array:
-        """(256, 3) uint8: every object's colour in its row (ids above 255 start again at 1)."""
-        palette = davis_palette().copy()
+        """(256 or more, 3) uint8: every object's colour in its row (ids above 65535 start again at 1)."""
+        known = davis_palette()
+        last = min(max(255, *(one.id for one in self.objects)), 65_535)
+        palette = np.concatenate([known, np.resize(known[1:], (last - 255, 3))])
         for one in self.objects:
-            palette[(one.id - 1) % 255 + 1] = one.colour
+            palette[(one.id - 1) % last + 1] = one.colour
         return palette
 
     def label_map(self, frame: int) -> LabelMap:

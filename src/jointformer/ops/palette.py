@@ -27,12 +27,14 @@ def davis_palette() -> UInt8Array:
 def colours_of(label_map: LabelMap, palette: UInt8Array | None = None) -> UInt8Array:
     """(H, W, 3) uint8 RGB: each pixel in the colour of its object id, background black.
 
-    `palette` is (256, 3), the DAVIS one where none is given. Ids above 255 take the colours of 1 to 255
-    again, so that no object is black.
+    `palette` is (256, 3) or longer, the DAVIS one where none is given. Ids beyond it take the colours from 1
+    on again, so that no object is black.
     """
     ids = np.asarray(label_map)
     table = davis_palette() if palette is None else palette
-    return table[np.where(ids > 0, (ids - 1) % 255 + 1, 0)]
+    if ids.dtype == np.uint8:
+        return table[ids]
+    return table[np.where(ids > 0, (ids.astype(np.int64) - 1) % (len(table) - 1) + 1, 0)]
 
 
 def colour_of(object_id: int, palette: UInt8Array | None = None) -> Colour:
