@@ -58,6 +58,23 @@ def run(
     return [tracker.step(f, given.get(t)) for t, f in enumerate(video(frames))]
 
 
+@pytest.mark.parametrize(("size", "row", "told"), [(20, 0, False), (20, 1, True), (-1, 1, False)])
+def test_an_object_of_which_the_network_sees_no_pixel_is_told_of(
+    model: JointFormer, caplog: pytest.LogCaptureFixture, size: int, row: int, told: bool
+) -> None:
+    tracker = Tracker(model, replace(CONFIG, size=size))
+    line = np.zeros((H, W), bool)
+    line[row, 3:20] = True
+    first, second = (tracker.step(frame, {4: line, 9: box(10, 10)}) for frame in video(2))  # a new one, a correction
+    assert first.ids == second.ids == (4, 9)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 * told
+    for text in said:
+        assert text.startswith(
+            "object 4: its mask is too small (17 pixels): none is left at the 28×20 that the network"
+        )
+
+
 def test_objects_do_not_change_each_others_object_probabilities_through_batching(model: JointFormer) -> None:
     """N objects in one pass give what they give one pass at a time."""
     given = {0: {1: box(2, 2), 2: box(20, 30)}, 3: {7: box(5, 40)}}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +18,8 @@ from jointformer.ops.label_maps import check_label_map, object_ids
 from jointformer.ops.resize import network_size, resize_bilinear, resize_label_map
 from jointformer.track.transfer import StagedFrame, on_gpu, stage, to_device
 from jointformer.types import LabelMap, Mask
+
+logger = logging.getLogger(__name__)
 
 #: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) of RGB in [0, 1]; staged: already on its way to a GPU.
 FrameLike: TypeAlias = np.ndarray[Any, Any] | Image.Image | Tensor | StagedFrame
@@ -154,7 +157,17 @@ def _array(mask: Any) -> np.ndarray[Any, Any]:
     return np.asarray(mask)
 
 
-def prepare_masks(masks: Sequence[Mask], height: int, width: int, device: torch.device) -> Tensor:
-    """Return float32 masks (n, height, width) of 0 and 1, resized by nearest neighbour, on the device."""
-    resized = [resize_label_map(mask.astype(np.uint8), height, width) for mask in masks]
+def prepare_masks(masks: Mapping[int, Mask], height: int, width: int, device: torch.device) -> Tensor:
+    """Return float32 masks (n, height, width) of 0 and 1, resized by nearest neighbour, on the device.
+
+    Says in the log which objects are too small for it: nothing is left of them.
+    """
+    resized = [resize_label_map(mask.astype(np.uint8), height, width) for mask in masks.values()]
+    for (i, mask), small in zip(masks.items(), resized):
+        if not small.any() and mask.any():
+            logger.warning(
+                "object %d: its mask is too small (%d pixels): none is left at the %d×%d that the network sees; "
+                "choose a larger size, or draw more",
+                i, np.count_nonzero(mask), width, height,
+            )  # fmt: skip
     return to_device(torch.from_numpy(np.stack(resized).astype(np.float32)), device)

@@ -87,9 +87,9 @@ class Tracker:
             return Segmentation((), nothing, size)
         prepared = prepare_frame(frame, self.config.size, self.model.device)
         corrections = {
-            self._ids.index(i): self._resized([mask], h, w)[0] for i, mask in given.items() if i in self._ids
+            self._ids.index(i): self._resized({i: mask}, h, w)[0] for i, mask in given.items() if i in self._ids
         }
-        new_masks = self._resized(list(added.values()), h, w) if added else None
+        new_masks = self._resized(added, h, w) if added else None
         with self._change():
             prob = self._engine.step(prepared, corrections=corrections, new_masks=new_masks, last=last)
             self._size = size
@@ -112,7 +112,7 @@ class Tracker:
             raise DataError(what, expected=f"ids of {self._ids} in frames of {self._size}", hint="step with them first")
         h, w = network_size(*size, self.config.size)
         prepared = prepare_frame(frame, self.config.size, self.model.device)
-        resized = self._resized(list(given.values()), h, w)
+        resized = self._resized(given, h, w)
         with self._change():
             self._engine.add_memory(prepared, resized, [self._ids.index(i) for i in given])
 
@@ -144,5 +144,5 @@ class Tracker:
         yield
         self._changing = False
 
-    def _resized(self, masks: list[Mask], h: int, w: int) -> torch.Tensor:
+    def _resized(self, masks: dict[int, Mask], h: int, w: int) -> torch.Tensor:
         return prepare_masks(masks, h, w, self.model.device)
