@@ -154,6 +154,23 @@ def _(bench: Bench) -> list[str]:
     return bench.evaluate()
 
 
+def _called(bench: Bench, name: str, *more: str) -> list[str]:
+    """Return an evaluation of the video under another name."""
+    for folder in (bench.images, bench.masks):
+        folder.rename(folder.parent / name)
+    return bench.evaluate(*more)
+
+
+@case("Output folders", "a video that is called as the scores' folder")
+def _(bench: Bench) -> list[str]:
+    return _called(bench, "scores", "--save-scores")
+
+
+@case("Output folders", "a video that is called as the run's manifest")
+def _(bench: Bench) -> list[str]:
+    return _called(bench, "run.json")
+
+
 @case("Output folders", "frames where results would be overwritten")
 def _(bench: Bench) -> list[str]:
     return bench.evaluate("-o", str(bench.images.parent), "--overwrite")

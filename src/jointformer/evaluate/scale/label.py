@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -18,8 +18,8 @@ from jointformer.data.prefetch import prefetch
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.scale.claims import RunFolder
-from jointformer.evaluate.scale.manifest import VideoRecord, check_input
+from jointformer.evaluate.scale.claims import RUN, RunFolder
+from jointformer.evaluate.scale.manifest import MANIFEST, VideoRecord, check_input
 from jointformer.model.config import ModelConfig
 from jointformer.model.device import move_model
 from jointformer.model.network import JointFormer
@@ -81,6 +81,22 @@ class Work(ABC, Generic[J]):
             expected = f"one of {', '.join(BAD_FRAME_POLICIES)}"
             raise ConfigError("on_bad_frame", expected=expected, got=repr(self.on_bad_frame))
 
+    @property
+    def beside(self) -> frozenset[str]:
+        """What lies in `output` besides videos' folders, which no video may be called."""
+        return frozenset({MANIFEST, RUN})
+
+    def refuse_names(self, names: Iterable[str]) -> None:
+        """Raise ConfigError for a video whose folder would take the place of what a run writes itself."""
+        taken = {name.casefold() for name in self.beside} if self.folder == self.output else set()
+        for name in names:
+            if name.casefold() in taken:  # on some file systems capitals are the same
+                raise ConfigError(
+                    f"no video may be called {name}: a run keeps something else there",
+                    where=self.output / name,
+                    hint="rename the video",
+                )
+
     def label(
         self, model: JointFormer, job: J, *, on_frames: OnFrames = lambda n: None, stop: Stop = never
     ) -> VideoRecord | None:
@@ -108,6 +124,11 @@ class BenchmarkWork(Work[VideoSource]):
     """A benchmark's videos: masks of the frames that its scorer or server wants, and soft scores where asked for."""
 
     save_scores: bool = False
+
+    @property
+    def beside(self) -> frozenset[str]:
+        """See `Work.beside`."""
+        return super().beside | ({SCORES} if self.save_scores else set())
 
     def label_claimed(
         self,

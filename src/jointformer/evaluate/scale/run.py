@@ -106,6 +106,7 @@ def run_jobs(
     if overwritten is not None:
         scale.refuse_overwriting()
         overwritten = list(overwritten)
+    work.refuse_names(job.name for job in jobs)
     results = [*(overwritten or ()), *(folder / job.name for job in jobs)]
     refuse_inputs(results, (path for job in jobs for path in job.inputs))
     mine = list(jobs) if scale.shard is None else scale.shard.of(jobs)
