@@ -63,6 +63,51 @@ def test_burst_names_frames_without_their_suffix(tmp_path: Path) -> None:
         burst_frames(_write(tmp_path, {"sequences": [sequence]}))
 
 
+def _lvos(*numbers: object) -> dict[str, object]:
+    """LVOS's json of a video whose objects are seen from and to these numbers."""
+    objects = {str(k): {"frame_range": {"start": number, "end": number}} for k, number in enumerate(numbers)}
+    return {"videos": {"v": {"objects": objects}}}
+
+
+def test_lvos_stops_at_the_last_number(tmp_path: Path) -> None:
+    assert lvos_frames(_write(tmp_path, _lvos(6, "20"))) == {"v": ["00000006", "00000011", "00000016"]}
+    assert lvos_frames(_write(tmp_path, _lvos(99_999_999))) == {"v": ["99999999"]}
+    assert lvos_frames(_write(tmp_path, _lvos(0))) == {"v": ["00000000"]}
+    assert len(lvos_frames(_write(tmp_path, _lvos(0, 5_400_000)))["v"]) == 1_080_001
+
+
+@pytest.mark.parametrize(
+    ("reader", "value", "said"),
+    [
+        (lvos_frames, _lvos(), "videos.v has no objects"),
+        (lvos_frames, _lvos(0, 5_400_001), "videos.v spans 5400001 frames"),
+        (lvos_frames, _lvos(100_000_000), "videos.v.objects.0.frame_range.start is no frame number"),
+        (lvos_frames, _lvos(-1), "is no frame number, expected 0..99999999, got -1"),
+        (lvos_frames, _lvos(True), "is no frame number, expected 0..99999999, got True"),
+        (lvos_frames, _lvos("0" * 20), "is no frame number"),
+        (lvos_frames, _lvos("x" * 999), "got 'xxx"),
+        (
+            burst_frames,
+            {"sequences": [{"dataset": "HACS", "seq_name": "a", "annotated_image_paths": [5]}]},
+            "sequences[0].annotated_image_paths holds something that is no file name, got 5",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_json_is_one_short_line(tmp_path: Path, reader: Reader, value: object, said: str) -> None:
+    path = _write(tmp_path, value)
+    with pytest.raises(DataError) as error:
+        reader(path)
+    assert said in str(error.value)
+    assert len(str(error.value)) < len(str(path)) + 160
+
+
+def test_a_json_that_is_not_there_or_a_folder_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"meta\.json: no such file$"):
+        youtube_frames(tmp_path / "meta.json")
+    with pytest.raises(DataError, match=f"{tmp_path.name}: the file cannot be read: [a-zA-Z ]+$"):
+        youtube_frames(tmp_path)
+
+
 @pytest.mark.parametrize("reader", [youtube_frames, lvos_frames, burst_frames])
 @given(value=_ANY | _LIKELY)
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
