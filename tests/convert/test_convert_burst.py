@@ -173,12 +173,45 @@ def test_frames_that_are_links_arrive_as_pictures(tmp_path: Path) -> None:
             {"annotated_image_paths": ["../a1.jpg", "a2.jpg"]},
             "annotated_image_paths with something that is no file name",
         ),
+        ({"segmentations": [{"0": {"rle": encode_rle(np.ones((4, 6)))}}, {}]}, "expected 1..255, got '0'"),
+        ({"segmentations": [{"256": {"rle": encode_rle(np.ones((4, 6)))}}, {}]}, "expected 1..255, got '256'"),
+        ({"height": 0}, "no size"),
+        ({"width": 32_769}, "no size"),
     ],
 )
 def test_a_damaged_json_is_refused_in_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         burst_to_masks(make_json(tmp_path, **changes), tmp_path / "png")
     assert not list((tmp_path / "png").glob("*"))
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"sequences": {}}'])
+def test_a_json_of_another_kind_is_refused_in_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "burst.json").write_text(content)
+    with pytest.raises(DataError, match="not a BURST json, expected an object with a list 'sequences'"):
+        burst_to_masks(tmp_path / "burst.json", tmp_path / "png")
+
+
+def test_a_frame_without_a_file_has_no_objects_and_the_others_keep_their_places(tmp_path: Path) -> None:
+    label_map = np.zeros((4, 6), np.uint8)
+    label_map[0] = 12
+    write_mask(tmp_path / "AVA_-_clip 1/a2.png", label_map)
+    counts = masks_to_burst(tmp_path, make_json(tmp_path), tmp_path / "out.json")
+    assert segmentations(tmp_path / "out.json") == [[{}, {"12": {"rle": encode_rle(label_map > 0)}}]]
+    assert counts == {"sequences": 1, "frames": 2, "masks": 1}
+
+
+def test_frames_are_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("another disk")
+
+    monkeypatch.setattr("os.link", refuse)
+    for name in ("a1", "a2"):
+        path = tmp_path / f"frames/AVA/clip 1/{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    burst_frames_tree(make_json(tmp_path), tmp_path / "frames", tmp_path / "tree")
+    assert [path.read_text() for path in sorted((tmp_path / "tree/AVA_-_clip 1").iterdir())] == ["a1", "a2"]
 
 
 def test_predictions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
