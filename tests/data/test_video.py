@@ -62,14 +62,16 @@ def make_video(
     return path
 
 
-def add_sound(path: Path, out: Path, codec: str, seconds: float = 3.0, rate: int = 44_100) -> Path:
+def add_sound(
+    path: Path, out: Path, codec: str, seconds: float = 3.0, rate: int = 44_100, layout: str = "mono"
+) -> Path:
     """The video with a tone beside it."""
     with av.open(str(path)) as source, av.open(str(out), "w") as target:
         video = target.add_stream_from_template(source.streams.video[0])
         sound = target.add_stream(codec, rate=rate)
         tone = (np.sin(np.arange(int(seconds * rate)) / 20) * 9000).astype(np.int16)
-        resampler = av.AudioResampler(format=sound.format, layout="mono", rate=rate)
-        sound.layout = "mono"
+        resampler = av.AudioResampler(format=sound.format, layout=layout, rate=rate)
+        sound.layout = layout
         for packet in source.demux(source.streams.video[0]):
             if packet.dts is not None:
                 packet.stream = video
@@ -384,6 +386,38 @@ def test_the_sound_of_the_original_is_kept(tmp_path: Path, codec: str, suffix: s
         seconds = len(samples) / track.codec_context.sample_rate
     assert seconds == pytest.approx(LENGTH / 25, abs=0.1)  # not the 3 s of the source
     assert np.abs(samples.astype(np.float64)).mean() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("rate", "layout", "kept", "channels"),
+    [
+        (22_050, "mono", 22_050, 1),
+        (44_100, "stereo", 44_100, 2),
+        (37_800, "mono", 48_000, 1),
+        (48_000, "5.1", 48_000, 2),
+    ],
+)
+def test_encoded_sound_keeps_its_rate_and_channels_where_aac_has_them(
+    tmp_path: Path, rate: int, layout: str, kept: int, channels: int
+) -> None:
+    source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / "s.mkv", "pcm_s16le", rate=rate, layout=layout)
+    with VideoWriter(tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=source) as writer:
+        for k in range(LENGTH):
+            writer.write(picture(k))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        track = container.streams.audio[0].codec_context
+        assert (track.name, track.sample_rate, track.channels) == ("aac", kept, channels)
+
+
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
+def test_sound_lasts_as_long_as_frames_of_varying_times(tmp_path: Path, codec: str) -> None:
+    source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / "s.mkv", codec)
+    with VideoWriter(tmp_path / "a.mp4", Fraction(5), (HEIGHT, WIDTH), variable=True, audio_from=source) as writer:
+        for time in (Fraction(0), Fraction(1, 10), Fraction(2)):
+            writer.write(picture(0), time)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        last = list(container.decode(audio=0))[-1]
+    assert float(last.time) + last.samples / last.sample_rate == pytest.approx(2.2, abs=0.05)
 
 
 def test_the_sound_of_a_part_begins_with_the_part(tmp_path: Path) -> None:
