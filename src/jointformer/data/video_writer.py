@@ -136,9 +136,6 @@ class VideoWriter:
             if not self._end:
                 raise OutputError("no frames for a video", where=self.path)
             self._mux(None)
-            if self._audio is not None:
-                self._audio.copy_until(self._end)
-                self._audio.flush()
 
     def _add_video_stream(self) -> Any:
         codec = self._codec
@@ -281,8 +278,3 @@ class _Audio:
             reason = getattr(error, "strerror", None) or str(error)
             logger.warning("%s: some sound is damaged and left out (%s)", self._source, reason.lower())
         self._damaged = True
-
-    def flush(self) -> None:
-        """Ends the track; what lies behind the last frame is left out."""
-        self._packets = iter(())
-        self._waiting = None
