@@ -132,6 +132,20 @@ def test_wrong_folders_are_refused_before_anything_is_written(source: Path, tmp_
     assert main(["data", "resize", str(tmp_path / "none"), str(tmp_path / "out")]) == 2
 
 
+@pytest.mark.parametrize(("below", "found"), [(".", 4), ("train", 4), ("data/train", 4), ("disk/data/train", None)])
+def test_frames_are_looked_for_three_levels_down(source: Path, tmp_path: Path, below: str, found: int | None) -> None:
+    root = tmp_path / "root"
+    (root / below).parent.mkdir(parents=True, exist_ok=True)
+    (source / "valid").rename(root / below)
+    if found is None:
+        with pytest.raises(DataError, match="no frames or masks"):
+            resize_tree(root, tmp_path / "out", 12)
+    else:
+        assert resize_tree(root, tmp_path / "out", 12).done == found
+    with pytest.raises(DataError, match="none: no such folder"):
+        resize_tree(tmp_path / "none", tmp_path / "out", 12)
+
+
 def test_first_masks_keep_of_each_object_where_it_appears(tmp_path: Path) -> None:
     for step, ids in enumerate([(), (1,), (1, 3), (1, 3), (3, 9)]):
         write_mask(tmp_path / f"full/a/{step:05d}.png", draw_ids(ids, step))
@@ -211,6 +225,13 @@ def test_visor_does_not_write_over_its_mapping(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="what is read lies there"):
         masks_to_visor(tmp_path / "masks", mapping, mapping)
     assert mapping.read_bytes() == before
+
+
+def test_visor_needs_a_folder_of_masks(tmp_path: Path) -> None:
+    (tmp_path / "masks/Scores").mkdir(parents=True)
+    (tmp_path / "mapping.json").write_text("{}")
+    with pytest.raises(DataError, match="masks: no videos, expected a folder of masks per video"):
+        masks_to_visor(tmp_path / "masks", tmp_path / "mapping.json", tmp_path / "val.json")
 
 
 def test_visor_refuses_what_the_mapping_does_not_name(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from jointformer.cli.main import main
-from jointformer.data.masks import write_mask
+from jointformer.data.masks import read_mask_file, write_mask
 from jointformer.data.video_writer import VideoWriter
 from jointformer.errors import DataError
 from jointformer.evaluate.anyvideo import label_any_video
@@ -38,8 +39,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "videos" / name).mkdir(parents=True)
         for step in range(LENGTHS.get(name, 2)):
             Image.fromarray(draw_frame(step)).save(root / "videos" / name / f"{step:03d}.png")
-    from fractions import Fraction
-
     with VideoWriter(root / "videos/film.mp4", Fraction(10), (24, 32)) as film:
         for step in range(LENGTHS["film"]):
             film.write(draw_frame(step))
@@ -312,6 +311,28 @@ def test_two_videos_of_one_name_are_refused(archive: Path, tmp_path: Path) -> No
     shutil.copytree(archive / "videos/a", tmp_path / "a")
     with pytest.raises(DataError, match="two videos are called a"):
         find_jobs([archive / "videos/a", tmp_path / "a"], archive / "masks", Part())
+
+
+def test_a_folders_name_is_kept_whole_and_a_file_loses_its_suffix(archive: Path, tmp_path: Path) -> None:
+    shutil.copytree(archive / "videos/a", tmp_path / "take.v2")
+    shutil.copy(archive / "videos/film.mp4", tmp_path / "take.v3.mp4")
+    for name, mask in (("take.v2", "a"), ("take.v3", "film")):
+        write_mask(tmp_path / f"masks/{name}.png", read_mask_file(archive / f"masks/{mask}.png").ids)
+    jobs = find_jobs([tmp_path / "take.v2", tmp_path / "take.v3.mp4"], tmp_path / "masks", Part())
+    assert [(job.name, job.error) for job in jobs] == [("take.v2", None), ("take.v3", None)]
+
+
+def test_a_plan_counts_the_overlay_only_where_one_is_written(archive: Path) -> None:
+    (job,) = find_jobs([archive / "videos/b"], archive / "masks", Part(fps=Fraction(5)))
+    assert (job.objects, job.tracked_frames, job.size) == (2, 6, (24, 32))
+    assert job.memory_size(True).writing > job.memory_size(False).writing == 0
+
+
+def test_a_name_in_a_list_that_the_system_refuses_keeps_no_other_waiting(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{archive / 'videos/a'}\n{'x' * 300}\n")
+    first, second = find_jobs([tmp_path / "list.txt"], archive / "masks", Part())
+    assert first.error is None
+    assert str(second.error).startswith(f"{tmp_path / ('x' * 300)}: cannot be opened, got ")
 
 
 def test_a_folder_of_pictures_is_one_video_and_a_folder_of_those_are_many(archive: Path) -> None:
