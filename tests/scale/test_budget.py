@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from jointformer.errors import ConfigError
 from jointformer.evaluate.anyvideo import overlay_bytes
 from jointformer.model.config import PRESETS
-from jointformer.track.budget import VideoSize, bank_places, fit_budget, parse_size, plan_memory
+from jointformer.track.budget import MemoryPlan, VideoSize, bank_places, fit_budget, parse_size, plan_memory
 from jointformer.track.config import TrackerConfig
 from memory_plans import SMALL, USUAL, Case, measure
 from scale.scale_helpers import Runs, make_videos
@@ -23,7 +24,18 @@ BASE = 400 << 20
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("2GB", 2 * 10**9), ("1.5 GiB", 3 << 29), ("800mb", 800 * 10**6), ("123456", 123456), ("7KB", 7000)],
+    [
+        ("2GB", 2 * 10**9),
+        ("1.5 GiB", 3 << 29),
+        ("800mb", 800 * 10**6),
+        ("123456", 123456),
+        ("7KB", 7000),
+        ("9B", 9),
+        ("1TB", 10**12),
+        ("3KiB", 3 << 10),
+        ("5 MiB", 5 << 20),
+        ("2TiB", 2 << 40),
+    ],
 )
 def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
     assert parse_size(text) == size
@@ -55,6 +67,26 @@ def test_a_plan_takes_as_many_objects_per_pass_as_fit() -> None:
     chosen = [plan(least + step * 15_000_000) or 10 for step in range(12)]
     assert chosen == sorted(chosen)
     assert 1 < chosen[6] < 10
+
+
+@pytest.mark.parametrize(("passes", "said"), [(None, "all objects at once"), (3, "3 objects per pass")])
+def test_a_plan_says_what_takes_how_much(passes: int | None, said: str) -> None:
+    config = TrackerConfig(objects_per_pass=passes)
+    plan = MemoryPlan("cat", 400 * 10**6, 1_250 * 10**6, 30 * 10**6, 20 * 10**6, config)
+    assert str(plan) == (
+        f"1.70 GB for cat: 400 MB program and network, 1.25 GB memory bank, 30 MB a step with {said}, 20 MB pictures"
+    )
+    assert str(replace(plan, before=10**10)).startswith("10.00 GB for cat: 400 MB program")
+
+
+def test_pictures_are_resized_only_where_the_network_sees_another_size() -> None:
+    def pictures(size: int, objects: int = 1) -> int:
+        video = VideoSize("cat", 100, (480, 854), objects)
+        return plan_memory(PRESETS["tiny"], TrackerConfig(size=size), video, base=BASE, itemsize=4).pictures
+
+    assert pictures(480) == pictures(-1) == 480 * 854 * (3 * 6 + 24)
+    assert pictures(240) - pictures(480) == 2 * 2 * 480 * 854 * 4
+    assert pictures(240, objects=40) - pictures(480) == 2 * 16 * 480 * 854 * 4
 
 
 def test_an_overlays_encoder_counts() -> None:
