@@ -76,6 +76,9 @@ def test_lvos_stops_at_the_last_number(tmp_path: Path) -> None:
     assert len(lvos_frames(_write(tmp_path, _lvos(0, 5_400_000)))["v"]) == 1_080_001
 
 
+_BURST = {"dataset": "HACS", "seq_name": "a", "height": 4, "width": 6, "segmentations": [{}]}
+
+
 @pytest.mark.parametrize(
     ("reader", "value", "said"),
     [
@@ -88,8 +91,8 @@ def test_lvos_stops_at_the_last_number(tmp_path: Path) -> None:
         (lvos_frames, _lvos("x" * 999), "got 'xxx"),
         (
             burst_frames,
-            {"sequences": [{"dataset": "HACS", "seq_name": "a", "annotated_image_paths": [5]}]},
-            "sequences[0].annotated_image_paths holds something that is no file name, got 5",
+            {"sequences": [_BURST | {"annotated_image_paths": [5]}]},
+            "sequence 0 has annotated_image_paths with something that is no file name: 5",
         ),
     ],
 )

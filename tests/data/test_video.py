@@ -14,7 +14,7 @@ from PIL import Image
 
 from jointformer.data.stream import InputSettings, open_stream
 from jointformer.data.video import FolderVideo, VideoFile, VideoReader, open_video
-from jointformer.data.video_writer import VideoWriter
+from jointformer.data.video_writer import VideoWriter, h264
 from jointformer.errors import DataError, OutputError
 from jointformer.types import UInt8Array
 
@@ -341,7 +341,7 @@ def test_an_hdr_video_is_told_of_once(
 
 def test_an_overlays_colours_are_the_videos_own(tmp_path: Path) -> None:
     video = VideoFile(write_bars(tmp_path / "bars.mp4", 1280, "libx264", 1, None))
-    with VideoWriter(tmp_path / "out.mp4", video.fps, video.size, crf=1) as writer:
+    with VideoWriter(tmp_path / "out.mp4", video.fps, video.size, codec=h264(1)) as writer:
         writer.write(video.frame(0))
     np.testing.assert_allclose(VideoFile(tmp_path / "out.mp4").frame(0)[:, 80::160], video.frame(0)[:, 80::160], atol=4)
 
