@@ -62,6 +62,7 @@ def only_traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_objects_that_appear_one_after_another_need_no_programs_of_their_own(only_traced: None) -> None:
     model = seeded_model(MINI)
 

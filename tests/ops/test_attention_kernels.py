@@ -260,6 +260,7 @@ print(out.numpy().tobytes().hex())
 """
 
 
+@pytest.mark.slow
 def test_the_process_that_compiles_the_rows_kernel_computes_what_later_ones_do(tmp_path: Path) -> None:
     alone = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     first, second = (

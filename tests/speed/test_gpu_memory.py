@@ -103,7 +103,10 @@ def test_a_step_on_a_gpu_stays_within_its_memory(objects: int, most: float) -> N
     assert between + 50 < peak < most
 
 
-@pytest.mark.parametrize(("objects", "per_pass"), [(1, None), (5, None), (5, 1), (12, 4)])
+@pytest.mark.parametrize(
+    ("objects", "per_pass"),
+    [(1, None), (5, None), pytest.param(5, 1, marks=pytest.mark.slow), pytest.param(12, 4, marks=pytest.mark.slow)],
+)
 def test_a_plan_holds_on_a_gpu(objects: int, per_pass: int | None) -> None:
     config = replace(CONFIG, objects_per_pass=per_pass)
     network, _, peak = peak_of_a_step(objects, per_pass)

@@ -207,6 +207,7 @@ def test_a_gpus_frames_per_second_are_those_of_an_evaluation(monkeypatch: pytest
     assert found.fps == found.throughput > 0
 
 
+@pytest.mark.slow
 def test_a_compiled_networks_speed_is_measured_around_its_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jointformer.model.compiled.BACKEND", "eager")
     torch.compiler.reset()
