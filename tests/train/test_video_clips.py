@@ -72,7 +72,7 @@ def test_a_list_of_videos_may_have_a_byte_order_mark_and_what_is_wrong_with_one_
     require_set("davis", davis)
     assert [video.name for video in open_videos(VIDEO_SETS["davis"], davis, 3)] == ["bear", "dog"]
     for written, said in (
-        (b"bear\nd\xffg\n", r"train\.txt: cannot be read as a list of videos"),
+        (b"bear\nd\xffg\n", r"train\.txt: cannot read the list"),
         (b"\n", r"train\.txt: lists no videos"),
         (b"bear\ncat\n", r"480p/cat: DAVIS 2017 train: no such folder; .*train\.txt names it"),
     ):

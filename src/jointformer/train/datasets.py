@@ -19,6 +19,7 @@ from jointformer.data.masks import (
     read_mask_file,
     resolve_void,
 )
+from jointformer.data.metas import listed_videos
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
@@ -150,7 +151,7 @@ def open_videos(row: VideoSet, root: Path, frames: int) -> list[TrainVideo]:
     Raises DataError where a folder is missing or nothing is left.
     """
     images, masks = _first(row.name, root, row.images), _first(row.name, root, row.masks)
-    names = _listed(root / row.video_list) if row.video_list else [p.name for p in list_subfolders(images)]
+    names = listed_videos(root / row.video_list) if row.video_list else [p.name for p in list_subfolders(images)]
     videos: list[TrainVideo] = []
     short: list[TrainVideo] = []
     for name in names:
@@ -194,7 +195,7 @@ def require_set(key: str, root: Path) -> None:
         return
     row = video_set(key)
     folders = [_first(row.name, root, choices) for choices in (row.images, row.masks)]
-    for name in _listed(root / row.video_list) if row.video_list else []:
+    for name in listed_videos(root / row.video_list) if row.video_list else []:
         for folder in folders:
             if not (folder / name).is_dir():
                 raise DataError(
@@ -216,15 +217,3 @@ def _first(name: str, root: Path, choices: tuple[str, ...]) -> Path:
     raise DataError(
         f"{name}: no such folder", where=root, expected=" or ".join(choices), hint="--data_root is the folder above it"
     )
-
-
-def _listed(path: Path) -> list[str]:
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except OSError as error:
-        raise DataError(f"the list of videos cannot be read: {error.strerror}", where=path) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"cannot be read as a list of videos: {error}", where=path) from error
-    if not names:
-        raise DataError("lists no videos", where=path)
-    return names
