@@ -533,7 +533,7 @@ def of_the_embedded_weights(precision: str) -> list[Segmentation]:
     return [tracker.step(np.roll(frame, 3 * t, axis=1), masks if t == 1 else None) for t in range(4)]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])  # its kernels
 @pytest.mark.parametrize("settings", [default_float64, another_default_device, autocast])
 def test_the_callers_settings_of_pytorch_change_no_result(
     settings: Callable[[], AbstractContextManager[object]], precision: str
