@@ -545,6 +545,11 @@ def _(bench: Bench) -> list[str]:
     return bench.track(None, None, "--start", "2", "--end", "7")
 
 
+@case("Videos", "a file as the folder of results")
+def _(bench: Bench) -> list[str]:
+    return [*bench.track(), "--output", "result.mp4"]
+
+
 @case("Videos", "an unknown style")
 def _(bench: Bench) -> list[str]:
     return bench.track(None, None, "--style", "neon")

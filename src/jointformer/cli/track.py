@@ -86,12 +86,23 @@ def run(args: argparse.Namespace) -> int:
     )
     part = Part(args.start, args.end, read_rate(args) or DEFAULT_FPS)
     if track_many.is_wanted(args):
+        _refuse_file(args.output)
         written = {"write_masks": not args.overlay_only, "write_overlay": not args.no_overlay, "style": args.style}
         return track_many.run(args, config, {"part": part, **written})
     (args.video,) = args.video
     if args.masks is None:
         raise ConfigError("--masks is missing", expected="a PNG for the first frame, or a folder of PNGs")
     return track_stream.run(args, config) if track_stream.is_wanted(args) else _track_one(args, config, part)
+
+
+def _refuse_file(output: Path) -> None:
+    """Raise ConfigError for a name that promises a file: results are a folder, with the overlay in it."""
+    from jointformer.data.export_formats import FILE_SUFFIXES
+    from jointformer.errors import ConfigError
+
+    if output.suffix.lower() in FILE_SUFFIXES and not output.is_dir():
+        hint = "the overlay will be overlay.mp4 in it"
+        raise ConfigError("--output is a folder of results", expected="a folder's name", got=str(output), hint=hint)
 
 
 def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> int:
@@ -107,6 +118,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     from jointformer.track import Tracker
     from jointformer.track.budget import VideoSize, base_within, fit_budget, size_text
 
+    _refuse_file(args.output)
     say_if_stopped("interrupted: nothing of this video was kept; the same command starts anew")
     video = open_video(args.video, fps=part.fps)
     if args.fps is not None:

@@ -49,7 +49,7 @@ FORMATS: dict[str, Format] = {
 }
 _COMMON = frozenset({"start", "end", "objects"})
 #: Suffixes that promise a kind of file; any other (as in "take.v2") is part of a name.
-_FILES = VIDEO_SUFFIXES | PICTURE_SUFFIXES | {".json", ".zip"}
+FILE_SUFFIXES = VIDEO_SUFFIXES | PICTURE_SUFFIXES | {".json", ".zip"}
 
 
 def read_options(format: str, options: Mapping[str, Any]) -> ExportOptions:
@@ -90,7 +90,7 @@ def export(
 
 def _target(path: Path, row: Format, source: MaskSource) -> Path:
     folder = path.is_dir() or path.name in ("", "..")
-    if not folder and path.suffix.lower() in _FILES - {row.suffix}:
+    if not folder and path.suffix.lower() in FILE_SUFFIXES - {row.suffix}:
         fitting = ", ".join(other.name for other in FORMATS.values() if other.suffix == path.suffix.lower())
         expected = row.suffix or "the name of a folder"
         hint = f"{path.suffix.lower()} is for {fitting}" if fitting else None
