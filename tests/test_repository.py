@@ -107,6 +107,7 @@ def test_the_source_archive_holds_what_git_has() -> None:
 def test_every_public_name_can_be_imported() -> None:
     for name in jointformer.__all__:
         assert getattr(jointformer, name) is not None
+        assert name in dir(jointformer)
     with pytest.raises(AttributeError, match="no_such_name"):
         getattr(jointformer, "no_such_name")  # noqa: B009
 

@@ -36,3 +36,6 @@ else:  # a type checker that saw this would take any name for a public one
 
         module = import_module(_PUBLIC[name], __name__)
         return module if name == "evaluate" else getattr(module, name)  # a package that can be called
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_PUBLIC})

@@ -506,6 +506,13 @@ def test_a_pixel_goes_to_its_most_probable_row_and_a_tie_to_the_first() -> None:
     assert (label_map.ravel()[1:] == prob.max(dim=0).indices.numpy().ravel()[1:]).all()
 
 
+def test_results_can_be_compared_and_kept_in_sets() -> None:
+    first, second = (Segmentation((1,), torch.ones(2, 6, 8), (6, 8)) for _ in range(2))
+    assert first != second
+    assert [second, first].index(first) == 1
+    assert len({first, second}) == 2
+
+
 @contextmanager
 def default_float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)

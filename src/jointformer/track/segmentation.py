@@ -18,7 +18,7 @@ from jointformer.types import FloatArray, LabelMap, Mask
 _CHUNK = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no one truth to compare by
 class Segmentation:
     """Every object's probability in one frame.
 
