@@ -36,6 +36,9 @@ _BAD_PATHS = {
     errno.ELOOP: ("the links lead in a circle", "mend them"),
 }
 
+#: The exit code where the reader of what was printed has gone, as shells give it for SIGPIPE.
+_NO_READER = 141
+
 #: Commands over many videos: Ctrl-C is caught from their first moment to their last, and they say how to go on.
 LONG_RUNS = ("track", "evaluate", "reproduce")
 
@@ -65,40 +68,44 @@ def run_safely(run: Run, parser: argparse.ArgumentParser, arguments: Sequence[st
 def _safely(work: Callable[[], int], prog: str) -> int:
     """Return the exit code of work that may print, with all that it printed written or said not to be."""
     from jointformer.system.files import output_error
+
+    try:
+        code = _exit_code(work, prog)
+    except (OSError, SystemExit):  # printing may have failed, or argparse is through
+        unwritten, code = end_output(), 0
+        if unwritten is None:
+            raise
+    else:
+        unwritten = end_output()
+    if unwritten is None or code:
+        return code
+    if isinstance(unwritten, BrokenPipeError):  # head, for instance, has seen enough
+        return _NO_READER
+    print(f"{prog}: {output_error(unwritten, 'standard output')}", file=sys.stderr)
+    return 2
+
+
+def _exit_code(work: Callable[[], int], prog: str) -> int:
+    """Return the exit code of work, with what ended it said in one line."""
     from jointformer.system.stop import at_once
 
-    ended: SystemExit | None = None
     try:
         with at_once():
-            code = work()
+            return work()
     except UserError as error:
         print(f"{prog}: {error}", file=sys.stderr)
-        code = 2
+        return 2
     except KeyboardInterrupt as error:
         print(f"{prog}: {str(error) or 'interrupted'}", file=sys.stderr)
-        code = 130
-    except SystemExit as error:  # argparse's, after --help or a mistake
-        code, ended = 0, error
+        return 130
     except BrokenPipeError:
-        code = 141
+        return _NO_READER
     except OSError as error:
-        if error.errno in _BAD_PATHS and isinstance(error.filename, str):
-            code = 2
-            what, hint = _BAD_PATHS[error.errno]
-            print(f"{prog}: {UserError(what, where=error.filename, hint=hint)}", file=sys.stderr)
-        else:
-            code = 0  # where printing failed, which is said below
-            if end_output() is None:
-                raise
-    unwritten = end_output()
-    if unwritten is not None and code == 0:
-        if isinstance(unwritten, BrokenPipeError):  # head, for instance, has seen enough
-            return 141
-        print(f"{prog}: {output_error(unwritten, 'standard output')}", file=sys.stderr)
+        if error.errno not in _BAD_PATHS or not isinstance(error.filename, str):
+            raise
+        what, hint = _BAD_PATHS[error.errno]
+        print(f"{prog}: {UserError(what, where=error.filename, hint=hint)}", file=sys.stderr)
         return 2
-    if ended is not None:
-        raise ended
-    return code
 
 
 def _refuse_empty(arguments: Sequence[str], prog: str) -> None:
