@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, get_args
 
@@ -131,7 +132,7 @@ class Selection:
         self.objects = [known[i] for i in sorted(set(wanted))]
         self._written = self._missing = 0
 
-    @property
+    @cached_property
     def palette(self) -> UInt8Array:
         """(256 or more, 3) uint8: every object's colour in its row (ids above 65535 start again at 1)."""
         known = davis_palette()

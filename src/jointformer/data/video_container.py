@@ -102,7 +102,7 @@ def to_rgb(frame: Any, *, by_size: bool = True) -> UInt8Array:
     """The (H, W, 3) uint8 RGB picture of a decoded frame.
 
     A video that does not say how its colours are coded is taken by its size, as players do: for BT.709 where it is
-    larger than television's old formats, else for BT.601. FFmpeg by itself, and without ``by_size``, takes all of them
+    larger than television's old formats, else for BT.601. FFmpeg by itself, and without `by_size`, takes all of them
     for BT.601: reds of large ones would be darker than anywhere else, by a tenth.
     """
     large = frame.width >= _LARGE[0] or frame.height > _LARGE[1]

@@ -86,8 +86,8 @@ class VideoWriter:
 
     def __enter__(self) -> VideoWriter:
         with self._stack as stack:
-            temporary = stack.enter_context(atomic_path(self.path, suffix=f".{self._codec.container}"))
             container = self._codec.container
+            temporary = stack.enter_context(atomic_path(self.path, suffix=f".{container}"))
             options = {"movflags": "+faststart"} if container == "mp4" else {}
             try:
                 opened = av.open(f"file:{temporary.absolute()}", "w", format=container, options=options)
