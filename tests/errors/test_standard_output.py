@@ -47,3 +47,21 @@ def test_a_file_that_is_written_does_not_take_the_place_of_closed_output(tmp_pat
     code, error = run(f"weights convert tiny {tmp_path / 'tiny.safetensors'}", ">&- 2>&-")
     assert (code, error) == (2, "")
     assert run(f"weights info {tmp_path / 'tiny.safetensors'}", "")[0] == 0
+
+
+@pytest.mark.parametrize("redirected", ["2>/dev/full", "2> >(exec <&-; sleep 1)"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_messages_that_nobody_can_be_shown_do_not_end_the_work(redirected: str, unbuffered: str) -> None:
+    work = "list(map(time.sleep, tqdm([0.1] * 3, mininterval=0)))"
+    safely = f"cli._safely(lambda: {work} and print('done') or 0, 'work')"
+    program = (
+        f"import sys, time; from tqdm import tqdm; import jointformer.cli.main as cli; cli.prepare_standard(); {safely}"
+    )
+    command = f'"{sys.executable}" -c "{program}" {redirected}'
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_a_mistake_that_cannot_be_told_has_its_exit_code() -> None:
+    assert run("nosuch", "2>/dev/full")[0] == 2

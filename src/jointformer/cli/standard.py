@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 
 
 class _Output(io.TextIOWrapper):
@@ -27,9 +28,23 @@ class _Output(io.TextIOWrapper):
             raise
 
 
+class _Messages(io.TextIOWrapper):
+    """Standard error, which may fail to take a message: what there was to do is done all the same."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
 def prepare_standard() -> None:
     """Let standard output show letters that its encoding lacks as escapes, as standard error does, and hold the places
-    of both where they are closed: a file that is opened would get such a place, and with it whatever is printed."""
+    of both where they are closed: a file that is opened would get such a place, and with it whatever is printed.
+    Progress and messages that nobody can be shown (a terminal that was closed, a full disk) end nothing."""
     for number in (1, 2):
         try:
             os.fstat(number)
@@ -46,15 +61,22 @@ def prepare_standard() -> None:
         sys.stderr = io.TextIOWrapper(io.BufferedWriter(io.FileIO(os.devnull, "w")), encoding="utf-8")
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout is sys.__stdout__:  # another one is its maker's business
-        old = sys.stdout
-        sys.stdout = _Output(
-            old.buffer,
-            encoding=old.encoding,
-            errors=old.errors,
-            line_buffering=old.line_buffering,
-            write_through=old.write_through,
-        )
+    # Others than Python's own are their makers' business.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout is sys.__stdout__:
+        sys.stdout = _as(_Output, sys.stdout)
+    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
+        sys.stderr = _as(_Messages, sys.stderr)
+
+
+def _as(kind: type[io.TextIOWrapper], old: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Return a stream of this kind in place of the old one, which stays open."""
+    return kind(
+        old.buffer,
+        encoding=old.encoding,
+        errors=old.errors,
+        line_buffering=old.line_buffering,
+        write_through=old.write_through,
+    )
 
 
 def end_output() -> OSError | None:
