@@ -61,7 +61,7 @@ def test_every_subcommand_of_the_table_has_help(name: str) -> None:
     assert parser.description
 
 
-def test_every_option_says_what_it_is() -> None:
+def test_every_option_says_what_it_is_and_its_default() -> None:
     parsers = [build_parser(name)[0] for name in COMMANDS] + [published.build_parser(), train_published.build_parser()]
     for parser in parsers:
         parser.format_help()
@@ -69,6 +69,8 @@ def test_every_option_says_what_it_is() -> None:
             if isinstance(action, argparse._SubParsersAction):
                 parsers += action.choices.values()
             assert action.help or isinstance(action, argparse._SubParsersAction), (parser.prog, action.dest)
+            told = "default" in (action.help or "") or f"({action.default})" in (action.help or "")
+            assert told or action.default in (None, False, [], argparse.SUPPRESS), (parser.prog, action.dest)
 
 
 @pytest.mark.parametrize("command", [["-m", "jointformer", "track"], [ROOT / "eval.py"], [ROOT / "train.py"]])

@@ -26,14 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)"
     )
-    parser.add_argument("--model", default="tiny", help="tiny, a published name (s012, …) or a weights file")
-    parser.add_argument("--size", type=int, default=-1, help="shorter side the network sees; -1: the clip's 240")
+    parser.add_argument("--model", default="tiny", help="tiny (default), a published name (s012, …) or a weights file")
+    parser.add_argument(
+        "--size", type=int, default=-1, help="shorter side the network sees (default: -1, the clip's 240)"
+    )
     parser.add_argument(
         "--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound (default: 5)"
     )
     parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all (default: 60)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--precision", default="auto", help="auto (default), float32, bfloat16, float16")
     parser.add_argument("--overwrite", action="store_true", help="replace the pictures of an earlier run")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -27,9 +27,9 @@ from jointformer.cli.running import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer evaluate`."""
-    parser.add_argument("--model", default="tiny", help="tiny, a published name (s012, …) or a weights file")
+    parser.add_argument("--model", default="tiny", help="tiny (default), a published name (s012, …) or a weights file")
     parser.add_argument("--dataset", help="D16 D17 Y18 Y19 VOST MOSE VISOR LVOS BURST, or G for folders")
-    parser.add_argument("--split", default="val", help="val or test")
+    parser.add_argument("--split", default="val", help="val (default) or test")
     parser.add_argument("--data-root", default="..", type=Path, help="the folder of DAVIS/, VOST/, … (default: ..)")
     parser.add_argument("--generic-path", type=Path, help="for G: the folder of JPEGImages/ and Annotations/")
     parser.add_argument("--output", "-o", type=Path, help="results (default: output/<dataset>_<split>)")
@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     memory.add_argument("--no-last", action="store_true", help="do not keep the last frame as temporary memory")
     add_running_arguments(parser)
     views = parser.add_argument_group("views (more than one: probabilities are averaged)")
-    views.add_argument("--sizes", default="480", help="shorter sides the network sees, comma-separated; -1: as it is")
+    views.add_argument(
+        "--sizes", default="480", help="shorter sides the network sees, comma-separated (default: 480); -1: as it is"
+    )
     views.add_argument("--flip", action="store_true", help="also look at the mirrored video")
 
 

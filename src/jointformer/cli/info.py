@@ -9,13 +9,15 @@ from dataclasses import asdict
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer info`."""
-    parser.add_argument("--model", default="tiny", help="base, small, tiny, a published name or a weights file")
+    parser.add_argument(
+        "--model", default="tiny", help="base, small, tiny (default), a published name or a weights file"
+    )
     parser.add_argument("--size", default="480x854", help="frame size as HEIGHTxWIDTH in pixels (default: 480x854)")
     parser.add_argument("--objects", type=int, default=1, help="objects in the frame (default: 1)")
     parser.add_argument("--max-memory-frames", type=int, default=5, help="memory frames per object (default: 5)")
     parser.add_argument("--no-last", action="store_true", help="without the last frame as temporary memory")
-    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--precision", default="auto", help="auto (default), float32, bfloat16, float16")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
 
 

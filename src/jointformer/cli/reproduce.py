@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--json", metavar="FILE", help="write it as JSON, full digits; - for standard output")
     running = add_running_flags(parser)
     running.add_argument("--model", metavar="NAME", help="these weights with the rows' settings")
-    running.add_argument("--size", type=int, default=480, help="shorter side the network sees (published: 480)")
+    running.add_argument(
+        "--size", type=int, default=480, help="shorter side the network sees (default: 480, as published)"
+    )
     running.add_argument("--scorers", type=int, metavar="N", help="processes that score (default: one per processor)")
     add_scale_flags(parser, merge=False)
 

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--missing",
         choices=("toolkit", "empty"),
         default="toolkit",
-        help="missing predictions: what the toolkit does (most stop), or score them as empty masks",
+        help="missing predictions: what the toolkit does (default; most stop), or score them as empty masks",
     )
     burst = parser.add_argument_group("BURST")
     burst.add_argument("--similarity", choices=("box", "mask"), default="box", help="what HOTA compares (default box)")

@@ -8,7 +8,9 @@ import json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer speed`."""
-    parser.add_argument("--model", default="tiny", help="base, small or tiny (random weights), a name or a file")
+    parser.add_argument(
+        "--model", default="tiny", help="base, small or tiny (random weights; default: tiny), a name or a file"
+    )
     parser.add_argument("--size", default="480x854", help="frame size as HEIGHTxWIDTH in pixels (default: 480x854)")
     parser.add_argument("--objects", type=int, default=1, help="objects in the frame (default: 1)")
     parser.add_argument("--memory", type=int, default=1, help="memory frames besides the last one (default: 1)")
@@ -16,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, default=10, help="steps that are timed, the memory being full (default: 10)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--precision", default="auto", help="auto (default), float32, bfloat16, float16")
     parser.add_argument("--objects-per-pass", type=int, help="bound the working memory of many objects")
     parser.add_argument("--compile", action="store_true", help="for GPUs: PyTorch's compiler, minutes at the start")
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")

@@ -74,9 +74,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--validate-size", type=int, default=480, metavar="PIXELS", help="shorter side the network sees there (480)"
     )
     machine = parser.add_argument_group("the machine")
-    machine.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    machine.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     machine.add_argument(
-        "--precision", default="auto", help="auto, float32, bfloat16, autocast-bfloat16, autocast-float16"
+        "--precision", default="auto", help="auto (default), float32, bfloat16, autocast-bfloat16, autocast-float16"
     )
     machine.add_argument(
         "--workers", type=int, metavar="N", help="threads that make clips (1 on a CPU, 12 beside a GPU)"

@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the published flags, with ours."""
     parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
     parser.add_argument("--stages", default="02", help="stages in order, such as 02 or 012 (02)")
-    parser.add_argument("--exp_id", default="run", help="the run's name; results go to <out>/<exp_id>_s<stages>")
+    parser.add_argument("--exp_id", default="run", help="the run's name (run); results go to <out>/<exp_id>_s<stages>")
     parser.add_argument("--load_network", metavar="WEIGHTS", help="start from these weights")
     parser.add_argument(
         "--load_checkpoint", type=Path, metavar="FILE", help="go on from this checkpoint (--resume: if none is there)"

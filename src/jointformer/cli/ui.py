@@ -22,15 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder whose videos the page may open (repeatable; default: VIDEO's folder, else this one)",
     )
     parser.add_argument("--projects", type=Path, help="where projects are saved (default: your user data folder)")
-    parser.add_argument("--model", default="tiny", help="tiny, a published name (s012, …) or a weights file")
+    parser.add_argument("--model", default="tiny", help="tiny (default), a published name (s012, …) or a weights file")
     parser.add_argument("--size", type=int, help="shorter side the network sees (480; tiny: 240); -1: as it is")
     parser.add_argument(
         "--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound (default: 5)"
     )
     parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all (default: 60)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than this need a token")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--precision", default="auto", help="auto (default), float32, bfloat16, float16")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1); what others reach needs a token"
+    )
     parser.add_argument("--port", type=int, help="port to listen on (default: 8765, or a free one)")
     parser.add_argument("--token", help="what a browser must show, 16 characters or more; auto: a new one")
     parser.add_argument("--max-upload", type=float, default=4096, metavar="MIB", help="largest upload (default: 4096)")
