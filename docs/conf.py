@@ -12,6 +12,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "index"
 nitpicky = True  # a reference that leads nowhere is a warning
 nitpick_ignore_regex = [("py:.*", ".*")]  # the reference shows the public names only, not every type of theirs
+highlight_language = "none"  # blocks of commands and folders are no Python
 smartquotes = False  # "--output" is to be copied, not to be read as a dash
 default_role = "code"  # docstrings have names between single backticks
 autodoc_member_order = "bysource"

@@ -338,6 +338,13 @@ def test_unusable_masks_are_refused_with_one_line(model: JointFormer, masks: Any
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("masks", [np.zeros((H, W), np.float32), np.full((H, W), -1, np.int32), "first.png"])
+def test_a_refused_label_map_is_named_once(model: JointFormer, masks: Any) -> None:
+    with pytest.raises(DataError, match=r"^label map: ") as error:
+        Tracker(model, CONFIG).step(video(1)[0], masks)
+    assert str(error.value).count("label map") == 1
+
+
 @pytest.mark.parametrize("frame", [np.zeros((H, W), np.uint8), np.zeros((H, W, 3)), torch.zeros(H, W, 3), "frame"])
 def test_things_that_are_no_frames_are_refused(model: JointFormer, frame: Any) -> None:
     with pytest.raises(DataError, match="not a frame"):

@@ -27,9 +27,8 @@ def slots_to_label_map(slots: LabelMap, ids: list[int]) -> LabelMap:
 def check_label_map(label_map: LabelMap, height: int, width: int, where: str) -> None:
     """Raise DataError unless label_map is a 2-D array of non-negative integers of this size."""
     if label_map.ndim != 2 or label_map.dtype.kind not in "biu":
-        raise DataError(
-            "label map", where=where, expected="a 2-D array of integers", got=f"{label_map.dtype} {label_map.shape}"
-        )
+        got = f"{label_map.dtype} {label_map.shape}"
+        raise DataError("of the wrong kind", where=where, expected="a 2-D array of integers", got=got)
     if label_map.shape != (height, width):
         raise DataError(
             "mask of another size than its frame",
@@ -38,4 +37,4 @@ def check_label_map(label_map: LabelMap, height: int, width: int, where: str) ->
             got=f"{label_map.shape[1]}×{label_map.shape[0]}",
         )
     if label_map.size and label_map.min() < 0:
-        raise DataError("label map", where=where, expected="ids of 0 and above", got=int(label_map.min()))
+        raise DataError("holds what is no id", where=where, expected="ids of 0 and above", got=int(label_map.min()))

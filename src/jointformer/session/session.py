@@ -44,9 +44,10 @@ class Session:
         list(session.propagate())                # tracks again only what the correction can change
         session.export("overlay", "overlay.mp4")
 
-    video: a file, a folder of pictures, an (T, H, W, 3) uint8 array, or any VideoReader. model: a name or path for
-    `load_model`, or a network; it is loaded when first needed. folder: where everything is kept as it happens (a
-    temporary folder if None, removed by `close`); a folder that holds a session is opened with `Session.load`.
+    video: a file, a folder of pictures, frames as uint8 RGB, (T, H, W, 3) or a sequence of (H, W, 3), or any
+    VideoReader. model: a name or path for `load_model`, or a network; it is loaded when first needed. folder: where
+    everything is kept as it happens (a temporary folder if None, removed by `close`); a folder that holds a session is
+    opened with `Session.load`.
     keep_soft: keep 8-bit probabilities too, which the export of soft masks needs.
 
     May be used from several threads; only one propagation runs at a time. Raises DataError, ConfigError, OutputError.
@@ -160,11 +161,14 @@ class Session:
         return dict(self.result(frame).confidence)
 
     def status(self, frame: int) -> Status:
-        """Return what is known of a frame (see `Status`)."""
+        """Return none, annotated, tracked, half (seen from one of two sides so far) or stale (out of date)."""
         return frame_status(self._book, self._checked(frame))
 
     def timeline(self, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return (status as uint8 index into STATUSES, lowest confidence as float32 or NaN) of frames start to stop."""
+        """Return (status, lowest confidence or NaN) of the frames start up to (without) stop, as uint8 and float32.
+
+        status: indices into `jointformer.session.STATUSES`.
+        """
         status, confidence = timeline(self._book)
         return status[start:stop], confidence[start:stop]
 
@@ -181,7 +185,8 @@ class Session:
         """Give masks of one frame: a label map (H, W), or {id: mask}; new ids are new objects, known ones corrected.
 
         Objects not named keep what they have, less the pixels now another's. An empty mask in a mapping says that the
-        object is not in this frame. Where masks given together overlap, the lowest id has the pixel. Raises DataError.
+        object is not in this frame. Where masks given together overlap, the lowest id has the pixel. 255 is an id like
+        any other; where it is void, `jointformer.data.masks.resolve_void` takes it out. Raises DataError.
         """
         self._edits.add_masks(self._checked(frame), masks)
 

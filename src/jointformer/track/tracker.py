@@ -20,8 +20,8 @@ from jointformer.types import Mask
 class Tracker:
     """Labels a video frame by frame, remembering each object's looks in a memory of bounded size.
 
-    Objects may appear at any step, may be removed, and a mask given for a known object corrects it. The only mutable
-    state of the library is here and below; inference mode is the tracker's own business.
+    Objects may appear at any step, may be removed, and a mask given for a known object corrects it. PyTorch's
+    inference mode is the tracker's own business.
 
         tracker = Tracker(load_model("tiny"))
         first = tracker.step(frames[0], masks=label_map)
@@ -58,8 +58,9 @@ class Tracker:
 
         frame: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) in [0, 1]; all frames of a video have one
         size. masks: objects that appear in this frame, and corrections of known ones, as a label map (H, W) or
-        {id: mask}; void must be resolved before (data.masks does). last: no frame follows, which saves the work of
-        remembering this one; any further call that needs the memory is refused.
+        {id: mask}; 255 is an id like any other (`jointformer.data.masks.resolve_void` takes it out where it is void).
+        last: no frame follows, which saves the work of remembering this one; any further call that needs the memory is
+        refused.
 
         Before the first mask there is nothing to track: the result has no objects and the frame is not counted.
         Raises DataError for what is no frame, another size than before, or unusable masks; then nothing has changed.
