@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the rows of INFERENCE.md with their published settings.
+# Runs the rows of the published INFERENCE.md with their published settings.
 #
 #   ./eval.sh                        all 33 rows
 #   ./eval.sh D17_val MOSE_val       all rows of these benchmarks

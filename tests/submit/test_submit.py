@@ -46,6 +46,14 @@ def davis(tmp_path: Path) -> tuple[Tree, Path]:
     return tree, make_results(tree, tmp_path / "out")
 
 
+@pytest.mark.parametrize("key", ["VOST", "G"])
+def test_a_benchmark_without_a_server_is_refused_before_its_data_are_looked_for(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", "check", key, str(tmp_path), "--data-root", str(tmp_path / "nothing")]) == 2
+    assert " has no submission server, expected D17 test, " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("key", "split"), WITH_SERVER)
 def test_whole_results_of_every_benchmark_pack_to_what_its_server_wants(key: str, split: str, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "data", key, split)

@@ -1,4 +1,4 @@
-"""eval.py: the published command line of INFERENCE.md, all of it."""
+"""Run a benchmark with the published command line (INFERENCE.md), all of it, and more flags for long runs."""
 
 from __future__ import annotations
 

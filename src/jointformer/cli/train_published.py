@@ -1,4 +1,4 @@
-"""train.py: the published command line of the training stages."""
+"""Train the published stages with the published command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`jointformer weights`: which weights there are, fetching, converting and looking into them."""
+"""List, download, convert and inspect weights."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from jointformer.data.benchmarks import BENCHMARKS, Dataset
+from jointformer.data.benchmarks import BENCHMARKS, Benchmark, Dataset
 from jointformer.data.convert_visor import MAPPING, read_mapping, visor_content
 from jointformer.data.frames import natural_key
 from jointformer.data.masks import encode_mask, object_ids
@@ -61,6 +61,16 @@ def submitted_benchmarks() -> list[tuple[str, str]]:
     return [name for name, row in BENCHMARKS.items() if row.zip_holds or row.key == "VISOR"]
 
 
+def refuse_without_server(row: Benchmark) -> None:
+    """Raise ConfigError for a benchmark for which no archive is made."""
+    if (row.key, row.split) not in submitted_benchmarks():
+        raise ConfigError(
+            f"{row.name} has no submission server",
+            expected=", ".join(f"{key} {split}" for key, split in submitted_benchmarks()),
+            hint="its truth is public: `jointformer score`",
+        )
+
+
 def check_submission(
     dataset: Dataset, predictions: str | Path, *, workers: int = 1, progress: bool = False
 ) -> Submission:
@@ -71,12 +81,7 @@ def check_submission(
     a server, DataError where no results are found at all.
     """
     row = dataset.benchmark
-    if (row.key, row.split) not in submitted_benchmarks():
-        raise ConfigError(
-            f"{row.name} has no submission server",
-            expected=", ".join(f"{key} {split}" for key, split in submitted_benchmarks()),
-            hint="its truth is public: `jointformer score`",
-        )
+    refuse_without_server(row)
     masks = open_masks(Path(predictions), [video.name for video in dataset.videos])
     submission = Submission(dataset, masks, sum(len(video.frames_to_save) for video in dataset.videos))
     there = set(masks.videos())
