@@ -1,6 +1,6 @@
 """Convert and prepare benchmark data: sizes, first masks, BURST's json, VISOR's json.
 
-  jointformer data resize MOSE/train MOSE-480/train
+  jointformer data resize MOSE/train MOSE/train_480p
   jointformer data first-masks LVOS/valid/Annotations LVOS/valid/Annotations_first_only
   jointformer data burst-frames first_frame_annotations.json frames/val BURST/val/JPEGImages
   jointformer data burst-masks first_frame_annotations.json BURST/val/Annotations_first_only --first-only

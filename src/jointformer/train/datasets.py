@@ -215,5 +215,8 @@ def _first(name: str, root: Path, choices: tuple[str, ...]) -> Path:
         if (root / choice).is_dir():
             return root / choice
     raise DataError(
-        f"{name}: no such folder", where=root, expected=" or ".join(choices), hint="--data_root is the folder above it"
+        f"{name}: no such folder",
+        where=root,
+        expected=" or ".join(choices),
+        hint="data_root must be the folder above it",
     )
