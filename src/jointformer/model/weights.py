@@ -26,7 +26,7 @@ def load_model(
 
     name_or_path: `tiny` (comes with the package), a .safetensors or .pth file, or a published name (`s012`,
     `jointformer_s012`), which is downloaded once. device: `auto`, `cpu`, `cuda`, `cuda:1` or another. precision:
-    `auto` (see `choose_precision`), `float32`, `bfloat16`, `float16`.
+    `float32`, `bfloat16`, `float16`, or `auto`: the fastest one that the device computes in natively.
 
     Raises WeightsError when the weights cannot be found, fetched, verified or do not fit, ConfigError for
     the rest.
