@@ -227,6 +227,23 @@ def test_a_taken_port_gives_another_one_or_one_line(tmp_path: Path) -> None:
     assert address(other) == f"http://127.0.0.1:{other.port}/"
 
 
+def test_answers_are_sent_at_once_and_do_not_wait_for_the_page_to_have_read_their_headers(tmp_path: Path) -> None:
+    bound, config = listen(WebConfig(tmp_path, (tmp_path,), port=0), any_port=False)
+    seen: asyncio.Queue[int] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.put_nowait(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async def ask() -> int:
+        async with await asyncio.start_server(answer, sock=bound):
+            _, writer = await asyncio.open_connection("127.0.0.1", config.port)
+            writer.close()
+            return await asyncio.wait_for(seen.get(), 10)
+
+    assert asyncio.run(ask()) != 0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -24,7 +24,8 @@ def listen(config: WebConfig, *, any_port: bool) -> tuple[socket.socket, WebConf
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     for port in (config.port, 0) if any_port else (config.port,):
-        server = socket.socket(family, socket.SOCK_STREAM)
+        # Named as TCP, because asyncio sends small answers at once only on such sockets: others wait 40 ms.
+        server = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         if sys.platform != "win32":
             # A port stays blocked for a minute after its server; on Windows the option would share a live one.
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
