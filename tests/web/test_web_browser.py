@@ -506,3 +506,27 @@ def test_what_is_chosen_and_how_far_things_are_is_told_to_those_who_do_not_see(p
     page.keyboard.press("t")
     page.get_by_role("progressbar", name="Steps of tracking").wait_for()
     page.get_by_role("button", name="Track", exact=True).wait_for(timeout=120_000)
+
+
+def test_the_keyboard_keeps_its_place_in_the_list_of_objects_and_the_chosen_one_is_in_sight(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    runs = [2000, 100, 432 * 240 - 2100]
+    for number in range(1, 10):
+        page.request.put(f"{person.url}api/projects/{project}/frames/0/masks/{number}", data={"runs": runs})
+    page.locator(".objects li").nth(8).wait_for()
+    focused = "document.activeElement.getAttribute('aria-label')"
+    page.locator(".objects li").nth(1).get_by_role("button", name="Hide").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate(focused) == "Show"
+    name = page.locator(".objects li input.name").nth(2)
+    name.fill("swan")
+    page.keyboard.press("Tab")
+    page.get_by_label("Colour of swan").wait_for()
+    assert page.evaluate(focused) == "Hide"
+    for key in ("9", "a"):
+        page.keyboard.press(key)
+        assert page.evaluate(
+            "(r => r.bottom <= document.querySelector('.objects').getBoundingClientRect().bottom + 1)"
+            "(document.querySelector('.objects li.selected').getBoundingClientRect())"
+        ), key

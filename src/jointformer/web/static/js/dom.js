@@ -39,6 +39,12 @@ export function iconButton(name, title, onclick, more = {}) {
     icon(name));
 }
 
+/** Shows a button as the chosen one of several, or not, to those who see and to those who hear. */
+export function press(button, on) {
+  button.classList.toggle("on", on);
+  button.setAttribute("aria-pressed", on);
+}
+
 /** Shows a message at the bottom for some seconds; errors stay longer and can be closed. */
 export function toast(text, kind = "info") {
   const box = document.getElementById("toasts");

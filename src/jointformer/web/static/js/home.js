@@ -13,7 +13,7 @@ export async function openHome(app) {
   const [server, projects] = await Promise.all([call("GET", "/api/server"), call("GET", "/api/projects")]);
   const options = startOptions();
   const shelf = h("section", { class: "shelf", "aria-label": "Projects" });
-  const page = h("div", { class: "home" },
+  const page = h("main", { class: "home" },
     h("header", { class: "home-head" },
       h("img", { src: "/static/icon.svg", alt: "", width: 34, height: 34 }),
       h("div", {},
@@ -191,10 +191,10 @@ function card(project) {
   const thumb = project.problem
     ? h("div", { class: "thumb broken" }, icon("film"))
     : h("img", { class: "thumb", src: `${projectPath(project.id)}/thumbnail`, alt: "", loading: "lazy" });
+  const detail = project.problem ?? ago(project.opened);
   const element = h("article", { class: "card" },
-    h("a", { href: `#/project/${project.id}`, class: "card-link", "aria-label": `Open ${project.name}` }, thumb,
-      h("strong", {}, project.name),
-      h("span", { class: "quiet" }, project.problem ?? ago(project.opened))),
+    h("a", { href: `#/project/${project.id}`, class: "card-link", "aria-label": `Open ${project.name} ${detail}` }, thumb,
+      h("strong", {}, project.name), " ", h("span", { class: "quiet" }, detail)),
     iconButton("trash", `Delete ${project.name}`, remove, { class: "card-delete" }));
 
   async function remove() {

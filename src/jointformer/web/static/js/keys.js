@@ -110,5 +110,6 @@ export function showHelp() {
     h("dl", {}, rows.map(([keys, text]) => h("div", {}, h("dt", {}, keysElement(keys)), h("dd", {}, text))))));
   lists.push(h("section", {}, h("h3", {}, "More"),
     h("dl", {}, fixed.map(([keys, text]) => h("div", {}, h("dt", {}, h("kbd", {}, keys)), h("dd", {}, text))))));
-  openDialog("Keyboard and mouse", h("div", { class: "help" }, lists), { wide: true });
+  const dialog = openDialog("Keyboard and mouse", h("div", { class: "help" }, lists), { wide: true });
+  dialog.querySelector(".dialog-body").tabIndex = 0; // nothing in it can have the focus, and it has to be scrolled by keys
 }

@@ -1,6 +1,6 @@
 // Where the parts of the project's page are.
 
-import { h, icon, iconButton } from "./dom.js";
+import { h, icon, iconButton, press } from "./dom.js";
 import { openExport } from "./exportdialog.js";
 import { showHelp } from "./keys.js";
 import { framePanel, objectsPanel, trackPanel } from "./panels.js";
@@ -54,12 +54,6 @@ function toolBar(editor) {
     }
   });
   return h("nav", { class: "tools", "aria-label": "Tools" }, buttons);
-}
-
-/** Shows a button as the chosen one of several, or not, to those who see and to those who hear. */
-function press(button, on) {
-  button.classList.toggle("on", on);
-  button.setAttribute("aria-pressed", on);
 }
 
 function toolOptions(editor) {
@@ -129,6 +123,7 @@ function transport(editor) {
     if (number.value) editor.step(Number(number.value) - editor.frame);
     number.value = editor.frame; // what was typed may be no frame
   } });
+  number.style.setProperty("--digits", String(last).length);
   const time = h("span", { class: "quiet time" });
   editor.on("playing", () => {
     const text = editor.playing ? "Pause (Space)" : "Play (Space)";

@@ -29,7 +29,7 @@ async function route() {
 }
 
 function unreachable(text) {
-  return h("div", { class: "home" }, h("section", { class: "shelf" },
+  return h("main", { class: "home" }, h("section", { class: "shelf" },
     h("div", { class: "empty", role: "alert" }, h("p", {}, text), h("button", { type: "button", onclick: route }, "Try again"))));
 }
 

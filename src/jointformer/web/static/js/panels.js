@@ -2,7 +2,7 @@
 
 import { STATUS } from "./status.js";
 import { call } from "./api.js";
-import { duration, h, icon, iconButton } from "./dom.js";
+import { duration, h, icon, iconButton, press } from "./dom.js";
 
 const hex = (rgb) => `#${rgb.map((channel) => channel.toString(16).padStart(2, "0")).join("")}`;
 const fromHex = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
@@ -33,17 +33,27 @@ export function objectsPanel(editor) {
       iconButton("trash", "Remove from the whole video", () => editor.removeObject(object.id)));
   }
 
+  let shown = null; // the chosen object that the list was last scrolled to
   function refresh() {
     const rows = [...list.children];
-    const focus = document.activeElement?.closest?.(".objects li");
     const wanted = editor.objects();
     const same = rows.length === wanted.length && rows.every((element, index) => element.key === keyOf(wanted[index]));
     if (!same) {
-      const again = focus && document.activeElement.matches("input.name") ? focus.dataset.id : null;
+      const again = held();
       list.replaceChildren(...wanted.map((object) => Object.assign(row(object), { key: keyOf(object) })));
-      if (again) list.querySelector(`li[data-id="${again}"] input.name`)?.focus();
+      if (again) controls(list.querySelector(`li[data-id="${again.id}"]`))[again.place]?.focus();
     } else rows.forEach((element) => element.classList.toggle("selected", Number(element.dataset.id) === editor.selected));
     for (const element of list.children) element.querySelector(".sure").textContent = sureness(Number(element.dataset.id));
+    if (shown !== editor.selected) list.querySelector(".selected")?.scrollIntoView({ block: "nearest" });
+    shown = editor.selected;
+  }
+
+  const controls = (row) => [...(row?.querySelectorAll("input, button") ?? [])];
+
+  /** Which control of which row has the focus: rows that change are made anew. */
+  function held() {
+    const row = document.activeElement?.closest?.(".objects li");
+    return row && { id: row.dataset.id, place: controls(row).indexOf(document.activeElement) };
   }
 
   const keyOf = (object) => JSON.stringify([object.id, object.name, object.colour, editor.hidden.has(object.id), Boolean(object.draft)]);
@@ -99,7 +109,7 @@ export function framePanel(editor) {
 
 export function trackPanel(editor) {
   const directions = [["backward", "Back"], ["both", "Both"], ["forward", "Forward"]];
-  const choices = directions.map(([name, text]) => h("button", { type: "button", role: "radio", dataset: { name }, title: text,
+  const choices = directions.map(([name, text]) => h("button", { type: "button", dataset: { name }, title: text,
     onclick: () => { editor.direction = name; editor.changed("range"); } }, icon(name), text));
   const last = editor.state.frames - 1;
   const [from, to] = ["First frame", "Last frame"].map((label) => h("input", { type: "number", min: 0, max: last, "aria-label": label, title: `${label} to track` }));
@@ -110,7 +120,7 @@ export function trackPanel(editor) {
   const go = h("button", { type: "button", class: "primary wide-button", title: "Track (T)", onclick: () => editor.track() }, icon("play"), h("span", {}, "Track"));
   const estimate = h("p", { class: "quiet estimate" });
   const setup = h("div", { class: "track-setup" },
-    h("div", { class: "segments", role: "radiogroup", "aria-label": "Direction" }, choices),
+    h("div", { class: "segments", role: "group", "aria-label": "Direction" }, choices),
     h("div", { class: "range-row" }, h("span", {}, "Frames"), from, h("span", {}, "to"), to, whole),
     h("label", { class: "check" }, again, "Also frames that are up to date"), go, estimate);
 
@@ -154,9 +164,7 @@ export function trackPanel(editor) {
 
   function refreshRange() {
     for (const button of choices) {
-      const on = button.dataset.name === editor.direction;
-      button.setAttribute("aria-checked", on);
-      button.classList.toggle("on", on);
+      press(button, button.dataset.name === editor.direction);
     }
     from.value = editor.range.start;
     to.value = editor.range.end;
