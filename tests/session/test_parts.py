@@ -5,6 +5,9 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
+from jointformer.data.video import VideoFile
+from jointformer.data.video_writer import VideoWriter, h264
 from jointformer.errors import DataError
 from jointformer.session.confidence import Trust, combined, soft_jaccard, steadiness
 from jointformer.session.packing import SoftMaps, pack_mask, unpack_mask
@@ -182,6 +187,35 @@ def test_going_backwards_decodes_every_frame_once_within_the_budget() -> None:
     with pytest.raises(ValueError, match="read-only"):
         cache[3][0] = 1
     clip[0] = 1  # the caller's own frames stay writable
+
+
+def test_steps_back_in_a_video_file_are_decoded_together_and_a_damaged_frame_stops_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, begun = tmp_path / "grey.mp4", []
+    with VideoWriter(path, Fraction(24), (16, 16), codec=h264(12)) as writer:
+        for t in range(40):
+            writer.write(np.full((16, 16, 3), 6 * t, np.uint8))
+    video, decode, frame = VideoFile(path), VideoFile._decode, VideoFile.frame
+
+    def damaged(self: VideoFile, index: int) -> UInt8Array:
+        if index == 33:
+            raise DataError("frame 33 cannot be decoded")
+        return frame(self, index)
+
+    monkeypatch.setattr(VideoFile, "_decode", lambda self, start: begun.append(start) or decode(self, start))
+    monkeypatch.setattr(VideoFile, "frame", damaged)
+    cache = FrameCache(video)
+    for t in (39, *range(38, 33, -1)):
+        assert abs(int(cache[t].mean()) - 6 * t) < 4
+    with pytest.raises(DataError, match="frame 33"):
+        cache[33]
+    for t in range(32, 26, -1):
+        assert abs(int(cache[t].mean()) - 6 * t) < 4
+    assert begun == [39, 27]
+    with ThreadPoolExecutor(8) as pool:  # as a page that plays asks ahead
+        ahead = list(pool.map(lambda t: int(cache[t].mean()), range(20)))
+    assert np.abs(np.subtract(ahead, np.arange(0, 120, 6))).max() < 4
 
 
 @pytest.mark.parametrize("kind", [list, deque])

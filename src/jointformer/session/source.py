@@ -5,18 +5,23 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from jointformer.data.video import DEFAULT_FPS, VideoReader, open_video
+from jointformer.data.video import DEFAULT_FPS, VideoFile, VideoReader, open_video
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 
 #: What a session takes for a video: a path, a reader, or frames, (T, H, W, 3) uint8 or a sequence of (H, W, 3).
 VideoLike = str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array
+
+
+#: Frames of a video file that one step back decodes, and how far from the last one a step goes and a jump begins.
+_STRETCH, _NEAR = 12, 32
 
 
 class ArrayVideo:
@@ -81,15 +86,30 @@ class FrameCache:
         height, width = video.size
         self.capacity = max(4, budget // (height * width * 3))
         self._kept: OrderedDict[int, UInt8Array] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._decoding = threading.Lock(), threading.Lock()
+        self._at = 0  # the last frame decoded for __getitem__
 
     def __getitem__(self, index: int) -> UInt8Array:
         """The (H, W, 3) uint8 RGB frame, read-only."""
-        with self._lock:
-            if index in self._kept:
-                self._kept.move_to_end(index)
-                return self._kept[index]
-        return self._keep(index, self.video.frame(index))
+        frame = self._get(index)
+        if frame is not None:
+            return frame
+        if not isinstance(self.video, VideoFile):
+            return self._keep(index, self.video.frame(index))
+        with self._decoding:
+            frame = self._get(index)  # which another thread may have passed meanwhile
+            if frame is not None:
+                return frame
+            first = index
+            if abs(index - self._at) <= _NEAR:  # the frames before it are wanted next, or just now by another thread
+                least = max(0, index + 1 - min(_STRETCH, self.capacity // 2))
+                while first > least and self._get(first - 1) is None:
+                    first -= 1
+            for at in range(first, index):
+                with suppress(DataError):  # a damaged frame is told of when somebody asks for it
+                    self._keep(at, self.video.frame(at))
+            self._at = index
+            return self._keep(index, self.video.frame(index))
 
     def iter(self, frames: range) -> Iterator[tuple[int, UInt8Array]]:
         """(index, frame) of a range with step 1 or -1."""
@@ -101,6 +121,13 @@ class FrameCache:
         while part := list(islice(indices, stretch)):
             decoded = list(self.video.iter_frames(part[-1], part[0] + 1))
             yield from zip(part, reversed(decoded))
+
+    def _get(self, index: int) -> UInt8Array | None:
+        with self._lock:
+            frame = self._kept.get(index)
+            if frame is not None:
+                self._kept.move_to_end(index)
+            return frame
 
     def _keep(self, index: int, frame: UInt8Array) -> UInt8Array:
         frame = frame.view()
