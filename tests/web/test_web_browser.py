@@ -530,3 +530,21 @@ def test_the_keyboard_keeps_its_place_in_the_list_of_objects_and_the_chosen_one_
             "(r => r.bottom <= document.querySelector('.objects').getBoundingClientRect().bottom + 1)"
             "(document.querySelector('.objects li.selected').getBoundingClientRect())"
         ), key
+
+
+def test_pictures_fetched_ahead_while_playing_are_not_given_up_and_fetched_again(person: Person) -> None:
+    project = person.open_demo()
+    left = person.page.evaluate(
+        """async (project) => {
+          const { AHEAD, Pictures } = await import("/static/js/media.js");
+          const pictures = new Pictures(`/api/projects/${project}`, 40, 432 * 240);
+          pictures.prefetch(0, 1, AHEAD);
+          const asked = [...pictures.kept.map.values()];
+          pictures.focus(0);
+          const left = pictures.kept.map.size;
+          await Promise.all(asked.map((entry) => entry.promise));
+          return [left, AHEAD];
+        }""",
+        project,
+    )
+    assert left == [12, 12]

@@ -65,7 +65,10 @@ export class Drawing extends Viewing {
   /** Slots change with objects; what is drawn and not saved yet keeps its place, because objects only come at the end. */
   refreshSlots() {
     if (this.stage.busy || this.saving) this.stage.slots = this.slots();
-    else if (this.shown?.frame === this.frame) this.stage.setMasks(this.shown.masks, this.slots());
+    else if (this.shown?.frame === this.frame) {
+      this.stage.setMasks(this.shown.masks, this.slots(), this.selected);
+      return;
+    }
     this.stage.select(this.selected);
   }
 

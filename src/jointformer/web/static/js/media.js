@@ -5,6 +5,8 @@ import { call, fetchBlob } from "./api.js";
 const MOST_PICTURES = 64;
 const PICTURE_BYTES = 512 * 2 ** 20;
 const KEPT_MASKS = 256;
+/** Frames that are fetched ahead while the video plays; those nearer than that are never given up. */
+export const AHEAD = 12;
 
 class Kept {
   constructor(most, drop) {
@@ -68,7 +70,7 @@ export class Pictures {
   /** Gives up what is on its way but for frames near this one. */
   focus(frame) {
     for (const [key, entry] of this.kept.map) {
-      if (!entry.ready && Math.abs(key - frame) > 8) {
+      if (!entry.ready && Math.abs(key - frame) > AHEAD) {
         this.kept.map.delete(key);
         entry.control.abort();
       }
@@ -91,6 +93,11 @@ export class Masks {
       this.kept.set(frame, promise);
     }
     return promise;
+  }
+
+  /** Fetches those of the frames to come. */
+  prefetch(frame, count, frames) {
+    for (let next = frame + 1; next <= Math.min(frame + count, frames - 1); next++) this.get(next).catch(() => {});
   }
 
   forget(frame) {

@@ -31,9 +31,10 @@ export class Stage extends Viewport {
     this.redraw();
   }
 
-  /** Shows masks {id: {runs}} of objects [{id, colour, visible}]. */
-  setMasks(masks, objects) {
+  /** Shows masks {id: {runs}} of objects [{id, colour, visible}], the one that is drawn with strongly. */
+  setMasks(masks, objects, selected) {
     this.slots = objects;
+    this.selected = objects.findIndex((object) => object.id === selected) + 1;
     this.labels.fill(0);
     objects.forEach((object, index) => {
       const mask = masks[object.id];

@@ -1,5 +1,6 @@
 // Which frame is shown, with its masks; playing; jumping to marks and doubtful frames.
 
+import { AHEAD } from "./media.js";
 import { News } from "./news.js";
 import { STATUS } from "./status.js";
 
@@ -17,7 +18,7 @@ export class Viewing extends News {
     try {
       const [picture] = await Promise.all([this.pictures.get(frame), this.showMasks()]);
       if (this.frame === frame) this.stage.setPicture(picture);
-      this.pictures.prefetch(frame, step, this.playing ? 12 : 3);
+      this.prefetch(step);
     } catch (error) {
       if (error.name !== "AbortError") this.say(error.message, "error");
     }
@@ -36,9 +37,14 @@ export class Viewing extends News {
     }
     if (this.frame !== frame || (!now && (this.saving || this.stage.busy))) return;
     this.shown = masks;
-    this.stage.setMasks(masks.masks, this.slots());
-    this.stage.select(this.selected);
+    this.stage.setMasks(masks.masks, this.slots(), this.selected);
     this.changed("masks");
+  }
+
+  /** Fetches the next frames' pictures in one direction, and while playing their masks, too. */
+  prefetch(step) {
+    this.pictures.prefetch(this.frame, step, this.playing ? AHEAD : 3);
+    if (this.playing) this.masks.prefetch(this.frame, 4, this.state.frames);
   }
 
   rememberFrame() {
@@ -65,7 +71,7 @@ export class Viewing extends News {
     this.playing = true;
     if (this.frame === this.state.frames - 1) this.go(0);
     this.changed("playing");
-    this.pictures.prefetch(this.frame, 1, 12);
+    this.prefetch(1);
     const begin = performance.now();
     const first = this.frame;
     let waited = 0;
@@ -80,7 +86,7 @@ export class Viewing extends News {
           return;
         }
         if (this.pictures.ready(next)) await this.go(next);
-        else this.pictures.prefetch(this.frame, 1, 12);
+        else this.prefetch(1);
       }
       // A picture that comes late delays the rest; none is left out.
       if (due > this.frame + 1) waited += performance.now() - before;
