@@ -332,6 +332,16 @@ def test_what_is_refused_changes_nothing(tool: Tool, method: str, path: str, bod
     assert tool.state() == before
 
 
+def test_a_name_that_cannot_be_written_is_not_taken(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, _value: object) -> None:
+        raise OutputError("cannot be written: the disk is full", where=path)
+
+    name = tool.open()["name"]
+    monkeypatch.setattr("jointformer.web.record.write_json", refuse)
+    tool.ask("PATCH", "", {"name": "another"}, status=507)
+    assert tool.state()["name"] == name
+
+
 def test_a_project_whose_picture_cannot_be_kept_is_not_begun(
     tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

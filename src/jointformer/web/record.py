@@ -83,8 +83,9 @@ class RecordFile:
     def update(self, **changes: Any) -> None:
         """Change fields and write the file. Raises OutputError."""
         with self._lock:
-            self.record = replace(self.record, **changes)
-            write_json(self._path, asdict(self.record))
+            record = replace(self.record, **changes)
+            write_json(self._path, asdict(record))
+            self.record = record  # not before: what cannot be written has not changed
 
 
 def checked_name(name: object) -> str:

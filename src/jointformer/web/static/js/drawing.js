@@ -72,12 +72,13 @@ export class Drawing extends Viewing {
     this.stage.select(this.selected);
   }
 
+  /** Resolves to null where the server refuses it. */
   changeObject(id, change) {
-    if (this.draft?.id === id) {
-      Object.assign(this.draft, change);
-      this.refreshSlots();
-      this.changed("objects");
-    } else this.enqueue(() => this.save("PUT", `/objects/${id}`, change));
+    if (this.draft?.id !== id) return this.enqueue(() => this.save("PUT", `/objects/${id}`, change));
+    Object.assign(this.draft, change);
+    this.refreshSlots();
+    this.changed("objects");
+    return Promise.resolve({});
   }
 
   removeObject(id) {

@@ -20,9 +20,10 @@ export function layOut(editor) {
 function topBar(editor) {
   const name = h("input", { type: "text", class: "project-name", value: editor.state.name, maxLength: 120, spellcheck: false, "aria-label": "Name of the project",
     onkeydown: (event) => event.key === "Enter" && event.target.blur(),
-    onchange: () => {
-      if (name.value.trim()) editor.enqueue(() => editor.save("PATCH", "", { name: name.value.trim() }));
-      else name.value = editor.state.name;
+    onchange: async () => {
+      const text = name.value.trim();
+      const kept = text && (await editor.enqueue(() => editor.save("PATCH", "", { name: text })));
+      if (!kept) name.value = editor.state.name;
     } });
   const facts = h("span", { class: "quiet facts" });
   const undo = iconButton("undo", "Undo (Ctrl+Z)", () => editor.undo());

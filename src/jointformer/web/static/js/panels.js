@@ -16,15 +16,18 @@ export function objectsPanel(editor) {
 
   function row(object) {
     const colour = h("input", { type: "color", value: hex(object.colour), title: "Colour", "aria-label": `Colour of ${object.name}`,
-      onchange: (event) => editor.changeObject(object.id, { colour: fromHex(event.target.value) }) });
+      onchange: (event) => change(event.target, { colour: fromHex(event.target.value) }, hex(object.colour)) });
     const name = h("input", { type: "text", class: "name", value: object.name, maxLength: 100, spellcheck: false, "aria-label": "Name of the object",
       onfocus: () => editor.selected !== object.id && editor.select(object.id),
       onkeydown: (event) => event.key === "Enter" && event.target.blur(),
       onchange: (event) => {
         const text = event.target.value.trim();
-        if (text) editor.changeObject(object.id, { name: text });
+        if (text) change(event.target, { name: text }, object.name);
         else event.target.value = object.name;
       } });
+    async function change(input, values, before) {
+      if (!(await editor.changeObject(object.id, values))) input.value = before; // it was refused
+    }
     const hidden = editor.hidden.has(object.id);
     return h("li", { class: object.id === editor.selected ? "selected" : "", dataset: { id: object.id },
       onclick: (event) => !event.target.closest("button, input") && editor.select(object.id) },
