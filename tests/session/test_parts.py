@@ -192,7 +192,7 @@ def test_going_backwards_decodes_every_frame_once_within_the_budget() -> None:
 def test_steps_back_in_a_video_file_are_decoded_together_and_a_damaged_frame_stops_only_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, begun = tmp_path / "grey.mp4", []
+    path, begun = tmp_path / "grey.mp4", list[int]()
     with VideoWriter(path, Fraction(24), (16, 16), codec=h264(12)) as writer:
         for t in range(40):
             writer.write(np.full((16, 16, 3), 6 * t, np.uint8))
@@ -203,7 +203,11 @@ def test_steps_back_in_a_video_file_are_decoded_together_and_a_damaged_frame_sto
             raise DataError("frame 33 cannot be decoded")
         return frame(self, index)
 
-    monkeypatch.setattr(VideoFile, "_decode", lambda self, start: begun.append(start) or decode(self, start))
+    def noted(self: VideoFile, start: int) -> Iterator[tuple[int, UInt8Array]]:
+        begun.append(start)
+        return decode(self, start)
+
+    monkeypatch.setattr(VideoFile, "_decode", noted)
     monkeypatch.setattr(VideoFile, "frame", damaged)
     cache = FrameCache(video)
     for t in (39, *range(38, 33, -1)):
