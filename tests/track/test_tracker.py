@@ -75,6 +75,15 @@ def test_an_object_of_which_the_network_sees_no_pixel_is_told_of(
         )
 
 
+@pytest.mark.parametrize("given", [7, 2], ids=["new", "corrected"])
+def test_nothing_is_left_of_other_objects_under_a_given_mask(model: JointFormer, given: int) -> None:
+    covered = box(10, 20)
+    last = run(model, {0: {1: box(2, 2), 2: box(20, 30)}, 3: {given: covered}}, frames=4)[-1]
+    others = [row for row, i in enumerate((0, *last.ids)) if i != given]
+    # Two clamped logits apart, 1e-14, and not one, 1e-7: the others' own probabilities no longer count there.
+    assert float(last.prob[others][:, torch.from_numpy(covered)].max()) < 1e-12
+
+
 def test_objects_do_not_change_each_others_object_probabilities_through_batching(model: JointFormer) -> None:
     """N objects in one pass give what they give one pass at a time."""
     given = {0: {1: box(2, 2), 2: box(20, 30)}, 3: {7: box(5, 40)}}
