@@ -28,6 +28,49 @@ def test_walks_begin_at_zero_and_are_smooth() -> None:
     assert (np.diff(speed, axis=1) ** 2).mean() < 0.7 * (speed**2).mean()
 
 
+def test_a_walk_that_is_pulled_does_not_wander_off() -> None:
+    free, pulled = (smooth_walks(np.random.default_rng(0), 200, 80, 1, memory=0.0, pull=pull) for pull in (0.0, 0.5))
+    assert free[:, -1].std() > 7
+    assert pulled[:, 40:].std() == pytest.approx((1 - 0.5**2) ** -0.5, rel=0.05)
+
+
+def test_a_layer_strays_in_the_middle_of_the_clip_and_comes_back() -> None:
+    start, stray = np.asarray([[0.1, -0.2]]), np.asarray([[0.9, 0.3]])
+    rng, still, free = np.random.default_rng(0), np.zeros((1, 6)), np.zeros(1, bool)
+    centre = draw_motions(rng, 5, still, start, np.zeros(1), stray, free).centre[0]
+    np.testing.assert_allclose(centre[[0, 2, 4]], [start[0], start[0] + stray[0], start[0]], atol=1e-6)
+
+
+def test_layers_begin_turned_as_asked_and_keep_their_area_when_turned_and_stretched() -> None:
+    turn = np.asarray([0.0, 0.5 * np.pi, 2.0])
+    row = np.tile([0.0, 0.0, 0.3, 0.2, 0.0, 0.0], (3, 1))
+    nowhere, free = np.zeros((3, 2)), np.ones(3, bool)
+    linear = draw_motions(np.random.default_rng(0), 8, row, nowhere, turn, nowhere, free).linear
+    for found, angle in zip(linear[:, 0], turn, strict=True):
+        along, down = (np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))
+        np.testing.assert_allclose(found, np.stack([along, down], 1), atol=1e-9)
+    assert np.abs(linear[:, 7] - linear[:, 0]).max() > 0.1
+    np.testing.assert_allclose(np.linalg.det(linear), 1.0, atol=1e-9)
+    row = np.tile([0.0, 0.3, 0.3, 0.0, 0.0, 0.0], (3, 1))
+    zoomed = draw_motions(np.random.default_rng(0), 8, row, nowhere, turn, nowhere, free).linear
+    area = np.linalg.det(zoomed)[..., None, None]
+    assert np.ptp(area) > 0.5
+    np.testing.assert_allclose(zoomed @ zoomed.swapaxes(-1, -2), area * np.eye(2), atol=1e-9)  # no shape is changed
+
+
+def test_the_wildest_motion_leaves_a_layer_recognisable() -> None:
+    row = np.tile([9.0, 9.0, 9.0, 9.0, 9.0, 9.0], (50, 1))
+    start, free = np.zeros((50, 2)), np.zeros(50, bool)
+    motions = draw_motions(np.random.default_rng(0), 20, row, start, np.zeros(50), start, free)
+    area = np.linalg.det(motions.linear)
+    assert area.min() > 0.1
+    assert area.max() < 10
+    long, short = np.moveaxis(np.linalg.svd(motions.linear, compute_uv=False), -1, 0)
+    assert (long / short).max() < 4
+    assert np.abs(motions.waves).max() < 0.1
+    assert np.abs(motions.tilt).max() < 0.4
+
+
 def test_a_dense_map_without_motion_shows_the_layer_as_it_is() -> None:
     grid = local_grids(_still_motion((0.0, 0.0)), 64, 96, np.asarray([30.0]))[0, 0]
     dense = dense_map(grid, (0, CELLS, 0, CELLS), (4, 6))
@@ -70,6 +113,38 @@ def test_a_layer_is_drawn_where_its_motion_says() -> None:
 def test_a_layer_out_of_the_picture_touches_nothing() -> None:
     grids = local_grids(_still_motion((3.0, 0.0)), 64, 64, np.asarray([20.0]))[0]
     assert touched_cells(grids, 20, 20) == [None]
+
+
+def test_layers_are_drawn_whole_wherever_they_are_in_the_picture() -> None:
+    height, width, count = 64, 96, 40
+    rng = np.random.default_rng(4)
+    row = np.tile([0.0, 0.3, 1.0, 0.3, 0.05, 0.1], (count, 1))
+    start = rng.uniform(-0.75, 0.75, (count, 2))  # many over the picture's edges, some beyond
+    still = np.zeros((count, 2))
+    motions = draw_motions(rng, 3, row, start, np.linspace(0.0, 6.0, count), still, np.ones(count, bool))
+    sprites = rng.integers(100, 255, (count, 9, 31, 4), dtype=np.uint8)
+    sprites[..., 3] = 255
+    grids = local_grids(motions, height, width, np.full(count, 31.0)) + np.asarray([15.0, 4.0], np.float32)
+    tones = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2).repeat(3, 0)
+    ground = local_grids(_still_motion((0.0, 0.0)), height, width, np.asarray([96.0]))[0].repeat(3, 0)
+    for sprite, grid in zip(sprites, grids, strict=True):
+        backdrop = Backdrop(np.zeros((height, width, 3), np.uint8), None, ground, np.zeros((3, 2)))
+        renderer = Renderer(backdrop, [Layer(sprite, 1, grid, tones, np.zeros((3, 2)))], height, width)
+        found = renderer.draw(2)
+        renderer.touched[0][2] = (0, CELLS, 0, CELLS)
+        everywhere = renderer.draw(2)
+        assert (found.labels != everywhere.labels).sum() <= 1  # maps of parts are rounded otherwise
+        np.testing.assert_allclose(found.frame, everywhere.frame, atol=2)
+
+
+def test_a_backdrop_that_moved_away_is_mirrored_with_its_labels() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    labels = (picture[..., 0] > 99).astype(np.uint8)
+    grids = local_grids(_still_motion((0.25, 0.0)), 64, 64, np.asarray([64.0]))[0] + np.float32(31.5)
+    drawing = Renderer(Backdrop(picture, labels, grids, np.zeros((1, 2))), [], 64, 64).draw(0)
+    np.testing.assert_array_equal(drawing.frame[:, 16:], picture[:, :48])
+    np.testing.assert_array_equal(drawing.frame[:, :16], picture[:, 16:0:-1])
+    np.testing.assert_array_equal(drawing.labels, drawing.frame[..., 0] > 99)
 
 
 def test_degenerate_motion_gives_finite_maps() -> None:
