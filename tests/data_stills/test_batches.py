@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from jointformer.data.clip_appearance import motion_blur
+from jointformer.data import clip_batches, stills
+from jointformer.data.clip_appearance import Appearance, draw_appearance, motion_blur
 from jointformer.data.clip_batches import StillsBatches
 from jointformer.data.clip_config import ClipConfig
 from jointformer.data.clip_cutouts import fill_hole
@@ -58,6 +62,101 @@ def test_batches_are_the_clips_of_the_cpu(pack: StillsPack, device_pack: DeviceP
     assert np.median(overlap) > 0.985
     assert np.median(colour) < 4.0
     assert np.median(layers) > 0.99
+
+
+def _set_look(monkeypatch: pytest.MonkeyPatch, **look: Any) -> None:
+    """Clips of both kinds get this look instead of the drawn one."""
+
+    def draw(rng: np.random.Generator, frames: int, side: float, strength: float) -> Appearance:
+        drawn = draw_appearance(rng, frames, side, strength)
+        return replace(drawn, blur=np.zeros(frames), **look)
+
+    monkeypatch.setattr(stills, "draw_appearance", draw)
+    monkeypatch.setattr(clip_batches, "draw_appearance", draw)
+
+
+@pytest.mark.parametrize(
+    ("kind", "furthest"),
+    [
+        ({"own_share": 1.0, "lifted_share": 0.0}, 1.6),
+        ({"own_share": 0.0, "lifted_share": 1.0}, 7.0),  # holes are filled by another method
+        ({"own_share": 0.0, "lifted_share": 0.0, "blob_share": 1.0}, 1.6),
+        ({"own_share": 0.0, "lifted_share": 0.0, "blob_share": 0.0, "full_share": 1.0}, 1.6),
+    ],
+    ids=["own", "lifted", "blobs", "pasted"],
+)
+def test_every_clip_of_every_kind_is_the_cpus(
+    pack: StillsPack,
+    device_pack: DevicePack,
+    kind: dict[str, float],
+    furthest: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _set_look(monkeypatch, noise=0.0, quality=0)
+    config = replace(CONFIG, smallest=0.0, **kind)  # type: ignore[arg-type]
+    batch = StillsBatches(device_pack, config, seed=2).sample(range(8))
+    for index in range(8):
+        clip = StillsClips(pack, config, seed=2).sample(index)
+        assert (batch.label_maps[index].numpy() == clip.label_maps).mean() > 0.97
+        apart = batch.frames[index].numpy().astype(np.float32) - clip.frames
+        assert max(np.abs(cv2.blur(frame, (9, 9))).mean() for frame in apart) < furthest
+
+
+def test_noise_is_as_strong_as_the_look_asks_for(
+    pack: StillsPack, device_pack: DevicePack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean: list[np.ndarray] = []
+    noisy: list[np.ndarray] = []
+    for found, sigma in ((clean, 0.0), (noisy, 8.0)):
+        _set_look(monkeypatch, noise=sigma, quality=0)
+        batch = StillsBatches(device_pack, CONFIG).sample([0])
+        found += [StillsClips(pack, CONFIG).sample(0).frames, batch.frames[0].numpy()]
+    for before, after in zip(clean, noisy, strict=True):
+        inner = (before > 40) & (before < 215)
+        assert (after.astype(float) - before)[inner].std() == pytest.approx(8.0, rel=0.03)
+
+
+def test_what_lies_beyond_a_stills_edge_is_mirrored_or_ends(stills_folder: Path) -> None:
+    Image.fromarray(np.full((144, 96), 5, np.uint8)).save(stills_folder / "whole.png")
+    with (stills_folder / "manifest.csv").open("a", encoding="utf-8") as manifest:
+        manifest.write("bsds500,0.png,whole.png,96,144,1\n")
+    pack = DevicePack(StillsPack(stills_folder), CPU)
+    still, rows, level = pack.pack[0], torch.tensor([pack.row(0, 1)]), torch.tensor([0])
+    rng = np.random.default_rng(0)
+    # OpenCV interpolates at 32nds of a pixel; odd ones are never half-way between two.
+    x, y = (
+        ((2 * rng.integers(-40 * 16, (side + 40) * 16, (40, 50)) + 1) / 32).astype(np.float32) for side in (96, 144)
+    )
+    places = torch.from_numpy(np.stack([x, y], -1))[None, None]
+    values = torch.zeros(1, 256)
+    values[0, 5] = 0.5
+    for reflect, border in ((True, cv2.BORDER_REFLECT_101), (False, cv2.BORDER_REPLICATE)):
+        colours, value = pack.sample(rows, level, places, values, reflect=reflect)
+        expected = cv2.remap(still.picture.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=border)
+        np.testing.assert_allclose(colours[0, :, 0].movedim(0, -1).numpy(), expected, atol=0.02)
+        there = reflect | ((x > -0.5) & (x < 95.5) & (y > -0.5) & (y < 143.5))
+        np.testing.assert_allclose(value[0, 0].numpy(), 0.5 * there, atol=1e-6)
+    nearest = pack.nearest(rows - 1, level, places, torch.arange(256.0)[None])[0, 0].numpy()
+    expected = cv2.remap(still.masks[0], x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
+    np.testing.assert_array_equal(nearest, expected)
+
+
+def test_a_clip_of_which_no_target_is_seen_gives_way_to_its_neighbour(device_pack: DevicePack) -> None:
+    clips = StillsBatches(device_pack, replace(CONFIG, smallest=0.05))  # 5 of the 100 pixels
+    labels = torch.zeros(5, 1, 10, 10, dtype=torch.uint8)
+    labels[1, :, :5], labels[1, :, 6, :4], labels[1, :, 7, :5] = 1, 2, 3
+    labels[2] = 1  # all that is seen: not to be told from its background
+    labels[4, :, :, :2] = 2
+    frames, points = torch.arange(5.0).view(5, 1, 1, 1, 1), -torch.arange(5.0).view(5, 1, 1, 1, 1)
+    found = clips._checked(frames, clip_batches._Canvas(frames, labels, points), [1, 3, 1, 1, 2])
+    assert found.frames.flatten().tolist() == [1, 1, 1, 1, 4]
+    assert torch.equal(found.points, -found.frames)
+    assert found.num_objects.tolist() == [2, 2, 2, 2, 1]
+    wanted = torch.zeros(10, 10, dtype=torch.uint8)
+    wanted[:5], wanted[7, :5] = 1, 2  # what is too small is background, and the numbers close up
+    assert torch.equal(found.label_maps[:4], wanted.expand(4, 1, 10, 10))
+    assert torch.equal(found.label_maps[4] > 0, labels[4] == 2)
+    assert int(found.label_maps[4].max()) == 1
 
 
 def test_a_clip_does_not_depend_on_its_batch(device_pack: DevicePack) -> None:
