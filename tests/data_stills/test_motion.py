@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-from jointformer.data.clip_appearance import draw_tones, motion_blur
 from jointformer.data.clip_cutouts import fill_hole, soft_alpha
 from jointformer.data.clip_motion import CELLS, Motions, draw_motions, local_grids, smooth_walks
 from jointformer.data.clip_render import Backdrop, Layer, Renderer, dense_map, touched_cells
@@ -183,22 +182,3 @@ def test_soft_edges_lie_inside_the_hard_ones() -> None:
     assert soft[20, 20] == 255
     assert 0.75 < (soft > 127).sum() / 400 < 1.0
     assert len(np.unique(soft)) > 4
-
-
-def test_motion_blur_does_not_move_what_it_smears() -> None:
-    picture = np.zeros((41, 41, 3), np.uint8)
-    picture[18:23, 18:23] = 255
-    smeared = motion_blur(picture, (6.0, -3.0))[..., 0].astype(float)
-    rows, columns = np.mgrid[:41, :41]
-    assert (smeared * columns).sum() / smeared.sum() == pytest.approx(20, abs=0.3)
-    assert (smeared * rows).sum() / smeared.sum() == pytest.approx(20, abs=0.3)
-    assert motion_blur(picture, (0.5, 0.5)) is picture
-
-
-def test_tones_are_smooth_tables_that_drift() -> None:
-    tones = draw_tones(np.random.default_rng(0), 4, 6, fixed=0.1, drift=0.05)
-    assert tones.shape == (4, 6, 256, 3)
-    assert (np.diff(tones.astype(int), axis=2) >= 0).all()
-    assert not np.array_equal(tones[0, 0], tones[0, 5])
-    constant = draw_tones(np.random.default_rng(0), 1, 3, fixed=0.1, drift=0.0)
-    assert np.array_equal(constant[0, 0], constant[0, 2])
