@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -51,3 +53,111 @@ def test_every_entry_comes_to_its_slot_and_neighbours_come_together(slots: list[
         bank.writer(slots)(1, *new)
     assert counted.count == 2 * copies
     assert all(torch.equal(*pair) for pair in zip(stored, expected, strict=True))
+
+
+@dataclass
+class Remembered:
+    """What an object's row should hold, in the plainest words: frames in their order, and the temporary one."""
+
+    frames: list[int] = field(default_factory=list)
+    pinned: set[int] = field(default_factory=set)
+    temporary: int | None = None
+
+    def append(self, frame: int, pinned: bool, capacity: int, keeps_temporary: bool) -> None:
+        if capacity and len(self.frames) == capacity:
+            given_up = next((old for old in self.frames[1:] if old not in self.pinned), None)
+            if given_up is None and not pinned:
+                self.temporary = frame if keeps_temporary else self.temporary
+                return
+            if given_up is None:  # all are the user's: the oldest but the first, or the first where it is alone
+                given_up = self.frames[1] if capacity > 1 else self.frames[0]
+            self.frames.remove(given_up)
+        self.frames.append(frame)
+        if pinned:
+            self.pinned.add(frame)
+
+
+def rows_of(bank: MemoryBank) -> list[list[int]]:
+    """What a reader of each row finds, frame by frame, in the order in which it lies there."""
+    found: list[list[int]] = []
+    for layer in bank.view().layers:
+        for group in layer:
+            for keys, values in zip(group.keys, group.values, strict=True):
+                assert torch.equal(keys, -values)
+                frames = keys[0, ::TOKENS, 0].int().tolist()
+                assert torch.equal(keys, torch.tensor(frames).repeat_interleave(TOKENS)[None, :, None].expand_as(keys))
+                found.append(frames)
+    layers, each = len(bank.view().layers), len(bank)
+    assert [found[n * each : (n + 1) * each] for n in range(layers)] == [found[:each]] * layers
+    return found[:each]
+
+
+@pytest.mark.parametrize("keeps_temporary", [True, False])
+@pytest.mark.parametrize("capacity", [0, 1, 2, 4])
+def test_every_row_holds_what_the_rules_keep_whatever_comes_appears_and_goes(
+    capacity: int, keeps_temporary: bool
+) -> None:
+    chance = random.Random(capacity)
+    bank = MemoryBank(
+        CONFIG, TOKENS, capacity, temporary=keeps_temporary, device=torch.device("cpu"), dtype=torch.float32
+    )
+    expected: list[Remembered] = []
+
+    def write(slots: list[Slot], frames: list[int]) -> None:
+        entries = torch.tensor(frames, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 2, TOKENS, 12)
+        for layer in range(CONFIG.layers):
+            bank.writer(slots)(layer, entries, -entries)
+
+    frame = 0
+    for _ in range(60):
+        action = chance.choice(["add", "append", "append", "append", "temporary", "first", "remove"])
+        if action == "add" or not expected:
+            bank.add_rows(2)
+            new = range(len(expected), len(expected) + 2)
+            expected += [Remembered(), Remembered()]
+            write(bank.append(new, first_source=1), [0, frame + 1, frame + 2])
+            for row in new:
+                frame += 1
+                expected[row].append(frame, False, capacity, keeps_temporary)
+        elif action == "remove":
+            row = chance.randrange(len(expected))
+            bank.remove_row(row)
+            del expected[row]
+        elif action == "first":
+            row = chance.randrange(len(expected))
+            frame += 1
+            write(bank.set_first(row, 1), [0, frame])
+            old = expected[row].frames[0]
+            expected[row].frames[0], expected[row].temporary = frame, None
+            if old in expected[row].pinned:
+                expected[row].pinned.add(frame)
+        else:
+            rows = range(chance.randrange(len(expected)), len(expected))
+            frames = [frame + 1 + n for n in range(len(rows))]
+            frame += len(rows)
+            pinned = [row for row in rows if chance.random() < 0.4]
+            if action == "append":
+                write(bank.append(rows, pinned=pinned), frames)
+            elif keeps_temporary:
+                write(bank.set_temporary(rows), frames)
+            for row, new_frame in zip(rows, frames, strict=True):
+                if action == "append":
+                    expected[row].append(new_frame, row in pinned, capacity, keeps_temporary)
+                elif keeps_temporary:
+                    expected[row].temporary = new_frame
+        for row, (held, wanted) in enumerate(zip(rows_of(bank), expected, strict=True)):
+            temporary = [] if wanted.temporary is None else [wanted.temporary]
+            assert held[: len(temporary)] == temporary
+            assert sorted(held) == sorted([*temporary, *wanted.frames])
+            assert bank.frames(row) == len(wanted.frames)
+
+
+def test_neighbours_that_are_equally_full_are_read_as_one_without_a_copy() -> None:
+    bank = MemoryBank(CONFIG, TOKENS, 2, temporary=True, device=torch.device("cpu"), dtype=torch.float32)
+    bank.add_rows(4)
+    bank.append(range(4))
+    bank.append(range(2, 4))
+    view = bank.view()
+    assert [(group.keys.shape[0], group.keys.shape[2] // TOKENS) for group in view.layers[0]] == [(2, 1), (2, 2)]
+    stored = bank._keys[0].untyped_storage().data_ptr()
+    assert {group.keys.untyped_storage().data_ptr() for group in view.layers[0]} == {stored}

@@ -17,11 +17,13 @@ from PIL import Image
 from jointformer.errors import ConfigError, DataError, UserError
 from jointformer.model import convolution, cost
 from jointformer.model.config import ModelConfig
+from jointformer.model.cost import bank_bytes
 from jointformer.model.network import JointFormer, sum_of_others
 from jointformer.model.transformer import KeepLayer
 from jointformer.model.weights import load_model
 from jointformer.ops.resize import network_size, resize_label_map
 from jointformer.track import Tracker, TrackerConfig
+from jointformer.track.budget import bank_places
 from jointformer.track.engine import Engine
 from jointformer.track.ensemble import EnsembleTracker, View
 from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap, _statistics
@@ -205,14 +207,20 @@ def test_an_object_can_be_corrected_away(model: JointFormer) -> None:
     assert 1 not in np.unique(results[3].label_map)
 
 
-def test_a_removed_object_leaves_the_others_as_if_it_stayed_in_its_place(model: JointFormer) -> None:
-    tracker = Tracker(model, CONFIG)
-    for t, frame in enumerate(video(8)):
-        if t == 4:
-            tracker.remove_object(2)
-        result = tracker.step(frame, {1: box(2, 2), 2: box(20, 30), 3: box(5, 40)} if t == 0 else None)
-    assert result.ids == (1, 3)
-    assert set(np.unique(result.label_map)) <= {0, 1, 3}
+def test_a_removed_object_leaves_the_others_as_they_are_whatever_its_place(model: JointFormer) -> None:
+    masks = [box(2, 2), box(20, 30), box(5, 40)]
+    results = []
+    for gone, order in ((1, (0, 1, 2)), (3, (1, 2, 0)), (2, (1, 0, 2))):  # the same object, first, last and between
+        tracker = Tracker(model, CONFIG)
+        for t, frame in enumerate(video(8)):
+            if t == 4:
+                tracker.remove_object(gone)
+            given = {i: masks[k] for i, k in enumerate(order, 1)} if t == 0 else None
+            result = tracker.step(frame, given)
+        assert result.ids == tuple(i for i in (1, 2, 3) if i != gone)
+        results.append(result.prob)
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], atol=2e-5, rtol=0)
 
 
 def test_a_removed_id_can_come_back(model: JointFormer) -> None:
@@ -308,7 +316,7 @@ def test_memory_is_allocated_once(model: JointFormer) -> None:
     for t, frame in enumerate(video(30)):
         tracker.step(frame, box(2, 2) if t == 0 else None)
         sizes.add(tracker.memory_nbytes)
-    assert len(sizes) == 1
+    assert sizes == {bank_bytes(MINI, 48, 64, 1, bank_places(CONFIG, 30), 4)}  # as `info` and the budget say
 
 
 def test_unbounded_memory_keeps_every_memory_frame(model: JointFormer) -> None:
@@ -317,6 +325,7 @@ def test_unbounded_memory_keeps_every_memory_frame(model: JointFormer) -> None:
         tracker.step(frame, box(2, 2) if t == 0 else None)
     assert tracker._engine.bank is not None
     assert tracker._engine.bank.frames(0) == 12
+    assert tracker.memory_nbytes == bank_bytes(MINI, 48, 64, 1, bank_places(tracker.config, 12), 4)
 
 
 def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model: JointFormer) -> None:

@@ -173,9 +173,7 @@ class MemoryBank:
             if not pinned:
                 return None
             index = min(1, count - 1)
-        place = row.places.pop(index)
-        row.pinned.discard(place)
-        return place
+        return row.places.pop(index)
 
     def _reallocate(self, rows: int, room: int) -> None:
         for tensors in (self._keys, self._values):
