@@ -21,12 +21,13 @@ from jointformer.model.cost import bank_bytes
 from jointformer.model.network import JointFormer, sum_of_others
 from jointformer.model.transformer import KeepLayer
 from jointformer.model.weights import load_model
+from jointformer.ops.padding import pad, padding_to_multiple
 from jointformer.ops.resize import network_size, resize_label_map
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.budget import bank_places
 from jointformer.track.engine import Engine
 from jointformer.track.ensemble import EnsembleTracker, View
-from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap, _statistics
+from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap, _statistics, prepare_frame
 from jointformer.track.loop import BadFramePolicy, Stopwatch, iter_segmentations
 from jointformer.track.segmentation import Segmentation
 from seeded import seeded_model
@@ -188,18 +189,30 @@ def test_a_correction_outlasts_later_memory_frames(model: JointFormer, frames: i
     config = TrackerConfig(**{**CONFIG.__dict__, "max_memory_frames": frames})
     tracker = Tracker(model, config)
     clip = video(12)
-    for t, frame in enumerate(clip):  # 3 is a frame that would not be remembered without its mask
-        tracker.step(frame, {0: {1: box(2, 2)}, 3: {1: box(20, 30)}}.get(t))
+    masks = {0: {1: box(5, 40), 2: box(2, 2)}, 3: {2: box(20, 30)}}  # 3 is not remembered without its mask
+    for t, frame in enumerate(clip):
+        tracker.step(frame, masks.get(t))
         bank = tracker._engine.bank
         assert bank is not None
-        first = bank._keys[0][0, :, bank._tokens : 2 * bank._tokens].clone()
+        first = bank._keys[0][:, :, bank._tokens : 2 * bank._tokens].clone()
         if t == 0:
             begun = first
-        assert torch.equal(first, begun) == (frames != 1 or t < 3)  # where there is one place, it is in the first's
+        assert torch.equal(first[0], begun[0])
+        assert torch.equal(first[1], begun[1]) == (frames != 1 or t < 3)  # of one place, it is in the first's
     assert bank is not None
-    row = bank._rows[0]
+    row = bank._rows[1]
     assert len(row.pinned) == (0 if frames == 1 else 1)
     assert row.pinned <= set(row.places)
+    assert not bank._rows[0].pinned
+
+
+def test_a_mask_takes_its_pixels_from_whatever_was_there(model: JointFormer) -> None:
+    first, middle = {1: box(0, 0, 40)}, box(10, 20)
+    results = run(model, {0: first, 3: {2: middle}, 5: {1: middle}})
+    assert (results[3].label_map[middle] == 2).all()
+    assert results[3].object_prob(1)[middle].max() < 0.01
+    assert (results[5].label_map[middle] == 1).all()
+    assert results[5].object_prob(2)[middle].max() < 0.01
 
 
 def test_an_object_can_be_corrected_away(model: JointFormer) -> None:
@@ -310,12 +323,39 @@ def test_added_memory_changes_later_frames_only_through_reading(model: JointForm
         tracker.remove_object(9)
 
 
+def test_added_memory_is_what_the_network_makes_of_that_frame_and_mask(model: JointFormer) -> None:
+    frames = [frame[:33] for frame in video(3)]  # 33×56: padded by 15 rows and 8 columns
+    masks = {1: box(2, 2)[:33], 2: box(15, 30)[:33]}
+    config = replace(CONFIG, max_memory_frames=1)
+    with_it, without = Tracker(model, config), Tracker(model, config)
+    for tracker in (with_it, without):
+        tracker.step(frames[0], masks)
+    engine = with_it._engine
+    assert engine.bank is not None
+    before, tokens = [keys.clone() for keys in engine.bank._keys], engine.tokens.clone()
+    with_it.add_memory(frames[2], {2: masks[1]})
+    x = pad(prepare_frame(frames[2], -1, model.device), padding := padding_to_multiple(33, 56))
+    given = pad(torch.from_numpy(masks[1].astype(np.float32)), padding)
+    with torch.inference_mode():
+        expected, _ = model.memorize(x[None], given[None, None], tokens[:, 1:], attention=config.attention)
+    place = slice(engine.bank._tokens, 2 * engine.bank._tokens)
+    for keys, old, new in zip(engine.bank._keys, before, expected.keys, strict=True):
+        assert torch.equal(keys[0], old[0])  # the other object's
+        torch.testing.assert_close(keys[1, :, place], new[0].to(keys), atol=1e-5, rtol=1e-5)
+    assert torch.equal(engine.tokens, tokens)
+    assert engine.bank.frames(1) == 1  # where there is room for one frame only, it took the first's place
+    assert not torch.equal(with_it.step(frames[1]).prob, without.step(frames[1]).prob)
+
+
 def test_memory_is_allocated_once(model: JointFormer) -> None:
     tracker = Tracker(model, CONFIG)
-    sizes = set()
+    sizes, addresses = set(), set()
     for t, frame in enumerate(video(30)):
         tracker.step(frame, box(2, 2) if t == 0 else None)
+        assert tracker._engine.bank is not None
         sizes.add(tracker.memory_nbytes)
+        addresses.add(tracker._engine.bank._keys[0].data_ptr())
+    assert len(addresses) == 1
     assert sizes == {bank_bytes(MINI, 48, 64, 1, bank_places(CONFIG, 30), 4)}  # as `info` and the budget say
 
 
@@ -389,14 +429,15 @@ def test_settings_out_of_range_are_named(setting: dict[str, Any]) -> None:
         TrackerConfig(**setting)
 
 
-@pytest.mark.parametrize(("room", "expected"), [(1, [1, 3, 3, 1]), (10**15, [0, 0, 0, 0])])
+@pytest.mark.parametrize(("room", "expected"), [(1, [1, 3, 3, 1]), (10**9, [0, 0, 0, 0])])
 def test_freed_memory_is_given_back_near_the_limit_only_and_changes_no_mask(
     model: JointFormer, monkeypatch: pytest.MonkeyPatch, room: int, expected: list[int]
 ) -> None:
     given_back: list[int] = []
     seen: list[Segmentation] = []
     monkeypatch.setattr("jointformer.track.engine.give_back_freed_memory", lambda: given_back.append(len(seen)))
-    tracker = Tracker(model, replace(CONFIG, memory_limit=room))
+    monkeypatch.setattr("jointformer.track.engine.resident_size", lambda: 10**9)
+    tracker = Tracker(model, replace(CONFIG, memory_limit=10**9 + room))  # the limit itself is not yet broken
     masks = {0: {1: box(2, 2)}, 1: {7: box(20, 30)}}
     for t, frame in enumerate(video(4)):
         seen.append(tracker.step(frame, masks.get(t), last=t == 3))
