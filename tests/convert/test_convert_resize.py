@@ -251,5 +251,7 @@ def test_visor_refuses_what_the_mapping_does_not_name(tmp_path: Path) -> None:
 def test_what_is_written_is_a_palette_png(source: Path, tmp_path: Path) -> None:
     resize_tree(source, tmp_path / "small", 12)
     first_masks(source / "valid/Annotations", tmp_path / "first")
-    for path in (*(tmp_path / "small").rglob("*.png"), *(tmp_path / "first").rglob("*.png")):
+    written = [path for folder in ("small", "first") for path in sorted((tmp_path / folder).rglob("*.png"))]
+    assert {path.relative_to(tmp_path).parts[0] for path in written} == {"small", "first"}
+    for path in written:
         assert parse_png_header(path.read_bytes()).kind == "palette"

@@ -247,6 +247,7 @@ def test_a_removed_id_can_come_back(model: JointFormer) -> None:
 
 
 def test_frames_before_the_first_mask_have_no_objects(model: JointFormer) -> None:
+    assert Tracker(model).memory_nbytes == 0
     results = run(model, {2: {4: box(2, 2)}})
     assert [r.ids for r in results[:3]] == [(), (), (4,)]
     assert not results[0].label_map.any()

@@ -91,6 +91,7 @@ def test_clips_depend_on_the_index_only_and_every_pass_takes_each_video_once(dav
 
 def test_masks_follow_their_pictures_through_every_augmentation(davis: Path) -> None:
     clips = VideoClips(open_videos(VIDEO_SETS["davis"], davis, 3), 0)
+    seen = 0
     for index in range(12):
         clip = clips.sample(index, plan())
         assert clip.frames.shape == (3, 64, 64, 3)
@@ -99,8 +100,10 @@ def test_masks_follow_their_pictures_through_every_augmentation(davis: Path) -> 
         )  # bands are vivid, all else is grey
         if not coloured.any():
             continue  # a grey clip
+        seen += 1
         away = coloured != (clip.label_maps > 0)
         assert away.mean() < 0.05  # only along edges
+    assert seen > 6
 
 
 def test_frames_of_a_clip_are_near_each_other_and_sorted_either_way() -> None:
