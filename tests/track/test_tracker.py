@@ -250,6 +250,7 @@ def test_frames_before_the_first_mask_have_no_objects(model: JointFormer) -> Non
     assert Tracker(model).memory_nbytes == 0
     results = run(model, {2: {4: box(2, 2)}})
     assert [r.ids for r in results[:3]] == [(), (), (4,)]
+    assert torch.equal(results[0].prob, torch.ones(1, H, W))  # background, everywhere
     assert not results[0].label_map.any()
 
 
@@ -318,8 +319,10 @@ def test_added_memory_changes_later_frames_only_through_reading(model: JointForm
     tracker.add_memory(frames[3], box(20, 30))
     assert tracker._engine.bank is not None
     assert tracker._engine.bank.frames(0) == 2
-    with pytest.raises(DataError, match="not tracked"):
+    with pytest.raises(DataError, match=r"objects \[9\] are not tracked yet"):
         tracker.add_memory(frames[3], {9: box(2, 2)})
+    with pytest.raises(DataError, match="frame size differs from the video's"):
+        tracker.add_memory(frames[3][:20], box(2, 2)[:20])
     with pytest.raises(DataError, match="object 9 is not tracked, expected one of"):
         tracker.remove_object(9)
 
