@@ -6,14 +6,19 @@ import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from jointformer.errors import ConfigError
 from jointformer.evaluate.anyvideo import overlay_bytes
+from jointformer.evaluate.scale.budget import plan_videos
 from jointformer.model.config import PRESETS
 from jointformer.track.budget import MemoryPlan, VideoSize, bank_places, fit_budget, parse_size, plan_memory
 from jointformer.track.config import TrackerConfig
+from jointformer.track.ensemble import View
 from memory_plans import SMALL, USUAL, Case, measure
 from scale.scale_helpers import Runs, make_videos
 from watched import ENV, masks
@@ -111,6 +116,52 @@ def test_a_refusal_names_the_memory_that_would_fit() -> None:
     room = plan_memory(PRESETS["base"], least, VIDEO, base=BASE, itemsize=4).total + 10**6
     with pytest.raises(ConfigError, match="--max-memory-frames 1 would fit"):
         fit_budget(PRESETS["base"], TrackerConfig(max_memory_frames=5), VIDEO, room, base=BASE, itemsize=4)
+
+
+def plans(
+    views: list[View], budget: int, video: VideoSize = VIDEO, device: str = "cpu", workers: int = 1
+) -> MemoryPlan:
+    """The plan of one video in several views, in a process that holds 400 MiB before the first frame."""
+    model: Any = SimpleNamespace(config=PRESETS["tiny"], dtype=torch.float32, device=torch.device(device))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jointformer.evaluate.scale.budget.base_within", lambda *_: (BASE, 0))
+        return plan_videos(model, TrackerConfig(max_memory_frames=5), views, [video], budget, workers)[video.name]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    "views", [[View(480), View(240)], [View(240), View(480)], [View(480), View(480, True)]], ids=str
+)
+def test_no_plan_of_several_views_exceeds_its_budget(views: list[View], device: str) -> None:
+    kept = 0
+    for budget in range(1_000_000_000, 6_000_000_000, 25_000_000):
+        try:
+            plan = plans(views, budget, device=device)
+        except ConfigError:
+            assert not kept  # what fits into less fits into more
+            continue
+        kept += 1
+        assert plan.total <= budget == plan.config.memory_limit
+    assert 10 < kept < 190
+
+
+def test_several_views_have_all_their_banks_and_one_step_at_a_time() -> None:
+    budget = 10**10
+    large, small, both = (plans(views, budget) for views in ([View(480)], [View(240)], [View(240), View(480)]))
+    assert both.bank == large.bank + small.bank
+    assert both.base == large.base == BASE
+    assert both.work - large.work == 11 * 480 * 854 * 8  # the mean of ten objects' and the background's probabilities
+    assert both.total < large.total + small.total - BASE
+    assert plans([View(480)], budget, device="cuda").config.objects_per_pass is None  # all ten at once
+    assert plans([View(480)], budget, device="cpu").config.objects_per_pass == 1
+
+
+def test_processes_share_what_the_first_one_leaves() -> None:
+    alone = plans([View(480)], 10**10, device="cuda")
+    shared = plans([View(480)], BASE + 4 * alone.total, device="cuda", workers=4)
+    assert shared == replace(alone, config=replace(alone.config, memory_limit=alone.total))
+    with pytest.raises(ConfigError, match="the memory budget is too small"):
+        plans([View(480)], 4 * BASE, workers=4)
 
 
 def test_a_budget_changes_no_mask(

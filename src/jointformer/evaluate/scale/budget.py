@@ -8,7 +8,7 @@ from dataclasses import replace
 from jointformer.data.masks import object_ids
 from jointformer.data.sources import VideoSource
 from jointformer.model.network import JointFormer
-from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_budget
+from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_budget, plan_memory
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 
@@ -45,20 +45,27 @@ def _fit(
     """Return the plan of a video seen in every view: the views' banks are there together, their steps are not."""
     itemsize = model.dtype.itemsize
     mean = (video.objects + 1) * video.size[0] * video.size[1] * 8 if len(views) > 1 else 0
-    held, found = base + mean, []
-    for view in views:
-        seen = replace(config, size=view.size)
-        plan = fit_budget(
-            model.config, seen, video, budget, base=held, itemsize=itemsize, before=before, device=model.device.type
+    seen = [replace(config, size=view.size) for view in views]
+    banks = [plan_memory(model.config, each, video, base=0, itemsize=itemsize).bank for each in seen]
+    found = [
+        fit_budget(
+            model.config,
+            each,
+            video,
+            budget,
+            base=base + mean + sum(banks) - own,  # from the second frame on all views' banks are there in each step
+            itemsize=itemsize,
+            before=before,
+            device=model.device.type,
         )
-        held += plan.bank
-        found.append(plan)
-    largest = max(found, key=lambda plan: plan.work)
+        for each, own in zip(seen, banks, strict=True)
+    ]
+    largest = max(found, key=lambda plan: plan.work + plan.pictures)
     passes = min((p.config.objects_per_pass or video.objects for p in found), default=1)
     return replace(
         largest,
         base=base,
-        bank=sum(plan.bank for plan in found),
+        bank=sum(banks),
         work=largest.work + mean,
         config=replace(config, objects_per_pass=None if passes >= video.objects else passes, memory_limit=budget),
     )
