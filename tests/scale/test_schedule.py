@@ -47,34 +47,36 @@ class Script:
 
 
 class PretendingPool:
-    """Workers that say two frames and then the script's answer; those numbered in `stillborn` die before they begin."""
+    """Workers that say two frames and then the script's answer; those numbered in `stillborn` die before they begin.
+
+    One worker is heard at a time: meanwhile the others are at work.
+    """
 
     def __init__(self, script: Script, stillborn: tuple[int, ...] = ()) -> None:
         self.script, self.stillborn = script, stillborn
         self.started, self.stopped = 0, False
         self.alive: set[int] = set()
-        self.messages: list[Message] = []
+        self.messages: list[list[Message]] = []
 
     def start(self) -> int:
         number, self.started = self.started, self.started + 1
         if number in self.stillborn:
-            self.messages.append(Message(number, "died", "killed"))
+            self.messages.append([Message(number, "died", "killed")])
         else:
             self.alive.add(number)
-            self.messages.append(Message(number, "ready"))
+            self.messages.append([Message(number, "ready")])
         return number
 
     def begin(self, worker: int, video: Job) -> None:
         assert worker in self.alive
         kind, value = self.script.take(video.name)
-        self.messages.append(Message(worker, "frames", 2))
-        self.messages += [Message(worker, each, value) for each in kind.split(", ")]  # type: ignore[arg-type]
+        said = [Message(worker, each, value) for each in kind.split(", ")]  # type: ignore[arg-type]
+        self.messages.append([Message(worker, "frames", 2), *said])
         if "died" in kind:
             self.alive.discard(worker)
 
     def wait(self, seconds: float) -> list[Message]:
-        said, self.messages = self.messages, []
-        return said
+        return self.messages.pop(0) if self.messages else []
 
     def stop(self) -> None:
         self.stopped = True
@@ -184,6 +186,10 @@ def test_workers_that_die_before_any_is_ready_end_the_run_but_not_after_one_was(
     outcomes, pool = by_workers(Script(), 2, stillborn=(0, 1))
     assert len(outcomes) == 3
     assert pool.started == 4
+    died = Script({"long": [("died", "killed")]})
+    for script, count, stillborn in ((Script(), 2, (1, 2, 3)), (died, 1, (0, 1, 3, 4))):  # beside; before and after one
+        outcomes, _ = by_workers(script, count, stillborn)
+        assert {outcome.video: outcome.error for outcome in outcomes} == {"long": "", "middle": "", "short": ""}
 
 
 @pytest.mark.parametrize("calls", [0, 1])

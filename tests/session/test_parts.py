@@ -124,6 +124,11 @@ def test_a_range_is_a_video_of_its_own() -> None:
         ({1: known(0, 5)}, "both", 3, 10, ((3, 4), (6, 10))),
         ({1: known(0, done=dict.fromkeys(range(1, 10), FORWARD))}, "forward", 8, 12, ((9, 12),)),  # 8 stands in for 0
         ({1: known(19, done=dict.fromkeys(range(10, 19), BACKWARD))}, "backward", 8, 12, ((8, 11),)),
+        ({1: known(0, 15)}, "backward", 3, 5, ((3, 14),)),
+        ({1: known(3)}, "both", 3, 6, ((4, 6),)),  # masks at the range's own ends are masks inside
+        ({1: known(6)}, "both", 3, 6, ((3, 5),)),
+        ({1: known(0, done=dict.fromkeys(range(1, 10), FORWARD)), 2: known(1)}, "both", 8, 12, ((9, 12),)),
+        ({1: known(19, done=dict.fromkeys(range(10, 19), BACKWARD)), 2: known(18)}, "both", 8, 12, ((8, 11),)),
     ],
 )
 def test_a_range_begins_at_the_nearest_mask_or_at_a_result_that_stands_in_for_it(
@@ -161,6 +166,7 @@ def test_every_piece_begins_beside_a_frame_whose_masks_are_known(
 
 def test_weights_fall_with_the_distance() -> None:
     assert [distance_weight((0, 10), t) for t in (1, 5, 9)] == [0.9, 0.5, 0.1]
+    assert [distance_weight((0, 10, 14, 18), t) for t in (11, 13, 15)] == [0.75, 0.25, 0.75]
     assert distance_weight((0,), 5) == distance_weight((9,), 5) == 0.5
 
 
@@ -254,6 +260,8 @@ def test_an_absent_object_is_never_sure() -> None:
     prob = torch.zeros(2, 4, 4)
     prob[0], prob[1] = 0.98, 0.02
     assert soft_jaccard(prob)[0] == pytest.approx([0.49])
+    prob[0, 1, 2], prob[1, 1, 2] = 0.6, 0.4  # it may be there
+    assert soft_jaccard(prob)[0] == pytest.approx([0.3])
     assert soft_jaccard(prob[:1]) == ([], [])
 
 

@@ -42,6 +42,16 @@ def test_a_slot_beyond_a_clips_objects_gets_no_gradient_from_the_cross_entropy()
     assert logits.grad[:, :2].abs().sum() > 0
 
 
+def test_the_label_of_void_is_background_where_there_is_no_void() -> None:
+    logits = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(0))
+    marked = labels.masked_fill(labels == 0, 255)
+    for share in (None, 0.5):
+        plain, other = (frame_loss(logits, each, torch.tensor([2, 2]), share) for each in (labels, marked))
+        assert torch.equal(plain.cross_entropy, other.cross_entropy)
+        assert torch.equal(plain.dice, other.dice)
+
+
 def test_the_mean_iou_counts_the_objects_that_are_in_the_frame_and_belong_to_the_clip() -> None:
     labels = torch.zeros(2, 4, 4, dtype=torch.uint8)
     labels[0, :2], labels[0, 2, :2] = 1, 2

@@ -25,6 +25,17 @@ def test_they_stay_probabilities_and_change_in_blobs() -> None:
     assert 0.01 < changed.mean() < 0.3
 
 
+def test_what_changes_are_blobs_and_rather_near_the_objects_than_far_from_them() -> None:
+    prob = torch.zeros(60, 2, 96, 144)
+    prob[:, 1, :, :72] = 1
+    prob[:, 0] = 1 - prob[:, 1]
+    labels = torch.arange(60, dtype=torch.uint8)[:, None, None].expand(60, 96, 144)
+    changed = (spoil(prob, labels, 1.0, 5) - prob).abs().amax(1) > 0.5
+    assert changed[:, :, :72].float().mean() > 2 * changed[:, :, 96:].float().mean() > 0
+    edges = (changed[:, 1:] != changed[:, :-1]).float().mean()
+    assert 0 < edges < changed.float().mean() / 5  # they are more than ten pixels across
+
+
 def test_the_share_says_how_many_clips() -> None:
     prob, labels = clips(200)
     assert torch.equal(spoil(prob, labels, 0.0, 5), prob)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -54,12 +55,24 @@ def test_attention_to_the_right_tokens_costs_nothing() -> None:
     own, memory = torch.zeros(1, 1, 4, 4), one_hot_features(4)
     right, unseen = torch.eye(4)[None], torch.zeros(1, 4, dtype=torch.bool)
     q = one_hot_features(4)
-    assert matching_loss([(q, own, own)], [(memory,)], right, unseen) < 1e-3
-    assert matching_loss([(q, own, own)], [(memory.flip(2),)], right, unseen) > 10
+    # One block or several alike: a product of 30 · 30, over the root of the head's width, lies between right and wrong.
+    for blocks in (1, 3):
+        kept = [(memory,) * blocks]
+        assert matching_loss([(q, own, own)] * blocks, kept, right, unseen).abs() < 1e-3
+        wrong = matching_loss([(q, own, own)] * blocks, [(memory.flip(2),) * blocks], right, unseen)
+        assert wrong.item() == pytest.approx(30 * 30 / 4**0.5)
     nowhere = torch.ones(1, 4, dtype=torch.bool)
-    assert matching_loss([(q, memory, own)], [(own,)], 0 * right, nowhere) < 1e-3
+    assert matching_loss([(q, memory, own)], [(own,)], 0 * right, nowhere).abs() < 1e-3
     assert matching_loss([(q, own, own)], [(memory,)], 0 * right, nowhere) > 10
     assert matching_loss([(q, own, own)], [(memory,)], 0 * right, unseen) == 0  # nothing is known, nothing is asked
+
+
+def test_every_point_of_which_something_is_known_counts_the_same() -> None:
+    even = torch.zeros(1, 1, 4, 4)  # attention to four tokens of the frame and four of memory alike
+    right = torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0]))[None]
+    unseen = torch.tensor([[False, False, True, False]])
+    loss = matching_loss([(even, even, even)], [(even,)], right, unseen)
+    assert loss.item() == pytest.approx((2 * math.log(8) + math.log(2)) / 3)
 
 
 def test_only_one_head_is_asked_and_every_object_counts_the_same() -> None:
