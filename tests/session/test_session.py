@@ -89,6 +89,14 @@ def test_frames_between_two_annotated_ones_are_joined_from_both_sides_alike_in_e
         assert session.confidence(t)[1] == pytest.approx(confidence, abs=0.02)
 
 
+def test_a_corrected_object_is_held_against_its_correction_while_others_are_tracked_on(session: Session) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 18)})
+    session.add_masks(10, {1: square(10, 0) | square(10, 6)})  # twice as large
+    list(session.propagate())
+    assert session.confidence(12)[1] > 0.9
+    assert session.confidence(8)[1] < session.confidence(2)[1]
+
+
 def test_a_single_frame_between_two_masks_is_joined(session: Session) -> None:
     session.add_masks(4, {1: square(4)})
     session.add_masks(6, {1: square(6)})
