@@ -115,9 +115,9 @@ def test_a_layer_out_of_the_picture_touches_nothing() -> None:
 
 
 def test_layers_are_drawn_whole_wherever_they_are_in_the_picture() -> None:
-    height, width, count = 64, 96, 40
+    height, width, count = 64, 96, 150
     rng = np.random.default_rng(4)
-    row = np.tile([0.0, 0.3, 1.0, 0.3, 0.05, 0.1], (count, 1))
+    row = np.tile([0.0, 0.3, 0.0, 0.3, 0.05, 0.1], (count, 1))
     start = rng.uniform(-0.75, 0.75, (count, 2))  # many over the picture's edges, some beyond
     still = np.zeros((count, 2))
     motions = draw_motions(rng, 3, row, start, np.linspace(0.0, 6.0, count), still, np.ones(count, bool))
