@@ -136,6 +136,23 @@ def test_layers_are_drawn_whole_wherever_they_are_in_the_picture() -> None:
         np.testing.assert_allclose(found.frame, everywhere.frame, atol=2)
 
 
+def test_what_moves_while_exposed_is_smeared_along_its_motion() -> None:
+    tones = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    ground = local_grids(_still_motion((0.0, 0.0)), 64, 64, np.asarray([64.0]))[0] + np.float32(31.5)
+    still, across = np.zeros((1, 2)), np.asarray([[8.0, 0.0]])
+    dot = np.zeros((64, 64, 4), np.uint8)
+    dot[30:33, 30:33] = 255
+    picture = np.ascontiguousarray(dot[..., :3])
+    black = np.zeros_like(picture)
+    for backdrop, layers in (
+        (Backdrop(picture, None, ground, across), []),
+        (Backdrop(black, None, ground, still), [Layer(dot, 1, ground, tones, across)]),
+    ):
+        rows, columns = np.nonzero(Renderer(backdrop, layers, 64, 64).draw(0).frame[..., 0])
+        assert np.ptp(rows) <= 4
+        assert 8 <= np.ptp(columns) <= 12
+
+
 def test_a_backdrop_that_moved_away_is_mirrored_with_its_labels() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     labels = (picture[..., 0] > 99).astype(np.uint8)
