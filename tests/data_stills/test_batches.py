@@ -249,3 +249,7 @@ def test_holes_are_filled_like_on_the_cpu() -> None:
     assert np.array_equal(ours[outside], picture[outside])
     assert np.array_equal(expected[outside], picture[outside])
     assert np.abs(ours - expected)[hole > 0].mean() < 12
+    holes = torch.stack([torch.ones(48, 64), torch.from_numpy(hole).float() / 255])  # nothing is around the first one
+    both = fill_holes(_tensor(picture).repeat(2, 1, 1, 1), holes)
+    assert torch.equal(both[0], _tensor(picture)[0])
+    assert np.array_equal(both[1].permute(1, 2, 0).numpy(), ours)

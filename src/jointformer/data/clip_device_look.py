@@ -84,9 +84,13 @@ def _jpeg_constants(device: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fill_holes(images: Tensor, hole: Tensor) -> Tensor:
-    """(n,3,H,W): `images` with the pixels where `hole` (n,H,W) is above 0 filled from around, coarse to fine."""
+    """(n,3,H,W): `images` with the pixels where `hole` (n,H,W) is above 0 filled from around, coarse to fine.
+
+    An image that is all hole stays as it is.
+    """
     grown = F.max_pool2d(hole[:, None], 5, stride=1, padding=2)
-    known = (grown <= 0).to(images.dtype)
+    around = grown <= 0
+    known = (around | ~around.flatten(1).any(1)[:, None, None, None]).to(images.dtype)
     levels = [(images * known, known)]
     while min(levels[-1][0].shape[-2:]) > 2:
         colours, weight = (F.avg_pool2d(t, 2, ceil_mode=True, count_include_pad=False) for t in levels[-1])
