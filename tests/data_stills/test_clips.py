@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jointformer.data.clip_plan import Odds, Planner
 from jointformer.data.stills import Clip, ClipConfig, StillsClips, StillsPack
 from jointformer.errors import ConfigError, DataError
 
@@ -135,3 +137,25 @@ def test_real_stills_make_clips_of_sensible_objects(shared: Path, tmp_path: Path
         clip = clips.sample(index)
         shares += [float((clip.label_maps[0] == n).mean()) for n in range(1, clip.num_objects + 1)]
     assert 0.03 < float(np.median(shares)) < 0.25
+
+
+def test_every_target_is_pasted_once_and_distractors_bear_no_label(pack: StillsPack) -> None:
+    config = replace(CONFIG, own_share=0.0, lifted_share=0.0, distractors=3.0, twin_share=1.0)
+    planner, distractors = Planner(pack, config), 0
+    for index in range(40):
+        _, plan = next(planner.attempts(0, index))
+        labels = sorted(cutout.label for cutout in plan.cutouts)
+        distractors += labels.count(0)
+        assert [label for label in labels if label] == list(range(1, plan.targets + 1))
+    assert distractors > 80
+
+
+def test_stills_are_drawn_as_often_as_their_sets_odds_say_and_alike_within_a_set(pack: StillsPack) -> None:
+    odds, rng = Odds(pack), np.random.default_rng(0)
+    drawn = Counter(
+        odds.draw(rng, {"bsds500": 1.0, "ccp": 4.0, "coco_small": 0.0, "carparts": 3.0}) for _ in range(8000)
+    )
+    for source, share in (("bsds500", 1 / 8), ("ccp", 4 / 8), ("coco_small", 0), ("carparts", 3 / 8)):
+        numbers = pack.by_source[source]
+        for number in numbers:
+            assert drawn[number] == pytest.approx(8000 * share / len(numbers), rel=0.1)
