@@ -525,6 +525,32 @@ def test_a_mirrored_view_takes_frames_and_masks_in_any_form(model: JointFormer) 
         np.testing.assert_array_equal(result.label_map, mask)
 
 
+@pytest.mark.parametrize("tensors", [False, True])
+def test_several_views_give_the_mean_of_what_each_of_them_gives(model: JointFormer, tensors: bool) -> None:
+    frames, masks = video(3), {3: box(2, 2), 8: box(20, 30)}
+    views = [View(40), View(32, flipped=True), View(48)]
+    both = EnsembleTracker(model, CONFIG, views)
+    alone = [Tracker(model, replace(CONFIG, size=view.size)) for view in views]
+    for t, frame in enumerate(frames):
+        given = masks if t == 0 else None
+        picture: Any = torch.from_numpy(frame).permute(2, 0, 1).float() / 255 if tensors else frame
+        shown: Any = {i: torch.from_numpy(m) for i, m in masks.items()} if given and tensors else given
+        found = both.step(picture, shown, last=t == 2)
+        mirrored = {i: m[:, ::-1] for i, m in masks.items()} if given else None
+        first, second, third = (
+            tracker.step(frame[:, ::-1] if view.flipped else frame, mirrored if view.flipped else given)
+            for tracker, view in zip(alone, views, strict=True)
+        )
+        for i in masks:
+            mean = (first.object_prob(i) + second.object_prob(i)[:, ::-1] + third.object_prob(i)) / 3
+            np.testing.assert_allclose(found.object_prob(i), mean, atol=1e-5)
+        assert found.ids == both.object_ids == (3, 8)
+    with pytest.raises(UserError, match="the video was ended"):
+        both.step(frames[0])
+    with pytest.raises(ConfigError, match="views of an ensemble, expected at least one"):
+        EnsembleTracker(model, CONFIG, [])
+
+
 @pytest.mark.parametrize("policy", ["skip", "hold"])
 def test_frames_of_another_size_are_bad_frames(model: JointFormer, policy: BadFramePolicy) -> None:
     frames = video(4)
