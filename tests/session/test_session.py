@@ -12,6 +12,7 @@ from PIL import Image
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.session import ObjectInfo, Session
+from jointformer.session.result import STATUSES
 from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
 
 PICTURES: Any = [Image.new("RGB", (W, H))]  # of another kind than a session takes
@@ -87,6 +88,34 @@ def test_frames_between_two_annotated_ones_are_joined_from_both_sides_alike_in_e
     for t, (label_map, confidence) in zip(there, forward):
         assert session.result(t).label_map.tolist() == label_map
         assert session.confidence(t)[1] == pytest.approx(confidence, abs=0.02)
+
+
+def test_the_timeline_says_of_every_frame_what_its_status_and_confidence_say(session: Session) -> None:
+    seen = set()
+
+    def compare() -> None:
+        status, confidence = session.timeline()
+        for t in range(30):
+            assert STATUSES[status[t]] == session.status(t) == session.result(t).status
+            drawn = session.result(t).drawn
+            tracked = [c for i, c in session.confidence(t).items() if i not in drawn]
+            assert np.isnan(confidence[t]) if not tracked else confidence[t] == pytest.approx(min(tracked))
+            seen.add(session.status(t))
+
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    list(session.propagate(end=8))
+    compare()
+    session.add_masks(20, {1: square(20)})
+    compare()
+    run = session.propagate()
+    for _ in range(4):  # of the first of two sides
+        next(run)
+    run.close()
+    compare()
+    list(session.propagate())
+    session.add_masks(24, {2: square(24, 14)})
+    compare()
+    assert seen == set(STATUSES)
 
 
 def test_a_corrected_object_is_held_against_its_correction_while_others_are_tracked_on(session: Session) -> None:
