@@ -118,6 +118,19 @@ def test_the_timeline_says_of_every_frame_what_its_status_and_confidence_say(ses
     assert seen == set(STATUSES)
 
 
+def test_clearing_one_objects_mask_leaves_the_others_and_is_undone_alone(session: Session) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    session.clear_masks(0, 1)
+    assert session.result(0).drawn == {2}
+    assert np.array_equal(session.result(0).masks[2], square(0, 14))
+    with pytest.raises(DataError, match="no mask of the user's in frame 0"):
+        session.clear_masks(0, 1)
+    assert session.undo() == "clear"
+    assert session.result(0).drawn == {1, 2}
+    session.clear_masks(0)
+    assert session.annotated_frames == ()
+
+
 def test_a_corrected_object_is_held_against_its_correction_while_others_are_tracked_on(session: Session) -> None:
     session.add_masks(0, {1: square(0), 2: square(0, 18)})
     session.add_masks(10, {1: square(10, 0) | square(10, 6)})  # twice as large
