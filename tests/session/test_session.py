@@ -131,6 +131,29 @@ def test_clearing_one_objects_mask_leaves_the_others_and_is_undone_alone(session
     assert session.annotated_frames == ()
 
 
+@pytest.mark.parametrize("how", ["edit", "undo"])
+def test_what_an_interrupted_join_has_seen_is_forgotten_with_the_mask_that_it_came_from(
+    session: Session, how: str
+) -> None:
+    session.add_masks(0, {1: square(0)})
+    for top in (14, 4) if how == "undo" else (4,):
+        session.add_masks(20, {1: square(20, top)})
+    run = session.propagate()
+    for _ in range(4):  # frames 19 to 16, seen from frame 20 alone
+        next(run)
+    run.close()
+    if how == "edit":
+        session.add_masks(20, {1: square(20, 14)})
+    else:
+        assert [session.undo(), session.undo()] == ["track", "masks"]
+    list(session.propagate())
+    with ScriptedSession(video()) as anew:
+        anew.add_masks(0, {1: square(0)})
+        anew.add_masks(20, {1: square(20, 14)})
+        list(anew.propagate())
+        assert bytes_of(session, range(30)) == bytes_of(anew, range(30))
+
+
 def test_a_corrected_object_is_held_against_its_correction_while_others_are_tracked_on(session: Session) -> None:
     session.add_masks(0, {1: square(0), 2: square(0, 18)})
     session.add_masks(10, {1: square(10, 0) | square(10, 6)})  # twice as large
