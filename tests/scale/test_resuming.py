@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from jointformer.cli.main import main
+from jointformer.data.fingerprint import fingerprint
 from jointformer.data.masks import write_mask
 from jointformer.evaluate.scale.claims import RunFolder
 from jointformer.evaluate.scale.shards import fold
@@ -246,6 +247,23 @@ def test_results_of_another_input_are_refused_and_one_video_can_be_made_anew(
     assert runs.here(output) == 0
     assert runs.here(tmp_path / "anew") == 0
     assert masks(output) == masks(tmp_path / "anew")
+
+
+def test_finished_videos_inputs_are_looked_at_while_nobody_waits_for_the_manifest(
+    two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    looked: list[bool] = []
+
+    def look(*args: Any) -> dict[str, str]:
+        with RunFolder(output)._locked("manifest.lock", 0) as free:
+            looked.append(free)
+        return fingerprint(*args)
+
+    assert two.here(output, "--videos", "v0") == 0
+    monkeypatch.setattr("jointformer.data.sources.fingerprint", look)
+    assert two.here(output) == 0
+    assert looked == [True, True]
 
 
 def test_the_same_data_at_another_place_is_the_same_input(two: Runs, tmp_path: Path) -> None:

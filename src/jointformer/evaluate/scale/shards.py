@@ -14,7 +14,7 @@ from jointformer.data.frames import natural_key
 from jointformer.data.writer import SCORES, is_finished, make_zip
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluate.scale.claims import RunFolder, clean_up
-from jointformer.evaluate.scale.label import J
+from jointformer.evaluate.scale.label import J, Job
 from jointformer.evaluate.scale.manifest import MANIFEST, TRACK, Manifest, check_input, check_settings, read_manifest
 from jointformer.system.files import is_temporary, remove
 
@@ -69,6 +69,8 @@ def join_run(
     what would be overwritten is in work; DataError for a damaged manifest.
     """
     run = RunFolder(output)
+    if overwritten is None:
+        _look_at_inputs(output, data, jobs)
     with run.manifest_lock():
         if overwritten is not None:
             _clear(run, overwritten)
@@ -94,6 +96,21 @@ def join_run(
         manifest.save(output)
         clean_up(output)
     return manifest
+
+
+def _look_at_inputs(output: Path, data: dict[str, Any], jobs: Iterable[Job]) -> None:
+    """Take the fingerprints of finished videos, which jobs keep, before others have to wait for the manifest.
+
+    Thousands of files may take minutes on a network mount; others wait one minute for the lock.
+    """
+    found = read_manifest(output)
+    if found is None:
+        return
+    check_settings(output, found.settings, data)
+    folder = results_folder(output, found)
+    for job in jobs:
+        if is_finished(folder, job.name):
+            _ = job.fingerprint
 
 
 def _clear(run: RunFolder, results: Iterable[Path]) -> None:
