@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+from jointformer.data.benchmarks import open_benchmark
 from jointformer.errors import ConfigError
 from jointformer.evaluate.anyvideo import overlay_bytes
-from jointformer.evaluate.scale.budget import plan_videos
+from jointformer.evaluate.scale.budget import plan_videos, video_size
 from jointformer.model.config import PRESETS
 from jointformer.track.budget import MemoryPlan, VideoSize, bank_places, fit_budget, parse_size, plan_memory
 from jointformer.track.config import TrackerConfig
@@ -224,3 +225,11 @@ def test_two_hundred_objects_work_within_a_budget_and_the_plan_is_said_first(
     manifest = json.loads((tmp_path / "out/run.json").read_text())
     assert manifest["videos"]["v0"]["objects"] == 200
     assert manifest["peak_memory_bytes"] < 2 * 10**9
+
+
+def test_soft_scores_that_wait_to_be_written_count(tmp_path: Path) -> None:
+    (video,) = open_benchmark("G", "val", "", generic_path=make_videos(tmp_path, [2])).videos
+    plain, scored = video_size(video), video_size(video, save_scores=True)
+    assert plain.writing == 0
+    # One object: what waits is at least eight frames' scores in float16.
+    assert scored.writing > 8 * 2 * video.size[0] * video.size[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from jointformer.data.benchmarks import Dataset
@@ -71,7 +72,7 @@ def evaluate(
         },
         dataset_videos=len(dataset.videos),
         scale=scale,
-        size_of=video_size,
+        size_of=partial(video_size, save_scores=save_scores),
         overwritten=_results(work, dataset) if overwrite else None,
         memory_budget=memory_budget,
         progress=progress,

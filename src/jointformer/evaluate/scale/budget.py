@@ -12,6 +12,10 @@ from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_bud
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 
+#: Bytes for a pixel of an object whose soft scores are written: two float32 copies of a frame's, and in float16 the
+#: eight frames' that may wait, the one that comes, the one in work with a copy of it, and its compressed bytes.
+_SCORE_BYTES = 2 * 4 + 12 * 2
+
 
 def plan_videos(
     model: JointFormer,
@@ -71,9 +75,11 @@ def _fit(
     )
 
 
-def video_size(video: VideoSource) -> VideoSize:
+def video_size(video: VideoSource, *, save_scores: bool = False) -> VideoSize:
     """Return what a plan has to know of a benchmark's video: its masks are read to count the objects."""
-    return VideoSize(video.name, video.tracked_frames, video.size, _count_objects(video))
+    objects = _count_objects(video)
+    writing = objects * video.output_size[0] * video.output_size[1] * _SCORE_BYTES if save_scores else 0
+    return VideoSize(video.name, video.tracked_frames, video.size, objects, writing)
 
 
 def _count_objects(video: VideoSource) -> int:
