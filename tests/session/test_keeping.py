@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import threading
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from PIL import Image
 
 from jointformer.data.video import open_video
 from jointformer.errors import ConfigError, DataError, OutputError
-from jointformer.session import Session, stored_video
-from jointformer.session.store import FILE, Store
+from jointformer.session import FrameResult, Session, stored_video
+from jointformer.session.store import FILE, Cell, Kind, Store
 from jointformer.track import TrackerConfig
 from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
 
@@ -276,6 +277,56 @@ def test_nothing_but_masks_settings_and_names_is_kept(kept: Path) -> None:
     assert set(meta) == {"video", "facts", "model", "config", "keep_soft", "position"}
     assert json.loads(meta["facts"]) == {"frames": 30, "height": H, "width": W, "fps": "25"}
     assert kinds == {1, 2, 3}
+
+
+def test_a_frames_masks_are_found_as_quickly_in_a_long_video_as_in_a_short_one(tmp_path: Path) -> None:
+    steps = {}
+    for length in (50, 2000):
+        store = Store(tmp_path / f"{length}.db", create=True)
+        with store.transaction():
+            cells = [Cell(Kind.RESULT, t, i, b"mask") for t in range(length) for i in (1, 2)]
+            store.put(cells, at=None)
+        count: list[None] = []
+        store._db.set_progress_handler(partial(count.append, None), 1)  # called at each of SQLite's operations
+        assert [(cell.frame, cell.object) for cell in store.cells(Kind.RESULT, frame=7)] == [(7, 1), (7, 2)]
+        steps[length] = len(count)
+        store.close()
+    assert steps[2000] <= steps[50] < 100
+
+
+def test_which_frames_are_annotated_is_known_without_reading_their_masks(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for frame in (5, 0, 9):
+        session.add_masks(frame, {1: square(frame)})
+    read: list[Kind] = []
+    cells = Store.cells
+
+    def counted(store: Store, kind: Kind, **where: int | None) -> list[Cell]:
+        read.append(kind)
+        return cells(store, kind, **where)
+
+    monkeypatch.setattr(Store, "cells", counted)
+    assert session.annotated_frames == (0, 5, 9)
+    assert session.timeline()[0].tolist().count(1) == 3
+    assert session.plan().steps()
+    assert Kind.MASK not in read
+
+
+def test_an_export_reads_each_frames_result_once(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    asked: list[int] = []
+    result = Session.result
+
+    def counted(self: Session, frame: int) -> FrameResult:
+        asked.append(frame)
+        return result(self, frame)
+
+    monkeypatch.setattr(Session, "result", counted)
+    session.export("burst", tmp_path / "burst.json", start=0, end=3)
+    assert asked == [0, 1, 2, 3]
 
 
 def test_a_closed_session_says_so(kept: Path) -> None:

@@ -91,8 +91,10 @@ class Book:
     def drawn_frames(self, object_id: int | None = None, *, visible: bool = False) -> tuple[int, ...]:
         """Return the frames with a mask of the user's (of an object), ascending; visible: only non-empty ones."""
         with self.lock:
+            if not visible:
+                return tuple(self.store.cell_frames(Kind.MASK, object_id))
             cells = self.store.cells(Kind.MASK, object_id=object_id)
-        return tuple(sorted({c.frame for c in cells if not visible or unpack_mask(c.value, self.size).any()}))
+        return tuple(sorted({c.frame for c in cells if unpack_mask(c.value, self.size).any()}))
 
     def put_drawn(self, frame: int, masks: Mapping[int, Mask], at: int) -> None:
         """Keep masks of the user's."""

@@ -11,6 +11,7 @@ from jointformer.data.export_source import ExportObject, video_title
 from jointformer.data.video import VideoReader
 from jointformer.errors import DataError
 from jointformer.ops.resize import resize_bilinear
+from jointformer.session.result import FrameResult
 from jointformer.types import FloatArray, LabelMap
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class SessionSource:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._last: FrameResult | None = None
 
     @property
     def video(self) -> VideoReader:
@@ -40,7 +42,7 @@ class SessionSource:
 
     def label_map(self, frame: int) -> LabelMap | None:
         """The (H, W) object ids of a frame; None where nothing is drawn or tracked."""
-        result = self._session.result(frame)
+        result = self._result(frame)
         return None if result.status == "none" else result.label_map
 
     def prob(self, frame: int) -> dict[int, FloatArray] | None:
@@ -48,7 +50,7 @@ class SessionSource:
 
         Raises DataError where no probabilities were kept.
         """
-        result = self._session.result(frame)
+        result = self._result(frame)
         if result.status == "none":
             return None
         maps = self._session.soft_maps(frame)
@@ -69,4 +71,10 @@ class SessionSource:
 
     def is_drawn(self, frame: int, object_id: int) -> bool:
         """Whether the user gave an object's mask in a frame."""
-        return object_id in self._session.result(frame).drawn
+        return object_id in self._result(frame).drawn
+
+    def _result(self, frame: int) -> FrameResult:
+        """A frame's result, read once however many questions about the frame follow each other."""
+        if self._last is None or self._last.frame != frame:
+            self._last = self._session.result(frame)
+        return self._last

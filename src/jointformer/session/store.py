@@ -72,7 +72,7 @@ class Store(Database):
     def cells(self, kind: Kind, *, frame: int | None = None, object_id: int | None = None) -> list[Cell]:
         """Return the cells of a kind by object, then frame, optionally of one frame or object only."""
         where, values = _where(kind, frame, object_id)
-        query = f"SELECT frame, object, value, score, edit, sides FROM cells WHERE {where} ORDER BY object, frame"
+        query = f"SELECT frame, object, value, score, edit, sides FROM cells {where} ORDER BY object, frame"
         with self._errors():
             rows = self._db.execute(query, values).fetchall()
         return [self._cell(kind, *row) for row in rows]
@@ -85,6 +85,15 @@ class Store(Database):
         if any(type(v) is not t for row in found for v, t in zip(row, (int, float, int, int))):
             raise self._damaged("a cell of another type")
         return found
+
+    def cell_frames(self, kind: Kind, object_id: int | None) -> list[int]:
+        """Return the frames with a cell of a kind (and of an object), ascending; what the cells hold is not read."""
+        where, values = _where(kind, None, object_id)
+        with self._errors():
+            rows = self._db.execute(f"SELECT DISTINCT frame FROM cells {where} ORDER BY frame", values).fetchall()
+        if any(type(frame) is not int for (frame,) in rows):
+            raise self._damaged("a frame that is no number")
+        return [frame for (frame,) in rows]
 
     def put(self, cells: list[Cell], *, at: int | None) -> None:
         """Write cells, in place of those there; `at`: the edit from whose journal this can be undone."""
@@ -104,7 +113,7 @@ class Store(Database):
                 self.put_journal(at, cell)
         where, values = _where(kind, frame, object_id)
         with self._errors():
-            self._db.execute(f"DELETE FROM cells WHERE {where}", values)
+            self._db.execute(f"DELETE FROM cells {where}", values)
 
     def drop(self, kind: Kind, low: int, high: int) -> None:
         """Remove the cells of a kind in frames low to high for good."""
@@ -230,8 +239,10 @@ class Store(Database):
 
 
 def _where(kind: Kind, frame: int | None, object_id: int | None) -> tuple[str, list[int]]:
-    """Return (condition, its values) for the cells of a kind, of one frame or object where given."""
-    where, values = "kind = ?", [int(kind)]
+    """Return (clause, its values) for the cells of a kind, of one frame or object where given."""
+    # Left to itself SQLite goes through all cells of the kind to find a frame's: through the whole video.
+    index = "INDEXED BY cells_by_frame " if frame is not None and object_id is None else ""
+    where, values = index + "WHERE kind = ?", [int(kind)]
     for name, value in (("frame", frame), ("object", object_id)):
         if value is not None:
             where += f" AND {name} = ?"
