@@ -68,6 +68,12 @@ def test_youtube_prefers_all_frames(tmp_path: Path) -> None:
     assert open_tree(tree)["00f88c4f0a"].frames[0].is_relative_to(every)
 
 
+def test_a_videos_frame_names_are_made_once_however_often_they_are_asked_for(tmp_path: Path) -> None:
+    video = VideoSource("a", (tmp_path / "0.jpg",), {}, "first", frozenset([0]), (4, 4), (4, 4))
+    assert video.frame_names == ("0",)
+    assert video.frame_names is video.frame_names
+
+
 def test_known_objects_in_a_later_mask_are_not_new(tmp_path: Path) -> None:
     video = open_tree(make_tree(tmp_path, "Y18"))["00f88c4f0a"]
     assert video.first_mask == 1

@@ -39,7 +39,7 @@ class VideoSource:
     def __len__(self) -> int:
         return len(self.frames)
 
-    @property
+    @cached_property  # every driver asks for it at every frame
     def frame_names(self) -> tuple[str, ...]:
         """The frames' names without suffix, in order; results are named after them."""
         return tuple(path.stem for path in self.frames)

@@ -82,11 +82,11 @@ def _keep_listed(plan: Plan, protocol: Protocol, set_name: str) -> None:
     """Keep the videos of a text file, where the benchmark itself has no lists."""
     if not set_name.endswith(".txt"):
         raise ConfigError(f"{protocol.benchmark} has no named sets", where="--set", expected="a .txt file of videos")
-    wanted = listed_videos(Path(set_name))
-    absent = sorted(set(wanted) - {video.video for video in plan.videos})
+    wanted = set(listed_videos(Path(set_name)))
+    absent = sorted(wanted - {video.video for video in plan.videos})
     if absent:
         raise DataError("listed videos without annotations", where=set_name, got=", ".join(absent[:3]))
-    plan.videos = [video for video in plan.videos if video.video in set(wanted)]
+    plan.videos = [video for video in plan.videos if video.video in wanted]
 
 
 def truth_folder(annotations: Path, videos: Iterable[str] = ()) -> Path:

@@ -115,9 +115,10 @@ def pack_submission(submission: Submission, target: str | Path, *, workers: int 
     folder = submission.dataset.benchmark.zip_folder
     with atomic_write(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for video in sorted(submission.dataset.videos, key=lambda video: natural_key(video.name)):
+            present = submission.masks.frames(video.name)
             for index in sorted(video.frames_to_save):
                 name = f"{video.name}/{video.frame_names[index]}.png"
-                content = _content(submission.masks, video, index)
+                content = _content(submission.masks, video, video.frame_names[index], present)
                 archive.writestr(zip_entry(f"{folder}/{name}" if folder else name), content)
     return target
 
@@ -171,10 +172,9 @@ def _check_mask(job: _VideoJob, frame: str, allowed: set[int], problems: Problem
         mended.add("grey masks, packed with the palette", file)
 
 
-def _content(masks: MaskTree, video: VideoSource, index: int) -> bytes:
-    """The bytes of one mask as the server gets it."""
-    frame = video.frame_names[index]
-    if frame not in masks.frames(video.name):
+def _content(masks: MaskTree, video: VideoSource, frame: str, present: frozenset[str]) -> bytes:
+    """The bytes of one mask as the server gets it. present: the frames that have one."""
+    if frame not in present:
         return encode_mask(np.zeros(video.output_size, np.uint8), video.palette)
     if masks.header(video.name, frame).colour_type == GREY:
         return encode_mask(masks.read(video.name, frame), video.palette)

@@ -79,11 +79,12 @@ def scored_classes(truths: Iterable[Sequence[Mapping[int, int]]]) -> list[int]:
 def sequence_counts(sequence: TrackSequence, rules: BurstRules) -> dict[int, HotaCounts]:
     """HOTA's counts of one sequence, for every class that truth or prediction has in a scored frame."""
     classes_of = scored_truth(sequence)
+    tracks = {track: kind for each in classes_of for track, kind in each.items()} if rules.filter_tracks else None
     measures: dict[int, Hota] = {}
     frames = []
     for index, truth_classes in enumerate(classes_of):
         if truth_classes:  # frames without any remaining truth are not scored, whatever is predicted there
-            frames.append((index, truth_classes, _prediction_classes(sequence, index, classes_of, rules)))
+            frames.append((index, truth_classes, _prediction_classes(sequence, index, tracks)))
     for kind in {kind for _, truth, predicted in frames for side in (truth, predicted) for kind in side.values()}:
         measure = measures.setdefault(kind, Hota())
         for index, truth_classes, prediction_classes in frames:
@@ -104,13 +105,13 @@ def class_counts(sequences: Iterable[dict[int, HotaCounts]], classes: Sequence[i
     return {kind: combine([counts[kind] for counts in every if kind in counts]) for kind in classes}
 
 
-def _prediction_classes(
-    sequence: TrackSequence, index: int, classes_of: Sequence[Mapping[int, int]], rules: BurstRules
-) -> dict[int, int]:
-    """The class of each prediction of a frame; of very many only those with the best scores."""
+def _prediction_classes(sequence: TrackSequence, index: int, tracks: Mapping[int, int] | None) -> dict[int, int]:
+    """The class of each prediction of a frame; of very many only those with the best scores.
+
+    tracks: the truth's scored tracks and their classes where predictions are tied to them.
+    """
     frame = sequence.predictions[index]
-    if rules.filter_tracks:
-        tracks = {track: kind for each in classes_of for track, kind in each.items()}
+    if tracks is not None:
         classes = {track: tracks[track] for track in frame if track in tracks}
     else:
         classes = {track: merged(sequence.prediction_categories[track]) for track in frame}
