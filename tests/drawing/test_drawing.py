@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import cv2
 import numpy as np
 import pytest
 
@@ -58,6 +61,24 @@ def test_the_tint_is_a_mixture_inside_and_nothing_outside(frame: UInt8Array, lab
     expected = 0.75 * frame[label_map == 7] + 0.25 * np.array(colour_of(7))
     assert np.abs(image[label_map == 7] - expected).max() <= 0.5 + 1e-6
     assert np.array_equal(tint(frame, label_map, 0.0), frame)
+
+
+def test_drawing_looks_at_objects_surroundings_alone(
+    frame: UInt8Array, label_map: LabelMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = np.zeros_like(label_map)
+    small[20:30, 50:62] = 3
+    seen: list[tuple[int, ...]] = []
+    for name in ("addWeighted", "findContours", "distanceTransform"):
+        real = getattr(cv2, name)
+
+        def counted(*given: Any, real: Any = real, **named: Any) -> Any:
+            seen.append(given[0].shape[:2])
+            return real(*given, **named)
+
+        monkeypatch.setattr(cv2, name, counted)
+    overlay(frame, small, labels=True)
+    assert seen == [(10, 12), (10, 12), (12, 14)]
 
 
 def test_contours_leave_the_middle_of_objects_and_background_alone(frame: UInt8Array, label_map: LabelMap) -> None:

@@ -130,7 +130,7 @@ def read_frame(path: str | Path) -> UInt8Array:
     naming the file.
     """
     with open_picture(path) as image:
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)  # else it is copied where nothing is to be turned
         return np.ascontiguousarray(_to_rgb(image))
 
 
@@ -156,7 +156,7 @@ def _to_rgb(image: Image.Image) -> UInt8Array:
         rgba = image.convert("RGBA")
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
         return np.asarray(Image.alpha_composite(black, rgba).convert("RGB"))
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _describe(path: Path) -> str:

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jointformer.errors import ConfigError, DataError
+from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import colour_of, colours_of
-from jointformer.types import Colour, LabelMap, UInt8Array
+from jointformer.types import Colour, LabelMap, Mask, UInt8Array
 
 #: fill: objects tinted and outlined; contour: outlined only; spotlight: everything else dark and grey;
 #: blur: everything else out of focus.
@@ -58,8 +59,13 @@ def overlay(
 
 def tint(frame: UInt8Array, label_map: LabelMap, opacity: float = 0.5, palette: UInt8Array | None = None) -> UInt8Array:
     """(H, W, 3) uint8: `frame` with every object tinted, `opacity` of each pixel its colour."""
-    mixed = cv2.addWeighted(frame, 1.0 - opacity, colours_of(label_map, palette), opacity, 0.0)
-    return _choose(label_map, mixed, frame)
+    image = frame.copy()
+    box = _box(np.asarray(label_map) != 0)
+    part, labels = frame[box], label_map[box]
+    if labels.size:
+        mixed = cv2.addWeighted(part, 1.0 - opacity, colours_of(labels, palette), opacity, 0.0)
+        image[box] = _choose(labels, np.asarray(mixed, dtype=np.uint8), part)
+    return image
 
 
 def draw_contours(
@@ -72,9 +78,9 @@ def draw_contours(
     """
     image = frame.copy()
     line = width or max(1, round(min(frame.shape[:2]) / 240))
-    for object_id in _object_ids(label_map):
-        region = (label_map == object_id).astype(np.uint8)
-        outlines, _ = cv2.findContours(region, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    for object_id in object_ids(label_map):
+        region, place = _region(label_map, object_id)
+        outlines, _ = cv2.findContours(region, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=place)
         cv2.drawContours(image, outlines, -1, _brighter(colour_of(object_id, palette)), line, cv2.LINE_AA)
     return image
 
@@ -112,13 +118,13 @@ def draw_labels(
     image = Image.fromarray(np.ascontiguousarray(frame))
     draw = ImageDraw.Draw(image)
     letters = size or max(10, min(frame.shape[:2]) // 16)
-    for object_id in _object_ids(label_map):
+    for object_id in object_ids(label_map):
+        region, (left, top) = _region(label_map, object_id)
         # The border counts as an edge, so that a label stays inside the picture.
-        region = np.pad(label_map == object_id, 1).astype(np.uint8)
-        inside = cv2.distanceTransform(region, cv2.DIST_L2, 3)[1:-1, 1:-1]
+        inside = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
         row, column = np.unravel_index(int(np.argmax(inside)), inside.shape)
         draw.text(
-            (int(column), int(row)),
+            (left + int(column), top + int(row)),
             str(object_id),
             fill=(255, 255, 255),
             font=_font(letters),
@@ -175,12 +181,22 @@ def _check_pair(frame: UInt8Array, label_map: LabelMap) -> None:
         raise DataError("frame and label map differ in size", expected=frame.shape[:2], got=tuple(label_map.shape))
 
 
-def _object_ids(label_map: LabelMap) -> list[int]:
-    return [int(value) for value in np.unique(label_map) if value != 0]
+def _box(mask: Mask) -> tuple[slice, slice]:
+    """The rows and columns that a mask's pixels take; empty ones where it has none."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _region(label_map: LabelMap, object_id: int) -> tuple[UInt8Array, tuple[int, int]]:
+    """One object's pixels as 0 and 1 within the box around them, and the box's (x, y): most of a picture is others'."""
+    mask = np.asarray(label_map) == object_id
+    rows, columns = _box(mask)
+    return np.ascontiguousarray(mask[rows, columns]).view(np.uint8), (columns.start, rows.start)
 
 
 def _choose(label_map: LabelMap, objects: UInt8Array, background: UInt8Array) -> UInt8Array:
-    chosen: UInt8Array = np.where((np.asarray(label_map) != 0)[..., None], objects, background)
+    chosen = background.copy()
+    cv2.copyTo(objects, (np.asarray(label_map) != 0).view(np.uint8), chosen)
     return chosen
 
 
