@@ -29,6 +29,9 @@ from jointformer.types import FloatArray, LabelMap, UInt8Array
 #: Where soft scores go, beside the masks' folders.
 SCORES = "Scores"
 
+#: Results of a video, masks and scores each counted, that wait in memory to be written.
+BACKLOG = 16
+
 
 def is_finished(root: str | Path, video: str) -> bool:
     """Whether a video's folder has its final name, which it gets when every file is in it; not who made it."""
@@ -57,7 +60,7 @@ class ResultWriter:
         *,
         scores_root: str | Path | None = None,
         workers: int = 1,
-        backlog: int = 16,
+        backlog: int = BACKLOG,
     ) -> None:
         self.target = Path(root) / video
         self.scores_target = None if scores_root is None else Path(scores_root) / video

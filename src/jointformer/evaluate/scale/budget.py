@@ -7,14 +7,15 @@ from dataclasses import replace
 
 from jointformer.data.masks import object_ids
 from jointformer.data.sources import VideoSource
+from jointformer.data.writer import BACKLOG
 from jointformer.model.network import JointFormer
 from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_budget, plan_memory
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 
-#: Bytes for a pixel of an object whose soft scores are written: two float32 copies of a frame's, and in float16 the
-#: eight frames' that may wait, the one that comes, the one in work with a copy of it, and its compressed bytes.
-_SCORE_BYTES = 2 * 4 + 12 * 2
+#: Bytes for a pixel of an object whose soft scores are written: two float32 copies of a frame's, and in float16 those
+#: that may wait (every other result), the one that comes, the one in work with a copy of it, and its compressed bytes.
+_SCORE_BYTES = 2 * 4 + (BACKLOG // 2 + 4) * 2
 
 
 def plan_videos(
