@@ -23,7 +23,7 @@ from tqdm import tqdm
 from jointformer.data.benchmarks import open_benchmark
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import ResultWriter
-from jointformer.evaluate.score import score
+from jointformer.evaluation.score import score
 from jointformer.types import LabelMap
 
 

@@ -18,7 +18,7 @@ from time import perf_counter
 
 from jointformer import TrackerConfig, load_model
 from jointformer.data.benchmarks import open_benchmark
-from jointformer.evaluate.runner import evaluate
+from jointformer.evaluation.runner import evaluate
 
 
 def main() -> None:

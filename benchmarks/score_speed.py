@@ -20,10 +20,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from jointformer.evaluate.score import score
-from jointformer.evaluate.score_plans import build_plan
-from jointformer.evaluate.score_run import VideoJob, score_video
-from jointformer.evaluate.score_sources import MaskTree, open_masks
+from jointformer.evaluation.score import score
+from jointformer.evaluation.score_plans import build_plan
+from jointformer.evaluation.score_run import VideoJob, score_video
+from jointformer.evaluation.score_sources import MaskTree, open_masks
 from jointformer.metrics import find_protocol
 
 

@@ -51,7 +51,7 @@ def test_help_takes_less_than_half_a_second_of_the_processor() -> None:
 
 
 def test_scoring_needs_no_pytorch() -> None:
-    assert "torch" not in modules_after("import jointformer.metrics, jointformer.evaluate.score")
+    assert "torch" not in modules_after("import jointformer.metrics, jointformer.evaluation.score")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -115,7 +115,7 @@ def test_every_public_name_can_be_imported() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", ["jointformer.evaluate", "from jointformer import evaluate", "import jointformer.evaluate.score"]
+    "first", ["jointformer.evaluate", "from jointformer import evaluate", "import jointformer.evaluation.score"]
 )
 def test_evaluate_can_be_called_whatever_was_imported_before(first: str) -> None:
     code = f"""

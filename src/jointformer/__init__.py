@@ -16,14 +16,14 @@ _PUBLIC = {
     "Segmentation": ".track",
     "Session": ".session",
     "BENCHMARKS": ".data.benchmarks",
-    "evaluate": ".evaluate",
+    "evaluate": ".evaluation.runner",
 }
 
 __all__ = ["BENCHMARKS", "Segmentation", "Session", "Tracker", "TrackerConfig", "__version__", "evaluate", "load_model"]
 
 if TYPE_CHECKING:
     from jointformer.data.benchmarks import BENCHMARKS
-    from jointformer.evaluate.runner import evaluate
+    from jointformer.evaluation.runner import evaluate
     from jointformer.model.weights import load_model
     from jointformer.session import Session
     from jointformer.track import Segmentation, Tracker, TrackerConfig
@@ -34,8 +34,7 @@ else:  # a type checker that saw this would take any name for a public one
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        module = import_module(_PUBLIC[name], __name__)
-        return module if name == "evaluate" else getattr(module, name)  # a package that can be called
+        return getattr(import_module(_PUBLIC[name], __name__), name)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *_PUBLIC})

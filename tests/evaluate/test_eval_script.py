@@ -17,7 +17,7 @@ from jointformer.data.benchmarks import BENCHMARKS
 from jointformer.data.frames import picture_size
 from jointformer.data.masks import read_mask_file, read_scores
 from jointformer.data.sources import VideoSource
-from jointformer.evaluate.scale.manifest import VideoRecord
+from jointformer.evaluation.scale.manifest import VideoRecord
 from jointformer.track.ensemble import EnsembleTracker
 from trees import HEIGHT, WIDTH, Tree, make_tree
 
@@ -78,7 +78,7 @@ def test_the_given_mask_is_the_first_result(tmp_path: Path, mini_weights: Path) 
 def test_an_interrupted_run_goes_on_with_the_unfinished_videos_and_gives_the_same_bytes(
     tmp_path: Path, mini_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import jointformer.evaluate.scale.label as runner
+    import jointformer.evaluation.scale.label as runner
 
     tree = make_tree(tmp_path / "data", "MOSE")
     assert run(tree, mini_weights, tmp_path / "whole", "--size", "24") == 0

@@ -184,7 +184,7 @@ def _burst() -> Seeds:
 @reader("burst", _burst, "json")
 def _read_burst(path: Path) -> object:
     from jointformer.data.burst import read_burst
-    from jointformer.evaluate.score_burst import iter_sequences
+    from jointformer.evaluation.score_burst import iter_sequences
 
     truth = path.parent / "truth.json"
     truth.write_bytes(READERS["burst"].seeds()["a.json"])
@@ -209,7 +209,7 @@ def _manifests() -> Seeds:
 
 @reader("manifests", _manifests, "json")
 def _read_manifest(path: Path) -> object:
-    from jointformer.evaluate.scale.shards import merge
+    from jointformer.evaluation.scale.shards import merge
 
     target = path.parent / "run.json"
     if path != target:
@@ -232,7 +232,7 @@ def _archives() -> Seeds:
 @reader("archives", _archives)
 def _read_archive(path: Path) -> object:
     from jointformer.errors import UserError
-    from jointformer.evaluate.score_sources import open_masks
+    from jointformer.evaluation.score_sources import open_masks
 
     tree = open_masks(path, ["cat"])
     for frame in tree.frames("cat"):
@@ -261,7 +261,7 @@ def _vost() -> tuple[TemporaryDirectory[str], Tree]:
 def _read_list(path: Path) -> object:
     from jointformer.data.benchmarks import open_benchmark
     from jointformer.errors import UserError
-    from jointformer.evaluate.manyvideos import Part, find_jobs
+    from jointformer.evaluation.manyvideos import Part, find_jobs
 
     tree = _vost()[1]
     next(tree.root.rglob("val.txt")).write_bytes(path.read_bytes())

@@ -99,7 +99,7 @@ def _source(path: Path, way: int) -> Iterator[str]:
 def _read_stream(path: Path) -> object:
     from jointformer.data.masks import write_mask
     from jointformer.data.stream import RAW_FORMATS, InputSettings, open_stream
-    from jointformer.evaluate.stream import QueueSettings, StreamReport, find_stream_masks, label_stream
+    from jointformer.evaluation.stream import QueueSettings, StreamReport, find_stream_masks, label_stream
 
     raw = path.suffix.removeprefix(".")
     settings = InputSettings(raw, (HEIGHT, WIDTH), Fraction(10)) if raw in RAW_FORMATS else InputSettings()

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score import score
-from jointformer.evaluate.score_plans import VideoPlan
-from jointformer.evaluate.score_run import VideoJob, score_videos
-from jointformer.evaluate.score_sources import MaskTree
+from jointformer.evaluation.score import score
+from jointformer.evaluation.score_plans import VideoPlan
+from jointformer.evaluation.score_run import VideoJob, score_videos
+from jointformer.evaluation.score_sources import MaskTree
 from jointformer.metrics.protocols import find_protocol
 from jointformer.system import parallel
 

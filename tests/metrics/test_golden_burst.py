@@ -13,10 +13,10 @@ from pycocotools import mask as coco
 
 from jointformer.data.burst import read_burst
 from jointformer.errors import DataError, UserError
-from jointformer.evaluate.reproduce_rows import figure_key
-from jointformer.evaluate.score import score
-from jointformer.evaluate.score_burst import iter_sequences
-from jointformer.evaluate.score_results import Scores
+from jointformer.evaluation.reproduce_rows import figure_key
+from jointformer.evaluation.score import score
+from jointformer.evaluation.score_burst import iter_sequences
+from jointformer.evaluation.score_results import Scores
 from jointformer.metrics import burst
 from jointformer.metrics.burst import BurstRules
 from jointformer.metrics.burst_classes import COMMON

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jointformer.errors import DataError
-from jointformer.evaluate.score import score
-from jointformer.evaluate.score_results import Scores
+from jointformer.evaluation.score import score
+from jointformer.evaluation.score_results import Scores
 
 Case = Callable[[str], Path]
 Golden = Callable[[str], Any]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jointformer.cli.main import main
-from jointformer.evaluate.score import score
+from jointformer.evaluation.score import score
 from jointformer.ops.png import parse_png_header
 
 Case = Callable[[str], Path]

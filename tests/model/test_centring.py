@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jointformer.evaluate.scale.manifest import weights_hash
+from jointformer.evaluation.scale.manifest import weights_hash
 from jointformer.model.centring import centre_tokens
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from jointformer.evaluate.scale.label import pack_model, unpack_model
+from jointformer.evaluation.scale.label import pack_model, unpack_model
 from jointformer.model.config import ModelConfig
 from jointformer.model.device import _exact_settings, exact_products, move_model
 from jointformer.track import engine

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from jointformer.evaluate.scale import processes
+from jointformer.evaluation.scale import processes
 from jointformer.model.device import choose_device, use_device
 
 

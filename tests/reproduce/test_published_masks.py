@@ -12,8 +12,8 @@ import pytest
 
 from jointformer.cli.main import main
 from jointformer.data.benchmarks import BENCHMARKS
-from jointformer.evaluate.published_masks import masks_path
-from jointformer.evaluate.reproduce_rows import select_rows
+from jointformer.evaluation.published_masks import masks_path
+from jointformer.evaluation.reproduce_rows import select_rows
 from trees import Tree
 from weights.conftest_weights import Server
 

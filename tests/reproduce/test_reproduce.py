@@ -18,8 +18,8 @@ import pytest
 from jointformer.cli.main import main
 from jointformer.data.published import published_rows
 from jointformer.errors import ConfigError
-from jointformer.evaluate.reproduce_rows import row_name, select_rows
-from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluation.reproduce_rows import row_name, select_rows
+from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.model.network import JointFormer, SegmentOutput
 from trees import LENGTH, Tree
 from weights.conftest_weights import Server

@@ -14,8 +14,8 @@ import torch
 
 from jointformer.data.benchmarks import open_benchmark
 from jointformer.errors import ConfigError
-from jointformer.evaluate.anyvideo import overlay_bytes
-from jointformer.evaluate.scale.budget import plan_videos, video_size
+from jointformer.evaluation.anyvideo import overlay_bytes
+from jointformer.evaluation.scale.budget import plan_videos, video_size
 from jointformer.model.config import PRESETS
 from jointformer.track.budget import MemoryPlan, VideoSize, bank_places, fit_budget, parse_size, plan_memory
 from jointformer.track.config import TrackerConfig
@@ -125,7 +125,7 @@ def plans(
     """The plan of one video in several views, in a process that holds 400 MiB before the first frame."""
     model: Any = SimpleNamespace(config=PRESETS["tiny"], dtype=torch.float32, device=torch.device(device))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jointformer.evaluate.scale.budget.base_within", lambda *_: (BASE, 0))
+        patch.setattr("jointformer.evaluation.scale.budget.base_within", lambda *_: (BASE, 0))
         return plan_videos(model, TrackerConfig(max_memory_frames=5), views, [video], budget, workers)[video.name]
 
 

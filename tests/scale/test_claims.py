@@ -11,9 +11,9 @@ import pytest
 
 from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import OutputError
-from jointformer.evaluate.manyvideos import Part, VideoJob
-from jointformer.evaluate.scale.claims import RUN, RunFolder
-from jointformer.evaluate.scale.shards import fold, join_run
+from jointformer.evaluation.manyvideos import Part, VideoJob
+from jointformer.evaluation.scale.claims import RUN, RunFolder
+from jointformer.evaluation.scale.shards import fold, join_run
 
 SETTINGS = {"command": "track"}
 VIDEO = VideoJob("v", Path("v.mp4"), Path("v.png"), Part(), (1, 1), 1, 1, 1)

@@ -21,9 +21,9 @@ from jointformer.cli.main import main
 from jointformer.data.masks import read_mask_file, write_mask
 from jointformer.data.video_writer import VideoWriter
 from jointformer.errors import DataError
-from jointformer.evaluate.anyvideo import label_any_video
-from jointformer.evaluate.manyvideos import Part, find_jobs, holds_videos
-from jointformer.evaluate.scale.shards import Shard
+from jointformer.evaluation.anyvideo import label_any_video
+from jointformer.evaluation.manyvideos import Part, find_jobs, holds_videos
+from jointformer.evaluation.scale.shards import Shard
 from jointformer.system.files import temporary_name
 from scale.scale_helpers import leftovers
 from trees import draw_frame, draw_ids
@@ -132,7 +132,7 @@ def test_an_interrupted_archive_goes_on_with_the_videos_that_are_left(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import jointformer.evaluate.manyvideos as many
+    import jointformer.evaluation.manyvideos as many
 
     calls = []
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from jointformer.data.benchmarks import open_benchmark
-from jointformer.evaluate.scale.claims import RunFolder
-from jointformer.evaluate.scale.label import longest_first, pack_model, unpack_model
-from jointformer.evaluate.scale.manifest import weights_hash
+from jointformer.evaluation.scale.claims import RunFolder
+from jointformer.evaluation.scale.label import longest_first, pack_model, unpack_model
+from jointformer.evaluation.scale.manifest import weights_hash
 from scale.scale_helpers import Runs, leftovers
 from watched import kill_a_worker, masks
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jointformer.errors import ConfigError
-from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluation.scale.claims import RunFolder
 from scale.scale_helpers import Runs, leftovers, make_videos
 from watched import ENV, finished, kill_a_worker, masks, stamps, two_nodes, wait_for
 
@@ -59,7 +59,7 @@ def test_a_cluster_that_does_not_answer_is_one_line(
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from jointformer.evaluate.scale import ray_actors
+    from jointformer.evaluation.scale import ray_actors
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'jointformer\[scale\]'"):

@@ -15,8 +15,8 @@ from PIL import Image
 from jointformer.cli.main import main
 from jointformer.data.fingerprint import fingerprint
 from jointformer.data.masks import write_mask
-from jointformer.evaluate.scale.claims import RunFolder
-from jointformer.evaluate.scale.shards import fold
+from jointformer.evaluation.scale.claims import RunFolder
+from jointformer.evaluation.scale.shards import fold
 from scale.scale_helpers import Runs, make_videos
 from trees import Tree, draw_frame, draw_ids, make_tree
 from watched import masks

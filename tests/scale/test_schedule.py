@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from jointformer.errors import ConfigError, DataError, OutputError
-from jointformer.evaluate.scale import schedule
-from jointformer.evaluate.scale.label import Job
-from jointformer.evaluate.scale.schedule import Message, Outcome, hand_out, label_here
+from jointformer.evaluation.scale import schedule
+from jointformer.evaluation.scale.label import Job
+from jointformer.evaluation.scale.schedule import Message, Outcome, hand_out, label_here
 from jointformer.system.stop import Interrupted
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from jointformer.cli.main import main
 from jointformer.data.benchmarks import open_benchmark
-from jointformer.evaluate.scale.shards import Shard
+from jointformer.evaluation.scale.shards import Shard
 from scale.scale_helpers import Runs, leftovers
 from trees import make_tree
 from watched import masks

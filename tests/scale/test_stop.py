@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from jointformer.evaluate.scale.claims import RunFolder
+from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.system import stop
 from jointformer.system.stop import GO_ON, Interrupted, at_once, catch_signals, note_signals, stop_on_signal
 from scale.scale_helpers import Runs, leftovers, make_videos
@@ -172,17 +172,17 @@ MOMENTS = {
     "the command line is read": ("jointformer.cli.evaluate:add_arguments", None),
     "data is looked at": ("jointformer.data.benchmarks:open_benchmark", None),
     "weights are loaded": ("jointformer.model.weights:load_model", None),
-    "weights are hashed": ("jointformer.evaluate.scale.manifest:weights_hash", 0),
-    "the manifest is begun": ("jointformer.evaluate.scale.run:join_run", 0),
+    "weights are hashed": ("jointformer.evaluation.scale.manifest:weights_hash", 0),
+    "the manifest is begun": ("jointformer.evaluation.scale.run:join_run", 0),
     "a file is written": ("jointformer.system.files:json_bytes", 0),
-    "memory is planned": ("jointformer.evaluate.scale.run:plan_videos", 0),
-    "a video is begun": ("jointformer.evaluate.scale.label:label_video", 0),
+    "memory is planned": ("jointformer.evaluation.scale.run:plan_videos", 0),
+    "a video is begun": ("jointformer.evaluation.scale.label:label_video", 0),
     "a frame is tracked": ("jointformer.track.loop:frame_size", 0),
-    "a video's record is written": ("jointformer.evaluate.scale.label:make_record", 1),
+    "a video's record is written": ("jointformer.evaluation.scale.label:make_record", 1),
     "a video gets its name": ("jointformer.data.writer:commit_dir", 1),
-    "the manifest is made up": ("jointformer.evaluate.scale.run:fold", 2),
-    "leftovers are removed": ("jointformer.evaluate.scale.run:clean_up", 2),
-    "the zip is made": ("jointformer.evaluate.scale.run:zip_if_finished", 2),
+    "the manifest is made up": ("jointformer.evaluation.scale.run:fold", 2),
+    "leftovers are removed": ("jointformer.evaluation.scale.run:clean_up", 2),
+    "the zip is made": ("jointformer.evaluation.scale.run:zip_if_finished", 2),
     "figures are printed": ("jointformer.cli.running:report_run", None),
 }
 

@@ -12,8 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from jointformer.evaluate import speed
-from jointformer.evaluate.speed import PARTS, MachineRates, SpeedReport, measure_speed
+from jointformer.evaluation import speed
+from jointformer.evaluation.speed import PARTS, MachineRates, SpeedReport, measure_speed
 from jointformer.model.config import ModelConfig
 from jointformer.model.cost import step_cost
 from jointformer.model.fused import conv_relu, fuses, linear

@@ -23,7 +23,7 @@ from jointformer.data.masks import write_mask
 from jointformer.data.prefetch import NewestQueue, prefetch
 from jointformer.data.stream import Stream
 from jointformer.errors import ConfigError
-from jointformer.evaluate.stream import QueueSettings, StreamReport
+from jointformer.evaluation.stream import QueueSettings, StreamReport
 from jointformer.track import Tracker
 from jointformer.track.segmentation import Segmentation
 from stream.conftest import LENGTH, H, W, frames, label_map, masks_in

@@ -15,7 +15,7 @@ from jointformer.cli.main import main
 from jointformer.data.benchmarks import BENCHMARKS, open_benchmark
 from jointformer.data.masks import object_ids, write_mask
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.submit import Submission, check_submission, pack_submission, submitted_benchmarks
+from jointformer.evaluation.submit import Submission, check_submission, pack_submission, submitted_benchmarks
 from jointformer.ops.png import parse_png_header, read_index_png
 from trees import HEIGHT, WIDTH, Tree, draw_ids, make_tree
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from jointformer.cli.running import add_running_flags, add_scale_flags, first_device, run_options
 
 if TYPE_CHECKING:
-    from jointformer.evaluate.reproduce import RowResult
+    from jointformer.evaluation.reproduce import RowResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.system.stop import stop_on_signal
 
     with stop_on_signal():  # an import that is cut off fails in any way it likes
-        from jointformer.evaluate.reproduce import Options, reproduce
-        from jointformer.evaluate.reproduce_report import as_data, table
-        from jointformer.evaluate.reproduce_rows import select_rows
+        from jointformer.evaluation.reproduce import Options, reproduce
+        from jointformer.evaluation.reproduce_report import as_data, table
+        from jointformer.evaluation.reproduce_rows import select_rows
         from jointformer.system.parallel import processors
 
     device, precision = first_device(args)
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _write(args: argparse.Namespace, results: list[RowResult]) -> None:
     """Write the report so far: a run over many rows may be cut off days later."""
-    from jointformer.evaluate.reproduce_report import as_data, markdown
+    from jointformer.evaluation.reproduce_report import as_data, markdown
     from jointformer.system.files import write_json, write_text
 
     if args.markdown:
@@ -97,8 +97,8 @@ def _write(args: argparse.Namespace, results: list[RowResult]) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from jointformer.evaluate.reproduce_report import list_table
-    from jointformer.evaluate.reproduce_rows import row_name, select_rows
+    from jointformer.evaluation.reproduce_report import list_table
+    from jointformer.evaluation.reproduce_rows import row_name, select_rows
 
     rows = select_rows(args.rows)
     if args.json == "-":

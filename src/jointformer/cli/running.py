@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from jointformer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jointformer.evaluate.scale.manifest import Manifest
-    from jointformer.evaluate.scale.run import Scale
+    from jointformer.evaluation.scale.manifest import Manifest
+    from jointformer.evaluation.scale.run import Scale
     from jointformer.model.network import JointFormer
 
 
@@ -72,8 +72,8 @@ def read_rate(args: argparse.Namespace) -> Fraction | None:
 
 def build_scale(args: argparse.Namespace) -> Scale:
     """Return who does the work. Raises ConfigError."""
-    from jointformer.evaluate.scale.run import Scale
-    from jointformer.evaluate.scale.shards import Shard
+    from jointformer.evaluation.scale.run import Scale
+    from jointformer.evaluation.scale.shards import Shard
     from jointformer.model.device import choose_device
 
     devices = tuple(name.strip() for name in (args.devices or "").split(",") if name.strip())
@@ -126,7 +126,7 @@ def label_and_report(args: argparse.Namespace, output: Path, label: Callable[[Jo
     from jointformer.system.stop import stop_on_signal
 
     with stop_on_signal():  # an import that is cut off fails in any way it likes
-        from jointformer.evaluate.scale.run import FailedVideos
+        from jointformer.evaluation.scale.run import FailedVideos
         from jointformer.model.weights import load_model
 
     device, precision = first_device(args)
@@ -158,7 +158,7 @@ def report_run(output: Path, manifest: Manifest, failed: dict[str, str], *, figu
 
 def merge_command(args: argparse.Namespace) -> int:
     """Return the exit code of putting shards together: 0 where nothing is missing, else 1."""
-    from jointformer.evaluate.scale.shards import merge
+    from jointformer.evaluation.scale.shards import merge
 
     manifest, missing = merge(args.merge)
     print(f"{args.merge}: {len(manifest.videos)} of {len(manifest.wanted)} videos are finished", file=sys.stderr)

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.per_frame and not args.json:
         raise ConfigError("values of every frame are only written as JSON", where="--per-frame", hint="add --json FILE")
     from jointformer.data.inputs import refuse_inputs
-    from jointformer.evaluate.score import score
+    from jointformer.evaluation.score import score
     from jointformer.system.files import write_text
     from jointformer.system.parallel import processors
 
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             write_text(args.json, text)
     if args.plot:  # last: where it cannot be drawn, the figures are there
-        from jointformer.evaluate.score_plot import plot_scores
+        from jointformer.evaluation.score_plot import plot_scores
 
         plot_scores(scores, args.plot)
     return 0

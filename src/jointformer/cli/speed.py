@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from jointformer.errors import ConfigError
-    from jointformer.evaluate.speed import measure_speed
+    from jointformer.evaluation.speed import measure_speed
     from jointformer.model.config import PRESETS
     from jointformer.model.cost import padded_size
     from jointformer.model.device import DTYPES, choose_precision, move_model, use_device

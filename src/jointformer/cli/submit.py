@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Return 0 where the results are in order (or packed), 2 where they are not."""
     from jointformer.data.benchmarks import find_benchmark, open_benchmark
     from jointformer.data.inputs import refuse_inputs
-    from jointformer.evaluate.submit import check_submission, pack_submission, refuse_without_server
+    from jointformer.evaluation.submit import check_submission, pack_submission, refuse_without_server
     from jointformer.system.parallel import processors
 
     refuse_without_server(find_benchmark(args.dataset, args.split))  # said before the data are looked for

@@ -29,7 +29,7 @@ from jointformer.cli import track_many, track_stream
 from jointformer.cli.running import add_rate_flag, add_running_flags, add_scale_flags, read_rate
 
 if TYPE_CHECKING:
-    from jointformer.evaluate.manyvideos import Part
+    from jointformer.evaluation.manyvideos import Part
     from jointformer.track import TrackerConfig
 
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     with stop_on_signal():  # an import that is cut off fails in any way it likes
         from jointformer.data.video import DEFAULT_FPS
-        from jointformer.evaluate.manyvideos import Part
+        from jointformer.evaluation.manyvideos import Part
         from jointformer.model.registry import suitable_size
         from jointformer.ops.drawing import OVERLAY_STYLES
         from jointformer.track import TrackerConfig
@@ -110,7 +110,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     from jointformer.cli.running import budget_bytes
     from jointformer.data.inputs import is_read, refuse_inputs, refuse_results
     from jointformer.data.video import as_pictures, open_video
-    from jointformer.evaluate.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
+    from jointformer.evaluation.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
     from jointformer.system.files import remove, remove_temporaries

@@ -18,7 +18,7 @@ _ONLY_HERE = ("workers", "devices", "threads", "shard", "ray")
 
 def is_wanted(args: argparse.Namespace) -> bool:
     """Return whether several videos are meant. Raises ConfigError for flags that one video has no use for."""
-    from jointformer.evaluate.manyvideos import holds_videos
+    from jointformer.evaluation.manyvideos import holds_videos
 
     if len(args.video) > 1 or holds_videos(Path(args.video[0])):
         return True
@@ -31,7 +31,7 @@ def is_wanted(args: argparse.Namespace) -> bool:
 def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]) -> int:
     """Return the exit code of `jointformer track` over many videos; options: those of `track_many` that are checked."""
     from jointformer.data.inputs import refuse_inputs
-    from jointformer.evaluate.manyvideos import find_jobs, track_many
+    from jointformer.evaluation.manyvideos import find_jobs, track_many
 
     for name in ("input_format", "input_size", "output_format", "when_late", "queue"):
         if getattr(args, name) is not None:

@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace, config: TrackerConfig) -> int:
     from jointformer.data.stream import InputSettings, open_stream
     from jointformer.data.stream_pipe import STANDARD, is_pipe
     from jointformer.data.stream_writer import MASKS, OUTPUT_FORMATS
-    from jointformer.evaluate.stream import NO_END, QueueSettings, StreamReport, find_stream_masks, label_stream
+    from jointformer.evaluation.stream import NO_END, QueueSettings, StreamReport, find_stream_masks, label_stream
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
     from jointformer.system.files import remove, remove_temporaries, write_json

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from jointformer.errors import DataError
-from jointformer.evaluate.score_plans import VideoPlan
-from jointformer.evaluate.score_sources import MaskTree
+from jointformer.evaluation.score_plans import VideoPlan
+from jointformer.evaluation.score_sources import MaskTree
 from jointformer.metrics.protocols import Protocol
 from jointformer.metrics.results import VideoScores
 from jointformer.metrics.video import VideoScorer

@@ -18,7 +18,7 @@ from jointformer.data.prefetch import NewestQueue, prefetch
 from jointformer.data.stream import Stream, StreamFrame
 from jointformer.data.stream_writer import StreamLooks, open_writer
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.anyvideo import GivenMasks, masks_by_frame
+from jointformer.evaluation.anyvideo import GivenMasks, masks_by_frame
 from jointformer.ops.drawing import OverlayStyle
 from jointformer.ops.palette import davis_palette
 from jointformer.track.frames import MasksLike

@@ -10,8 +10,8 @@ from typing import Any
 from jointformer.data.frames import natural_key
 from jointformer.data.metas import MOST_FRAMES, frame_number, listed_videos, video_objects
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_groups import lvos_unseen, read_words, visor_is_unseen, ytvos_seen_categories
-from jointformer.evaluate.score_sources import mask_files, safe_name, subfolders
+from jointformer.evaluation.score_groups import lvos_unseen, read_words, visor_is_unseen, ytvos_seen_categories
+from jointformer.evaluation.score_sources import mask_files, safe_name, subfolders
 from jointformer.metrics.protocols import Protocol
 from jointformer.metrics.results import ObjectPlan
 

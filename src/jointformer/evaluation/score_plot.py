@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jointformer.errors import ConfigError
-from jointformer.evaluate.score_results import Scores
+from jointformer.evaluation.score_results import Scores
 from jointformer.metrics.results import ObjectScores
 from jointformer.system.files import write_bytes
 

@@ -13,9 +13,9 @@ from jointformer.data.benchmark_rows import BENCHMARKS, Benchmark
 from jointformer.data.frames import natural_key
 from jointformer.data.writer import SCORES, is_finished, make_zip
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.scale.claims import RunFolder, clean_up
-from jointformer.evaluate.scale.label import J, Job
-from jointformer.evaluate.scale.manifest import MANIFEST, TRACK, Manifest, check_input, check_settings, read_manifest
+from jointformer.evaluation.scale.claims import RunFolder, clean_up
+from jointformer.evaluation.scale.label import J, Job
+from jointformer.evaluation.scale.manifest import MANIFEST, TRACK, Manifest, check_input, check_settings, read_manifest
 from jointformer.system.files import is_temporary, remove
 
 

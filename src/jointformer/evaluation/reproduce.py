@@ -11,8 +11,8 @@ from typing import Literal
 from jointformer.data.benchmarks import Dataset, open_benchmark
 from jointformer.data.published import PublishedRow
 from jointformer.errors import ConfigError, DataError, UserError
-from jointformer.evaluate.published_masks import fetch_masks, masks_path, masks_url
-from jointformer.evaluate.reproduce_rows import (
+from jointformer.evaluation.published_masks import fetch_masks, masks_path, masks_url
+from jointformer.evaluation.reproduce_rows import (
     Piece,
     figure_key,
     find_truth,
@@ -21,12 +21,12 @@ from jointformer.evaluate.reproduce_rows import (
     truth_piece,
     weights_piece,
 )
-from jointformer.evaluate.runner import evaluate
-from jointformer.evaluate.scale.manifest import Manifest
-from jointformer.evaluate.scale.run import Scale
-from jointformer.evaluate.score import score
-from jointformer.evaluate.score_results import Scores
-from jointformer.evaluate.submit import check_submission, pack_submission
+from jointformer.evaluation.runner import evaluate
+from jointformer.evaluation.scale.manifest import Manifest
+from jointformer.evaluation.scale.run import Scale
+from jointformer.evaluation.score import score
+from jointformer.evaluation.score_results import Scores
+from jointformer.evaluation.submit import check_submission, pack_submission
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model, locate
 from jointformer.system.files import remove

@@ -10,11 +10,11 @@ from jointformer.data.benchmarks import Dataset
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES
 from jointformer.errors import ConfigError
-from jointformer.evaluate.scale.budget import video_size
-from jointformer.evaluate.scale.label import BenchmarkWork
-from jointformer.evaluate.scale.manifest import Manifest
-from jointformer.evaluate.scale.run import Scale, run_jobs
-from jointformer.evaluate.scale.shards import zip_path
+from jointformer.evaluation.scale.budget import video_size
+from jointformer.evaluation.scale.label import BenchmarkWork
+from jointformer.evaluation.scale.manifest import Manifest
+from jointformer.evaluation.scale.run import Scale, run_jobs
+from jointformer.evaluation.scale.shards import zip_path
 from jointformer.model.network import JointFormer
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View

@@ -12,9 +12,9 @@ from typing import Literal
 from jointformer.data.burst import read_burst
 from jointformer.data.published import PublishedRow, published_rows
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_check import check_truth
-from jointformer.evaluate.score_plans import build_plan
-from jointformer.evaluate.score_sources import MaskTree
+from jointformer.evaluation.score_check import check_truth
+from jointformer.evaluation.score_plans import build_plan
+from jointformer.evaluation.score_sources import MaskTree
 from jointformer.metrics.protocols import find_protocol
 from jointformer.model.cache import weights_dir
 from jointformer.model.registry import EMBEDDED, find_published

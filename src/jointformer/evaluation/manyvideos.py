@@ -13,11 +13,11 @@ from jointformer.data.frames import is_hidden, list_folder, list_pictures, natur
 from jointformer.data.masks import MASK_SUFFIXES
 from jointformer.data.video import DEFAULT_FPS, VIDEO_SUFFIXES, FolderVideo, VideoFile, open_video
 from jointformer.errors import DataError
-from jointformer.evaluate.anyvideo import GivenMasks, find_masks, frame_range, label_any_video, overlay_bytes
-from jointformer.evaluate.scale.claims import RunFolder
-from jointformer.evaluate.scale.label import OnFrames, Work, make_record
-from jointformer.evaluate.scale.manifest import TRACK, Manifest, VideoRecord
-from jointformer.evaluate.scale.run import Scale, run_jobs
+from jointformer.evaluation.anyvideo import GivenMasks, find_masks, frame_range, label_any_video, overlay_bytes
+from jointformer.evaluation.scale.claims import RunFolder
+from jointformer.evaluation.scale.label import OnFrames, Work, make_record
+from jointformer.evaluation.scale.manifest import TRACK, Manifest, VideoRecord
+from jointformer.evaluation.scale.run import Scale, run_jobs
 from jointformer.model.network import JointFormer
 from jointformer.ops.drawing import OverlayStyle
 from jointformer.system.files import replace_dir

@@ -9,11 +9,11 @@ from typing import Literal
 from tqdm import tqdm
 
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_check import Problems, check_predictions, check_truth, describe
-from jointformer.evaluate.score_plans import Plan, build_plan, check_options
-from jointformer.evaluate.score_results import Figures, Scores
-from jointformer.evaluate.score_run import VideoJob, VideoResult, score_videos
-from jointformer.evaluate.score_sources import MaskTree, open_masks
+from jointformer.evaluation.score_check import Problems, check_predictions, check_truth, describe
+from jointformer.evaluation.score_plans import Plan, build_plan, check_options
+from jointformer.evaluation.score_results import Figures, Scores
+from jointformer.evaluation.score_run import VideoJob, VideoResult, score_videos
+from jointformer.evaluation.score_sources import MaskTree, open_masks
 from jointformer.metrics import statistics, summary
 from jointformer.metrics.protocols import Protocol, find_protocol
 from jointformer.metrics.results import ObjectScores
@@ -56,7 +56,7 @@ def score(
     paths = [None if path is None else Path(path) for path in (meta, groups)]
     check_options(protocol, *paths)
     if protocol.layout == "burst":
-        from jointformer.evaluate.score_burst import score_burst
+        from jointformer.evaluation.score_burst import score_burst
 
         return score_burst(
             protocol,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from jointformer.errors import ConfigError, OutputError, UserError
-from jointformer.evaluate.scale.label import Job, OnFrames, Work, longest_first
+from jointformer.evaluation.scale.label import Job, OnFrames, Work, longest_first
 from jointformer.model.network import JointFormer
 from jointformer.system.stop import Interrupted, Stop
 

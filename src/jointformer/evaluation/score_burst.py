@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from jointformer.data.burst import BurstFile, BurstSequence, Segmentations, read_burst
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_check import Problems, describe
-from jointformer.evaluate.score_results import Scores
-from jointformer.evaluate.score_sources import MaskTree, open_masks
+from jointformer.evaluation.score_check import Problems, describe
+from jointformer.evaluation.score_results import Scores
+from jointformer.evaluation.score_sources import MaskTree, open_masks
 from jointformer.metrics import burst
 from jointformer.metrics.burst import BurstRules, Frame, Region, TrackSequence
 from jointformer.metrics.burst_classes import COMMON

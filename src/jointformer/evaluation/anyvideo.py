@@ -26,7 +26,7 @@ from jointformer.data.video import FolderVideo, VideoFile, pixel_aspect
 from jointformer.data.video_writer import VideoWriter
 from jointformer.data.writer import ResultWriter
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.scale.label import OnFrames
+from jointformer.evaluation.scale.label import OnFrames
 from jointformer.ops.drawing import OverlayStyle, overlay
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette

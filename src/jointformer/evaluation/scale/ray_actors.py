@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jointformer.errors import ConfigError
-from jointformer.evaluate.scale.label import Job, Work, unpack_model
-from jointformer.evaluate.scale.processes import portable
-from jointformer.evaluate.scale.schedule import Message
+from jointformer.evaluation.scale.label import Job, Work, unpack_model
+from jointformer.evaluation.scale.processes import portable
+from jointformer.evaluation.scale.schedule import Message
 from jointformer.system.stop import Interrupted, catch_again
 
 #: Seconds between two questions to an actor how far it is.

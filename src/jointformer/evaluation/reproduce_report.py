@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jointformer.data.published import PublishedRow
-from jointformer.evaluate.reproduce_rows import row_name
+from jointformer.evaluation.reproduce_rows import row_name
 
 if TYPE_CHECKING:  # listing rows needs no PyTorch
-    from jointformer.evaluate.reproduce import RowResult
+    from jointformer.evaluation.reproduce import RowResult
 
 _HEADINGS = ("row", "figure", "published", "ours", "difference")
 

@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, cast
 
-from jointformer.evaluate.scale.label import Job, Work, unpack_model
-from jointformer.evaluate.scale.schedule import Message, describe
+from jointformer.evaluation.scale.label import Job, Work, unpack_model
+from jointformer.evaluation.scale.schedule import Message, describe
 from jointformer.system.parallel import without_ctrl_c
 from jointformer.system.stop import Interrupted
 

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from jointformer.data.inputs import refuse_inputs
 from jointformer.errors import ConfigError, UserError
-from jointformer.evaluate.scale.budget import plan_videos
-from jointformer.evaluate.scale.claims import RunFolder, clean_up
-from jointformer.evaluate.scale.label import J, OnFrames, Work, pack_model
-from jointformer.evaluate.scale.manifest import Manifest, made_with
-from jointformer.evaluate.scale.processes import ProcessPool
-from jointformer.evaluate.scale.schedule import Outcome, Pool, hand_out, label_here
-from jointformer.evaluate.scale.shards import Shard, check_inputs, fold, join_run, zip_if_finished
+from jointformer.evaluation.scale.budget import plan_videos
+from jointformer.evaluation.scale.claims import RunFolder, clean_up
+from jointformer.evaluation.scale.label import J, OnFrames, Work, pack_model
+from jointformer.evaluation.scale.manifest import Manifest, made_with
+from jointformer.evaluation.scale.processes import ProcessPool
+from jointformer.evaluation.scale.schedule import Outcome, Pool, hand_out, label_here
+from jointformer.evaluation.scale.shards import Shard, check_inputs, fold, join_run, zip_if_finished
 from jointformer.model.network import JointFormer
 from jointformer.system.files import make_dir
 from jointformer.system.parallel import processors
@@ -192,7 +192,7 @@ def _outcomes(
         return
     pool: Pool
     if scale.ray is not None:
-        from jointformer.evaluate.scale.ray_actors import RayPool
+        from jointformer.evaluation.scale.ray_actors import RayPool
 
         kind = (scale.devices or (model.device.type,))[0].partition(":")[0]
         pool = RayPool(scale.ray, pack_model(model), work, device=kind, threads=scale.threads or 1)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from jointformer.data import writer
 from jointformer.data.writer import is_finished
 from jointformer.errors import DataError, OutputError
-from jointformer.evaluate.scale.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, read_run_id
+from jointformer.evaluation.scale.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, read_run_id
 from jointformer.system.files import name_key, output_error, remove, write_json
 
 #: The folder of claims and records beside the results while a run is not finished. Hidden: scorers pass it over.

@@ -18,8 +18,8 @@ from jointformer.data.prefetch import prefetch
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.scale.claims import RUN, RunFolder
-from jointformer.evaluate.scale.manifest import MANIFEST, VideoRecord, check_input
+from jointformer.evaluation.scale.claims import RUN, RunFolder
+from jointformer.evaluation.scale.manifest import MANIFEST, VideoRecord, check_input
 from jointformer.model.config import ModelConfig
 from jointformer.model.device import move_model
 from jointformer.model.network import JointFormer

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from jointformer.errors import DataError
-from jointformer.evaluate.score_plans import Plan, VideoPlan
-from jointformer.evaluate.score_sources import MaskTree
+from jointformer.evaluation.score_plans import Plan, VideoPlan
+from jointformer.evaluation.score_sources import MaskTree
 from jointformer.ops.png import PngHeader
 
 _NAMED = 3

@@ -18,8 +18,8 @@ from jointformer.data.published import published_on
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, zip_entry
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluate.score_check import Problems
-from jointformer.evaluate.score_sources import MaskTree, open_masks
+from jointformer.evaluation.score_check import Problems
+from jointformer.evaluation.score_sources import MaskTree, open_masks
 from jointformer.ops.png import GREY
 from jointformer.system.files import atomic_write
 from jointformer.system.parallel import parallel_map

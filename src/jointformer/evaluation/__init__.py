@@ -1,0 +1,1 @@
+"""Runs over videos and benchmarks, scoring, submissions, published rows, speed."""
