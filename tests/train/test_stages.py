@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import pytest
 
-from jointformer.cli import train
+from jointformer.cli import train, train_published
 from jointformer.cli.train_published import STAGE_FLAGS, build_parser
 from jointformer.errors import ConfigError
 from jointformer.train.datasets import STILL_SETS, VIDEO_SETS
@@ -80,8 +81,16 @@ def test_a_stages_plan_follows_the_warm_up_and_the_fine_tune_phase() -> None:
 def test_stages_are_named_by_their_digits() -> None:
     assert [s.number for s in parse_stages("02")] == [0, 2]
     assert [s.number for s in parse_stages("s012")] == [0, 1, 2]
-    with pytest.raises(ConfigError, match="stages"):
-        parse_stages("two")
+    for wrong in ("two", "", "s", ",", "0,,2", "0,10", "1\n"):
+        with pytest.raises(ConfigError, match="stages"):
+            parse_stages(wrong)
+
+
+def test_a_stage_beyond_the_published_ten_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STAGES, 12, replace(STAGES[2], number=12, title="more videos"))
+    assert [s.number for s in parse_stages("0,12,2")] == [0, 12, 2]
+    assert [s.number for s in parse_stages("12,")] == [12]
+    assert train_published._changes(build_parser().parse_args(["--s2_lr", "1e-4"]), 12, (1, 2)) == {}
 
 
 def test_a_field_out_of_range_is_refused_by_name() -> None:

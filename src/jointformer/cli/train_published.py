@@ -73,12 +73,14 @@ def run(args: argparse.Namespace) -> int:
         return 0 if run_stages(settings, processes, stages, args.data_root) else 130
 
 
-def _changes(args: argparse.Namespace, digit: int, warm: tuple[int, int]) -> dict[str, object]:
-    given = {field: getattr(args, f"s{digit}_{name}") for name, (field, *_) in STAGE_FLAGS.items()}
+def _changes(args: argparse.Namespace, number: int, warm: tuple[int, int]) -> dict[str, object]:
+    if f"s{number}_steps" not in args:  # the published flags are those of ten stages
+        return {}
+    given = {field: getattr(args, f"s{number}_{name}") for name, (field, *_) in STAGE_FLAGS.items()}
     changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
-    if (steps := getattr(args, f"s{digit}_steps")) is not None:
+    if (steps := getattr(args, f"s{number}_steps")) is not None:
         changes["steps"] = tuple(steps)
-    start, end = (getattr(args, f"s{digit}_{name}") for name in ("start_warm", "end_warm"))
+    start, end = (getattr(args, f"s{number}_{name}") for name in ("start_warm", "end_warm"))
     if start is not None or end is not None:
         changes["warm"] = (warm[0] if start is None else start, warm[1] if end is None else end)
     return changes

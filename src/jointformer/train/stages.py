@@ -110,11 +110,15 @@ STAGES: dict[int, Stage] = {
 
 
 def parse_stages(text: str) -> list[Stage]:
-    """The stages of a run such as "02": stage 0, then stage 2 from its weights. Raises ConfigError."""
-    numbers = text.removeprefix("s")
-    if not numbers.isdecimal():
-        raise ConfigError("not a list of stages", where="stages", expected="digits such as 02", got=repr(text))
-    return [STAGES[int(digit)] for digit in numbers]
+    """The stages of a run such as "02": stage 0, then stage 2 from its weights. Raises ConfigError.
+
+    With a comma they are numbers, for stages added to the published ten: "0,12", or "12," for that one alone.
+    """
+    digits = text.removeprefix("s")
+    numbers = digits.removesuffix(",").split(",") if "," in digits else list(digits)
+    if not numbers or not all(number.isdecimal() and int(number) in STAGES for number in numbers):
+        raise ConfigError("not a list of stages", where="stages", expected="digits such as 02", got=repr(text)[:80])
+    return [STAGES[int(number)] for number in numbers]
 
 
 def own_stage(*, iterations: int, batch: int, frames: int, objects: int, size: int, lr: float, max_skip: int) -> Stage:
