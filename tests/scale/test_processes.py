@@ -73,12 +73,17 @@ def test_a_video_that_fails_is_named_and_the_others_are_finished(
     assert leftovers(tmp_path / "out") == []
 
 
-def test_a_skipped_frame_has_no_file(runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_skipped_frame_has_no_file_and_the_run_says_so(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(runs.tree, tmp_path / "tree")
     (tmp_path / "tree" / "JPEGImages" / "v3" / "00004.jpg").write_bytes(b"")
     damaged = Runs(tmp_path / "tree", runs.weights)
     assert damaged.here(tmp_path / "out", "--on-bad-frame", "skip", "--videos", "v3") == 0
     assert [p.stem for p in sorted((tmp_path / "out" / "v3").iterdir())] == [f"{k:05d}" for k in range(9) if k != 4]
+    assert capsys.readouterr().err.strip().endswith(", 1 frames could not be read (see run.json)")
+    assert damaged.here(tmp_path / "out", "--merge", str(tmp_path / "out")) == 0
+    assert "1 of 1 videos are finished, 1 frames could not be read (see run.json)" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ def report_run(output: Path, manifest: Manifest, failed: dict[str, str], *, figu
 
     print(
         f"{output}: {len(manifest.videos)} videos, {manifest.frames} frames in {manifest.seconds:.1f} s, "
-        f"{manifest.fps:.2f} frames/s, peak memory {manifest.peak_memory / 2**20:.0f} MiB",
+        f"{manifest.fps:.2f} frames/s, peak memory {manifest.peak_memory / 2**20:.0f} MiB{_bad_frames(manifest)}",
         file=sys.stderr,
     )
     _list_failed(failed)
@@ -161,11 +161,20 @@ def merge_command(args: argparse.Namespace) -> int:
     from jointformer.evaluation.scale.shards import merge
 
     manifest, missing = merge(args.merge)
-    print(f"{args.merge}: {len(manifest.videos)} of {len(manifest.wanted)} videos are finished", file=sys.stderr)
+    print(
+        f"{args.merge}: {len(manifest.videos)} of {len(manifest.wanted)} videos are finished{_bad_frames(manifest)}",
+        file=sys.stderr,
+    )
     _list_failed({name: manifest.failed.get(name, "not begun, or cut off") for name in missing})
     if args.json:
         _print_json(args.merge, manifest.as_data())
     return 1 if missing else 0
+
+
+def _bad_frames(manifest: Manifest) -> str:
+    """Return what to say of frames that were skipped or held: a server refuses results that lack a mask."""
+    count = sum(video.bad_frames for video in manifest.videos.values())
+    return f", {count} frames could not be read (see run.json)" if count else ""
 
 
 def _list_failed(failed: dict[str, str]) -> None:
