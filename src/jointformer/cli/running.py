@@ -173,8 +173,7 @@ def merge_command(args: argparse.Namespace) -> int:
 
 def _bad_frames(manifest: Manifest) -> str:
     """Return what to say of frames that were skipped or held: a server refuses results that lack a mask."""
-    count = sum(video.bad_frames for video in manifest.videos.values())
-    return f", {count} frames could not be read (see run.json)" if count else ""
+    return f", {manifest.bad_frames} frames could not be read (see run.json)" if manifest.bad_frames else ""
 
 
 def _list_failed(failed: dict[str, str]) -> None:

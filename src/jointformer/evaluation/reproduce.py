@@ -268,8 +268,7 @@ def _archive(row: PublishedRow, masks: Path) -> Path:
 
 def _bad_frames(manifest: Manifest, policy: BadFramePolicy) -> list[str]:
     """What became of frames that could not be read, where there were any."""
-    count = sum(video.bad_frames for video in manifest.videos.values())
-    return [f"{count} frames could not be read (--on-bad-frame {policy})"] if count else []
+    return [f"{manifest.bad_frames} frames could not be read (--on-bad-frame {policy})"] if manifest.bad_frames else []
 
 
 def _published_figures(row: PublishedRow, scores: Scores) -> dict[str, float]:

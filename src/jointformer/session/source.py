@@ -87,29 +87,16 @@ class FrameCache:
         self.capacity = max(4, budget // (height * width * 3))
         self._kept: OrderedDict[int, UInt8Array] = OrderedDict()
         self._lock, self._decoding = threading.Lock(), threading.Lock()
-        self._at = 0  # the last frame decoded for __getitem__
+        self._at = 0  # the last frame that `_decode` was asked for
 
     def __getitem__(self, index: int) -> UInt8Array:
         """The (H, W, 3) uint8 RGB frame, read-only."""
         frame = self._get(index)
-        if frame is not None:
-            return frame
-        if not isinstance(self.video, VideoFile):
-            return self._keep(index, self.video.frame(index))
-        with self._decoding:
-            frame = self._get(index)  # which another thread may have passed meanwhile
-            if frame is not None:
-                return frame
-            first = index
-            if abs(index - self._at) <= _NEAR:  # the frames before it are wanted next, or just now by another thread
-                least = max(0, index + 1 - min(_STRETCH, self.capacity // 2))
-                while first > least and self._get(first - 1) is None:
-                    first -= 1
-            for at in range(first, index):
-                with suppress(DataError):  # a damaged frame is told of when somebody asks for it
-                    self._keep(at, self.video.frame(at))
-            self._at = index
-            return self._keep(index, self.video.frame(index))
+        if frame is None and isinstance(self.video, VideoFile):
+            with self._decoding:
+                frame = self._get(index)  # another thread may have passed it meanwhile
+                return self._decode(index) if frame is None else frame
+        return self._keep(index, self.video.frame(index)) if frame is None else frame
 
     def iter(self, frames: range) -> Iterator[tuple[int, UInt8Array]]:
         """(index, frame) of a range with step 1 or -1."""
@@ -121,6 +108,19 @@ class FrameCache:
         while part := list(islice(indices, stretch)):
             decoded = list(self.video.iter_frames(part[-1], part[0] + 1))
             yield from zip(part, reversed(decoded))
+
+    def _decode(self, index: int) -> UInt8Array:
+        """A frame of a video file. Near the last one, those before it are wanted next, or now by another thread."""
+        first = index
+        if abs(index - self._at) <= _NEAR:
+            least = max(0, index + 1 - min(_STRETCH, self.capacity // 2))
+            while first > least and self._get(first - 1) is None:
+                first -= 1
+        for at in range(first, index):
+            with suppress(DataError):  # a damaged frame is told of when somebody asks for it
+                self._keep(at, self.video.frame(at))
+        self._at = index
+        return self._keep(index, self.video.frame(index))
 
     def _get(self, index: int) -> UInt8Array | None:
         with self._lock:

@@ -1,6 +1,5 @@
 """Many videos, handed out to whoever works: one process, several, shards of a run, actors of a cluster.
 
-stop.py        Ctrl-C as a wish, for the whole command
 claims.py      who labels which video; one record per finished video
 manifest.py    what a run was made with, and what became of each video
 label.py       one video from frames to a finished folder

@@ -101,6 +101,11 @@ class Manifest:
         return sum(v.frames for v in self.videos.values())
 
     @property
+    def bad_frames(self) -> int:
+        """Frames that could not be read, and were skipped or held."""
+        return sum(v.bad_frames for v in self.videos.values())
+
+    @property
     def seconds(self) -> float:
         """Seconds that they took there, of all processes together."""
         return sum(v.seconds for v in self.videos.values())
