@@ -278,19 +278,32 @@ def test_a_written_video_keeps_rate_order_and_colours(tmp_path: Path, fps: Fract
 BARS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (200, 60, 60), (60, 120, 200), (0, 0, 0), (90, 90, 90)]
 
 
+#: The shares of red and blue in the brightness, by AVColorSpace: BT.709, BT.601, BT.2020.
+SHARES = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 9: (0.2627, 0.0593)}
+
+
+def bars_coded(width: int, coded: int, *, whole_range: bool) -> np.ndarray:
+    """The bars as the planes of a yuv420p picture, (48, width): FFmpeg's own way there is what is tested."""
+    red, blue = SHARES[coded]
+    rgb = np.repeat(np.array(BARS, float)[None] / 255, width // len(BARS), 1).repeat(32, 0)
+    bright = rgb @ (red, 1 - red - blue, blue)
+    colours = [(rgb[..., k] - bright)[::2, ::2] / (2 - 2 * share) for k, share in ((2, blue), (0, red))]
+    bright = 255 * bright if whole_range else 16 + 219 * bright
+    planes = [bright, *(128 + (255 if whole_range else 224) * colour for colour in colours)]
+    return np.rint(np.concatenate([plane.clip(0, 255).ravel() for plane in planes])).astype(np.uint8).reshape(48, width)
+
+
 def write_bars(path: Path, width: int, codec: str, coded: int, said: int | None) -> Path:
     """A video of coloured bars that are coded in one way (of AVColorSpace), and said to be in another or in none."""
-    image = np.repeat(np.array(BARS, np.uint8)[None], width // len(BARS), 1).repeat(32, 0)
-    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    whole_range = codec == "mjpeg"
+    pixels = "yuvj420p" if whole_range else "yuv420p"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options={} if codec == "mjpeg" else {"crf": "1"})
+        stream = container.add_stream(codec, rate=25, options={} if whole_range else {"crf": "1"})
         stream.height, stream.width, stream.pix_fmt = 32, width, pixels
         if said is not None:
             stream.codec_context.colorspace = said
-        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-        frame = frame.reformat(format=pixels, dst_colorspace=coded, dst_color_range=2 if codec == "mjpeg" else 1)
-        if said is None:
-            frame.colorspace = 2
+        frame = av.VideoFrame.from_ndarray(bars_coded(width, coded, whole_range=whole_range), format=pixels)
+        frame.colorspace, frame.color_range = said or 2, 2 if whole_range else 1
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path

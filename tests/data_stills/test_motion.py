@@ -114,6 +114,10 @@ def test_a_layer_out_of_the_picture_touches_nothing() -> None:
     assert touched_cells(grids, 20, 20) == [None]
 
 
+#: OpenCV before 5 takes places to a thirty-second of a pixel: of two maps that are rounded otherwise it may take two.
+LEVELS = 2 if int(cv2.__version__.split(".")[0]) >= 5 else 255 / 32
+
+
 def test_layers_are_drawn_whole_wherever_they_are_in_the_picture() -> None:
     height, width, count = 64, 96, 150
     rng = np.random.default_rng(4)
@@ -133,7 +137,7 @@ def test_layers_are_drawn_whole_wherever_they_are_in_the_picture() -> None:
         renderer.touched[0][2] = (0, CELLS, 0, CELLS)
         everywhere = renderer.draw(2)
         assert (found.labels != everywhere.labels).sum() <= 1  # maps of parts are rounded otherwise
-        np.testing.assert_allclose(found.frame, everywhere.frame, atol=2)
+        np.testing.assert_allclose(found.frame, everywhere.frame, atol=LEVELS)
 
 
 def test_what_moves_while_exposed_is_smeared_along_its_motion() -> None:

@@ -156,9 +156,9 @@ def test_auto_precision_follows_what_the_device_computes_natively(monkeypatch: p
 
 
 def test_the_cpu_is_asked_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True}, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True})
     assert not device_module.cpu_has_bfloat16()
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert device_module.cpu_has_bfloat16()
 
 

@@ -67,7 +67,8 @@ class _Part:
         try:
             try:
                 return self._call(*args, **options)
-            except _limit_hit():  # PyTorch's own, low one; to raise it at every call would cost more than a guard
+            except torch._dynamo.exc.FailOnRecompileLimitHit:
+                # PyTorch's own, low one; to raise it at every call would cost more than a guard.
                 with torch._dynamo.config.patch(cache_size_limit=MOST_PROGRAMS):
                     return self._call(*args, **options)
         except torch._dynamo.exc.TorchDynamoException as error:
@@ -76,13 +77,7 @@ class _Part:
                 "compile", expected="a network that PyTorch's compiler takes on this machine", got=reason,
                 hint="leave it out",
             ) from error  # fmt: skip
-        except _limit_hit():
+        except torch._dynamo.exc.FailOnRecompileLimitHit:
             logger.warning("%s has %d compiled programs: it goes on uncompiled", self._name, MOST_PROGRAMS)
             self._call = self._plain
             return self._plain(*args, **options)
-
-
-def _limit_hit() -> type[Exception]:
-    """The compiler's error where a part has as many programs as it may have; its name changed once."""
-    errors: Any = torch._dynamo.exc
-    return getattr(errors, "FailOnRecompileLimitHit", None) or errors.FailOnCacheLimitHit

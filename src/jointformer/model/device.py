@@ -75,13 +75,8 @@ def choose_precision(device: str | torch.device, precision: str = "auto") -> str
 
 def cpu_has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 in hardware; emulated it is slower than float32."""
-    # Newer PyTorch reports a table; older ones have a private question each.
-    capabilities = getattr(torch.cpu, "get_capabilities", None)
-    if capabilities is not None:
-        found = capabilities()
-        return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
-    questions = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return any(ask() for ask in questions if ask is not None)
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
 def move_model(model: M, device: torch.device, dtype: torch.dtype | None = None) -> M:
@@ -147,12 +142,11 @@ def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _exact_settings() -> list[tuple[Any, str, str | bool]]:
-    """The settings of exact products: (owner, name, value). PyTorch 2.9 has another for TF32, not to be mixed up."""
+    """The settings of exact products: (owner, name, value)."""
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
-    newer = hasattr(cudnn, "conv")
     return [
-        (cudnn.conv, "fp32_precision", "ieee") if newer else (cudnn, "allow_tf32", False),
+        (cudnn.conv, "fp32_precision", "ieee"),
         (matmul, "allow_bf16_reduced_precision_reduction", False),
         (matmul, "allow_fp16_reduced_precision_reduction", False),
     ]
