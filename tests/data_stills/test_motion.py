@@ -115,7 +115,7 @@ def test_a_layer_out_of_the_picture_touches_nothing() -> None:
 
 
 #: OpenCV before 5 takes places to a thirty-second of a pixel: of two maps that are rounded otherwise it may take two.
-LEVELS = 2 if int(cv2.__version__.split(".")[0]) >= 5 else 255 / 32
+LEVELS = 2 if int(cv2.__version__.split(".")[0]) >= 5 else 256 // 32
 
 
 def test_layers_are_drawn_whole_wherever_they_are_in_the_picture() -> None:

@@ -8,14 +8,14 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jointformer.errors import OutputError
-from jointformer.session import stored_video
+from jointformer.session import Session, stored_video
 from jointformer.web import shelf
 from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
@@ -67,6 +67,32 @@ def test_an_export_that_another_page_deletes_is_none_or_breaks_off(tool: Tool, m
     assert (answer.status_code, answer.content) == (200, b"")
     assert int(answer.headers["content-length"]) == len(content)
     assert tool.state()["exports"]["files"] == []
+
+
+def test_an_export_that_ends_while_the_files_are_listed_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waits:
+        may_end = threading.Event()
+
+        def export(self, format: str, path: Path, **options: Any) -> None:
+            self.may_end.wait(60)
+            path.write_bytes(b"{}")
+
+    def ends_meanwhile(self: Path) -> Any:
+        found = list(list_files(self))
+        if threading.current_thread() is threading.main_thread():
+            Waits.may_end.set()
+            exports.wait(60)
+        return iter(found)
+
+    exports, list_files = Exports(tmp_path, cast(Session, Waits()), lambda kind, data: None), Path.iterdir
+    name = exports.start("title", "coco", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", ends_meanwhile)
+        assert exports.status()["running"] == name
+    now = exports.status()
+    assert (now["running"], [file["name"] for file in now["files"]]) == (None, [name])
 
 
 def deleted(path: Path) -> Path:

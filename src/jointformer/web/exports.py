@@ -40,6 +40,8 @@ class Exports:
 
     def status(self) -> dict[str, Any]:
         """Return the finished files, newest first, the one being written and how far, and why the last one failed."""
+        # First, so that a file which is finished meanwhile is told as running, not as none at all.
+        running, failure = self._running, self._failure
         files = []
         if self._folder.is_dir():
             for path in self._folder.iterdir():
@@ -51,7 +53,7 @@ class Exports:
                     files.append({"name": path.name, "bytes": stat.st_size, "created": stat.st_mtime})
         files.sort(key=lambda row: (-float(str(row["created"])), str(row["name"])))
         far = {"done": self._done, "total": self._total}
-        return {"files": files, "running": self._running, **far, "failure": self._failure}
+        return {"files": files, "running": running, **far, "failure": failure}
 
     def path(self, name: str) -> Path:
         """Return a finished file. Raises DataError for names that are none."""
@@ -109,7 +111,8 @@ class Exports:
         except Exception as error:  # the page must learn of it, whatever it is
             logger.exception("export failed")
             failure = f"the export failed: {type(error).__name__}: {error}"
-        self._running, self._failure = None, failure
+        self._failure = failure
+        self._running = None  # last: who sees it finds the rest
         self._publish("exports", self.status())
 
     def _progress(self, done: int, total: int) -> None:
