@@ -8,7 +8,7 @@ chunks that stay in the second-level cache together with a block of rows.
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from jointformer.ops.tile_rows import (
     BLOCK,
@@ -25,7 +25,7 @@ from jointformer.ops.tile_rows import (
     widen,
 )
 from jointformer.ops.tile_team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
-from jointformer.ops.topk_compile import SOURCES, TeamKernel
+from jointformer.ops.topk_compile import SOURCES, TeamKernel, kernel_part
 from jointformer.ops.topk_tiles import set_tiles
 
 ROWS = 32
@@ -49,7 +49,7 @@ OLD_TILES, LEFT, RIGHT, FLOATS, SUMS, BETWEEN = range(6)
 BUFFERS_EACH = 6
 
 
-@njit(nogil=True)
+@kernel_part()
 def pack_columns(weight, first, count, inner, packed, bias, floats):
     """Packs rows first..first + count of a weight (rows of `inner` bfloat16) and their bias."""
     step = 2 * inner
@@ -62,13 +62,13 @@ def pack_columns(weight, first, count, inner, packed, bias, floats):
     widen(bias + 2 * first, count // 16, floats)
 
 
-@njit(nogil=True)
+@kernel_part()
 def place_of(block, rows):
     """First row of a block: the last one begins 32 rows before the end, so that no row needs padding."""
     return min(block * ROWS, rows - ROWS)
 
 
-@njit(nogil=True)
+@kernel_part()
 def rows_in_tiles(source, step, rows, inner, norm, tiles):
     """Brings rows of `inner` bfloat16 into tiles, through a layer norm where `norm` has one (weight, bias, eps)."""
     weight, bias, eps = norm
@@ -83,7 +83,7 @@ def rows_in_tiles(source, step, rows, inner, norm, tiles):
                 copy_lines(first + r * step, inner // 32, target + 64 * r)
 
 
-@njit(nogil=True)
+@kernel_part()
 def multiply(kind, left, right, steps, result, pace, sums, bias, add, add_step, out, out_step):
     """A block's product while the one before is finished by its kind."""
     if kind == GELU:
@@ -94,7 +94,7 @@ def multiply(kind, left, right, steps, result, pace, sums, bias, add, add_step, 
         multiply_plain(left, right, steps, result, pace, sums, bias, add, add_step, out, out_step)
 
 
-@njit(nogil=True)
+@kernel_part()
 def product(kind, left, rows, inner, right, count, bias, add, out, sums):
     """All blocks of rows times `count` packed columns.
 
@@ -130,7 +130,7 @@ def product(kind, left, rows, inner, right, count, bias, add, out, sums):
         finish_plain(last, before_bias, before_add, add[1], before_out, row_step)
 
 
-@njit(nogil=True)
+@kernel_part()
 def layer(kind, left, rows, inner, weight, bias, outer, chunk, packed, ready, add, out, sums):
     """One linear layer of rows in tiles; columns `chunk` at a time, or all at once as they are packed (`ready`)."""
     right, floats = packed
@@ -145,7 +145,7 @@ def layer(kind, left, rows, inner, weight, bias, outer, chunk, packed, ready, ad
         )  # fmt: skip
 
 
-@njit(nogil=True)
+@kernel_part()
 def linear_rows(numbers, first, last, at):
     """Writes rows first..last (32 at least) of norm(x) times a weight plus bias, by their kind.
 
@@ -168,7 +168,7 @@ def linear_rows(numbers, first, last, at):
         )  # fmt: skip
 
 
-@njit(nogil=True)
+@kernel_part()
 def mlp_rows(numbers, first, last, at):
     """Writes rows first..last of added + (GELU(norm(x) times a weight plus bias) times a second one plus bias)."""
     width, hidden, part, chunk, second_chunk = (
@@ -197,7 +197,7 @@ def mlp_rows(numbers, first, last, at):
         )  # fmt: skip
 
 
-@njit(nogil=True)
+@kernel_part()
 def norm_rows(numbers, first, last, at):
     """Writes the GELU of norm(x), rows first..last, which may take the place of x."""
     inner = numbers[INNER]
@@ -208,7 +208,7 @@ def norm_rows(numbers, first, last, at):
         norm_gelu_lines(source, inner // 32, weight, bias, share, eps, target, 64)
 
 
-@njit(nogil=True)
+@kernel_part()
 def wide_norm(numbers, inner, floats):
     """(weight, bias, eps) of the layer norm with its numbers as float32 at `floats`; zeros where there is none."""
     eps = np.float32(numbers[EPS : EPS + 1].view(np.float64)[0])
@@ -219,7 +219,7 @@ def wide_norm(numbers, inner, floats):
     return floats, floats + 4 * inner, eps
 
 
-@njit(nogil=True)
+@kernel_part()
 def stage_rows(numbers, first, last, at):
     """Writes rows first..last of a stage's result."""
     if numbers[WEIGHT] == 0:

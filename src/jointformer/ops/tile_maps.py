@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from jointformer.ops.tile_rows import all_lanes, widened
 from jointformer.ops.tile_team import HEADER, NEXT_TASK, TASKS, take
-from jointformer.ops.topk_compile import SOURCES, TeamKernel
+from jointformer.ops.topk_compile import SOURCES, TeamKernel, kernel_part
 from jointformer.ops.topk_ir import (
     BRAINS,
     FLOATS,
@@ -99,13 +99,13 @@ def predict_point(
     return types.none(*[types.intp] * 8), no_result(codegen)
 
 
-@njit(nogil=True)
+@kernel_part()
 def beyond(i, count):
     """Which of `count` points takes part in point i of the enlargement beside the nearest, i // 2."""
     return min(max(i // 2 + 2 * (i % 2) - 1, 0), count - 1)
 
 
-@njit(nogil=True)
+@kernel_part()
 def enlarge_row(numbers, n, y):
     """Writes a row of the bilinear enlargement by two plus what is added, and of its ReLU."""
     height, width, channels = numbers[HEIGHT] // 2, numbers[WIDTH] // 2, numbers[CHANNELS]
@@ -123,7 +123,7 @@ def enlarge_row(numbers, n, y):
         )  # fmt: skip
 
 
-@njit(nogil=True)
+@kernel_part()
 def predict_row(numbers, n, y):
     """Writes a row of the 3×3 convolution of the ReLU of x to one channel; beyond the edges are zeros."""
     height, width, point = numbers[HEIGHT], numbers[WIDTH], 2 * numbers[CHANNELS]
@@ -138,7 +138,7 @@ def predict_row(numbers, n, y):
         )  # fmt: skip
 
 
-@njit(nogil=True)
+@kernel_part()
 def row_of_map(numbers, n, y):
     """Writes row y of object n."""
     if numbers[KIND] == ENLARGE:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import intrinsic
 
+from jointformer.ops.topk_compile import kernel_part
 from jointformer.ops.topk_ir import I64, at
 
 #: The first numbers of what a kernel's threads share: the next thread, the next task, the number of tasks.
@@ -39,7 +40,7 @@ def _pointer(typingctx: Any, address: Any, kind: Any) -> Any:
     return target(types.intp, kind), codegen
 
 
-@njit(nogil=True)
+@kernel_part()
 def array_at(address, shape, kind):  # type: ignore[no-untyped-def]
     """The array of a shape and a kind of numbers that lies at an address."""
     return carray(_pointer(address, kind), shape)

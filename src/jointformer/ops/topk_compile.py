@@ -56,6 +56,14 @@ def _kept_on_disk(decorator: Callable[..., Any], function: Callable[..., None]) 
         return decorator()(function)
 
 
+def kernel_part(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator for functions that kernels call, and Python never does: what it would enter them by is left out.
+
+    That is a fifth of the time that compiling takes. options: Numba's (fastmath, forceinline).
+    """
+    return njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+
+
 #: A kernel of several threads gets the address of its int64 numbers, and is entered once by every thread.
 _KERNEL = types.void(types.CPointer(types.int64))
 

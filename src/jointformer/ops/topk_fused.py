@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from jointformer.ops.topk_compile import kernel_part
 from jointformer.ops.topk_floats import (
     finish_row,
     keys_to_weights,
@@ -54,7 +54,7 @@ INFINITE_16 = 0x7F80 - 0x7F  # key of infinity; NaN is above
 INFINITE_32 = 0x7F800000 - 0x7FFFFF
 
 
-@njit(nogil=True)
+@kernel_part()
 def pack_head(k, k_step, v, v_step, own, memory, memory_step, group, groups, packed):
     """Packs own keys and values, then each group of memory keys; every part is padded to 32 rows."""
     packed_keys, packed_values, packed_memory = packed
@@ -76,13 +76,13 @@ def pack_head(k, k_step, v, v_step, own, memory, memory_step, group, groups, pac
             pack_keys(start, memory_step, group - 1 - row, place + (g * padded(group) + i) * 128)
 
 
-@njit(nogil=True)
+@kernel_part()
 def padded(n):
     """n rounded up to whole tiles' rows."""
     return (n + WIDE - 1) // WIDE * WIDE
 
 
-@njit(nogil=True)
+@kernel_part()
 def attend_own(q, q_step, packed_keys, packed_values, own, scale, state):
     """Own keys, a chunk at a time so that its scores stay in the cache: weights and weighted values are summed.
 
@@ -119,7 +119,7 @@ def attend_own(q, q_step, packed_keys, packed_values, own, scale, state):
             take_in(sums.ctypes.data + r * 256, factors[r], product.ctypes.data + r * 256)
 
 
-@njit(nogil=True)
+@kernel_part()
 def longest(k, step, count):
     """The largest length of rows of 64 bfloat16; infinity where one is not finite, or too long for its square."""
     most = np.float32(0.0)
@@ -132,7 +132,7 @@ def longest(k, step, count):
     return np.sqrt(most)
 
 
-@njit(nogil=True)
+@kernel_part()
 def spread(k, step, count, middle, buffers):
     """The largest distance of own keys from `middle`, where 64 bfloat16 near their mean are written; as `longest`."""
     _, _, _, _, _, _, index, weight, _, _, _, state = buffers
@@ -155,7 +155,7 @@ def spread(k, step, count, middle, buffers):
     return np.sqrt(most)
 
 
-@njit(nogil=True)
+@kernel_part()
 def bounds_for(q, q_step, middle, farthest, longest_memory, steps, bounds):
     """Whether the scores of all 32 rows have finite bounds; `bounds` (32,) are then those of own keys.
 
@@ -175,7 +175,7 @@ def bounds_for(q, q_step, middle, farthest, longest_memory, steps, bounds):
     return True
 
 
-@njit(nogil=True)
+@kernel_part()
 def attend_own_quickly(q, q_step, packed_keys, packed_values, own, scale, state, quick):
     """As attend_own, but relative to `shifts` that are known beforehand, and with quicker weights."""
     _, _, totals, sums, _, _ = state
@@ -213,7 +213,7 @@ def attend_own_quickly(q, q_step, packed_keys, packed_values, own, scale, state,
             add_products(weights.ctypes.data, first, first + TILE, 4 * TILE, sums.ctypes.data + 128 * side, 256, count)
 
 
-@njit(nogil=True)
+@kernel_part()
 def whole_keys(q, q_step, packed, group, groups, width, steps, factors, keys, maxima, tile):
     """Keys (32, groups * padded(group)) of 32 query rows' memory scores, and maxima (32, groups * width) for select.
 
@@ -257,7 +257,7 @@ def whole_keys(q, q_step, packed, group, groups, width, steps, factors, keys, ma
         note_whole(last, scaled, goal, keys.strides[0], best + 2 * at, maxima.strides[0])
 
 
-@njit(nogil=True)
+@kernel_part()
 def rounded_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
     """As whole_keys, but the keys of scores rounded to bfloat16, which may be infinite or NaN; not made for speed."""
     size = padded(group)
@@ -274,7 +274,7 @@ def rounded_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
             )  # fmt: skip
 
 
-@njit(nogil=True)
+@kernel_part()
 def add_memory(memory, scale, shifts, buffers):
     """Adds 32 rows' kept memory keys to their `totals` and `sums`, relative to `shifts`."""
     memory_v, memory_step, topk, group, groups, width = memory
@@ -301,7 +301,7 @@ def add_memory(memory, scale, shifts, buffers):
                 )  # fmt: skip
 
 
-@njit(nogil=True)
+@kernel_part()
 def finish(state, least, out, out_step):
     """Writes 32 rows of the result from their sums; False if one's weights sum to less than `least`."""
     peaks, _, totals, sums, _, _ = state
@@ -315,7 +315,7 @@ def finish(state, least, out, out_step):
     return True
 
 
-@njit(nogil=True)
+@kernel_part()
 def attend_block(q, q_step, own, middle, farthest, longest_memory, memory, scale, packed, buffers, out, out_step):
     """Writes 32 rows of the result at `out`."""
     _, _, _, group, groups, width = memory
@@ -359,7 +359,7 @@ def attend_block(q, q_step, own, middle, farthest, longest_memory, memory, scale
     finish(state, np.float32(-np.inf), out, out_step)
 
 
-@njit(nogil=True)
+@kernel_part()
 def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers, middle, tiles):
     """Writes rows first..last (32 at least) of one head's result.
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from jointformer.ops.tile_team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
-from jointformer.ops.topk_compile import SOURCES, TeamKernel
+from jointformer.ops.topk_compile import SOURCES, TeamKernel, kernel_part
 from jointformer.ops.topk_fused import CHUNK, QUICK, ROWS, WIDE, attend_head
 from jointformer.ops.topk_rows import TOGETHER
 
@@ -59,19 +59,19 @@ def shapes(own, group, groups, topk):
     }
 
 
-@njit(nogil=True)
+@kernel_part()
 def line_at(at, buffer, kind):
     """A thread's buffer of one row."""
     return array_at(at[buffer, 0], (at[buffer, 1] * at[buffer, 2],), kind)
 
 
-@njit(nogil=True)
+@kernel_part()
 def rows_at(at, buffer, kind):
     """A thread's buffer of several rows."""
     return array_at(at[buffer, 0], (at[buffer, 1], at[buffer, 2]), kind)
 
 
-@njit(nogil=True)
+@kernel_part()
 def arrays(at):
     """(packed, buffers) of a thread: what attend_head takes."""
     packed = (
@@ -108,7 +108,7 @@ def arrays(at):
     return packed, buffers
 
 
-@njit(nogil=True)
+@kernel_part()
 def place(places, tensor, n, a):
     """(address, bytes from row to row) of head `a` of object `n` of a tensor, by the shared numbers' places."""
     at = 4 * tensor

@@ -10,9 +10,8 @@ the integers and count with whole vectors.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from jointformer.ops.topk_compile import SOURCES, compiled
+from jointformer.ops.topk_compile import SOURCES, compiled, kernel_part
 from jointformer.ops.topk_vectors import (
     CAN_COMPRESS,
     VECTOR_BYTES,
@@ -39,7 +38,7 @@ SUMS = {"reassoc", "contract", "nsz"}
 # as compiled on its own, later ones its copy beside the entry point on disk, and the two sum in different orders.
 
 
-@njit(nogil=True, fastmath={"contract"}, forceinline=True)
+@kernel_part(fastmath={"contract"}, forceinline=True)
 def power_of_two(x):
     """2**x for x <= 0, to a relative 2e-7; below 2**-126 it stays there."""
     x = max(x, np.float32(-126.0))
@@ -55,7 +54,7 @@ def power_of_two(x):
     return times_two_to(p, whole)
 
 
-@njit(nogil=True)
+@kernel_part()
 def note(scores, first, n, keys, maxima, width):
     """Sets keys[:n] and the maxima of `width` interleaved groups from scores[first:first + n]; pads keys."""
     lanes = VECTOR_BYTES // keys.itemsize
@@ -75,7 +74,7 @@ def note(scores, first, n, keys, maxima, width):
     keys[n : n + lanes] = lowest
 
 
-@njit(nogil=True)
+@kernel_part()
 def kth_largest(keys, n, k, low, high, steps):
     """Raises `low` of four rows to the largest threshold up to `high` that k of keys[r, :n] reach, if any is larger.
 
@@ -108,7 +107,7 @@ def kth_largest(keys, n, k, low, high, steps):
     low[0], low[1], low[2], low[3] = low0, low1, low2, low3
 
 
-@njit(nogil=True)
+@kernel_part()
 def collect(keys, n, bound, picked, where):
     """How many of keys[:n] reach `bound`; they are at picked[:...], their indices at where[:...]."""
     lanes = VECTOR_BYTES // keys.itemsize
@@ -127,13 +126,13 @@ def collect(keys, n, bound, picked, where):
     return found
 
 
-@njit(nogil=True)
+@kernel_part()
 def groups_for(k, lanes):
     """How many interleaved groups make a good bound for the k-th largest: two for each, in whole vectors."""
     return (2 * k + lanes - 1) // lanes * lanes
 
 
-@njit(nogil=True)
+@kernel_part()
 def extremes(keys, n):
     """The smallest and the largest of keys[:n]."""
     low = keys[0]
@@ -145,7 +144,7 @@ def extremes(keys, n):
     return np.int64(low), np.int64(high)
 
 
-@njit(nogil=True)
+@kernel_part()
 def candidates(keys, n, k, maxima, width, zero, picked, where, found, threshold, highest):
     """Which of four rows' noted keys[r, :n] may be kept, and the thresholds that decide.
 
@@ -171,13 +170,13 @@ def candidates(keys, n, k, maxima, width, zero, picked, where, found, threshold,
         threshold[r] = both_zeros(threshold[r], zero)
 
 
-@njit(nogil=True)
+@kernel_part()
 def both_zeros(threshold, zero):
     """The threshold, lowered from +0's key to -0's."""
     return threshold - 1 if threshold == zero else threshold
 
 
-@njit(nogil=True, fastmath=SUMS, forceinline=True)
+@kernel_part(fastmath=SUMS, forceinline=True)
 def largest_key(row):
     """The largest key of a row of scores."""
     best = to_key(row[0])
@@ -187,7 +186,7 @@ def largest_key(row):
     return np.int64(best)
 
 
-@njit(nogil=True, fastmath=SUMS, forceinline=True)
+@kernel_part(fastmath=SUMS, forceinline=True)
 def exponentials(row, shift, scale):
     """Sum of 2**(score * scale - shift) over the row, which is overwritten by the terms."""
     total = np.float32(0.0)
@@ -198,7 +197,7 @@ def exponentials(row, shift, scale):
     return total
 
 
-@njit(nogil=True, fastmath=SUMS, forceinline=True)
+@kernel_part(fastmath=SUMS, forceinline=True)
 def add_values(values, index, weight, n, result):
     """Sets result[:] to the sum of weight[i] * values[index[i]] over i < n."""
     result[:] = 0.0

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from jointformer.ops.tile_team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
-from jointformer.ops.topk_compile import SOURCES, TeamKernel
+from jointformer.ops.topk_compile import SOURCES, TeamKernel, kernel_part
 from jointformer.ops.topk_floats import finish_row, product_sum, weigh_values
 from jointformer.ops.topk_heads import SCALE, place
 
@@ -23,7 +23,7 @@ def room(keys: int) -> int:
     return -(-8 * keys // 64) * 64 + 256
 
 
-@njit(nogil=True)
+@kernel_part()
 def attend_row(q, k, k_step, v, v_step, count, scale, weights, order, sums, out):
     """Writes the softmax-weighted sum of `count` values for one query; all rows are 64 bfloat16."""
     most = np.float32(-np.inf)
