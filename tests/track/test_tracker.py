@@ -344,7 +344,8 @@ def test_added_memory_is_what_the_network_makes_of_that_frame_and_mask(model: Jo
         expected, _ = model.memorize(x[None], given[None, None], tokens[:, 1:], attention=config.attention)
     place = slice(engine.bank._tokens, 2 * engine.bank._tokens)
     for keys, old, new in zip(engine.bank._keys, before, expected.keys, strict=True):
-        assert torch.equal(keys[0], old[0])  # the other object's
+        # The other object's, bit by bit: its temporary memory is not there yet, and what lies there may be NaN.
+        assert torch.equal(keys[0].view(torch.int32), old[0].view(torch.int32))
         torch.testing.assert_close(keys[1, :, place], new[0].to(keys), atol=1e-5, rtol=1e-5)
     assert torch.equal(engine.tokens, tokens)
     assert engine.bank.frames(1) == 1  # where there is room for one frame only, it took the first's place
