@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -44,9 +45,10 @@ def test_a_reader_that_goes_away_is_no_error(unbuffered: str) -> None:
 
 
 def test_a_file_that_is_written_does_not_take_the_place_of_closed_output(tmp_path: Path) -> None:
-    code, error = run(f"weights convert tiny {tmp_path / 'tiny.safetensors'}", ">&- 2>&-")
+    path = shlex.quote(str(tmp_path / "tiny.safetensors"))
+    code, error = run(f"weights convert tiny {path}", ">&- 2>&-")
     assert (code, error) == (2, "")
-    assert run(f"weights info {tmp_path / 'tiny.safetensors'}", "")[0] == 0
+    assert run(f"weights info {path}", "")[0] == 0
 
 
 @pytest.mark.parametrize("redirected", ["2>/dev/full", "2> >(exec <&-; sleep 1)"])
