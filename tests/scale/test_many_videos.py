@@ -82,7 +82,11 @@ def files(output: Path) -> dict[str, bytes]:
 
 
 def test_a_folder_of_videos_gives_the_bytes_of_each_by_itself(
-    track: Callable[..., int], one_by_one: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    track: Callable[..., int],
+    one_by_one: dict[str, bytes],
+    mini_weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     figures = tmp_path / "figures.json"
     assert track(tmp_path / "out", "--json", str(figures)) == 0
@@ -90,7 +94,7 @@ def test_a_folder_of_videos_gives_the_bytes_of_each_by_itself(
     assert len(one_by_one) == sum(LENGTHS.values()) + 3
     assert leftovers(tmp_path / "out") == []
     manifest = json.loads((tmp_path / "out/run.json").read_text())
-    assert manifest["settings"]["command"] == "track"
+    assert (manifest["settings"]["command"], manifest["weights_file"]) == ("track", str(mini_weights))
     assert {name: video["frames"] for name, video in manifest["videos"].items()} == LENGTHS
     assert json.loads(figures.read_text())["frames"] == sum(LENGTHS.values())
     assert main(["evaluate", "--merge", str(tmp_path / "out")]) == 0

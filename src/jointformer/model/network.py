@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,8 @@ class JointFormer(nn.Module):
         self.decoder = Decoder(config)
         #: Tensors by state-dict name as the file has them, where they were changed for rounding (model/centring.py).
         self.as_loaded: dict[str, Tensor] = {}
+        #: The file that the tensors came from, for people to read.
+        self.weights_file: Path | None = None
         #: Whether `memorize_into` can hand out a joint block's keys and values before the next block is computed.
         self.hands_out_layers = True
 

@@ -45,6 +45,7 @@ def build_model(stored: StoredWeights) -> JointFormer:
     # Never initialised: every tensor comes from the file.
     model, state = stored.fitted()
     model.load_state_dict(state, strict=True, assign=True)
+    model.weights_file = stored.path.absolute()
     assert not any(t.is_meta for t in (*model.parameters(), *model.buffers()))
     return model.eval().requires_grad_(False)
 

@@ -75,7 +75,8 @@ class Manifest:
 
     videos: the finished ones. failed: the error of those that could not be finished. wanted: all that this folder is
     to hold; dataset_videos: how many the dataset has. run: what tells this run from one that is begun anew in the same
-    folder; every record has it too.
+    folder; every record has it too. weights_file: where the network's tensors came from when the run began, for people
+    to read; what counts is their hash in the settings.
     """
 
     settings: dict[str, Any]
@@ -84,6 +85,7 @@ class Manifest:
     wanted: set[str] = field(default_factory=set)
     dataset_videos: int = 0
     run: str = ""
+    weights_file: str = ""
 
     @property
     def holes(self) -> list[str]:
@@ -134,6 +136,7 @@ class Manifest:
             "format": 3,
             "run": self.run,
             "settings": self.settings,
+            "weights_file": self.weights_file,
             "versions": {"jointformer": __version__, "torch": torch.__version__},
             "dataset_videos": self.dataset_videos,
             "device": self.device,
@@ -165,6 +168,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     try:
         manifest = Manifest(dict(data["settings"]), run=str(data.get("run", "")))
+        manifest.weights_file = str(data.get("weights_file", ""))
         manifest.dataset_videos = int(data.get("dataset_videos", 0))
         for name, video in data["videos"].items():
             manifest.add(str(name), dict(video))

@@ -116,7 +116,9 @@ def run_jobs(
         if overwritten is not None:  # what cannot be is refused before anything is removed
             work = _within(memory_budget, model, work, map(size_of, mine), scale, progress)
         try:
-            manifest = join_run(output, settings, jobs, dataset_videos, overwritten)
+            manifest = join_run(
+                output, settings, jobs, dataset_videos, overwritten, weights_file=str(model.weights_file or "")
+            )
             work = replace(work, run=manifest.run)
             todo = [job for job in mine if job.name not in manifest.videos]
             if overwritten is None:

@@ -59,11 +59,14 @@ def join_run(
     jobs: Sequence[J],
     dataset_videos: int,
     overwritten: Iterable[Path] | None = None,
+    *,
+    weights_file: str = "",
 ) -> Manifest:
     """Enter videos into the manifest of an output folder and return it, with what is finished; half-written files go.
 
     data: the settings as the manifest holds them. dataset_videos: how many videos the whole dataset has. overwritten:
-    the results that go first, with their manifest; None: the run that is there goes on.
+    the results that go first, with their manifest; None: the run that is there goes on. weights_file: what a manifest
+    that is begun says about it.
 
     Raises ConfigError where the folder holds results of other settings, of another input or of unknown origin, or where
     what would be overwritten is in work; DataError for a damaged manifest.
@@ -75,7 +78,7 @@ def join_run(
         if overwritten is not None:
             _clear(run, overwritten)
         found = read_manifest(output)
-        manifest = found or Manifest(data, run=secrets.token_hex(8))
+        manifest = found or Manifest(data, run=secrets.token_hex(8), weights_file=weights_file)
         check_settings(output, manifest.settings, data)
         if not manifest.run:
             raise ConfigError(
