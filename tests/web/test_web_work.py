@@ -6,7 +6,8 @@ import io
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,6 +121,24 @@ def test_everything_is_found_again_after_a_restart(start: Callable[..., Tool]) -
     assert later.client.get(f"/api/projects/{project}/thumbnail").headers["content-type"] == "image/jpeg"
 
 
+@contextmanager
+def slowly_opened(gate: threading.Semaphore) -> Iterator[None]:
+    """Let a step pass from time to time: one that passes before the run is told to stop is followed by another."""
+    over = threading.Event()
+
+    def let_pass() -> None:
+        while not over.wait(0.1):
+            gate.release(1)
+
+    thread = threading.Thread(target=let_pass)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_a_run_cut_off_by_the_programs_end_loses_nothing_and_goes_on(start: Callable[..., Tool]) -> None:
     tool = start()
     tool.open()
@@ -128,8 +147,8 @@ def test_a_run_cut_off_by_the_programs_end_loses_nothing_and_goes_on(start: Call
     tool.ask("POST", "/track", {"direction": "forward"})
     tool.until(lambda state: state["tracking"].get("done", 0) >= 8)
     project = tool.project
-    GatedTracker.gate.release(1)
-    tool.client.__exit__(None, None, None)
+    with slowly_opened(GatedTracker.gate):
+        tool.client.__exit__(None, None, None)
     GatedTracker.gate = None
     later = start()
     later.project = project
