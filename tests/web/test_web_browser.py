@@ -285,19 +285,23 @@ def test_a_video_is_found_by_its_path_and_a_wrong_one_is_explained(server: Serve
     assert page.locator(".facts").inner_text() == "64×48 · 25 fps · 5 frames"
 
 
-def test_a_path_typed_before_the_folder_is_listed_is_kept(server: Server, person: Person) -> None:
+@pytest.mark.parametrize("begun", ["/etc", ""])
+def test_a_path_typed_before_the_folder_is_listed_is_kept(server: Server, person: Person, begun: str) -> None:
     page, held = person.page, []
     page.route("**/api/files*", lambda route: held.append(route))
     page.goto(person.url)
     page.get_by_role("button", name="Open a video").click()
-    page.get_by_role("textbox", name="Path").fill("/etc")
+    path = page.get_by_role("textbox", name="Path")
+    path.focus()
+    path.press_sequentially(begun)
     while not held:
         page.wait_for_timeout(50)
     (listing,) = held
     with page.expect_response("**/api/files*"):
         listing.continue_()
     page.locator("ul.files li").first.wait_for()
-    assert page.get_by_role("textbox", name="Path").input_value() == "/etc"
+    path.press_sequentially("/etc/x".removeprefix(begun))
+    assert path.input_value() == "/etc/x"
     page.unroute("**/api/files*")
 
 

@@ -166,7 +166,8 @@ function browse(options) {
       return;
     }
     if (turn !== asked) return; // another folder was chosen meanwhile
-    if (path.value === before) path.value = found.path; // else something was typed meanwhile
+    // Else something was typed meanwhile, or is about to be.
+    if (path.value === before && document.activeElement !== path) path.value = found.path;
     const rows = [];
     if (found.parent) rows.push(row("back", "Up", found.parent, () => show(found.parent)));
     for (const root of found.roots) if (root !== found.path && !found.parent) rows.push(row("folder", root, "", () => show(root)));
