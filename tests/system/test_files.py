@@ -7,6 +7,7 @@ import errno
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 def test_a_line_that_the_disk_does_not_take_leaves_the_lines_before_it(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     append_line(log, "é" * 4000)
-    with pytest.raises(OutputError, match=r"^.+/log\.jsonl: cannot be written: the file is too large"):
+    with pytest.raises(OutputError, match=f"^{re.escape(str(log))}: cannot be written: the file is too large"):
         append_line(log, "x" * 400)
     append_line(log, "y")
     assert log.read_text(encoding="utf-8").splitlines() == ["é" * 4000, "y"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,8 +69,9 @@ def test_saving_in_half_precision_halves_the_file_and_loads_into_any(network: Jo
 def test_weights_that_the_disk_does_not_take_are_one_line_and_leave_nothing(
     network: JointFormer, tmp_path: Path, suffix: str
 ) -> None:
-    with pytest.raises(OutputError, match=rf"^.+/a\{suffix}: cannot be written: the file is too large for "):
-        save_weights(network, tmp_path / f"a{suffix}")
+    path = tmp_path / f"a{suffix}"
+    with pytest.raises(OutputError, match=f"^{re.escape(str(path))}: cannot be written: the file is too large for "):
+        save_weights(network, path)
     assert list(tmp_path.iterdir()) == []
 
 
