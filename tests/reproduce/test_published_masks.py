@@ -18,11 +18,11 @@ from trees import Tree
 from weights.conftest_weights import Server
 
 
-def run(tree: Tree, tmp_path: Path, row: str) -> tuple[int, dict]:
+def run(tree: Tree, tmp_path: Path, row: str, *flags: str) -> tuple[int, dict]:
     """(exit code, the row's report)."""
     target = tmp_path / "report.json"
     paths = ["--data-root", str(tree.root), "--output", str(tmp_path / "out"), "--json", str(target)]
-    code = main(["reproduce", row, "--published-masks", *paths, "--quiet"])
+    code = main(["reproduce", row, "--published-masks", *paths, *flags, "--quiet"])
     return code, json.loads(target.read_text())[0]
 
 
@@ -57,6 +57,27 @@ def test_perfect_masks_score_perfectly_on_every_benchmark_with_public_truth(
     assert found["ours"].keys() == found["published"].keys()
     assert [path for path, _ in release.asked] == [f"/{file}"]
     assert not (tmp_path / "out").exists(), "nothing is unpacked"
+
+
+def test_masks_that_nobody_made_are_empty_ones_where_that_is_asked_for(
+    whole_tree: Callable[..., Tree], masks_zip: Callable[..., bytes], release: Server, tmp_path: Path
+) -> None:
+    tree = whole_tree("LVOS")
+    packed = io.BytesIO(masks_zip(tree, "Annotations/"))
+    with zipfile.ZipFile(packed) as source, zipfile.ZipFile(rest := io.BytesIO(), "w") as target:
+        first, gone, *others = sorted(source.namelist())
+        for name in (first, *others):
+            target.writestr(name, source.read(name))
+    release.files["s012-lvos_val.zip"] = rest.getvalue()
+    code, found = run(tree, tmp_path, "lvos-val/s012")
+    lost = gone.removeprefix("Annotations/")
+    assert (code, found["status"]) == (2, "failed")
+    assert f"predictions missing: 1 ({lost})" in found["notes"][0]
+    assert "--missing empty" in found["notes"][0]
+    code, found = run(tree, tmp_path, "lvos-val/s012", "--missing", "empty")
+    assert (code, found["status"]) == (0, "scored")
+    assert f"missing predictions scored as empty masks: 1 ({lost})" in found["notes"]
+    assert found["ours"]["J&F"] < 100
 
 
 def test_masks_are_fetched_once_and_a_broken_download_is_resumed(

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointformer.cli.running import add_running_flags, add_scale_flags, first_device, run_options
+from jointformer.cli.running import add_missing_flag, add_running_flags, add_scale_flags, first_device, run_options
 
 if TYPE_CHECKING:
     from jointformer.evaluation.reproduce import RowResult
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, default=480, help="shorter side the network sees (default: 480, as published)"
     )
     running.add_argument("--scorers", type=int, metavar="N", help="processes that score (default: one per processor)")
+    add_missing_flag(running)
     add_scale_flags(parser, merge=False)
 
 
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         compile=args.compile,
         workers=processors() if args.scorers is None else args.scorers,
         published_masks=args.published_masks,
+        missing=args.missing,
         **run_options(args),
     )
     rows = select_rows(args.rows)

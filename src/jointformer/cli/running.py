@@ -50,6 +50,16 @@ def add_scale_flags(parser: argparse.ArgumentParser, *, merge: bool = True) -> N
     scale.add_argument("--ray", metavar="auto|ADDRESS", help="the workers of a Ray cluster (needs the extra: scale)")
 
 
+def add_missing_flag(parser: argparse._ActionsContainer) -> None:
+    """Declare --missing, what scoring does where a prediction is not there."""
+    parser.add_argument(
+        "--missing",
+        choices=("toolkit", "empty"),
+        default="toolkit",
+        help="missing predictions: what the toolkit does (default; most stop), or score them as empty masks",
+    )
+
+
 def add_rate_flag(parser: argparse.ArgumentParser, of: str) -> None:
     """Declare the rate at which pictures are shown."""
     parser.add_argument("--fps", metavar="RATE", help=f"of {of}: 30, 23.976, 24000/1001 … (default: 25)")

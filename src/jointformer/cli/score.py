@@ -14,6 +14,7 @@ import json
 import sys
 from pathlib import Path
 
+from jointformer.cli.running import add_missing_flag
 from jointformer.errors import ConfigError
 
 
@@ -41,12 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another toolkit's or year's rules; any wrong name lists those of the benchmark (see docs/scoring.md)",
     )
     parser.add_argument("--strict-toolkit", action="store_true", help="give the toolkit's NaN and wrong decay too")
-    parser.add_argument(
-        "--missing",
-        choices=("toolkit", "empty"),
-        default="toolkit",
-        help="missing predictions: what the toolkit does (default; most stop), or score them as empty masks",
-    )
+    add_missing_flag(parser)
     burst = parser.add_argument_group("BURST")
     burst.add_argument("--similarity", choices=("box", "mask"), default="box", help="what HOTA compares (default box)")
     burst.add_argument("--filter-tracks", action="store_true", help="tie predictions to the truth's tracks by id")

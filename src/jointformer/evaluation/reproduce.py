@@ -24,7 +24,7 @@ from jointformer.evaluation.reproduce_rows import (
 from jointformer.evaluation.runner import evaluate
 from jointformer.evaluation.scale.manifest import Manifest
 from jointformer.evaluation.scale.run import Scale
-from jointformer.evaluation.score import score
+from jointformer.evaluation.score import Missing, score
 from jointformer.evaluation.score_results import Scores
 from jointformer.evaluation.submit import check_submission, pack_submission
 from jointformer.model.network import JointFormer
@@ -48,7 +48,7 @@ _ABOUT = {
 class Options:
     """How rows are run. `model` takes the place of the rows' own weights; `size` of the published 480.
 
-    `scale` says who labels videos, `workers` how many processes score; the rest is `evaluate`'s.
+    `scale` says who labels videos, `workers` how many processes score; `missing` is `score`'s, the rest `evaluate`'s.
     """
 
     data_root: Path = Path("..")
@@ -66,6 +66,7 @@ class Options:
     scale: Scale = field(default_factory=Scale)
     on_bad_frame: BadFramePolicy = "stop"
     memory_budget: int | None = None
+    missing: Missing = "toolkit"
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -186,7 +187,14 @@ class Reproduction:
         options, notes = self.options, self._notes()
         if truth_is_public(row):
             truth = find_truth(row, options.data_root)
-            scores = score(row.dataset, truth, masks, workers=options.workers, progress=options.progress)
+            scores = score(
+                row.dataset,
+                truth,
+                masks,
+                missing=options.missing,
+                workers=options.workers,
+                progress=options.progress,
+            )
             notes += [*_ABOUT.get(row.dataset, ()), *scores.notes]
             return RowResult(row, "scored", pieces, _published_figures(row, scores), notes, masks, fps=fps)
         found = check_submission(self._dataset(row), masks, workers=options.workers, progress=options.progress)
