@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from jointformer.data.video import open_video
+from jointformer.data.video_writer import VideoWriter, h264
 from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.session import FrameResult, Session, stored_video
 from jointformer.session.store import FILE, Cell, Kind, Store
@@ -335,3 +337,25 @@ def test_a_closed_session_says_so(kept: Path) -> None:
     session.close()
     with pytest.raises(DataError, match="the session is closed"):
         session.result(3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted as Linux lists them")
+def test_a_closed_session_lets_go_of_its_video(tmp_path: Path) -> None:
+    path = tmp_path / "grey.mp4"
+    with VideoWriter(path, Fraction(24), (16, 16), codec=h264(12)) as writer:
+        for t in range(10):
+            writer.write(np.full((16, 16, 3), 6 * t, np.uint8))
+
+    def opened() -> int:
+        return [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()].count(os.path.realpath(path))
+
+    session = ScriptedSession(path)
+    before = session.frame(3)
+    assert opened() == 1
+    gc.disable()  # without it nobody would free a decoder that is forgotten
+    try:
+        session.close()
+        assert opened() == 0
+    finally:
+        gc.enable()
+    assert np.array_equal(session.frame(3), before)

@@ -198,7 +198,7 @@ class VideoFile:
             if self._last is not None and self._last[0] == index:
                 return self._last[1].copy()
             if self._running is None or self._last is None or not self._near(self._last[0], index):
-                self.close()
+                self._drop()
                 self._running = self._decode(index)
             for at, image in self._running:
                 self._last = (at, image)
@@ -206,7 +206,7 @@ class VideoFile:
                     return image.copy()
                 if at > index:
                     break
-            self.close()
+            self._drop()
             raise self._damaged(index)
 
     def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
@@ -241,7 +241,11 @@ class VideoFile:
             decoded.close()  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Frees the decoder; the next `frame` opens it anew."""
+        """Frees the decoder with its threads, once no other thread decodes; the next `frame` opens it anew."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
         if self._running is not None:
             self._running.close()  # type: ignore[attr-defined]
         self._running = self._last = None

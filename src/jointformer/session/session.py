@@ -82,7 +82,7 @@ class Session:
                 for key, value in describe(opened, model_name(model), config or TrackerConfig(), keep_soft).items():
                     self._store.set_meta(key, value)
         except BaseException:
-            self.close()
+            self._home.close()
             raise
         self._set_up(model, config or TrackerConfig(), device, precision, keep_soft)
 
@@ -108,7 +108,7 @@ class Session:
             config, keep_soft, name = stored_config(session._store)
             session._check()
         except BaseException:
-            session.close()
+            session._home.close()
             raise
         session._set_up(model if model is not None else name, config, device, precision, keep_soft)
         return session
@@ -309,8 +309,9 @@ class Session:
         return export(SessionSource(self), format, Path(path), **options)
 
     def close(self) -> None:
-        """Close the files; a session without a folder of its own is gone then."""
+        """Close the files, the video's too; a session without a folder of its own is gone then."""
         self._home.close()
+        self._frames.close()
 
     def __enter__(self) -> Session:
         return self

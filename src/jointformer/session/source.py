@@ -109,6 +109,14 @@ class FrameCache:
             decoded = list(self.video.iter_frames(part[-1], part[0] + 1))
             yield from zip(part, reversed(decoded))
 
+    def close(self) -> None:
+        """Give the kept frames and a video file's decoder back; frames may be asked for again."""
+        with self._decoding:
+            if isinstance(self.video, VideoFile):
+                self.video.close()
+        with self._lock:
+            self._kept.clear()
+
     def _decode(self, index: int) -> UInt8Array:
         """A frame of a video file. Near the last one, those before it are wanted next, or now by another thread."""
         first = index
