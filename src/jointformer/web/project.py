@@ -90,7 +90,8 @@ class Project:
         if height is not None and 16 <= height < image.shape[0]:
             width = max(1, round(image.shape[1] * height / image.shape[0]))
             image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-        good, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        good, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         if not good:
             raise DataError(f"frame {frame} cannot be shown as a picture")
         return bytes(data)
