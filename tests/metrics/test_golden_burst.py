@@ -18,7 +18,7 @@ from jointformer.evaluation.score import score
 from jointformer.evaluation.score_burst import iter_sequences
 from jointformer.evaluation.score_results import Scores
 from jointformer.metrics import burst
-from jointformer.metrics.burst import BurstRules
+from jointformer.metrics.burst import BurstRules, Region, TrackSequence
 from jointformer.metrics.burst_classes import COMMON
 from jointformer.ops.png import read_index_png
 
@@ -144,6 +144,20 @@ def test_options_that_burst_does_not_have_are_refused(options: dict, message: st
     folder = case("burst_simple")
     with pytest.raises(UserError, match=message):
         score("burst", folder / "gt", folder / "pred_png", **options)
+
+
+@pytest.mark.parametrize(("others", "score_of_the_right_one", "found"), [(299, 0.5, 1), (300, 0.5, 0), (300, 2.0, 1)])
+def test_no_more_than_the_300_likeliest_predictions_of_a_frame_count(
+    others: int, score_of_the_right_one: float, found: int
+) -> None:
+    right, wrong = (10, 10, 20, 20), (100, 100, 5, 5)
+    frame = {track: Region(wrong) for track in range(others)}
+    frame[others] = Region(right, score=score_of_the_right_one)
+    kind = min(COMMON)
+    sequence = TrackSequence([{1: Region(right)}], [frame], {1: kind}, dict.fromkeys(frame, kind))
+    counts = burst.sequence_counts(sequence, BurstRules())[kind]
+    assert (counts.tp == found).all()
+    assert (counts.fp == 300 - found).all()
 
 
 def test_the_common_classes_are_those_of_the_toolkit(golden: Golden) -> None:
