@@ -499,6 +499,7 @@ def test_scribbles_are_kept_by_whoever_exports_or_goes_to_the_projects(person: P
 def test_what_is_chosen_and_how_far_things_are_is_told_to_those_who_do_not_see(person: Person) -> None:
     page = person.page
     person.open_demo()
+    page.get_by_role("heading", level=1, name="Demo: fish and turtle").wait_for()
     page.keyboard.press("s")
     for chosen in ("Background", "Object"):
         page.get_by_role("button", name=chosen, exact=True).click()
@@ -552,3 +553,45 @@ def test_pictures_fetched_ahead_while_playing_are_not_given_up_and_fetched_again
         project,
     )
     assert left == [12, 12]
+
+
+def test_an_overlay_coloured_where_masks_changed_is_the_one_coloured_everywhere(person: Person) -> None:
+    person.page.goto(person.url)
+    different = person.page.evaluate(
+        """async () => {
+          const { Stage } = await import("/static/js/stage.js");
+          const { encodeRuns } = await import("/static/js/runs.js");
+          const [height, width] = [40, 60];
+          const objects = [1, 2].map((id) => ({ id, colour: [90 * id, 30, 200], visible: true }));
+          let seed = 1;
+          const random = (most) => { seed = (seed * 48271) % 2147483647; return seed % most; };
+          const rectangle = () => {
+            const mask = new Uint8Array(height * width);
+            const [left, top, right, bottom] = [random(width), random(height), random(width), random(height)];
+            for (let y = top; y <= bottom; y++) for (let x = left; x <= right; x++) mask[y * width + x] = 1;
+            return { runs: encodeRuns(mask) };
+          };
+          const stage = new Stage([height, width]);
+          const wrong = [];
+          for (let round = 0; round < 60; round++) {
+            // Empty ones and absent ones, one that wraps around from row to row, strokes that no answer knows.
+            const masks = random(4) ? { 1: rectangle(), 2: rectangle() } : {};
+            if (round % 9 === 5) masks[1] = { runs: [width + 7, 3 * width, width * height - 4 * width - 7] };
+            stage.setMasks(masks, objects, 1 + random(2));
+            if (round % 3 === 1) stage.paint({ x: random(width), y: random(height) }, { x: 9, y: 9 }, 3, false);
+            if (round % 7 === 2) stage.view.scale = 0.3 + random(3);
+            if (round % 7 === 3) stage.rescaled();
+            if (round % 7 === 2) continue;
+            const whole = new Stage([height, width]);
+            whole.view.scale = stage.view.scale;
+            whole.labels.set(stage.labels);
+            [whole.slots, whole.selected] = [stage.slots, stage.selected];
+            whole.renderOverlay();
+            if (whole.pixels.some((pixel, i) => pixel !== stage.pixels[i])) wrong.push(round);
+            whole.close();
+          }
+          stage.close();
+          return [wrong, stage.pixels.some((pixel) => pixel)];
+        }"""
+    )
+    assert different == [[], True]

@@ -25,12 +25,14 @@ function topBar(editor) {
       const kept = text && (await editor.enqueue(() => editor.save("PATCH", "", { name: text })));
       if (!kept) name.value = editor.state.name;
     } });
+  const heading = h("h1", { class: "unseen" }); // a field is no heading, and readers of screens go by headings
   const facts = h("span", { class: "quiet facts" });
   const undo = iconButton("undo", "Undo (Ctrl+Z)", () => editor.undo());
   const redo = iconButton("redo", "Redo (Ctrl+Shift+Z)", () => editor.redo());
   const saved = h("span", { class: "quiet saved", role: "status" });
   editor.on("state", () => {
     if (document.activeElement !== name) name.value = editor.state.name;
+    heading.textContent = editor.state.name;
     const { width, height, fps, frames } = editor.state;
     facts.textContent = `${width}×${height} · ${Number(fps.toFixed(2))} fps · ${frames} frames`;
     undo.disabled = !editor.state.undo;
@@ -42,7 +44,7 @@ function topBar(editor) {
   });
   return h("header", { class: "top" },
     h("a", { class: "icon-button", href: "#/", title: "All projects", "aria-label": "All projects" }, icon("back")),
-    name, facts, h("span", { class: "spacer" }), saved, undo, redo,
+    heading, name, facts, h("span", { class: "spacer" }), saved, undo, redo,
     h("button", { type: "button", class: "primary export-button", title: "Export", onclick: () => openExport(editor) }, icon("download"), h("span", {}, "Export")),
     iconButton("help", "Keyboard and mouse (?)", showHelp), lookButton());
 }

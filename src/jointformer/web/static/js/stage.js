@@ -1,6 +1,6 @@
 // The picture with its masks, and drawing into them.
 
-import { fillRuns } from "./runs.js";
+import { extent, fillRuns, union } from "./runs.js";
 import { colour } from "./theme.js";
 import { Viewport } from "./viewport.js";
 
@@ -12,11 +12,13 @@ export class Stage extends Viewport {
     this.overlayContext = this.overlay.getContext("2d");
     this.image = this.overlayContext.createImageData(this.width, this.height);
     this.pixels = new Uint32Array(this.image.data.buffer);
+    this.coloured = null; // the part of the overlay outside which nothing is coloured
     this.slots = []; // [{id, colour, visible}], slot n is slots[n - 1]
     this.selected = 0;
     this.opacity = 0.45;
     this.showMasks = true;
     this.picture = null;
+    this.moving = false;
   }
 
   close() {
@@ -25,6 +27,12 @@ export class Stage extends Viewport {
   }
 
   // -- what is shown
+
+  /** Says whether the video plays: pictures are drawn quicker then, and finer when it stands. */
+  setMoving(moving) {
+    this.moving = moving;
+    this.redraw();
+  }
 
   setPicture(bitmap) {
     this.picture = bitmap;
@@ -36,11 +44,16 @@ export class Stage extends Viewport {
     this.slots = objects;
     this.selected = objects.findIndex((object) => object.id === selected) + 1;
     this.labels.fill(0);
+    let part = null;
     objects.forEach((object, index) => {
       const mask = masks[object.id];
-      if (mask) fillRuns(this.labels, mask.runs, index + 1);
+      if (!mask) return;
+      fillRuns(this.labels, mask.runs, index + 1);
+      part = union(part, extent(mask.runs, this.width));
     });
-    this.renderOverlay();
+    // Only where masks were and are: colouring every pixel of a large frame takes longer than playing has time.
+    this.renderOverlay(union(this.coloured, part) ?? { left: 0, top: 0, right: 0, bottom: 0 });
+    this.coloured = part;
   }
 
   select(id) {
@@ -49,14 +62,15 @@ export class Stage extends Viewport {
   }
 
   /** Colours the pixels of a part of the overlay again (all of it by default). */
-  renderOverlay(part) {
+  renderOverlay(part = { left: 0, top: 0, right: this.width, bottom: this.height }) {
     const { width, height, labels, pixels } = this;
+    this.coloured = union(this.coloured, part);
     const line = this.outline();
     this.outlined = line;
-    const x0 = Math.max(0, Math.floor((part?.left ?? 0) - line));
-    const y0 = Math.max(0, Math.floor((part?.top ?? 0) - line));
-    const x1 = Math.min(width, Math.ceil((part?.right ?? width) + line));
-    const y1 = Math.min(height, Math.ceil((part?.bottom ?? height) + line));
+    const x0 = Math.max(0, Math.floor(part.left - line));
+    const y0 = Math.max(0, Math.floor(part.top - line));
+    const x1 = Math.min(width, Math.ceil(part.right + line));
+    const y1 = Math.min(height, Math.ceil(part.bottom + line));
     if (x0 >= x1 || y0 >= y1) return;
     const fills = [0];
     const edges = [0];
@@ -111,7 +125,8 @@ export class Stage extends Viewport {
     context.fillRect(0, 0, this.canvas.width, this.canvas.height);
     context.setTransform(scale * ratio, 0, 0, scale * ratio, x * ratio, y * ratio);
     context.imageSmoothingEnabled = scale < 3;
-    context.imageSmoothingQuality = "high";
+    // Without a GPU "high" takes longer than a frame of a large video is shown.
+    context.imageSmoothingQuality = this.moving ? "low" : "high";
     if (this.picture) context.drawImage(this.picture, 0, 0, this.width, this.height);
     if (this.showMasks) {
       context.imageSmoothingEnabled = scale < 4;

@@ -69,6 +69,7 @@ export class Viewing extends News {
   play() {
     if (this.playing) return;
     this.playing = true;
+    this.stage.setMoving(true);
     if (this.frame === this.state.frames - 1) this.go(0);
     this.changed("playing");
     this.prefetch(1);
@@ -99,6 +100,7 @@ export class Viewing extends News {
   pause() {
     if (!this.playing) return;
     this.playing = false;
+    this.stage.setMoving(false);
     this.changed("playing");
   }
 
