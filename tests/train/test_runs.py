@@ -295,6 +295,14 @@ def test_a_run_is_resumed_with_its_own_network_and_kind_only(
                "--frames", "2", "--out", str(tmp_path / "saves/t_s6/stage_6"), "--resume", *SHORT]  # fmt: skip
     assert jointformer(command) == 2
     assert "holds another run, expected own videos, got LVOS; choose another folder" in capsys.readouterr().err
+    base = tmp_path / "data/MOSE/train_480p"
+    write_video(base / "JPEGImages/b", base / "Annotations/b")
+    (file,) = checkpoints(tmp_path / "saves/t_s6/stage_6")
+    other_stage = [*lvos, "--stages", "5", "--exp_id", "other", "--s5_batch_size", "1", "--s5_crop_size", "32"]
+    assert published([*other_stage, "--load_checkpoint", str(file)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert f"{file}: another stage's checkpoint, expected MOSE, got LVOS; --load_network begins a stage" in error
+    assert "\n" not in error
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def finished_weights(folder: Path, iterations: int, model: JointFormer) -> State
 def starting_state(settings: Settings, folder: Path, model: JointFormer, stage: str) -> dict[str, Any] | None:
     """The state of the checkpoint that a run goes on from, None for a fresh run.
 
-    stage: the title of what is trained. Raises ConfigError where the folder holds another run, or the checkpoint
+    stage: the title of what is trained. Raises ConfigError where the folder or the checkpoint is another run's, or of
     another network, and DataError for a checkpoint that cannot be read.
     """
     found = checkpoint.checkpoints(folder)
@@ -56,12 +56,13 @@ def starting_state(settings: Settings, folder: Path, model: JointFormer, stage: 
     if start is None:
         refuse_held(folder, resume=settings.resume)
         return None
-    if start in found and (folder / CONFIG).is_file():
-        before = stage_title(read_json(folder / CONFIG)["stage"])
-        if before != stage:
-            raise ConfigError(
-                "holds another run", where=folder, expected=stage, got=before, hint="choose another folder"
-            )
+    before = _title_beside(start)
+    if before not in (None, stage):
+        if start in found:
+            hint = "choose another folder"
+            raise ConfigError("holds another run", where=folder, expected=stage, got=before, hint=hint)
+        hint = "--load_network begins a stage with another one's weights"
+        raise ConfigError("another stage's checkpoint", where=start, expected=stage, got=before, hint=hint)
     state = checkpoint.load_checkpoint(start)
     _check_network(model, state["model"], start)
     if found and found[-1] > checkpoint.checkpoint_path(folder, state["iteration"]):
@@ -88,6 +89,17 @@ def refuse_held(folder: Path, *, resume: bool) -> None:
 def stage_title(stage: str | dict[str, Any]) -> str:
     """What is trained, from the `stage` of a run's config.json."""
     return stage if isinstance(stage, str) else stage["title"]
+
+
+def _title_beside(path: Path) -> str | None:
+    """What a checkpoint is of, as its run's config.json says; None where it lies alone, or beside others' files."""
+    config = path.parent / CONFIG
+    about: Any = read_json(config) if config.is_file() else None
+    try:
+        title = stage_title(about["stage"])
+    except (TypeError, KeyError):
+        return None
+    return title if isinstance(title, str) else None
 
 
 def _check_network(model: JointFormer, state: State, where: Path) -> None:
