@@ -336,6 +336,21 @@ def test_an_interrupted_join_goes_on_where_it_stopped(session: Session) -> None:
     assert session.status(15) == "tracked"
 
 
+def test_halves_seen_with_other_masks_are_not_joined(session: Session) -> None:
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(20, {1: square(20)})
+    session.add_masks(20, {1: square(20, 14)})
+    run = session.propagate(end=20)
+    for _ in range(8):
+        next(run)
+    run.close()
+    assert session.status(15) == "half"
+    assert (session.undo(), session.status(15)) == ("track", "none")
+    assert session.undo() == "masks"
+    track(session, end=20)
+    assert np.array_equal(session.result(19).masks[1], square(19))
+
+
 def test_only_one_propagation_runs_at_a_time(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate()
@@ -449,6 +464,9 @@ def test_objects_have_names_and_colours(session: Session) -> None:
     assert session.objects[0].name == "object 3"
     session.set_object(3, name="Katze 🐈", colour=(1, 2, 3))
     assert (session.objects[0].name, session.objects[0].colour) == ("Katze 🐈", (1, 2, 3))
+    session.set_object(3, colour=[4, 5, 6])
+    assert (session.objects[0].name, session.objects[0].colour) == ("Katze 🐈", (4, 5, 6))
+    session.undo()
     session.undo()
     assert session.objects[0].name == "object 3"
     for wrong in ({"name": "a\nb"}, {"name": "x" * 300}, {"colour": (0, 0, 256)}, {"colour": (1, 2)}, {"colour": 7}):
@@ -493,8 +511,10 @@ def test_mistakes_are_told_in_one_line(session: Session, call: Callable[[Session
 
 def test_a_range_without_masks_on_the_right_side_is_refused(session: Session) -> None:
     session.add_masks(20, {1: square(20)})
-    with pytest.raises(DataError, match="no masks to track forward from"):
+    with pytest.raises(DataError, match=r"no masks to track forward from.* got frame 20's"):
         session.propagate(3, 9)
+    with pytest.raises(DataError, match=r"no masks to track backward from.* got frame 20's"):
+        session.propagate(22, 29, "backward")
 
 
 def test_the_timeline_tells_every_frame_at_once(session: Session) -> None:
