@@ -160,6 +160,23 @@ def test_no_more_than_the_300_likeliest_predictions_of_a_frame_count(
     assert (counts.fp == 300 - found).all()
 
 
+@pytest.mark.parametrize("class_guided", [True, False])
+@pytest.mark.parametrize("of_truth", [True, False])
+@pytest.mark.parametrize("listed", ["nowhere", "negative", "not_exhaustive"])
+def test_class_guided_scoring_counts_only_predictions_of_classes_that_were_looked_for(
+    listed: str, of_truth: bool, class_guided: bool
+) -> None:
+    right, wrong = Region((10, 10, 20, 20)), Region((100, 100, 5, 5))
+    truth_kind, other_kind = sorted(COMMON)[:2]
+    kind = truth_kind if of_truth else other_kind  # of the prediction that is nowhere near the truth
+    lists = {} if listed == "nowhere" else {listed: frozenset([kind])}
+    sequence = TrackSequence([{1: right}], [{1: right, 2: wrong}], {1: truth_kind}, {1: truth_kind, 2: kind}, **lists)
+    counts = burst.sequence_counts(sequence, BurstRules(class_guided=class_guided))
+    looked_for = {"nowhere": of_truth, "negative": True, "not_exhaustive": False}[listed]
+    assert (counts[kind].fp == (looked_for or not class_guided)).all()
+    assert (counts[truth_kind].tp == 1).all(), "what is matched always counts"
+
+
 def test_the_common_classes_are_those_of_the_toolkit(golden: Golden) -> None:
     assert sorted(COMMON) == golden("burst")["common_category_ids"]
 

@@ -464,7 +464,7 @@ def test_objects_have_names_and_colours(session: Session) -> None:
     assert session.objects[0].name == "object 3"
     session.set_object(3, name="Katze 🐈", colour=(1, 2, 3))
     assert (session.objects[0].name, session.objects[0].colour) == ("Katze 🐈", (1, 2, 3))
-    session.set_object(3, colour=[4, 5, 6])
+    session.set_object(3, colour=[4, 5, 6])  # type: ignore[arg-type]  # JSON knows no tuples
     assert (session.objects[0].name, session.objects[0].colour) == ("Katze 🐈", (4, 5, 6))
     session.undo()
     session.undo()
