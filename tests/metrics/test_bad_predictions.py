@@ -53,6 +53,26 @@ def test_perfect_predictions_score_one(tree: Path) -> None:
     assert scores.counts == {"videos": 2, "objects": 4, "object-frames": 12}
 
 
+def test_a_grey_prediction_is_the_object_from_where_its_rules_say(tree: Path, save_labels: Save) -> None:
+    for frame in range(FRAMES):
+        for video in VIDEOS:
+            grey = 128 if (frame, video) == (2, "bear") else 129
+            save_labels(tree / "pred" / video / f"{frame:05d}.png", grey * (labels(frame) > 0), "L")
+    assert score("davis16", tree / "gt", tree / "pred").figures["J"] == 1.0
+    soft = score("davis16", tree / "gt", tree / "pred", rules="soft").videos
+    assert [soft[video]["J"] for video in ("bear", "cow")] == pytest.approx([2 / 3, 1])
+
+
+def test_label_255_is_void_or_an_object_by_the_rules(tree: Path, save_labels: Save) -> None:
+    for frame in range(FRAMES):
+        save_labels(tree / "gt/Annotations/480p/bear" / f"{frame:05d}.png", labels(frame, (1, 255)))
+        save_labels(tree / "pred/bear" / f"{frame:05d}.png", labels(frame, (1, 255)))
+    with pytest.raises(DataError, match=r"labels above the number of objects: 3 \(bear/00001.png \(255\)"):
+        score("davis17", tree / "gt", tree / "pred")
+    found = score("davis17", tree / "gt", tree / "pred", rules="vos-benchmark").objects
+    assert [name for name in found if "bear" in name] == ["bear_1", "bear_255"]
+
+
 def test_missing_predictions_are_counted_and_the_first_ones_named(tree: Path) -> None:
     for frame in (1, 2, 3):
         (tree / f"pred/bear/{frame:05d}.png").unlink()

@@ -27,8 +27,8 @@ class Protocol:
     """One toolkit's rules.
 
     `toolkit` names the program whose numbers these are. `score_first`/`score_last` say whether a
-    video's first and last truth frames count. `void_is_background`: truth label 255 is background,
-    otherwise an object like any other. `columns` are (heading, figure) pairs of the printed table,
+    video's first and last truth frames count. Predictions above `threshold` are the object where all labels are
+    merged. `columns` are (heading, figure) pairs of the printed table,
     `unit_columns` those of a single object.
     """
 
@@ -43,7 +43,6 @@ class Protocol:
     extra_labels: ExtraRule = "drop"
     score_first: bool = False
     score_last: bool = False
-    void_is_background: bool = True
     contour: ContourRule = "plain"
     threshold: int = 0
     strict_decay: DecayRule = "eight_bits"
@@ -62,7 +61,6 @@ _D16 = Protocol(
     summary="davis",
     columns=columns.DAVIS,
     unit_columns=columns.DAVIS,
-    void_is_background=False,
     lists=_D16_LISTS,
 )
 _D17 = Protocol(
@@ -87,7 +85,6 @@ _VOS_BENCHMARK = Protocol(
     columns=columns.JF,
     unit_columns=columns.JF,
     strict_decay="plain",
-    void_is_background=False,
 )
 _YTVOS = Protocol(
     benchmark="ytvos19",

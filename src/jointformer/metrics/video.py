@@ -58,7 +58,7 @@ class VideoScorer:
         """Take the objects from the video's first truth label map (H, W), as `first_*` rules do."""
         if self.protocol.objects not in ("first_max", "first_labels"):
             return
-        present = [label for label in labels_in(first_truth) if not self._is_void(label)]
+        present = [label for label in labels_in(first_truth) if label != VOID]
         ids = range(1, max(present, default=0) + 1) if self.protocol.objects == "first_max" else present
         self._tracks = {label: self._new_track(None) for label in ids}
         self._phantoms = frozenset(ids) - frozenset(present)
@@ -106,9 +106,6 @@ class VideoScorer:
     def _new_track(self, plan: ObjectPlan | None) -> _Track:
         return _Track(plan, self.protocol.measures)
 
-    def _is_void(self, label: int) -> bool:
-        return label == VOID and self.protocol.void_is_background
-
     def _add(self, track: _Track, frame: str, prediction: UInt8Array, truth: UInt8Array, size: tuple[int, ...]) -> None:
         values: tuple[float, ...]
         if self.protocol.summary == "mose_v2":
@@ -129,7 +126,7 @@ class VideoScorer:
             self._extra_labels[frame] = others
         if cv2.countNonZero(truth) != covered_truth:
             for label in labels_in(truth):
-                if label not in self._tracks and not self._is_void(label):
+                if label not in self._tracks and label != VOID:
                     self._unscored_labels.setdefault(label, frame)
 
     def _object_scores(self, object_id: int, track: _Track) -> ObjectScores:
