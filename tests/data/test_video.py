@@ -17,6 +17,7 @@ from jointformer.data.stream import InputSettings, open_stream
 from jointformer.data.video import FolderVideo, VideoFile, VideoReader, open_video
 from jointformer.data.video_writer import VideoWriter, h264
 from jointformer.errors import DataError, OutputError
+from jointformer.ops.tone_mapping import Curve, tone_mapped
 from jointformer.types import UInt8Array
 
 HEIGHT, WIDTH, LENGTH = 48, 64, 40
@@ -294,8 +295,11 @@ def bars_coded(width: int, coded: int, *, whole_range: bool) -> np.ndarray:
     return np.rint(np.concatenate([plane.clip(0, 255).ravel() for plane in planes])).astype(np.uint8).reshape(48, width)
 
 
-def write_bars(path: Path, width: int, codec: str, coded: int, said: int | None) -> Path:
-    """A video of coloured bars that are coded in one way (of AVColorSpace), and said to be in another or in none."""
+def write_bars(path: Path, width: int, codec: str, coded: int, said: int | None, *, curve: int | None = None) -> Path:
+    """A video of coloured bars that are coded in one way (of AVColorSpace), and said to be in another or in none.
+
+    curve: of AVColorTransferCharacteristic.
+    """
     whole_range = codec == "mjpeg"
     pixels = "yuvj420p" if whole_range else "yuv420p"
     with av.open(str(path), "w") as container:
@@ -303,6 +307,8 @@ def write_bars(path: Path, width: int, codec: str, coded: int, said: int | None)
         stream.height, stream.width, stream.pix_fmt = 32, width, pixels
         if said is not None:
             stream.codec_context.colorspace = said
+        if curve is not None:
+            stream.codec_context.color_trc = curve
         frame = av.VideoFrame.from_ndarray(bars_coded(width, coded, whole_range=whole_range), format=pixels)
         frame.colorspace, frame.color_range = said or 2, 2 if whole_range else 1
         container.mux(stream.encode(frame))
@@ -334,10 +340,24 @@ def test_colours_are_those_that_players_show(
         np.testing.assert_allclose(seen, BARS, atol=5)
 
 
+@pytest.mark.parametrize("said", [9, None])
+@pytest.mark.parametrize(("curve", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_seen_as_ordinary_screens_show_it(tmp_path: Path, curve: int, name: Curve, said: int | None) -> None:
+    path = write_bars(tmp_path / "bars.mkv", 1280, "libx264", 9, said, curve=curve)
+    with open_stream(str(path), InputSettings("matroska")) as stream:
+        streamed = next(stream.frames()).picture
+    for image in (VideoFile(path).frame(0), streamed):
+        assert isinstance(image, np.ndarray)
+        shown = 255 * tone_mapped(np.array(BARS) / 255, name)
+        # Pure colours are no colours of BT.709: what the codec rounds there is seen tenfold.
+        np.testing.assert_allclose(image[16, 80::160][3:], shown[3:], atol=8)
+
+
 @pytest.mark.parametrize(("curve", "name"), [(16, "PQ"), (18, "HLG"), (1, None)])
 def test_an_hdr_video_is_told_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, curve: int, name: str | None
 ) -> None:
+    caplog.set_level("INFO")
     with av.open(str(tmp_path / "bars.mkv"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p10le"
@@ -350,7 +370,7 @@ def test_an_hdr_video_is_told_of_once(
         next(streamed.frames())
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == (name is not None)
-    assert all(f"bars.mkv: an HDR video ({name}), read without tone mapping" in text for text in told)
+    assert all(f"bars.mkv: an HDR video ({name}), read as ordinary screens show it" in text for text in told)
 
 
 def test_an_overlays_colours_are_the_videos_own(tmp_path: Path) -> None:

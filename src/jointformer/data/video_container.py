@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from jointformer.errors import DataError
+from jointformer.ops.tone_mapping import Curve, to_sdr
 from jointformer.types import UInt8Array
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ LATEST = 2**40
 METADATA = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 _MOST_ASPECT = 16  # of a pixel's sides; more is damage
 _LARGE = (1280, 576)  # (width from, height above) which videos are high definition: 1280x536 is, PAL is not
-_BT709, _UNSPECIFIED = 1, 2  # in AVColorSpace
-_HDR = {16: "PQ", 18: "HLG"}  # in AVColorTransferCharacteristic
+_BT709, _UNSPECIFIED, _BT2020 = 1, 2, 9  # in AVColorSpace
+_HDR: dict[int, Curve] = {16: "PQ", 18: "HLG"}  # in AVColorTransferCharacteristic
 _MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
 
 
@@ -103,12 +104,18 @@ def to_rgb(frame: Any, *, by_size: bool = True) -> UInt8Array:
 
     A video that does not say how its colours are coded is taken by its size, as players do: for BT.709 where it is
     larger than television's old formats, else for BT.601. FFmpeg by itself, and without `by_size`, takes all of them
-    for BT.601: reds of large ones would be darker than anywhere else, by a tenth.
+    for BT.601: reds of large ones would be darker than anywhere else, by a tenth. HDR becomes what ordinary screens
+    show (`ops.tone_mapping`).
     """
+    curve = _HDR.get(frame.color_trc)
     large = frame.width >= _LARGE[0] or frame.height > _LARGE[1]
-    if by_size and large and frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
-        frame.colorspace = _BT709
-    return frame.to_ndarray(format="rgb24")
+    if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+        if curve is not None:
+            frame.colorspace = _BT2020
+        elif by_size and large:
+            frame.colorspace = _BT709
+    picture = frame.to_ndarray(format="rgb24")
+    return picture if curve is None else to_sdr(picture, curve)
 
 
 def say_if_hdr(frame: Any, place: Path | str) -> None:
@@ -119,8 +126,7 @@ def say_if_hdr(frame: Any, place: Path | str) -> None:
 
 @cache
 def _say_hdr(place: str, curve: str) -> None:
-    text = "%s: an HDR video (%s), read without tone mapping: pictures are pale and masks may be worse; make SDR of it"
-    logger.warning(text, place, curve)
+    logger.info("%s: an HDR video (%s), read as ordinary screens show it (BT.2390, from 1000 cd/m²)", place, curve)
 
 
 def shown_aspect(stream: Any, upright: Upright) -> Fraction:
