@@ -351,6 +351,17 @@ def test_halves_seen_with_other_masks_are_not_joined(session: Session) -> None:
     assert np.array_equal(session.result(19).masks[1], square(19))
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_an_object_that_lacks_a_single_frame_is_tracked_in_that_one(session: Session, direction: str) -> None:
+    low = np.roll(square(5), 10, axis=0)
+    session.add_masks(0 if direction != "backward" else 10, {1: square(0 if direction != "backward" else 10)})
+    session.add_masks(5, {2: low})
+    session.add_masks(7, {2: np.roll(low, 2, axis=1)})
+    track(session, 0, 10, direction)
+    assert np.array_equal(session.result(6).masks[2], np.roll(low, 1, axis=1))
+    assert np.array_equal(session.result(6).masks[1], square(6))
+
+
 def test_only_one_propagation_runs_at_a_time(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate()
