@@ -31,6 +31,7 @@ def ctrl_c() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("heard_hang_ups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_waits_until_it_is_asked_for_and_is_not_lost_at_the_end(number: signal.Signals) -> None:
     before = signal.getsignal(number)

@@ -131,6 +131,7 @@ def test_a_killed_process_leaves_a_checkpoint_that_ends_bit_equal(tmp_path: Path
     assert_same(whole.model.state_dict(), resumed.model.state_dict())
 
 
+@pytest.mark.usefixtures("heard_hang_ups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_with_a_checkpoint_however_often_it_comes(tmp_path: Path, number: int) -> None:
     before = signal.getsignal(number)

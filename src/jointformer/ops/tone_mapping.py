@@ -85,4 +85,5 @@ def _table(curve: Curve) -> Any:
     axis = np.linspace(0, 1, _SIDE)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")  # red changes first, as Pillow wants it
     colours = tone_mapped(np.stack([red, green, blue], axis=-1), curve)
-    return ImageFilter.Color3DLUT(_SIDE, (colours + 0.5 / 255).reshape(-1).tolist())  # Pillow rounds down
+    rounded = (colours + 0.5 / 255).astype(np.float32).ravel()  # Pillow rounds down, and reads arrays at once
+    return ImageFilter.Color3DLUT(_SIDE, rounded)
