@@ -27,8 +27,8 @@ class Protocol:
     """One toolkit's rules.
 
     `toolkit` names the program whose numbers these are. `score_first`/`score_last` say whether a
-    video's first and last truth frames count. Predictions above `threshold` are the object where all labels are
-    merged. `columns` are (heading, figure) pairs of the printed table,
+    video's first and last truth frames count. Where all labels are merged, predictions above
+    `threshold` are the object. `columns` are (heading, figure) pairs of the printed table,
     `unit_columns` those of a single object.
     """
 
