@@ -13,6 +13,7 @@ from PIL import Image
 from jointformer.errors import ConfigError, DataError
 from jointformer.session import ObjectInfo, Session
 from jointformer.session.result import STATUSES
+from jointformer.track import TrackerConfig
 from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
 
 PICTURES: Any = [Image.new("RGB", (W, H))]  # of another kind than a session takes
@@ -543,6 +544,16 @@ def test_annotated_frames_near_by_are_pinned_as_memory(session: Session) -> None
     SquareTracker.calls = []
     track(session, end=10)
     assert {frame for kind, frame in SquareTracker.calls if kind == "pin"} == {0, 10}
+
+
+@pytest.mark.parametrize(("memory_frames", "pinned"), [(0, [20, 0]), (3, []), (4, [20]), (5, [20, 0]), (20, [20, 0])])
+def test_pinned_frames_leave_two_places_of_the_memory_to_what_is_tracked(memory_frames: int, pinned: list[int]) -> None:
+    with ScriptedSession(video(), config=TrackerConfig(max_memory_frames=memory_frames)) as session:
+        for frame in (0, 10, 20):
+            session.add_masks(frame, {1: square(frame)})
+        SquareTracker.calls = []
+        track(session, 11, 19)
+        assert [frame for kind, frame in SquareTracker.calls if kind == "pin"] == pinned
 
 
 @pytest.mark.parametrize(("drawn", "nearest"), [(square(5), 5), (np.zeros((H, W), bool), 0)])
