@@ -220,7 +220,13 @@ def test_a_damaged_video_and_one_without_masks_keep_no_other_waiting(
     assert files(tmp_path / "out") == {name: data for name, data in one_by_one.items() if name.startswith("b/")}
     shutil.copy(archive / "videos/film.mp4", tmp_path / "videos/film.mp4")
     assert track(tmp_path / "out", videos=(str(tmp_path / "videos"),)) == 1
-    assert (tmp_path / "out/film/overlay.mp4").is_file()
+    made = files(tmp_path / "out")
+    assert "film/overlay.mp4" in made
+    capsys.readouterr()
+    (tmp_path / "videos/film.mp4").write_bytes(b"not a film any more")  # what is finished needs it no longer
+    assert track(tmp_path / "out", videos=(str(tmp_path / "videos"),)) == 1
+    assert re.findall(r"^not finished: (\w+)", capsys.readouterr().err, re.M) == ["nobody"]
+    assert files(tmp_path / "out") == made
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
