@@ -35,6 +35,15 @@ def test_shards_that_end_together_all_end_well(tmp_path: Path) -> None:
     assert not (tmp_path / RUN).exists()
 
 
+def test_a_finished_video_stays_finished_whatever_another_process_met_later(tmp_path: Path) -> None:
+    manifest = join_run(tmp_path, SETTINGS, [VIDEO], 1)
+    manifest.add("v", {"state": "failed", "error": "the disk is full"})
+    assert manifest.failed == {"v": "the disk is full"}
+    manifest.add("v", {"state": "finished", "frames": 3})
+    manifest.add("v", {"state": "failed", "error": "the disk is full"})
+    assert (manifest.videos["v"].frames, manifest.failed) == (3, {})
+
+
 def test_the_folder_of_claims_is_made_again_for_whoever_waits(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
 
