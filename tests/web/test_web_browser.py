@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
 
+from jointformer.data.video_writer import VideoWriter
 from jointformer.model.config import ModelConfig
 from jointformer.model.storage import save_weights
 from seeded import seeded_model
@@ -595,3 +599,33 @@ def test_an_overlay_coloured_where_masks_changed_is_the_one_coloured_everywhere(
         }"""
     )
     assert different == [[], True]
+
+
+def test_a_large_video_is_played_in_smaller_pictures_and_stands_in_full(
+    server: Server, person: Person, tmp_path: Path
+) -> None:
+    page, asked = person.page, list[str]()
+    with VideoWriter(server.folder / "large.mp4", Fraction(10), (1200, 64)) as writer:
+        for step in range(20):
+            writer.write(np.full((1200, 64, 3), 10 * step, np.uint8))
+    made = httpx.post(server.url + "api/projects", json={"path": str(server.folder / "large.mp4")}, timeout=60).json()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server.url}#/project/{made['id']}")
+    person.see_project()
+    page.evaluate(
+        """() => {
+          const drawImage = CanvasRenderingContext2D.prototype.drawImage;
+          CanvasRenderingContext2D.prototype.drawImage = function (image, ...where) {
+            if (image instanceof ImageBitmap) window.shown = image.height;
+            return drawImage.call(this, image, ...where);
+          };
+        }"""
+    )
+    page.keyboard.press("Space")
+    person.wait("Number(document.querySelector('.frame-number input').value) > 6")
+    assert page.evaluate("window.shown") == 1080
+    page.keyboard.press("Space")
+    person.wait("window.shown === 1200")
+    frames = [url.rpartition("/frames/")[2] for url in asked if "/frames/" in url and not url.endswith("/masks")]
+    assert {"5?height=1080", "6?height=1080"} <= set(frames)
+    assert "5" not in frames, "nothing is fetched in full while it plays"

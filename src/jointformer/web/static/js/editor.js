@@ -4,7 +4,7 @@ import { call, fetchBytes, projectPath } from "./api.js";
 import { Drawing } from "./drawing.js";
 import { layOut } from "./layout.js";
 import { listenToKeys } from "./keys.js";
-import { Masks, Pictures } from "./media.js";
+import { Masks, picturesOf } from "./media.js";
 import { Stage } from "./stage.js";
 import { toolRows } from "./tools.js";
 
@@ -26,7 +26,7 @@ class Editor extends Drawing {
     this.state = state;
     this.server = server;
     this.frame = state.frame;
-    this.pictures = new Pictures(base, state.frames, state.height * state.width);
+    [this.still, this.moving] = picturesOf(base, state);
     this.masks = new Masks(base);
     this.stage = new Stage([state.height, state.width]);
     this.tools = Object.fromEntries(toolRows.map((row) => [row.name, row.make(this)]));

@@ -3,6 +3,8 @@
 import { call, fetchBlob } from "./api.js";
 
 const MOST_PICTURES = 64;
+/** While the video plays, pictures are fetched no higher than this. */
+const MOVING_HEIGHT = 1080;
 const PICTURE_BYTES = 512 * 2 ** 20;
 const KEPT_MASKS = 256;
 /** Frames that are fetched ahead while the video plays; those nearer than that are never given up. */
@@ -34,12 +36,27 @@ class Kept {
   }
 }
 
+/** [pictures to look at, pictures to play] of a project; large ones are played smaller. */
+export function picturesOf(base, { frames, height, width }) {
+  if (height <= MOVING_HEIGHT) {
+    const both = new Pictures(base, frames, height * width);
+    return [both, both];
+  }
+  const bytes = PICTURE_BYTES / 2;
+  const smaller = (height * width * MOVING_HEIGHT ** 2) / height ** 2;
+  return [
+    new Pictures(base, frames, height * width, { bytes }),
+    new Pictures(base, frames, smaller, { query: `?height=${MOVING_HEIGHT}`, bytes }),
+  ];
+}
+
 /** Frames as ImageBitmaps. Scrubbing asks for many: those nobody waits for any more are given up. */
 export class Pictures {
-  constructor(base, count, pixels) {
+  constructor(base, count, pixels, { query = "", bytes = PICTURE_BYTES } = {}) {
     this.base = base;
     this.count = count;
-    const most = Math.max(8, Math.min(MOST_PICTURES, Math.floor(PICTURE_BYTES / (4 * pixels))));
+    this.query = query;
+    const most = Math.max(8, Math.min(MOST_PICTURES, Math.floor(bytes / (4 * pixels))));
     this.ahead = Math.floor(most / 4);
     this.kept = new Kept(most, (entry) => entry.control.abort());
   }
@@ -48,7 +65,7 @@ export class Pictures {
     const known = this.kept.get(frame);
     if (known) return known.promise;
     const control = new AbortController();
-    const promise = fetchBlob(`${this.base}/frames/${frame}`, control.signal).then((blob) => createImageBitmap(blob));
+    const promise = fetchBlob(`${this.base}/frames/${frame}${this.query}`, control.signal).then((blob) => createImageBitmap(blob));
     const entry = { promise, control, ready: false };
     promise.then(() => { entry.ready = true; }, () => { if (this.kept.map.get(frame) === entry) this.kept.map.delete(frame); });
     this.kept.set(frame, entry);
@@ -67,8 +84,8 @@ export class Pictures {
     }
   }
 
-  /** Gives up what is on its way but for frames near this one. */
-  focus(frame) {
+  /** Gives up what is on its way but for frames near this one, all without one. */
+  focus(frame = -Infinity) {
     for (const [key, entry] of this.kept.map) {
       if (!entry.ready && Math.abs(key - frame) > AHEAD) {
         this.kept.map.delete(key);

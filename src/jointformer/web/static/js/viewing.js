@@ -5,6 +5,10 @@ import { News } from "./news.js";
 import { STATUS } from "./status.js";
 
 export class Viewing extends News {
+  get pictures() {
+    return this.playing ? this.moving : this.still;
+  }
+
   async go(frame, { following = false } = {}) {
     const last = this.state.frames - 1;
     frame = Math.min(last, Math.max(0, Math.round(frame)));
@@ -13,11 +17,14 @@ export class Viewing extends News {
     const step = frame < this.frame ? -1 : 1;
     this.frame = frame;
     this.changed("frame");
-    this.pictures.focus(frame);
+    const pictures = this.pictures;
+    pictures.focus(frame);
     this.rememberFrame();
     try {
-      const [picture] = await Promise.all([this.pictures.get(frame), this.showMasks()]);
-      if (this.frame === frame) this.stage.setPicture(picture);
+      const [picture] = await Promise.all([pictures.get(frame), this.showMasks()]);
+      // Who paused meanwhile is shown the frame in full, which may be there already.
+      const late = pictures !== this.still && !this.playing;
+      if (this.frame === frame && !late) this.stage.setPicture(picture);
       this.prefetch(step);
     } catch (error) {
       if (error.name !== "AbortError") this.say(error.message, "error");
@@ -102,6 +109,19 @@ export class Viewing extends News {
     this.playing = false;
     this.stage.setMoving(false);
     this.changed("playing");
+    if (this.moving !== this.still) this.sharpen();
+  }
+
+  /** Shows the frame in full, where it was played smaller. */
+  async sharpen() {
+    const frame = this.frame;
+    this.moving.focus();
+    try {
+      const picture = await this.still.get(frame);
+      if (this.frame === frame && !this.playing) this.stage.setPicture(picture);
+    } catch (error) {
+      if (error.name !== "AbortError") this.say(error.message, "error");
+    }
   }
 
   togglePlay() {
