@@ -355,7 +355,8 @@ def test_halves_seen_with_other_masks_are_not_joined(session: Session) -> None:
 @pytest.mark.parametrize("direction", ["forward", "backward", "both"])
 def test_an_object_that_lacks_a_single_frame_is_tracked_in_that_one(session: Session, direction: str) -> None:
     low = np.roll(square(5), 10, axis=0)
-    session.add_masks(0 if direction != "backward" else 10, {1: square(0 if direction != "backward" else 10)})
+    begin = 10 if direction == "backward" else 0
+    session.add_masks(begin, {1: square(begin)})
     session.add_masks(5, {2: low})
     session.add_masks(7, {2: np.roll(low, 2, axis=1)})
     track(session, 0, 10, direction)

@@ -601,9 +601,7 @@ def test_an_overlay_coloured_where_masks_changed_is_the_one_coloured_everywhere(
     assert different == [[], True]
 
 
-def test_a_large_video_is_played_in_smaller_pictures_and_stands_in_full(
-    server: Server, person: Person, tmp_path: Path
-) -> None:
+def test_a_large_video_is_played_in_smaller_pictures_and_stands_in_full(server: Server, person: Person) -> None:
     page, asked = person.page, list[str]()
     with VideoWriter(server.folder / "large.mp4", Fraction(10), (1200, 64)) as writer:
         for step in range(20):

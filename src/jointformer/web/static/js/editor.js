@@ -26,7 +26,7 @@ class Editor extends Drawing {
     this.state = state;
     this.server = server;
     this.frame = state.frame;
-    [this.still, this.moving] = picturesOf(base, state);
+    [this.stillPictures, this.playedPictures] = picturesOf(base, state);
     this.masks = new Masks(base);
     this.stage = new Stage([state.height, state.width]);
     this.tools = Object.fromEntries(toolRows.map((row) => [row.name, row.make(this)]));

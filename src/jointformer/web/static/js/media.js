@@ -4,7 +4,7 @@ import { call, fetchBlob } from "./api.js";
 
 const MOST_PICTURES = 64;
 /** While the video plays, pictures are fetched no higher than this. */
-const MOVING_HEIGHT = 1080;
+const PLAYED_HEIGHT = 1080;
 const PICTURE_BYTES = 512 * 2 ** 20;
 const KEPT_MASKS = 256;
 /** Frames that are fetched ahead while the video plays; those nearer than that are never given up. */
@@ -38,15 +38,15 @@ class Kept {
 
 /** [pictures to look at, pictures to play] of a project; large ones are played smaller. */
 export function picturesOf(base, { frames, height, width }) {
-  if (height <= MOVING_HEIGHT) {
+  if (height <= PLAYED_HEIGHT) {
     const both = new Pictures(base, frames, height * width);
     return [both, both];
   }
   const bytes = PICTURE_BYTES / 2;
-  const smaller = (height * width * MOVING_HEIGHT ** 2) / height ** 2;
+  const smaller = (PLAYED_HEIGHT ** 2 * width) / height;
   return [
     new Pictures(base, frames, height * width, { bytes }),
-    new Pictures(base, frames, smaller, { query: `?height=${MOVING_HEIGHT}`, bytes }),
+    new Pictures(base, frames, smaller, { query: `?height=${PLAYED_HEIGHT}`, bytes }),
   ];
 }
 

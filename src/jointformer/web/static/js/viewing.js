@@ -6,7 +6,7 @@ import { STATUS } from "./status.js";
 
 export class Viewing extends News {
   get pictures() {
-    return this.playing ? this.moving : this.still;
+    return this.playing ? this.playedPictures : this.stillPictures;
   }
 
   async go(frame, { following = false } = {}) {
@@ -23,7 +23,7 @@ export class Viewing extends News {
     try {
       const [picture] = await Promise.all([pictures.get(frame), this.showMasks()]);
       // Who paused meanwhile is shown the frame in full, which may be there already.
-      const late = pictures !== this.still && !this.playing;
+      const late = pictures !== this.stillPictures && !this.playing;
       if (this.frame === frame && !late) this.stage.setPicture(picture);
       this.prefetch(step);
     } catch (error) {
@@ -109,15 +109,15 @@ export class Viewing extends News {
     this.playing = false;
     this.stage.setMoving(false);
     this.changed("playing");
-    if (this.moving !== this.still) this.sharpen();
+    if (this.playedPictures !== this.stillPictures) this.sharpen();
   }
 
   /** Shows the frame in full, where it was played smaller. */
   async sharpen() {
     const frame = this.frame;
-    this.moving.focus();
+    this.playedPictures.focus();
     try {
-      const picture = await this.still.get(frame);
+      const picture = await this.stillPictures.get(frame);
       if (this.frame === frame && !this.playing) this.stage.setPicture(picture);
     } catch (error) {
       if (error.name !== "AbortError") this.say(error.message, "error");
