@@ -186,6 +186,19 @@ def test_without_metadata_the_shapes_say_what_it_is(network: JointFormer, tmp_pa
     assert load_model(tmp_path / "a.safetensors", **CPU).config == replace(SMALL, heads=1)
 
 
+def test_tensors_alone_are_saved_with_the_config_that_their_shapes_say(network: JointFormer, tmp_path: Path) -> None:
+    path = save_weights(network.state_dict(), tmp_path / "a.safetensors")
+    with safetensors.safe_open(path, framework="pt") as file:
+        assert ModelConfig.from_json(file.metadata()["config"]) == replace(SMALL, heads=1)
+    assert_same(load_model(path, **CPU), network)
+
+
+def test_a_file_without_tensors_is_called_that(tmp_path: Path) -> None:
+    safetensors.torch.save_file({}, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"a\.safetensors: no weights in the file, expected tensors by name"):
+        read_weights(tmp_path / "a.safetensors")
+
+
 def test_an_unknown_suffix_is_refused_before_anything_is_written(network: JointFormer, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"expected .safetensors or .pth or .pt, got .onnx"):
         save_weights(network, tmp_path / "a.onnx")
