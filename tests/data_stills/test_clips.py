@@ -86,6 +86,21 @@ def test_targets_leave_and_come_back(pack: StillsPack) -> None:
     assert (gone & back).sum() >= 5
 
 
+@pytest.mark.parametrize(("share", "crossed"), [(0.0, range(9)), (1.0, range(21, 31))])
+def test_two_targets_pass_each_other_and_come_back(pack: StillsPack, share: float, crossed: range) -> None:
+    config = ClipConfig(
+        size=64, frames=9, max_objects=2, full_share=1.0, difficulty=0.99,
+        own_share=0.0, lifted_share=0.0, cross_share=share,
+    )  # fmt: skip
+    planner, there_and_back = Planner(pack, config), 0
+    for index in range(30):
+        _, plan = next(planner.attempts(0, index))
+        one, other = (number for number, cutout in enumerate(plan.cutouts, 1) if cutout.label)
+        apart = plan.motions.centre[one] - plan.motions.centre[other]
+        there_and_back += int(apart[0] @ apart[4] < 0 < apart[0] @ apart[8])
+    assert there_and_back in crossed
+
+
 @pytest.mark.parametrize("kind", ["own_share", "lifted_share", "blob_share"])
 def test_each_kind_of_clip_can_be_had_alone(pack: StillsPack, kind: str) -> None:
     shares: dict[str, Any] = {"own_share": 0.0, "lifted_share": 0.0, "blob_share": 0.0, kind: 1.0}

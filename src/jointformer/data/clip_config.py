@@ -22,7 +22,8 @@ class ClipConfig:
     with targets that are regions of the background still, moving with it, and apart from it;
     `blob_share`: share of pasted things that are random shapes; `twin_share`: share of clips with a
     distractor that looks like a pasted target; `leave_share`: share of pasted things that leave
-    and come back (both at difficulty 1; leaving in clips of 5 frames and more).
+    and come back; `cross_share`: share of clips with several pasted targets in which two start apart, pass
+    each other and come back (all at difficulty 1; leaving and passing in clips of 5 frames and more).
     """
 
     size: int = 128
@@ -38,6 +39,7 @@ class ClipConfig:
     blob_share: float = 0.08
     twin_share: float = 0.15
     leave_share: float = 0.08
+    cross_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name, side in (("size", self.size), ("width", self.size if self.width is None else self.width)):
@@ -55,6 +57,7 @@ class ClipConfig:
             "blob_share",
             "twin_share",
             "leave_share",
+            "cross_share",
         ):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:

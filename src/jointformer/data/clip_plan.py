@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -251,6 +251,7 @@ class Planner:
         self, rng: np.random.Generator, view: View, cutouts: list[Cutout], targets: int, speed: float
     ) -> ClipPlan:
         config, count = self.config, 1 + len(cutouts)
+        pair = self._face(rng, view, cutouts)
         # A camera that follows its object keeps it in place while the background passes.
         follows = rng.random() < 0.35
         pace = speed * float(rng.uniform(0.8, 2.2) if follows else rng.uniform(0.1, 1.2))
@@ -265,6 +266,9 @@ class Planner:
             if config.frames >= 5 and rng.random() < config.leave_share * config.difficulty:
                 direction = rng.uniform(0.0, 2.0 * np.pi)
                 away[number] = rng.uniform(0.6, 1.1) * np.asarray([np.cos(direction), np.sin(direction)])
+        for one, other in (pair, pair[::-1]) if pair else ():  # each goes to where the other began, or beyond
+            apart = np.subtract(cutouts[other].start, cutouts[one].start)
+            away[1 + one] = apart * float(rng.uniform(0.5, 1.3))
         free = np.asarray([True] + [cutout.label == 0 for cutout in cutouts])
         motions = draw_motions(rng, config.frames, np.asarray(rows), np.asarray(starts), np.asarray(turns), away, free)
         for number in range(1, count):  # some things stand on the ground and move with it
@@ -272,6 +276,21 @@ class Planner:
                 motions.centre[number] += motions.centre[0]
         spans = np.asarray([config.side] + [cutout.span for cutout in cutouts])
         return ClipPlan(view, tuple(cutouts), targets, motions, spans, self._smear(rng, motions))
+
+    def _face(self, rng: np.random.Generator, view: View, cutouts: list[Cutout]) -> tuple[int, int] | None:
+        """Put two pasted targets on both sides of the middle; their places among the cut-outs, None in other clips."""
+        config = self.config
+        targets = [number for number, cutout in enumerate(cutouts) if cutout.label]
+        odds = config.cross_share * config.difficulty
+        if len(targets) < 2 or view.hole is not None or config.frames < 5 or not odds or rng.random() >= odds:
+            return None
+        one, other = (int(number) for number in rng.choice(targets, 2, replace=False))
+        height, width = config.shape
+        angle, reach = float(rng.normal(0.0, 0.5)), float(rng.uniform(0.15, 0.32))
+        x, y = reach * np.cos(angle) * width / config.side, reach * np.sin(angle) * height / config.side
+        cutouts[one] = replace(cutouts[one], start=(float(-x), float(-y)))
+        cutouts[other] = replace(cutouts[other], start=(float(x), float(y)))
+        return one, other
 
     def _smear(self, rng: np.random.Generator, motions: Motions) -> F64:
         """(L,T,2): pixels moved while a frame is exposed; 0 in most clips."""

@@ -21,7 +21,7 @@ STEP = 0.05
 """Difficulties are rounded to this, so that clip makers can be kept between iterations."""
 FULL = 0.9
 """Share of clips that fill all slots: empty slots cost as much as used ones."""
-OWN, LIFTED, TWIN = 0.2, 0.3, 0.2
+OWN, LIFTED, TWIN, CROSS = 0.2, 0.3, 0.2, 0.8
 """Shares of clips as `ClipConfig` has them: half of the targets are no foreign cut-outs but parts of the picture."""
 
 
@@ -71,7 +71,7 @@ def clip_config(plan: StepPlan) -> ClipConfig:
     difficulty = round(round(plan.difficulty / STEP) * STEP, 4)
     return ClipConfig(
         size=height, width=width, frames=plan.frames, max_objects=plan.slots, difficulty=difficulty, full_share=FULL,
-        own_share=OWN, lifted_share=LIFTED, twin_share=TWIN,
+        own_share=OWN, lifted_share=LIFTED, twin_share=TWIN, cross_share=CROSS,
     )  # fmt: skip
 
 
