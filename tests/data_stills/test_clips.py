@@ -89,9 +89,8 @@ def test_targets_leave_and_come_back(pack: StillsPack) -> None:
 @pytest.mark.parametrize(("share", "crossed"), [(0.0, range(9)), (1.0, range(21, 31))])
 def test_two_targets_pass_each_other_and_come_back(pack: StillsPack, share: float, crossed: range) -> None:
     config = ClipConfig(
-        size=64, frames=9, max_objects=2, full_share=1.0, difficulty=0.99,
-        own_share=0.0, lifted_share=0.0, cross_share=share,
-    )  # fmt: skip
+        size=64, frames=9, max_objects=2, full_share=1.0, own_share=0.0, lifted_share=0.0, cross_share=share
+    )
     planner, there_and_back = Planner(pack, config), 0
     for index in range(30):
         _, plan = next(planner.attempts(0, index))

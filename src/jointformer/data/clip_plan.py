@@ -282,7 +282,9 @@ class Planner:
         config = self.config
         targets = [number for number, cutout in enumerate(cutouts) if cutout.label]
         odds = config.cross_share * config.difficulty
-        if len(targets) < 2 or view.hole is not None or config.frames < 5 or not odds or rng.random() >= odds:
+        if len(targets) < 2 or view.hole is not None or config.frames < 5 or not odds:
+            return None  # before anything is drawn: clips of which none cross stay what they were
+        if rng.random() >= odds:
             return None
         one, other = (int(number) for number in rng.choice(targets, 2, replace=False))
         height, width = config.shape
