@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import distributed as dist
 
 from jointformer.train.distributed import join_processes
+from jointformer.train.settings import Settings
 from jointformer.train.state import random_states, restore_random_states
 
 
@@ -75,3 +77,16 @@ def test_processes_wait_for_one_that_validates(monkeypatch: pytest.MonkeyPatch, 
         assert processes.count == 2
     place = torch.device("cuda:1") if device == "cuda" else None
     assert begun == [((backend,), {"timeout": timedelta(hours=2), "device_id": place})]
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((7, 5), "autocast-float16"), ((8, 0), "autocast-bfloat16"), ((12, 0), "autocast-bfloat16")],
+)
+def test_a_gpu_trains_in_what_it_computes_in_hardware(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)  # of any GPU: emulated
+    assert Settings(Path("out")).precision_on(torch.device("cuda:0")) == precision
+    assert Settings(Path("out"), precision="float32").precision_on(torch.device("cuda:0")) == "float32"

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from jointformer.errors import ConfigError
-from jointformer.model.device import cpu_has_bfloat16
+from jointformer.model.device import choose_precision, cpu_has_bfloat16
 from jointformer.track.config import TrackerConfig
 from jointformer.train.config import RunConfig
 
@@ -56,7 +56,7 @@ class Settings:
         if self.precision != "auto":
             return self.precision
         if device.type == "cuda":
-            return "autocast-bfloat16" if torch.cuda.is_bf16_supported() else "autocast-float16"
+            return f"autocast-{choose_precision(device)}"
         if device.type == "cpu" and cpu_has_bfloat16():
             return "autocast-bfloat16" if self.checkpointing else "bfloat16"
         return "float32"
