@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from jointformer.evaluation.scale import processes
 from jointformer.model.device import choose_device, use_device
+from jointformer.track import transfer
 
 
 class Gpus:
@@ -62,6 +63,51 @@ def test_triton_launches_where_its_tensors_are(gpus: Gpus, monkeypatch: pytest.M
         topk_gpu.compiles.cache_clear()
     assert set(launched) == {1 if device == "cuda:1" else 0}
     assert len(launched) >= 2
+    assert gpus.current == 0  # as before
+
+
+class Stream:
+    """Stands for a GPU's stream, and for an event on one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def wait_stream(self, other: Stream) -> None:
+        assert other.device == self.device
+
+    def record(self, stream: Stream) -> None:
+        assert stream.device == self.device
+
+
+def test_copies_beside_the_work_of_a_gpu_leave_the_others_alone(gpus: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    touched: list[int] = []
+
+    def set_stream(stream: Stream) -> None:
+        """Make its GPU the current one as well, as PyTorch does, which begins to work on it."""
+        gpus.exchange(stream.device.index)
+        touched.append(gpus.current)
+
+    def current(device: torch.device | None = None) -> Stream:
+        return Stream(torch.device("cuda", gpus.current) if device is None else device)
+
+    def index(device: torch.device | None, optional: bool = False) -> int:
+        return gpus.current if device is None else device.index
+
+    monkeypatch.setattr(torch.cuda, "_get_device_index", index)
+    monkeypatch.setattr(torch.cuda, "current_stream", current)
+    monkeypatch.setattr(torch.cuda, "set_stream", set_stream)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", current)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
+    monkeypatch.setattr(transfer, "pinned", lambda x: x)
+    transfer._streams.cache_clear()
+    try:
+        with FakeTensorMode():
+            staged = transfer.stage(torch.empty(4, 5, 3, dtype=torch.uint8), torch.device("cuda:1"))
+            assert transfer.download(staged.pixels).host.device.type == "cpu"
+    finally:
+        transfer._streams.cache_clear()
+    assert set(touched) == {1}
     assert gpus.current == 0  # as before
 
 

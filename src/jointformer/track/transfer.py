@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -60,7 +61,7 @@ class StagedFrame:
 def stage(pixels: Tensor, device: torch.device) -> StagedFrame:
     """Start copying a frame (H, W, 3) from the CPU to a GPU, beside what it is computing."""
     stream = _streams(device)[0]
-    with gpu.stream(stream):
+    with _queued_on(stream, device):
         there = pinned(pixels).to(device, non_blocking=True)
         copied = gpu.Event()
         copied.record(stream)
@@ -87,13 +88,24 @@ def download(x: Tensor) -> Download:
         return Download(x.cpu(), None)
     stream = _streams(x.device)[1]
     stream.wait_stream(gpu.current_stream(x.device))
-    with gpu.stream(stream):
+    with _queued_on(stream, x.device):
         host = pinned(torch.empty(x.shape, dtype=x.dtype, device="cpu"))
         host.copy_(x, non_blocking=True)
         copied = gpu.Event()
         copied.record(stream)
     x.record_stream(stream)
     return Download(host, copied)
+
+
+@contextmanager
+def _queued_on(stream: Any, device: torch.device) -> Iterator[None]:
+    """A block whose work goes to a stream of this device.
+
+    Made the current one first: on its way out PyTorch's block would else make the thread's own, the first GPU in most,
+    the current one again in a way that takes a context's memory there.
+    """
+    with gpu.device(device), gpu.stream(stream):
+        yield
 
 
 def one_behind(items: Iterable[T]) -> Iterator[T]:
