@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,19 +27,29 @@ CPU = torch.device("cpu")
 
 
 class NotingGpu:
-    """Stands for torch.cuda: the work is done at once, on the CPU, and every wait is noted."""
+    """Stands for torch.cuda: the work is done at once, on the CPU, and every wait is noted.
+
+    clock: the milliseconds that the GPU takes to be at each of its marks, one after the other.
+    """
 
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.streams = 0
+        self.clock = itertools.count(0.0, 40.0)
         gpu = self
 
         class Event:
+            def __init__(self, enable_timing: bool = False) -> None:
+                self.time = next(gpu.clock) if enable_timing else None
+
             def record(self, stream: Any) -> None:
                 self.stream = stream
 
             def synchronize(self) -> None:
                 gpu.notes.append(f"host waits for {self.stream.name}")
+
+            def elapsed_time(self, later: Any) -> float:
+                return float(later.time - self.time)
 
         class Stream:
             def __init__(self, device: torch.device) -> None:
@@ -104,11 +115,24 @@ def test_frames_go_ahead_and_only_who_reads_a_result_waits_for_it(gpu: NotingGpu
     assert len(label_maps(tracker, ahead=True, watch=watch)) == 5
     assert watch.frames == 5
     send, read = ["on upload"], ["main waits for upload"]
-    fetch, wait = ["download waits for main", "on download"], ["host waits for download"]
+    fetch, wait = ["download waits for main", "on download"], ["host waits for download", "host waits for main"]
     step = [*read, *fetch]
     # Two frames are on their way before the first step, two steps before the first wait, and so on.
     middle = [*send, *step, *wait]
     assert gpu.notes == [*send, *send, *step, *middle * 3, *step, *wait, *wait]
+
+
+def test_a_gpus_own_time_counts_however_little_the_host_waits_for_it(gpu: NotingGpu) -> None:
+    watch, slow = Stopwatch(), Stopwatch()
+    label_maps(Tracker(seeded_model(MINI), CONFIG), ahead=True, watch=watch)
+    assert watch.seconds == pytest.approx(5 * 0.04)  # of each step, not between steps
+    frames: list[Any] = [*video(3), DataError("damaged"), *video(2)]
+    results = iter_segmentations(
+        Tracker(seeded_model(MINI), CONFIG), enumerate(frames), first_mask, watch=slow, on_bad_frame="hold", ahead=True
+    )
+    assert [index for index, _ in results] == [0, 1, 2, 3, 4, 5]
+    assert slow.frames == 5
+    assert slow.seconds == pytest.approx(5 * 0.04, abs=0.01)  # a held frame takes the host a moment
 
 
 def test_sent_ahead_or_not_the_label_maps_are_the_same(gpu: NotingGpu) -> None:

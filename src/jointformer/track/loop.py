@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 
@@ -13,7 +13,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.system.heap import largest_resident_size
 from jointformer.track.frames import FrameLike, MasksLike, frame_size, stage_frame
 from jointformer.track.segmentation import Segmentation
-from jointformer.track.transfer import on_gpu, one_behind
+from jointformer.track.transfer import mark, on_gpu, one_behind, seconds_between
 
 #: (frame index, ids tracked so far) -> masks given at that frame, or None.
 MaskSource = Callable[[int, tuple[int, ...]], MasksLike | None]
@@ -38,6 +38,7 @@ class Steps(Protocol):
 class Stopwatch:
     """Seconds spent in the model and the resize of its result, and its frames, as published figures count them.
 
+    Of a GPU that works ahead they are by its own clock: most of them pass while the host reads and writes.
     bad_frames counts those that could not be read and were skipped or held.
     """
 
@@ -85,11 +86,11 @@ def iter_segmentations(
         frames = one_behind(
             (index, frame if isinstance(frame, DataError) else stage_frame(frame, device)) for index, frame in frames
         )
-    results = _steps(tracker, frames, masks, last, watch, output_size, on_bad_frame)
-    for index, result in one_behind(results) if ahead else results:
+    results = _steps(tracker, frames, masks, last, watch, output_size, on_bad_frame, device if ahead else None)
+    for index, result, marks in one_behind(results) if ahead else results:
         start = perf_counter()
         _ = result.label_map  # made here: the resize counts as the model's work, and the copy waits for the device
-        watch.seconds += perf_counter() - start
+        watch.seconds += perf_counter() - start if marks is None else seconds_between(*marks)
         yield index, result
 
 
@@ -101,8 +102,12 @@ def _steps(
     watch: Stopwatch,
     output_size: tuple[int, int] | None,
     on_bad_frame: BadFramePolicy,
-) -> Iterator[tuple[int, Segmentation]]:
-    """Yield (frame index, segmentation), each with its label map on its way; see `iter_segmentations`."""
+    gpu: torch.device | None,
+) -> Iterator[tuple[int, Segmentation, tuple[Any, Any] | None]]:
+    """Yield (frame index, segmentation, marks), each with its label map on its way; see `iter_segmentations`.
+
+    gpu: where the marks of a step's beginning and end are set; None where the host's time counts, and there are none.
+    """
     before: Segmentation | None = None
     first_size: tuple[int, int] | None = None
     for index, frame in frames:
@@ -117,17 +122,20 @@ def _steps(
                 raise frame
             watch.bad_frames += 1
             if on_bad_frame == "hold":
-                yield index, before
+                yield index, before, None
             continue
         start = perf_counter()
+        begun = None if gpu is None else mark(gpu)
         result = tracker.step(frame, given, last=index == last)
         if output_size is not None and output_size != result.size:
             result = replace(result, size=output_size)
         result.begin_label_map()
-        watch.seconds += perf_counter() - start
+        marks = None if gpu is None else (begun, mark(gpu))
+        if marks is None:
+            watch.seconds += perf_counter() - start
         watch.frames += 1
         before = result
-        yield index, result
+        yield index, result, marks
 
 
 def _size_changed(index: int, expected: tuple[int, int], got: tuple[int, int]) -> DataError:

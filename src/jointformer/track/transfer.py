@@ -97,6 +97,19 @@ def download(x: Tensor) -> Download:
     return Download(host, copied)
 
 
+def mark(device: torch.device) -> Any:
+    """Return an event that notes when the GPU is done with what the current stream has been given so far."""
+    event = gpu.Event(enable_timing=True)
+    event.record(gpu.current_stream(device))
+    return event
+
+
+def seconds_between(begun: Any, ended: Any) -> float:
+    """Return the seconds that a GPU took from one mark to another, waiting for that one."""
+    ended.synchronize()
+    return float(begun.elapsed_time(ended)) / 1000
+
+
 @contextmanager
 def _queued_on(stream: Any, device: torch.device) -> Iterator[None]:
     """A block whose work goes to a stream of this device.
