@@ -192,6 +192,15 @@ def test_a_step_is_timed_without_clocks_in_its_parts(monkeypatch: pytest.MonkeyP
     assert clocks == [False] * (1 + 1 + 1 + 2) + [True] * speed.PART_STEPS
 
 
+def test_clocks_wait_for_what_works_beside_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(str(device)))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    for name in ("cuda:1", "mps", "cpu"):
+        speed._synchronise(torch.device(name))
+    assert waited == ["cuda:1", "mps"]
+
+
 def test_a_gpus_frames_per_second_are_those_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
