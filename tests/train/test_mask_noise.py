@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from train_helpers import batch_of, small_network
+
+from jointformer.track import transfer
 from jointformer.train.mask_noise import spoil
+from jointformer.train.unroll import ClipUnroller, UnrollConfig
 
 
 def clips(count: int, slots: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,3 +56,42 @@ def test_a_clip_is_spoilt_alike_in_any_batch_and_otherwise_by_another_seed() -> 
     halves = torch.cat([spoil(prob[k : k + 2], labels[k : k + 2], 1.0, 9) for k in (0, 2)])
     torch.testing.assert_close(whole, halves, rtol=0, atol=1e-6)
     assert not torch.allclose(whole, spoil(prob, labels, 1.0, 10))
+
+
+class Copies(TorchDispatchMode):
+    """Notes which copies between devices let the host go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[bool] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func is torch.ops.aten._to_copy.default and result.device != args[0].device:
+            self.waits.append(not kwargs.get("non_blocking"))
+        return result
+
+
+def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "on_gpu", lambda device: device.type == "meta")
+    monkeypatch.setattr(transfer, "pinned", lambda x: x)
+    prob, labels = clips(4)
+    with Copies() as copies:
+        spoilt = spoil(prob.to("meta").bfloat16(), labels, 1.0, 5)
+    assert (spoilt.shape, spoilt.dtype) == (prob.shape, torch.bfloat16)
+    assert copies.waits[1:] == [False] * 3  # the first one is the test's own
+
+
+def test_a_clip_fetches_its_first_masks_once_and_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[int] = []
+    model, batch = small_network(), batch_of(0, 1, frames=4, slots=2)
+
+    def cpu(x: torch.Tensor) -> torch.Tensor:
+        fetched.append(1)
+        return x
+
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    model.convmae.patch_embed1_query.register_forward_hook(lambda *_: fetched.append(0))
+    ClipUnroller(model, UnrollConfig(spoiled=1.0))(batch, 0)
+    assert fetched == [1, 0]

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jointformer.track.transfer import to_device
+
 #: Pixels per cell of the coarse noise whose ridges become blobs.
 CELL = 24
 #: How much more likely blobs are near the objects, in standard deviations of the noise.
@@ -21,21 +23,23 @@ def spoil(prob: Tensor, first_masks: Tensor, share: float, seed: int) -> Tensor:
 
     What leaks into the surroundings, loses a part or swaps objects in a long video looks like this; a network that
     has memorised it must find its way back to the first frame's mask. `share` of the clips are changed. The blobs of
-    a clip depend on `seed` and its first label map (B, H, W) only, not on the batch or the process that it is in.
+    a clip depend on `seed` and its first label map (B, H, W) only, not on the batch or the process that it is in. These
+    are given on the CPU, where the blobs are drawn: to fetch them here would wait for all that a GPU has been given.
     """
     slots, height, width = prob.shape[1:]
     grid = (max(2, height // CELL), max(2, width // CELL))
     coarse, chosen, threshold = [], [], []
-    for labels in first_masks.cpu():
+    for labels in first_masks:
         rng = torch.Generator().manual_seed(zlib.crc32(labels.numpy().tobytes(), seed & 0xFFFFFFFF))
         draw = torch.rand(3, generator=rng)
         threshold.append(LEAST + (MOST - LEAST) * draw[0] if draw[1] < share else torch.tensor(torch.inf))
         chosen.append((draw[2] * slots).long().clamp(max=slots - 1))
         coarse.append(torch.randn(1, *grid, generator=rng))
-    noise = F.interpolate(torch.stack(coarse).to(prob), size=(height, width), mode="bicubic", align_corners=False)
+    noise, least, slot = (to_device(torch.stack(drawn), prob.device) for drawn in (coarse, threshold, chosen))
+    noise = F.interpolate(noise.to(prob), size=(height, width), mode="bicubic", align_corners=False)
     objects = F.adaptive_avg_pool2d(1 - prob[:, :1].detach(), grid)
     near = F.interpolate(F.max_pool2d(objects, 3, stride=1, padding=1), size=(height, width), mode="bilinear")
-    level = noise + NEAR * near - torch.stack(threshold).to(prob).view(-1, 1, 1, 1)
+    level = noise + NEAR * near - least.to(prob).view(-1, 1, 1, 1)
     blobs = torch.sigmoid(8 * level)
-    given = F.one_hot(torch.stack(chosen).to(prob.device), slots).to(prob.dtype)[:, :, None, None]
+    given = F.one_hot(slot, slots).to(prob.dtype)[:, :, None, None]
     return torch.lerp(prob, given.expand_as(prob), blobs)

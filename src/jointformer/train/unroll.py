@@ -103,6 +103,7 @@ def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng:
     """
     dtype = model.dtype
     clips, length = batch.frames.shape[:2]
+    drawn_from = batch.label_maps[:, 0].cpu() if config.spoiled else None  # before a GPU has anything to do
     # Frame-major, so that one frame of all clips is one contiguous block.
     frames = normalise(batch.frames.transpose(0, 1), dtype)
     blind, grad = batch.blind, torch.is_grad_enabled()
@@ -141,8 +142,8 @@ def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng:
                 break
             update = rng.random() < config.token_update_probability
             prob = output.prob
-            if config.spoiled:
-                prob = spoil(prob, batch.label_maps[:, 0], config.spoiled, rng.getrandbits(32))
+            if drawn_from is not None:
+                prob = spoil(prob, drawn_from, config.spoiled, rng.getrandbits(32))
             masks = prob[:, 1:].to(dtype)
             memory, tokens = _run(
                 config.checkpointing, model.memorize, frames[t], masks, output.tokens, update_token=update
