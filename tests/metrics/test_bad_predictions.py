@@ -138,6 +138,19 @@ def test_a_zip_is_read_in_place_whatever_folder_encloses_it(tree: Path) -> None:
         assert set(tree.rglob("*")) == before
 
 
+def test_names_beyond_ascii_are_found_in_a_zip_that_does_not_say_utf8(tree: Path) -> None:
+    shutil.copytree(tree / "pred", tree / "marked")  # same length as in UTF-8, to be replaced in the bytes
+    (tree / "marked/cow").rename(tree / "marked/vach__")
+    for place in ("gt/Annotations/480p", "pred"):
+        (tree / place / "cow").rename(tree / place / "vaché")
+    path = Path(shutil.make_archive(str(tree / "pred"), "zip", tree / "marked"))
+    path.write_bytes(path.read_bytes().replace(b"vach__", "vaché".encode()))
+    folder = score("generic", tree / "gt/Annotations/480p", tree / "pred")
+    zipped = score("generic", tree / "gt/Annotations/480p", path)
+    assert (zipped.figures, zipped.counts, zipped.notes) == (folder.figures, folder.counts, folder.notes)
+    assert zipped.counts["videos"] == 2
+
+
 @pytest.mark.parametrize("benchmark", ["davis16", "davis17", "mose"])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_files_that_systems_leave_behind_change_no_score(

@@ -17,6 +17,8 @@ from jointformer.ops.png import PngHeader, parse_png_header, read_index_png
 from jointformer.types import UInt8Array
 
 _HEADER_BYTES = 33
+#: The flag by which a zip's member says that its name is UTF-8 (APPNOTE 4.4.4, bit 11).
+_NAMES_ARE_UTF8 = 0x800
 
 
 @dataclass
@@ -149,11 +151,11 @@ def _zip_trees(path: Path) -> list[MaskTree]:
     by_prefix: dict[str, dict[str, dict[str, str]]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
+            members = {entry.filename: _name_inside(entry) for entry in archive.infolist()}
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise DataError("not a zip that can be read", where=path, got=str(error)) from error
-    for member in members:
-        inside = PurePosixPath(member.replace("\\", "/"))
+    for member, name in members.items():
+        inside = PurePosixPath(name.replace("\\", "/"))
         if inside.is_absolute() or ".." in inside.parts:
             raise DataError("an archive whose names leave it", where=path, got=repr(member))
         if inside.suffix.lower() != ".png" or len(inside.parts) < 2:
@@ -163,3 +165,13 @@ def _zip_trees(path: Path) -> list[MaskTree]:
         prefix = "/".join(inside.parts[:-2])
         by_prefix.setdefault(prefix, {}).setdefault(inside.parts[-2], {})[inside.stem] = member
     return [MaskTree(prefix, path, members) for prefix, members in by_prefix.items()]
+
+
+def _name_inside(entry: zipfile.ZipInfo) -> str:
+    """A member's name as its maker meant it: many zip programs write UTF-8 and do not say so."""
+    if entry.flag_bits & _NAMES_ARE_UTF8:
+        return entry.filename
+    try:
+        return entry.filename.encode("cp437").decode("utf-8")  # cp437: what Python takes it for
+    except UnicodeError:
+        return entry.filename
