@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jointformer.data.frames import list_pictures, natural_key, picture_size, read_frame
+from jointformer.data.frames import list_pictures, list_subfolders, natural_key, picture_size, read_frame
 from jointformer.errors import DataError
 
 RAMP = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
@@ -131,6 +131,16 @@ def test_names_count_and_mixed_suffixes_go_together(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.jpg").mkdir()
     assert [path.name for path in list_pictures(tmp_path)] == names
+
+
+def test_links_to_nothing_are_listed_and_then_missed(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"")
+    for name in ("2.jpg", "video", "._2.jpg"):
+        (tmp_path / name).symlink_to(tmp_path / "unmounted" / name)
+    assert [path.name for path in list_pictures(tmp_path)] == ["1.jpg", "2.jpg"]
+    assert [path.name for path in list_subfolders(tmp_path)] == ["2.jpg", "video"]
+    with pytest.raises(DataError, match=r"2\.jpg: no such file"):
+        read_frame(tmp_path / "2.jpg")
 
 
 @given(st.lists(st.integers(0, 99_999), min_size=2, unique=True))

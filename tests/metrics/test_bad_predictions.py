@@ -186,6 +186,17 @@ def test_the_suffix_may_be_in_capitals(tree: Path) -> None:
     assert score("davis17", tree / "gt", tree / "pred").figures["J&F"] == 1
 
 
+def test_videos_that_are_links_to_nothing_are_not_left_out(tree: Path) -> None:
+    (tree / "pred/cow").rename(tree / "moved")
+    (tree / "pred/cow").symlink_to(tree / "unmounted")
+    with pytest.raises(DataError, match=r"predictions missing: 3 \(cow/00001\.png"):
+        score("generic", tree / "gt/Annotations/480p", tree / "pred")
+    shutil.rmtree(tree / "gt/Annotations/480p/cow")
+    (tree / "gt/Annotations/480p/cow").symlink_to(tree / "unmounted")
+    with pytest.raises(DataError, match="cow: a video without annotations"):
+        score("generic", tree / "gt/Annotations/480p", tree / "pred")
+
+
 def test_frames_are_in_the_order_of_their_numbers(tree: Path) -> None:
     for video in VIDEOS:
         for frame in range(FRAMES):

@@ -53,17 +53,22 @@ def is_hidden(path: PurePath) -> bool:
     return path.name.startswith(".") or path.name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
 
 
+def leads_nowhere(path: Path) -> bool:
+    """Whether a path is a link to what is not there (a mount that is gone, a data set that was moved)."""
+    return os.path.islink(path) and not os.path.exists(path)
+
+
 def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> list[Path]:
     """The picture files directly inside a folder, in natural order, without hidden files and other kinds.
 
-    Raises `DataError` where the folder is missing, unreadable, or two files share a name but for the
-    suffix.
+    A link to nothing is one of them: reading it fails, where leaving it out would shorten the video in silence. Raises
+    `DataError` where the folder is missing, unreadable, or two files share a name but for the suffix.
     """
     folder = Path(folder)
     files = [
         path
         for path in list_folder(folder)
-        if path.suffix.lower() in suffixes and not is_hidden(path) and os.path.isfile(path)
+        if path.suffix.lower() in suffixes and not is_hidden(path) and (os.path.isfile(path) or leads_nowhere(path))
     ]
     files.sort(key=lambda path: natural_key(path.name))
     seen: dict[str, Path] = {}
@@ -92,8 +97,11 @@ def list_folder(folder: str | Path) -> list[Path]:
 
 
 def list_subfolders(folder: str | Path) -> list[Path]:
-    """The folders directly inside a folder, in natural order, without hidden ones. Raises `DataError`."""
-    found = [path for path in list_folder(folder) if not is_hidden(path) and path.is_dir()]
+    """The folders directly inside a folder, in natural order, without hidden ones. Raises `DataError`.
+
+    A link to nothing is one of them, as in `list_pictures`.
+    """
+    found = [path for path in list_folder(folder) if not is_hidden(path) and (path.is_dir() or leads_nowhere(path))]
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
