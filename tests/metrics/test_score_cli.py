@@ -64,6 +64,19 @@ def test_a_name_in_a_plot_is_no_formula(tmp_path: Path, save_labels: Callable[..
     assert main([*line, "--plot", str(tmp_path / "plot.png")]) == 0
 
 
+def test_a_plots_frames_are_in_the_order_of_their_numbers(
+    tmp_path: Path, save_labels: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = pytest.importorskip("matplotlib.figure", reason="the plot needs matplotlib, an extra").Figure
+    for frame in range(7, 14):
+        save_labels(tmp_path / f"masks/cow/{frame}.png", [[0, 1], [1, 1]])
+    figures: list[Any] = []
+    monkeypatch.setattr(drawn, "savefig", lambda figure, *_, **__: figures.append(figure))
+    line = ["score", "generic", "--annotations", f"{tmp_path}/masks", "--predictions", f"{tmp_path}/masks"]
+    assert main([*line, "--plot", str(tmp_path / "plot.png")]) == 0
+    assert list(figures[0].axes[1].lines[0].get_xdata()) == [0, 1, 2, 3, 4]
+
+
 def test_figures_are_there_where_a_plot_cannot_be_drawn(
     case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jointformer.data.frames import natural_key
 from jointformer.errors import ConfigError
 from jointformer.evaluation.score_results import Scores
 from jointformer.metrics.results import ObjectScores
@@ -71,7 +72,7 @@ def _lines(figure: Figure, grid: Any, scores: Scores, ranked: list[str]) -> None
         objects[each.video].append(each)
     for index, video in enumerate(ranked):
         axis = figure.add_subplot(grid[1 + index // _PER_ROW, index % _PER_ROW])
-        names = sorted({frame for each in objects[video] for frame in each.frames})
+        names = sorted({frame for each in objects[video] for frame in each.frames}, key=natural_key)
         place = {frame: position for position, frame in enumerate(names)}
         for each in objects[video]:
             values = [100 * value for value in each.values["J"][: len(each.frames)]]
