@@ -97,12 +97,14 @@ def test_frames_that_no_rule_scores_may_be_missing(tree: Path) -> None:
 def test_colour_and_size_are_found_before_anything_is_scored(tree: Path, save_labels: Save) -> None:
     save_labels(tree / "pred/bear/00001.png", labels(1), "RGB")
     save_labels(tree / "pred/bear/00002.png", labels(2), "RGBA")
+    save_labels(tree / "pred/bear/00003.png", labels(3), "I;16")
     save_labels(tree / "pred/cow/00001.png", np.zeros((12, 16)))
     (tree / "pred/cow/00002.png").write_bytes(b"GIF89a")
     with pytest.raises(DataError) as caught:
         score("davis17", tree / "gt", tree / "pred")
     text = str(caught.value)
     assert "in colour instead of labels: 2 (bear/00001.png (RGB), bear/00002.png (RGBA))" in text
+    assert "of 16 bits, where labels have 8: 1 (bear/00003.png (grey))" in text
     assert "of another size: 1 (cow/00001.png (16x12, annotation 32x24))" in text
     assert "that cannot be read: 1 (cow/00002.png (not a PNG file))" in text
     assert "\n" not in text

@@ -108,6 +108,7 @@ def test_each_kind_of_problem_is_counted_and_named(davis: tuple[Tree, Path], tmp
     write_mask(results / "gap/00003.png", np.zeros((4, 4), np.uint8))
     Image.new("RGB", (WIDTH, HEIGHT)).save(results / "gap/00004.png")
     (results / "gap/00005.png").write_bytes(b"nothing")
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(results / "gap/00000.png")
     for path in (results / "one").iterdir():
         path.unlink()
     (results / "one").rmdir()
@@ -119,6 +120,7 @@ def test_each_kind_of_problem_is_counted_and_named(davis: tuple[Tree, Path], tmp
         "masks with labels that no given mask names": ["gap/00002.png (9)"],
         "masks of another size": [f"gap/00003.png (4x4, the frame {WIDTH}x{HEIGHT})"],
         "masks in colour instead of labels": ["gap/00004.png (RGB)"],
+        "masks of 16 bits, where labels have 8": ["gap/00000.png (grey)"],
         "masks that cannot be read": ["gap/00005.png (not a PNG file)"],
     }
     with pytest.raises(DataError, match="videos missing: 1 "):

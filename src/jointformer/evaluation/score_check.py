@@ -81,7 +81,7 @@ def _check_header(
         problems.add("predictions that cannot be read", f"{file} ({error.what})")
         return
     if not header.is_index:
-        problems.add("predictions in colour instead of labels", f"{file} ({header.kind})")
+        problems.add(f"predictions {header.fault}", f"{file} ({header.kind})")
     elif _size(header) != usual and _size(header) != (true := _size(truth.header(video.video, frame))):
         sizes = f"{header.width}x{header.height}, annotation {true[0]}x{true[1]}"
         problems.add("predictions of another size", f"{file} ({sizes})")

@@ -153,7 +153,7 @@ def _check_mask(job: _VideoJob, frame: str, allowed: set[int], problems: Problem
     try:
         header = job.masks.header(video.name, frame)
         if not header.is_index:
-            problems.add("masks in colour instead of labels", f"{file} ({header.kind})")
+            problems.add(f"masks {header.fault}", f"{file} ({header.kind})")
             return
         if (header.height, header.width) != video.output_size:
             height, width = video.output_size

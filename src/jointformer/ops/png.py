@@ -40,7 +40,14 @@ class PngHeader:
     @property
     def is_index(self) -> bool:
         """Whether pixels are single numbers of at most 8 bits: labels, not colours."""
-        return self.colour_type in (GREY, PALETTE) and self.bit_depth <= 8
+        return not self.fault
+
+    @property
+    def fault(self) -> str:
+        """What keeps pixels from being labels, to follow `masks`; empty where nothing does."""
+        if self.colour_type not in (GREY, PALETTE):
+            return "in colour instead of labels"
+        return f"of {self.bit_depth} bits, where labels have 8" if self.bit_depth > 8 else ""
 
 
 def parse_png_header(data: bytes, where: str = "PNG data") -> PngHeader:
