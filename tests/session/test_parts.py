@@ -115,6 +115,25 @@ def test_a_range_is_a_video_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
+    ("drawn", "bit", "done", "start", "end", "direction"),
+    [
+        ((0, 15), FORWARD, range(1, 7), 0, 6, "forward"),
+        ((0, 15), FORWARD, range(1, 7), 0, 6, "both"),
+        ((4, 19), BACKWARD, range(12, 19), 12, 19, "backward"),
+        ((4, 19), BACKWARD, range(12, 19), 12, 19, "both"),
+    ],
+)
+def test_a_result_at_a_ranges_end_stands_in_for_the_side_it_comes_from_and_no_other(
+    drawn: tuple[int, ...], bit: int, done: range, start: int, end: int, direction: Direction
+) -> None:
+    """Else the range is never up to date, and its frames are called joined with a mask that none of them has seen."""
+    objects = {1: known(*drawn, done=dict.fromkeys(done, bit))}
+    assert make_plan(objects, 20, start, end, direction, again=False).blocks == ()
+    whole = make_plan(objects, 20, None, None, "both", again=False)
+    assert all(whole.needs[1][frame] == JOINED for frame in done)
+
+
+@pytest.mark.parametrize(
     ("objects", "direction", "start", "end", "blocks"),
     [
         ({1: known(0, 5)}, "forward", 8, 10, ((6, 10),)),  # from the nearest mask, not from the first

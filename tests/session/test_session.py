@@ -316,6 +316,16 @@ def test_a_range_is_tracked_from_the_nearest_annotated_frame(session: Session) -
     assert track(session, 20, 22) == list(range(11, 23))
 
 
+def test_a_range_that_ends_before_the_next_mask_is_tracked_once_and_joined_with_the_whole(session: Session) -> None:
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(20, {1: square(20)})
+    assert track(session, 0, 8) == list(range(1, 9))
+    assert track(session, 0, 8) == []
+    assert session.status(4) == "half"
+    assert track(session, 0, 20) == [*range(19, 0, -1), *range(1, 20)]
+    assert session.status(4) == "tracked"
+
+
 def test_closing_the_iterator_keeps_what_is_finished_and_the_next_call_goes_on(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate()

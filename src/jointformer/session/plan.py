@@ -110,14 +110,14 @@ def _reach_masks(known: Mapping[int, Known], low: int, high: int, direction: Dir
     inside = any(low <= f <= high for f in drawn)
     before = max((f for f in drawn if f < low), default=None)
     after = min((f for f in drawn if f > high), default=None)
-    has_results = any(k.done[low] or k.done[high] for k in known.values())
-    if direction == "both" and (inside or has_results):
+    from_low, from_high = _has_state(known, low, FORWARD), _has_state(known, high, BACKWARD)
+    if direction == "both" and (inside or from_low or from_high):
         return low, high
-    if direction != "backward" and before is not None and not _has_state(known, low):
+    if direction != "backward" and before is not None and not from_low:
         return before, high
-    if direction != "forward" and after is not None and not _has_state(known, high):
+    if direction != "forward" and after is not None and not from_high:
         return low, after
-    if not inside and not _has_state(known, low if direction == "forward" else high):
+    if not inside and not _has_state(known, low if direction == "forward" else high, JOINED):
         nearest = before if after is None else after
         raise DataError(
             f"no masks to track {direction} from", expected=f"masks in frames {low} to {high}", got=f"frame {nearest}'s"
@@ -125,8 +125,8 @@ def _reach_masks(known: Mapping[int, Known], low: int, high: int, direction: Dir
     return low, high
 
 
-def _has_state(known: Mapping[int, Known], frame: int) -> bool:
-    return any(k.done[frame] or frame in k.drawn for k in known.values())
+def _has_state(known: Mapping[int, Known], frame: int, sides: int) -> bool:
+    return any(k.done[frame] & sides or frame in k.drawn for k in known.values())
 
 
 def _needed_sides(known: Known, length: int, low: int, high: int, direction: Direction) -> Sides:
@@ -138,9 +138,11 @@ def _needed_sides(known: Known, length: int, low: int, high: int, direction: Dir
     count = np.searchsorted(drawn, frames, side="right")
     before = np.where(count > 0, drawn[np.maximum(count - 1, 0)], -1)
     after = np.where(count < len(drawn), drawn[np.minimum(count, len(drawn) - 1)], length)
-    # Outside the range nothing is tracked: a side counts where its mask, or an up-to-date result, lies inside.
-    left = (before >= low) | ((before >= 0) & bool(known.done[low]))
-    right = (after <= high) | ((after < length) & bool(known.done[high]))
+    # Outside the range nothing is tracked: a side counts where its mask lies inside, or an up-to-date result that comes
+    # from that side. One that comes from the other side would be joined with itself.
+    low_stands, high_stands = bool(known.done[low] & FORWARD), bool(known.done[high] & BACKWARD)
+    left = (before >= low) | ((before >= 0) & low_stands)
+    right = (after <= high) | ((after < length) & high_stands)
     need[left & right] = JOINED
     if direction != "backward":
         need[left & ~right] = FORWARD
@@ -148,9 +150,9 @@ def _needed_sides(known: Known, length: int, low: int, high: int, direction: Dir
         need[right & ~left] = BACKWARD
     need[drawn] = 0
     # A result that stands in for a mask at the range's edge stays as it is.
-    if known.done[low] and 0 <= before[low] < low:
+    if low_stands and 0 <= before[low] < low:
         need[low] = 0
-    if known.done[high] and high < after[high] < length:
+    if high_stands and high < after[high] < length:
         need[high] = 0
     need[:low] = need[high + 1 :] = 0
     return need
