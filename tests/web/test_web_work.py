@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
 import time
@@ -385,6 +386,27 @@ def test_a_name_that_cannot_be_written_is_not_taken(tool: Tool, monkeypatch: pyt
     monkeypatch.setattr("jointformer.web.record.write_json", refuse)
     tool.ask("PATCH", "", {"name": "another"}, status=507)
     assert tool.state()["name"] == name
+
+
+def test_a_project_that_could_not_be_opened_on_a_full_disk_opens_when_there_is_room(
+    start: Callable[..., Tool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, _value: object) -> None:
+        raise OutputError("cannot be written: the disk is full", where=path)
+
+    first = start()
+    project = first.open()["id"]
+    first.client.__exit__(None, None, None)
+    tool = start()
+    tool.project = project
+    gc.disable()  # without it nobody would give back a folder that is forgotten
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("jointformer.web.record.write_json", refuse)
+            tool.ask("GET", "", status=507)
+        assert tool.state()["id"] == project
+    finally:
+        gc.enable()
 
 
 def test_a_project_whose_picture_cannot_be_kept_is_not_begun(

@@ -8,14 +8,15 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from jointformer.errors import DataError, UserError
-from jointformer.session import stored_video
+from jointformer.session import Session, stored_video
 from jointformer.system.files import make_dir, remove, replace_dir, write_bytes
 from jointformer.track import TrackerConfig
 from jointformer.web.access import Roots, is_inside, real
@@ -157,7 +158,8 @@ class Shelf:
             hint = "start jointformer ui with --folder to allow it"
             raise DataError("the project's video lies outside the folders that may be opened", got=video, hint=hint)
         session = self._type.load(home)
-        return self._begin(home, file, session)
+        with _closed_if_refused(session):
+            return self._begin(home, file, session)
 
     def _create(self, name: str, options: dict[str, Any], fetch: Callable[[Path], Path]) -> Project:
         name = checked_name(name[:120])
@@ -168,8 +170,9 @@ class Shelf:
             video = fetch(home)
             keep_soft = options.get("soft") is True
             session = self._type(video, model=self._config.model, config=config, folder=home, keep_soft=keep_soft)
-            project = self._begin(home, RecordFile.create(home, name), session)
-            write_bytes(home / _THUMBNAIL, project.picture(0, _THUMBNAIL_HEIGHT))
+            with _closed_if_refused(session):
+                project = self._begin(home, RecordFile.create(home, name), session)
+                write_bytes(home / _THUMBNAIL, project.picture(0, _THUMBNAIL_HEIGHT))
         except BaseException:
             remove(home)
             raise
@@ -198,6 +201,16 @@ class Shelf:
         for project in idle[: max(0, min(len(self._open) - _MOST_OPEN, len(idle) - 1))]:
             del self._open[project.home.name]
             project.close()
+
+
+@contextmanager
+def _closed_if_refused(session: Session) -> Iterator[None]:
+    """A block that may fail: its folder must be free then for whoever tries again."""
+    try:
+        yield
+    except BaseException:
+        session.close()
+        raise
 
 
 def _paint_demo(path: Path) -> None:
