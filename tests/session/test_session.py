@@ -497,6 +497,15 @@ def test_objects_have_names_and_colours(session: Session) -> None:
             session.set_object(3, **wrong)
 
 
+def test_names_may_be_of_any_script_and_hold_no_control_characters(session: Session) -> None:
+    session.add_masks(0, {3: square(0)})
+    for name in ("猫\u3000左", "می\u200cخواهم", "👨\u200d👩\u200d👧", "a\u00a0b"):
+        assert session.set_object(3, name=name).name == name
+    for name in ("a\nb", "a\tb", "\u202egnp", "a\0", "\udce9"):
+        with pytest.raises(ConfigError, match="name of object 3, expected printable text"):
+            session.set_object(3, name=name)
+
+
 def test_masks_of_one_call_do_not_overlap_and_later_calls_win(session: Session) -> None:
     everything = np.ones((H, W), bool)
     session.add_masks(0, {2: everything, 1: square(0)})

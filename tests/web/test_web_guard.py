@@ -131,6 +131,32 @@ def test_files_whose_names_are_no_utf8_are_listed_opened_and_told_of(tool: Tool,
     assert "no such file" in answers[1].json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("Screen Recording at 3.14.15\u202fPM", "Screen Recording at 3.14.15\u202fPM"),  # as macOS calls them
+        ("休暇\u30002024", "休暇\u30002024"),
+        ("tab\tand\nline", "tab and line"),
+        ("caf\udce9 1", "caf  1"),  # no UTF-8
+        ("\u202e", "video"),
+        ("x" * 150, "x" * 120),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems have no such names")
+def test_a_video_of_any_name_is_opened_and_uploaded(tool: Tool, videos: Path, stem: str, name: str) -> None:
+    path = videos / f"{stem}.png"
+    (videos / "square").rename(path)
+    content = json.dumps({"path": str(path)})  # in ASCII, as browsers send such letters
+    answer = tool.client.post("/api/projects", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["name"] == name
+    assert [row["name"] for row in tool.client.get("/api/projects").json()] == [name]
+    started, _ = upload(tool, {each.name: each.read_bytes() for each in path.iterdir()})
+    content = json.dumps({"upload": started, "name": stem})
+    answer = tool.client.post("/api/projects", content=content, headers={"content-type": "application/json"})
+    assert answer.json()["name"] == name
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may look everywhere")
 def test_a_folder_that_may_be_listed_but_not_entered_shows_nothing(tool: Tool, videos: Path) -> None:
     tool.open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,13 @@ from jointformer.types import Colour, Mask
 
 _LONGEST_NAME = 200
 _LARGEST_ID = 2**31
+_JOINERS = "\u200c\u200d"  # within Persian and Indic words, and within emoji
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text is letters, signs and blanks of any script, without characters that steer the line."""
+    # str.isprintable knows one blank: full-width ones are what Japanese keyboards type.
+    return all(c.isprintable() or c in _JOINERS or unicodedata.category(c) == "Zs" for c in text)
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class ObjectInfo:
     def __post_init__(self) -> None:
         if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= _LARGEST_ID:
             raise ConfigError("object id", expected=f"an integer from 1 to {_LARGEST_ID}", got=repr(self.id))
-        if not isinstance(self.name, str) or not self.name.isprintable() or len(self.name) > _LONGEST_NAME:
+        if not isinstance(self.name, str) or not is_printable(self.name) or len(self.name) > _LONGEST_NAME:
             expected = f"printable text of at most {_LONGEST_NAME} characters"
             raise ConfigError(f"name of object {self.id}", expected=expected, got=repr(self.name)[:80])
         good = isinstance(self.colour, tuple) and len(self.colour) == 3

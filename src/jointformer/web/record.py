@@ -12,6 +12,7 @@ from typing import Any
 
 from jointformer.errors import DataError
 from jointformer.session import DIRECTIONS, Direction
+from jointformer.session.book import is_printable
 from jointformer.system.files import write_json
 
 FILE = "project.json"
@@ -91,9 +92,14 @@ class RecordFile:
 def checked_name(name: object) -> str:
     """Return a project's name without surrounding blanks. Raises DataError for none, unprintable or long ones."""
     text = name.strip() if isinstance(name, str) else ""
-    if not text or not text.isprintable() or len(text) > _LONGEST_NAME:
+    if not text or not is_printable(text) or len(text) > _LONGEST_NAME:
         raise DataError("name of a project", expected=f"1 to {_LONGEST_NAME} printable characters")
     return text
+
+
+def fitting_name(text: str) -> str:
+    """Return a file's name, which may hold anything, as a project's."""
+    return "".join(c if is_printable(c) else " " for c in text)[:_LONGEST_NAME].strip() or "video"
 
 
 def slug(name: str) -> str:

@@ -25,7 +25,7 @@ from jointformer.web.models import SharedModel, SharedSession
 from jointformer.web.pace import FILE as PACE_FILE
 from jointformer.web.pace import Pace
 from jointformer.web.project import Project
-from jointformer.web.record import FILE, RecordFile, checked_name, slug
+from jointformer.web.record import FILE, RecordFile, fitting_name, slug
 from jointformer.web.tracking import Desk
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
@@ -88,7 +88,7 @@ class Shelf:
     def create_from_path(self, text: str, name: str | None, options: dict[str, Any]) -> Project:
         """Return a new project of a video or folder of pictures in the chosen folders. Raises DataError."""
         video = self.roots.resolve_video(text)
-        return self._create(name or video.stem or "video", options, lambda home: video)
+        return self._create(name or video.stem, options, lambda home: video)
 
     def find_or_create(self, video: Path) -> Project:
         """Return the newest project of a video, or a new one. Raises DataError."""
@@ -162,7 +162,7 @@ class Shelf:
             return self._begin(home, file, session)
 
     def _create(self, name: str, options: dict[str, Any], fetch: Callable[[Path], Path]) -> Project:
-        name = checked_name(name[:120])
+        name = fitting_name(name)
         config = self._tracker_config(options)
         home = self.folder / f"{slug(name)}-{secrets.token_hex(3)}"
         home.mkdir()
