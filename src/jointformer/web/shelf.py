@@ -88,7 +88,9 @@ class Shelf:
     def create_from_path(self, text: str, name: str | None, options: dict[str, Any]) -> Project:
         """Return a new project of a video or folder of pictures in the chosen folders. Raises DataError."""
         video = self.roots.resolve_video(text)
-        return self._create(name or video.stem, options, lambda home: video)
+        # Dots in a folder's name begin no suffix.
+        title = video.name if video.is_dir() else video.stem
+        return self._create(name or title, options, lambda home: video)
 
     def find_or_create(self, video: Path) -> Project:
         """Return the newest project of a video, or a new one. Raises DataError."""
