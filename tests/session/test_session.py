@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointformer.errors import ConfigError, DataError
+from jointformer.errors import ConfigError, DataError, WeightsError
 from jointformer.session import ObjectInfo, Session
 from jointformer.session.result import STATUSES
 from jointformer.track import TrackerConfig
@@ -447,6 +447,33 @@ def test_undo_and_redo_bring_back_masks_and_results(session: Session) -> None:
     assert bytes_of(session, range(30)) == second
     assert [session.undo() for _ in range(5)] == ["track", "masks", "track", "masks", None]
     assert session.objects == ()
+
+
+def test_every_run_is_undone_by_itself(session: Session) -> None:
+    session.add_masks(10, {1: square(10)})
+    track(session)
+    track(session, direction="backward")
+    SquareTracker.lost = {15}
+    track(session, again=True)
+    assert session.result(20).masks[1][12:].any()
+    assert session.undo() == "track"
+    assert np.array_equal(session.result(20).masks[1], square(20))
+    assert session.undo() == "track"
+    assert [session.status(t) for t in (5, 10, 20)] == ["none", "annotated", "tracked"]
+    assert [session.undo(), session.undo()] == ["track", "masks"]
+
+
+def test_a_run_that_found_nothing_is_nothing_to_undo(session: ScriptedSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: ScriptedSession) -> SquareTracker:
+        raise WeightsError("no such weights")
+
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(5, {1: square(5)})
+    session.undo()
+    monkeypatch.setattr(ScriptedSession, "_new_tracker", fail)
+    with pytest.raises(WeightsError):
+        track(session)
+    assert session.history == ("masks", "masks")
 
 
 def test_a_new_edit_forgets_what_was_undone(session: Session) -> None:

@@ -60,7 +60,7 @@ class Propagation:
         self._known = book.known()
         self._visible = {i: book.drawn_frames(i, visible=True) for i in plan.needs}
         self._levels: dict[tuple[int, int], float] = {}  # trust from the first side, until the final one joins
-        self._edit = book.store.continue_edit("track")
+        self._edit: int | None = None  # until there is something to undo: the network may fail to load
         self._changes = book.store.changes
 
     def run(self) -> Iterator[int]:
@@ -78,6 +78,13 @@ class Propagation:
     def _edited(self) -> bool:
         with self._book.lock:
             return self._book.store.changes != self._changes
+
+    def _begun(self) -> int:
+        """The number of this run's edit, which begins with its first result."""
+        if self._edit is None:
+            self._edit = self._book.store.begin_edit("track")
+            self._changes = self._book.store.changes
+        return self._edit
 
     def _track(self, frames: range, bit: int) -> Iterator[int]:
         """Track frames in their order from the frame before the first one, whose masks are known."""
@@ -187,22 +194,24 @@ class Propagation:
         for i, mask in self._book.drawn(frame).items():
             free &= ~mask
             trust[i] = Trust(float(mask.mean()))
-        results = {}
+        found = {}
         for i, expected, area in zip(whole.ids, *soft_jaccard(whole.prob)):
             confidence = self._confidence(frame, i, bit, trust.setdefault(i, Trust(area)), expected, area)
             need = int(self._plan.needs[i][frame])
             if final or need == bit or not self._known[i].done[frame]:
                 sides = need if final else bit
-                results[i] = Tracked(whole.masks[i] & free, confidence, self._edit, sides)
+                found[i] = whole.masks[i] & free, confidence, sides
         with self._book.lock:
             if self._edited():
                 return False
             with self._book.store.transaction():
-                self._book.put_results(frame, results, self._edit)
+                at = self._begun()
+                results = {i: Tracked(mask, confidence, at, sides) for i, (mask, confidence, sides) in found.items()}
+                self._book.put_results(frame, results, at)
                 if not final:
                     self._book.put_maps(half_kind(bit), frame, _quantised(whole), None)
                 elif self._keep_soft:
-                    self._book.put_maps(Kind.SOFT, frame, self._with_others(frame, _quantised(whole)), self._edit)
+                    self._book.put_maps(Kind.SOFT, frame, self._with_others(frame, _quantised(whole)), at)
         return True
 
     def _with_others(self, frame: int, maps: SoftMaps) -> SoftMaps:

@@ -161,11 +161,6 @@ class Store(Database):
         self.set_meta("position", number)
         return number
 
-    def continue_edit(self, label: str) -> int:
-        """Return the newest edit's number where it has this label and nothing was undone since, else a new edit's."""
-        now, later = self.history()
-        return self.position if now == label and later is None else self.begin_edit(label)
-
     def mark_stale(self, edit: int, object_id: int, low: int, high: int) -> None:
         """Note that an edit made an object's results in frames low to high (both included) out of date."""
         with self._errors():
