@@ -312,6 +312,15 @@ def test_results_come_at_the_frames_own_size(model: JointFormer) -> None:
         result.object_prob(2)
 
 
+@pytest.mark.parametrize("size", [-1, 32])
+def test_an_objects_probability_is_the_callers_to_change(model: JointFormer, size: int) -> None:
+    result = Tracker(model, replace(CONFIG, size=size)).step(video(1)[0], {3: box(2, 2), 8: box(20, 30)})
+    before = result.prob.clone()
+    result.object_prob(3)[:] = 0
+    assert torch.equal(result.prob, before)
+    assert (result.label_map == 3).any()
+
+
 def test_added_memory_changes_later_frames_only_through_reading(model: JointFormer) -> None:
     tracker = Tracker(model, CONFIG)
     frames = video(4)

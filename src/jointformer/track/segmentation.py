@@ -65,4 +65,4 @@ class Segmentation:
             raise KeyError(object_id)
         row = self.ids.index(object_id) + 1
         resized = resize_bilinear(self.prob[None, row : row + 1], *self.size)[0, 0]
-        return np.asarray(resized.cpu().numpy(), dtype=np.float32)
+        return np.array(resized.cpu().numpy(), dtype=np.float32)  # a copy: not resized it is a part of prob
