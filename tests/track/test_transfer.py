@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -144,6 +146,19 @@ def test_sent_ahead_or_not_the_label_maps_are_the_same(gpu: NotingGpu) -> None:
     model = seeded_model(MINI)
     both(lambda: Tracker(model, CONFIG))
     both(lambda: EnsembleTracker(model, CONFIG, [View(-1), View(32, flipped=True)]))
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_result_can_be_copied_and_pickled_whether_or_not_its_label_map_was_begun(gpu: NotingGpu, read: bool) -> None:
+    """The event at the end of a download cannot be pickled, as PyTorch's cannot."""
+    result = Tracker(seeded_model(MINI), CONFIG).step(video(1)[0], first_mask(0, ()))
+    result.begin_label_map()
+    if read:
+        _ = result.label_map
+    for other in (copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+        assert (other.ids, other.size) == (result.ids, result.size)
+        assert torch.equal(other.prob, result.prob)
+        np.testing.assert_array_equal(other.label_map, result.label_map)
 
 
 def test_a_staged_frame_is_prepared_as_the_frame_itself(gpu: NotingGpu) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,10 @@ class Segmentation:
     ids: tuple[int, ...]
     prob: Tensor
     size: tuple[int, int]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy downloads its label map anew if need be: the event at a download's end cannot go with it.
+        return {name: value for name, value in vars(self).items() if name != "_slots"}
 
     def begin_label_map(self) -> None:
         """Start making the label map and copying it from the device; `label_map` then waits for no more than that."""
