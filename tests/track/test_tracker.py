@@ -361,6 +361,29 @@ def test_added_memory_is_what_the_network_makes_of_that_frame_and_mask(model: Jo
     assert not torch.equal(with_it.step(frames[1]).prob, without.step(frames[1]).prob)
 
 
+@pytest.mark.parametrize(("per_pass", "passes"), [(None, [1] * 5), (2, [2, 2, 1]), (9, [5])])
+def test_added_memory_keeps_to_the_objects_per_pass(
+    model: JointFormer, monkeypatch: pytest.MonkeyPatch, per_pass: int | None, passes: list[int]
+) -> None:
+    frames, masks = video(3), {i: box(5 * i, 8 * i) for i in range(1, 6)}
+    trackers = [Tracker(model, replace(CONFIG, objects_per_pass=n)) for n in (per_pass, 9)]
+    for tracker in trackers:
+        tracker.step(frames[0], masks)
+    original, seen = model.memorize_into, []
+
+    def spy(keep: KeepLayer, frame: torch.Tensor, masks: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        seen.append(masks.shape[1])
+        return original(keep, frame, masks, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(vars(model), "memorize_into", spy)
+        trackers[0].add_memory(frames[2], masks)
+    assert seen == passes
+    trackers[1].add_memory(frames[2], masks)
+    results = [tracker.step(frames[1]).prob for tracker in trackers]
+    torch.testing.assert_close(*results, atol=2e-5, rtol=0)
+
+
 def test_memory_is_allocated_once(model: JointFormer) -> None:
     tracker = Tracker(model, CONFIG)
     sizes, addresses = set(), set()

@@ -98,11 +98,16 @@ class Engine:
         assert self.bank is not None
         padding = padding_to_multiple(frame.shape[1], frame.shape[2])
         padded = pad(masks.to(frame), padding)
-        slots: list[Slot] = []
-        for source, row in enumerate(rows):
-            slots += self.bank.append(range(row, row + 1), first_source=source, pinned=(row,))
-        tokens = torch.stack([self.tokens[:, row] for row in rows], dim=1)
-        self._write(slots, pad(frame, padding)[None], padded, sum_of_others(padded[None])[0], tokens)
+        others = sum_of_others(padded[None])[0]
+        x = pad(frame, padding)[None]
+        per_pass = self._per_pass or len(rows)
+        for a in range(0, len(rows), per_pass):
+            group = rows[a : a + per_pass]
+            slots: list[Slot] = []
+            for source, row in enumerate(group):
+                slots += self.bank.append(range(row, row + 1), first_source=source, pinned=(row,))
+            tokens = torch.stack([self.tokens[:, row] for row in group], dim=1)
+            self._write(slots, x, padded[a : a + per_pass], others[a : a + per_pass], tokens)
 
     def _make_room(self, x: Tensor, objects: int) -> None:
         """Give freed memory back to the system where the next pass of so many objects might exceed the limit.
