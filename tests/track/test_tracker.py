@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from jointformer.data.frames import read_frame
 from jointformer.errors import ConfigError, DataError, UserError
 from jointformer.model import convolution, cost
 from jointformer.model.config import ModelConfig
@@ -260,6 +262,35 @@ def test_frames_may_be_arrays_pictures_or_tensors(model: JointFormer) -> None:
     forms = (frame, Image.fromarray(frame), tensor)
     results = [Tracker(model, CONFIG).step(f, box(2, 2).astype(np.uint8)) for f in forms]
     assert all(torch.equal(results[0].prob, r.prob) for r in results)
+
+
+def sixteen_bits(frame: np.ndarray) -> Image.Image:
+    return Image.fromarray(frame[..., 0].astype(np.uint16) * 257)
+
+
+def half_transparent(frame: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.dstack([frame, np.linspace(0, 255, H * W).reshape(H, W).astype(np.uint8)]))
+
+
+def palette_with_transparency(frame: np.ndarray) -> Image.Image:
+    picture = Image.fromarray(frame).quantize(64)
+    picture.info["transparency"] = bytes(range(0, 256, 4))
+    return picture
+
+
+@pytest.mark.parametrize("make", [sixteen_bits, half_transparent, palette_with_transparency])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_picture_is_seen_as_its_file_is_read(
+    model: JointFormer, tmp_path: Path, make: Callable[[np.ndarray], Image.Image], flipped: bool
+) -> None:
+    make(video(1)[0]).save(tmp_path / "frame.png")
+    seen = []
+    with Image.open(tmp_path / "frame.png") as picture:
+        for frame in (picture, read_frame(tmp_path / "frame.png")):
+            tracker = EnsembleTracker(model, CONFIG, [View(-1, flipped)])
+            tracker.step(frame, box(2, 2))
+            seen.append(tracker.step(frame).prob)
+    assert torch.equal(*seen)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32, torch.bfloat16])

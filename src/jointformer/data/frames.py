@@ -139,7 +139,7 @@ def read_frame(path: str | Path) -> UInt8Array:
     """
     with open_picture(path) as image:
         ImageOps.exif_transpose(image, in_place=True)  # else it is copied where nothing is to be turned
-        return np.ascontiguousarray(_to_rgb(image))
+        return np.ascontiguousarray(rgb_pixels(image))
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
@@ -151,7 +151,8 @@ def picture_size(path: str | Path) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
 
-def _to_rgb(image: Image.Image) -> UInt8Array:
+def rgb_pixels(image: Image.Image) -> UInt8Array:
+    """A picture's (H, W, 3) uint8 RGB pixels by the rules of `read_frame`; ValueError for 32-bit ones."""
     if image.mode.startswith("I"):  # 16-bit grey; Pillow calls it I;16, I;16B or (in some formats) I
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 0xFFFF:

@@ -14,7 +14,7 @@ from jointformer.errors import ConfigError
 from jointformer.model.network import JointFormer
 from jointformer.ops.resize import resize_bilinear
 from jointformer.track.config import TrackerConfig
-from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap
+from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap, picture_pixels
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.tracker import Tracker
 from jointformer.track.transfer import StagedFrame
@@ -72,7 +72,7 @@ def _flip_frame(frame: FrameLike) -> FrameLike:
     if isinstance(frame, StagedFrame):
         return frame.flipped()
     if isinstance(frame, Image.Image):
-        frame = np.asarray(frame.convert("RGB"))
+        frame = picture_pixels(frame)
     return frame.flip(2) if isinstance(frame, Tensor) else frame[:, ::-1]
 
 

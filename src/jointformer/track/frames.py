@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from jointformer.data.frames import rgb_pixels
 from jointformer.errors import DataError
 from jointformer.ops.label_maps import check_label_map, object_ids
 from jointformer.ops.resize import network_size, resize_bilinear, resize_label_map
 from jointformer.track.transfer import StagedFrame, on_gpu, stage, to_device
-from jointformer.types import LabelMap, Mask
+from jointformer.types import LabelMap, Mask, UInt8Array
 
 logger = logging.getLogger(__name__)
 
@@ -103,10 +104,15 @@ def stage_frame(frame: FrameLike, device: torch.device) -> FrameLike:
     return stage(_pixels(frame), device)
 
 
+def picture_pixels(picture: Image.Image) -> UInt8Array:
+    """Return a PIL image as (H, W, 3) uint8 RGB, as picture files are read; Pillow cuts 32-bit values off at 255."""
+    return np.asarray(picture.convert("RGB")) if picture.mode in ("I", "F") else rgb_pixels(picture)
+
+
 def _pixels(frame: np.ndarray[Any, Any] | Image.Image) -> Tensor:
     """Return the picture as a uint8 tensor (H, W, 3) of its own."""
     if isinstance(frame, Image.Image):
-        frame = np.asarray(frame.convert("RGB"))
+        frame = picture_pixels(frame)
     # A copy: arrays from decoders are often read-only, which torch warns about, and inputs are never written to.
     return torch.from_numpy(np.ascontiguousarray(frame).copy())
 
