@@ -471,10 +471,32 @@ def test_a_refused_label_map_is_named_once(model: JointFormer, masks: Any) -> No
     assert str(error.value).count("label map") == 1
 
 
-@pytest.mark.parametrize("frame", [np.zeros((H, W), np.uint8), np.zeros((H, W, 3)), torch.zeros(H, W, 3), "frame"])
+@pytest.mark.parametrize(
+    "frame",
+    [np.zeros((H, W), np.uint8), np.zeros((H, W, 3)), torch.zeros(H, W, 3), "frame", Image.new("RGB", (0, 0))],
+)
 def test_things_that_are_no_frames_are_refused(model: JointFormer, frame: Any) -> None:
     with pytest.raises(DataError, match="not a frame"):
         Tracker(model, CONFIG).step(frame, box(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [(float("nan"), "nan to nan"), (float("inf"), "0.5 to inf"), (255.0, "0.5 to 255"), (-9, "-9 to 0.5")],
+)
+def test_a_tensor_that_is_no_picture_is_refused_before_it_is_remembered(
+    model: JointFormer, value: float, got: str
+) -> None:
+    tracker, frame = Tracker(model, CONFIG), torch.full((3, H, W), 0.5)
+    tracker.step(frame, box(2, 2))
+    bad = frame.clone()
+    bad[1, 3, 4] = value
+    with pytest.raises(DataError, match=rf"not a frame, .* in \[0, 1\], got values from {got}"):
+        tracker.step(bad)
+    with pytest.raises(DataError, match="not a frame"):
+        tracker.add_memory(bad, box(2, 2))
+    frame[0, 0, :2] = torch.tensor([-0.2, 1.2])  # as a bicubic filter leaves behind
+    assert torch.isfinite(tracker.step(frame).prob).all()
 
 
 @pytest.mark.parametrize(

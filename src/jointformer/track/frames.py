@@ -48,6 +48,9 @@ MasksLike: TypeAlias = (
 #: What label maps of results can hold.
 _LARGEST_ID = 2**63 - 1
 
+#: How far tensors may lie outside of [0, 1], as those do that a filter with negative lobes has resized.
+_BEYOND = 1.0
+
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -55,7 +58,9 @@ STD = (0.229, 0.224, 0.225)
 def frame_size(frame: FrameLike) -> tuple[int, int]:
     """Return (H, W) of a frame; DataError for anything that is none."""
     if isinstance(frame, Image.Image):
-        return frame.height, frame.width
+        if frame.width and frame.height:
+            return frame.height, frame.width
+        raise _no_frame(f"a picture of {frame.width}×{frame.height} pixels")
     if isinstance(frame, StagedFrame):
         return int(frame.pixels.shape[0]), int(frame.pixels.shape[1])
     if isinstance(frame, Tensor):
@@ -68,15 +73,25 @@ def frame_size(frame: FrameLike) -> tuple[int, int]:
         got = f"a {frame.dtype} array of shape {frame.shape}"
     else:
         got = type(frame).__name__
-    raise DataError(
+    raise _no_frame(got)
+
+
+def _no_frame(got: str) -> DataError:
+    return DataError(
         "not a frame", expected="a uint8 array (H, W, 3), a PIL image or a float tensor (3, H, W) in [0, 1]", got=got
     )
 
 
 def prepare_frame(frame: FrameLike, size: int, device: torch.device) -> Tensor:
-    """Return the (3, h, w) float32 frame, normalised by ImageNet's mean and std, then resized, on the device."""
+    """Return the (3, h, w) float32 frame, normalised by ImageNet's mean and std, then resized, on the device.
+
+    Raises DataError for a tensor that is far outside of [0, 1], or not finite: memory would keep it for good.
+    """
     if isinstance(frame, Tensor):
-        x = frame.to(device=device, dtype=torch.float32)
+        x = frame.detach().to(device=device, dtype=torch.float32)
+        low, high = torch.stack(x.aminmax()).tolist()
+        if not (low >= -_BEYOND and high <= 1 + _BEYOND):  # as it is for NaN
+            raise _no_frame(f"values from {low:.4g} to {high:.4g}")
     else:
         pixels = frame.get() if isinstance(frame, StagedFrame) else to_device(_pixels(frame), device)
         x = pixels.permute(2, 0, 1).contiguous().float().div_(255)  # planes first: arithmetic across them is slow
