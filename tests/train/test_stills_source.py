@@ -12,7 +12,8 @@ from train_helpers import ALONE, SMALL
 
 from jointformer.model.config import PRESETS
 from jointformer.train import runs
-from jointformer.train.plan import Curriculum, StepPlan
+from jointformer.train.distributed import Processes
+from jointformer.train.plan import STILLS_CPU, Curriculum, StepPlan
 from jointformer.train.runs import run_stills
 from jointformer.train.settings import Settings
 from jointformer.train.stills import StillsSource
@@ -70,17 +71,33 @@ def test_a_run_on_stills_ends_with_half_precision_weights(
     assert all(tensor.dtype == torch.float16 for name, tensor in weights.items() if "pos_embed" not in name)
 
 
-def test_load_makes_every_iteration_larger_or_smaller(
-    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planners: list[Curriculum] = []
+@pytest.fixture
+def planners(monkeypatch: pytest.MonkeyPatch) -> list[Curriculum]:
+    """The planners of the runs that are begun; none of them trains."""
+    seen: list[Curriculum] = []
 
-    def seen(*args: Any) -> bool:
-        planners.append(next(arg for arg in args if isinstance(arg, Curriculum)))
+    def note(*args: Any) -> bool:
+        seen.append(next(arg for arg in args if isinstance(arg, Curriculum)))
         return True
 
     monkeypatch.setitem(PRESETS, "small-test", SMALL)
-    monkeypatch.setattr(runs, "run", seen)
+    monkeypatch.setattr(runs, "run", note)
+    return seen
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_any_number_of_processes_shares_every_iterations_clips(
+    pack: Path, tmp_path: Path, planners: list[Curriculum], count: int
+) -> None:
+    processes = Processes(0, count, torch.device("cpu"))
+    run_stills(Settings(tmp_path, model="small-test"), processes, pack, iterations=1, minutes=None)
+    plans = [planners[0].plan(i, fraction, 0) for i in range(50) for fraction in (0.0, 0.3, 0.9)]
+    assert all(len(plan.share(count - 1, count)) for plan in plans)
+    if count <= 2:  # one process trains on the same batches as two
+        assert plans == [STILLS_CPU.plan(i, fraction, 0) for i in range(50) for fraction in (0.0, 0.3, 0.9)]
+
+
+def test_load_makes_every_iteration_larger_or_smaller(pack: Path, tmp_path: Path, planners: list[Curriculum]) -> None:
     for load in (1.0, 3.0):
         run_stills(Settings(tmp_path, model="small-test"), ALONE, pack, iterations=1, minutes=None, load=load)
     usual, threefold = (sum(planner.plan(i, 0.9, 0).batch for i in range(50)) for planner in planners)

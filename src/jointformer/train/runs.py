@@ -91,7 +91,8 @@ def run_stills(
     device = processes.device
     curriculum = STILLS_CPU if device.type == "cpu" else STILLS_GPU
     phases = tuple(dataclasses.replace(p, load=max(1, round(p.load * load))) for p in curriculum.phases)
-    planner = dataclasses.replace(curriculum, phases=phases, seed=settings.seed)
+    multiple = math.lcm(curriculum.multiple, processes.count)  # every process takes as many clips as the others
+    planner = dataclasses.replace(curriculum, phases=phases, multiple=multiple, seed=settings.seed)
     config = stills_run(
         iterations=iterations,
         minutes=minutes,
