@@ -25,9 +25,9 @@ from jointformer.system.files import temporary_name
 from jointformer.train.board import preview
 from jointformer.train.datasets import STILL_SETS
 from jointformer.train.distributed import Processes
-from jointformer.train.runs import build_network, run_stages
+from jointformer.train.runs import build_network, run_own, run_stages
 from jointformer.train.settings import Settings
-from jointformer.train.stages import parse_stages
+from jointformer.train.stages import own_stage, parse_stages
 from jointformer.train.state import checkpoints
 from jointformer.train.validate import Validation, validate
 
@@ -206,6 +206,18 @@ def test_what_would_end_a_later_stage_is_said_before_the_first_begins(
     with pytest.raises(ConfigError, match=r"^stage 2: batch: cannot be shared equally, expected a multiple of 8, the"):
         run_stages(settings, processes, parse_stages("02"), tmp_path / "data")
     assert not (tmp_path / "saves").exists()
+
+
+def test_a_batch_that_processes_cannot_share_leaves_a_finished_run_of_own_videos_as_it_was(
+    tmp_path: Path, videos: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/finished.json").write_text('{"iterations": 1}')
+    stage = own_stage(iterations=2, batch=4, frames=2, objects=1, size=32, lr=1e-5, max_skip=10)
+    settings, processes = Settings(tmp_path / "run", resume=True), Processes(0, 3, torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"^own videos: batch: cannot be shared equally, expected a multiple of 3"):
+        run_own(settings, processes, videos, stage)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["finished.json"]
 
 
 def test_a_later_stages_folder_that_holds_a_run_is_refused_before_the_first_begins(

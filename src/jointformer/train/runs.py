@@ -123,13 +123,7 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
     ]
     configs = [stage_run(stage, settings, processes) for stage in stages]
     for stage in stages:
-        if stage.batch % processes.count:
-            raise ConfigError(
-                "cannot be shared equally",
-                where=f"stage {stage.number}: batch",
-                expected=f"a multiple of {processes.count}, the number of processes",
-                got=stage.batch,
-            )
+        _check_shares(stage, processes, f"stage {stage.number}")
     processes.by_first(_look_ahead, stages, folders, data_root, resume=settings.resume)
     model = build_network(settings.model, settings.init, settings.seed, one_object=stages[0].objects == 1)
     for number, (stage, folder, config) in enumerate(zip(stages, folders, configs, strict=True)):
@@ -156,8 +150,20 @@ def _look_ahead(stages: list[Stage], folders: list[Path], data_root: Path, *, re
                 require_set(key, data_root)
 
 
+def _check_shares(stage: Stage, processes: Processes, me: str) -> None:
+    """Raise ConfigError where the processes cannot take equally many clips of a batch."""
+    if stage.batch % processes.count:
+        raise ConfigError(
+            "cannot be shared equally",
+            where=f"{me}: batch",
+            expected=f"a multiple of {processes.count}, the number of processes",
+            got=stage.batch,
+        )
+
+
 def run_own(settings: Settings, processes: Processes, folder: Path, stage: Stage) -> bool:
     """Train on one's own videos (DAVIS layout) after checking them; True when the whole run was done."""
+    _check_shares(stage, processes, stage.title)
     check = check_videos(folder, stage.frames)
     for problem in check.problems if processes.first else []:
         log.warning("%s", problem)
