@@ -61,3 +61,11 @@ def test_the_mean_iou_counts_the_objects_that_are_in_the_frame_and_belong_to_the
     logits = 9.0 * torch.nn.functional.one_hot(found.long(), 4).permute(0, 3, 1, 2)
     assert mean_iou(logits, labels, torch.tensor([3, 1])).item() == pytest.approx((4 / 8 + 2 / 6 + 1) / 3)
     assert mean_iou(logits, torch.zeros_like(labels), torch.tensor([3, 1])).item() == 0
+
+
+def test_what_is_found_in_void_does_not_lower_the_mean_iou() -> None:
+    labels = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    labels[0, :2], labels[0, 2] = 1, 255
+    found = labels.masked_fill(labels == 255, 1)
+    logits = 9.0 * torch.nn.functional.one_hot(found.long(), 2).permute(0, 3, 1, 2)
+    assert mean_iou(logits, labels, torch.tensor([1])).item() == 1

@@ -91,10 +91,13 @@ def _dice(logits: Tensor, labels: Tensor, void: bool) -> Tensor:
 
 @torch.no_grad()
 def mean_iou(logits: Tensor, labels: Tensor, num_objects: Tensor) -> Tensor:
-    """The mean IoU (scalar) of all clips' objects that are in a frame: logits (B, N+1, H, W), labels (B, H, W)."""
+    """The mean IoU (scalar) of all clips' objects that are in a frame: logits (B, N+1, H, W), labels (B, H, W).
+
+    What is found in void counts for nothing.
+    """
     slots = logits.shape[1] - 1
     ids = torch.arange(1, slots + 1, device=logits.device).view(1, -1, 1, 1)
-    found = logits.argmax(1)[:, None] == ids
+    found = (logits.argmax(1)[:, None] == ids) & (labels[:, None] != IGNORE)
     wanted = labels[:, None].long() == ids
     present = wanted.flatten(2).any(-1) & (ids.view(1, -1) <= num_objects.view(-1, 1))
     union = (found | wanted).flatten(2).sum(-1)
