@@ -30,6 +30,7 @@ from jointformer.train.settings import Settings
 from jointformer.train.stages import own_stage, parse_stages
 from jointformer.train.state import checkpoints
 from jointformer.train.validate import Validation, validate
+from jointformer.train.watch import Watcher
 
 SHORT = ["--device", "cpu", "--precision", "float32", "--log-every", "1"]
 
@@ -104,6 +105,18 @@ def test_a_run_that_goes_on_validates_at_its_intervals_and_logs_the_learning_rat
         entries = [json.loads(line) for line in log.read_text().splitlines()]
         assert [entry["iteration"] for entry in entries if "validation" in entry] == validated
     assert entries[0]["lr"] == pytest.approx(1e-4 / 5)  # the first of a warm-up over all 5
+
+
+def test_validation_says_which_videos_it_cannot_use_and_begins_at_the_first_mask_that_is_not_empty(
+    tmp_path: Path, videos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_video(videos / "JPEGImages/short", videos / "Annotations/short", length=2)
+    for number in range(3):  # of 6
+        Image.fromarray(np.zeros((60, 80), np.uint8)).save(videos / f"Annotations/two/{number:05d}.png")
+    watcher = Watcher(Settings(tmp_path / "run", validate_on=videos, validate_size=48), tmp_path / "run")
+    assert "validation: short: too short" in caplog.text
+    found = validate(small_network().eval(), watcher.videos, watcher.settings.validation)
+    assert list(found.per_video) == ["one", "two"]
 
 
 def test_stage_0_leaves_the_channel_of_other_objects_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

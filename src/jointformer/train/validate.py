@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,15 +38,19 @@ class Validation:
 def validate(model: JointFormer, videos: Sequence[TrainVideo], config: TrackerConfig) -> Validation:
     """J and F of a network over annotated videos, objects of the first mask, first and last frame left out.
 
-    The network is used as it is (precision, device) and stays in its mode.
+    A video begins with its first mask that is not empty; one of less than 3 frames from there counts for nothing. The
+    network is used as it is (precision, device) and stays in its mode.
     """
     js, fs, per_video = [], [], {}
     for video in videos:
         labels = [video.read_labels(mask) for _, mask in video.frames]
-        ids = object_ids(labels[0])
-        if not ids or len(labels) < 3:
+        begin = next((number for number, one in enumerate(labels) if one.any()), len(labels))
+        labels = labels[begin:]
+        if len(labels) < 3:
             continue
-        predicted = list(_track(model, video, labels[0], config))
+        ids = object_ids(labels[0])
+        pictures = [image for image, _ in video.frames[begin:]]
+        predicted = list(_track(model, pictures, labels[0], config))
         score = jf(predicted[1:-1], labels[1:-1], ids)
         js.append(100 * score.j)
         fs.append(100 * score.f)
@@ -55,9 +60,9 @@ def validate(model: JointFormer, videos: Sequence[TrainVideo], config: TrackerCo
     return Validation(float(np.mean(js)), float(np.mean(fs)), per_video)
 
 
-def _track(model: JointFormer, video: TrainVideo, first: LabelMap, config: TrackerConfig) -> Iterator[LabelMap]:
+def _track(model: JointFormer, pictures: Sequence[Path], first: LabelMap, config: TrackerConfig) -> Iterator[LabelMap]:
     tracker = Tracker(model, config)
-    last = len(video.frames) - 1
-    for number, (image, _) in enumerate(video.frames):
+    last = len(pictures) - 1
+    for number, image in enumerate(pictures):
         masks = first if number == 0 else None
         yield tracker.step(read_frame(image), masks, last=number == last).label_map

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jointformer.train.board import Board
+from jointformer.train.datasets import TrainVideo
 from jointformer.train.loop import Trainer
 from jointformer.train.own_data import check_videos
 from jointformer.train.settings import Settings
@@ -25,8 +26,12 @@ class Watcher:
     def __init__(self, settings: Settings, folder: Path, begun: int = 0) -> None:
         self.settings = settings
         self.board = Board(folder / "board") if settings.tensorboard else None
-        videos = check_videos(settings.validate_on, 3).videos if settings.validate_on else []
-        self.videos = videos
+        self.videos: list[TrainVideo] = []
+        if settings.validate_on is not None:
+            check = check_videos(settings.validate_on, 3)
+            for problem in check.problems:
+                log.warning("validation: %s", problem)
+            self.videos = check.videos
         self._previewed, self._validated = begun // settings.preview_every, begun // settings.validate_every
 
     def __call__(self, trainer: Trainer, figures: dict[str, Any]) -> None:
