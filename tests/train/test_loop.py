@@ -20,6 +20,7 @@ from torch.multiprocessing.spawn import start_processes
 from train_helpers import (
     ALONE,
     FixedPlanner,
+    Missing,
     MovingSquares,
     losses,
     small_network,
@@ -28,13 +29,11 @@ from train_helpers import (
     work_of_rank,
 )
 
-from jointformer.data.stills import Clip
 from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.train import state as checkpoint
 from jointformer.train.config import RunConfig
 from jointformer.train.loop import Trainer
 from jointformer.train.optimiser import OptimiserConfig
-from jointformer.train.plan import StepPlan
 from jointformer.train.progress import Progress
 
 
@@ -178,6 +177,10 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_doubled_batch(
     assert one[0] != pytest.approx(one[-1], rel=1e-3)
 
 
+def test_the_progress_line_counts_the_skipped_clips_of_all_processes(two_processes: list[dict[str, Any]]) -> None:
+    assert two_processes[0]["skipped"] == 3
+
+
 def test_processes_that_see_different_folders_go_on_from_what_the_first_one_sees(
     two_processes: list[dict[str, Any]],
 ) -> None:
@@ -244,19 +247,6 @@ def test_a_clip_that_cannot_be_made_loses_no_iteration(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no files of clip 0"):
         trainer("first", Missing(0)).train()
     assert checkpoint.checkpoints(tmp_path / "first") == []  # nothing was learnt: another try is no resume
-
-
-class Missing(MovingSquares):
-    """The clips of MovingSquares but for one, whose files are gone."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__()
-        self.index = index
-
-    def sample(self, index: int, plan: StepPlan) -> Clip:
-        if index == self.index:
-            raise DataError(f"no files of clip {index}")
-        return super().sample(index, plan)
 
 
 def test_an_iteration_is_saved_once(tmp_path: Path) -> None:

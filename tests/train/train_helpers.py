@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from jointformer.data.stills import Clip
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
 from jointformer.train.config import RunConfig
@@ -58,6 +59,19 @@ class MovingSquares:
         return Clip(frames, labels, plan.slots if all(present) else 1)
 
 
+class Missing(MovingSquares):
+    """The clips of MovingSquares but for some, whose files are gone."""
+
+    def __init__(self, *indices: int) -> None:
+        super().__init__()
+        self.indices = indices
+
+    def sample(self, index: int, plan: StepPlan) -> Clip:
+        if index in self.indices:
+            raise DataError(f"no files of clip {index}")
+        return super().sample(index, plan)
+
+
 class FixedPlanner:
     """The same work in every iteration."""
 
@@ -101,6 +115,7 @@ def batch_of(*indices: int, frames: int = 3, slots: int = 1, size: int = 32) -> 
 def work_of_rank(rank: int, count: int, port: int, folder: str) -> None:
     """One process of some runs, in a folder of its own as on a machine of its own; it writes what it saw to `seen.pt`.
 
+    skipped: of the progress line, where the files of one clip of the first process and of two of the second are gone.
     losses: of every iteration, for clips of 3 frames and of 2. begun, resumed: the weights after 2 iterations and after
     4. finished: those that a finished run is taken from. refused: the error of a run without --resume.
     """
@@ -111,6 +126,9 @@ def work_of_rank(rank: int, count: int, port: int, folder: str) -> None:
     own = Path(folder, str(rank))
     with join_processes("cpu") as processes:
         seen: dict[str, Any] = {"losses": {frames: losses(own / f"{frames}", processes, frames) for frames in (3, 2)}}
+        skipping = small_trainer(own / "skipping", processes, iterations=2)
+        skipping.loader.source = Missing(0, 1, 3)
+        skipping.train()
         seen["begun"] = _run_to(own / "run", processes, 2)
         seen["resumed"] = _run_to(own / "run", processes, 4, resume=True)
         seen["finished"] = processes.by_first(finished_weights, own / "run", 4, small_network())
@@ -118,6 +136,8 @@ def work_of_rank(rank: int, count: int, port: int, folder: str) -> None:
             _run_to(own / "run", processes, 4)
         except ConfigError as error:
             seen["refused"] = str(error)
+        if processes.first:
+            seen["skipped"] = json.loads((own / "skipping/log.jsonl").read_text())["skipped"]
         torch.save(seen, own / "seen.pt")
 
 

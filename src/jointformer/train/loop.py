@@ -198,6 +198,8 @@ class Trainer:
     # --- state ---------------------------------------------------------------------------------------------
 
     def _report(self, progress: Progress, plan: StepPlan) -> None:
+        skipped = torch.tensor(float(self.loader.skipped), device=self.processes.device)
+        skipped = self.processes.mean(skipped) * self.processes.count  # each process counts those of its own clips
         if not self.processes.first:
             return
         extra = {
@@ -206,7 +208,7 @@ class Trainer:
             "width": plan.shape[1],
             "frames": plan.frames,
             "clips": self.clips,
-            "skipped": self.loader.skipped,
+            "skipped": round(skipped.item()),
             "seconds": round(self.seconds, 1),
         }
         figures = progress.report(self.iteration, plan.fraction, self.loader.waited, extra)
