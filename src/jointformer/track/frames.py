@@ -88,10 +88,11 @@ def prepare_frame(frame: FrameLike, size: int, device: torch.device) -> Tensor:
     Raises DataError for a tensor that is far outside of [0, 1], or not finite: memory would keep it for good.
     """
     if isinstance(frame, Tensor):
-        x = frame.detach().to(device=device, dtype=torch.float32)
-        low, high = torch.stack(x.aminmax()).tolist()
+        x = frame.detach().float()
+        low, high = torch.stack(x.aminmax()).tolist()  # where it lies: for a tensor on the CPU no GPU is waited for
         if not (low >= -_BEYOND and high <= 1 + _BEYOND):  # as it is for NaN
             raise _no_frame(f"values from {low:.4g} to {high:.4g}")
+        x = x.to(device)
     else:
         pixels = frame.get() if isinstance(frame, StagedFrame) else to_device(_pixels(frame), device)
         x = pixels.permute(2, 0, 1).contiguous().float().div_(255)  # planes first: arithmetic across them is slow
