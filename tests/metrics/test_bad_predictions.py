@@ -216,6 +216,16 @@ def test_a_folder_is_found_inside_the_usual_ones(tree: Path, place: str) -> None
     assert score("davis17", tree / "gt", tree / "out").figures["J&F"] == 1
 
 
+def test_lists_are_found_beside_and_behind_annotations_that_are_a_link(tree: Path) -> None:
+    shutil.copytree(tree / "gt/Annotations/480p/cow", tree / "gt/Annotations/480p/not in the list")
+    (tree / "link").symlink_to(tree / "gt/Annotations")
+    assert score("davis17", tree / "link", tree / "pred").counts["videos"] == 2
+    (tree / "gt/Annotations").rename(tree / "elsewhere")
+    (tree / "gt/Annotations").symlink_to(tree / "elsewhere")
+    for place in (tree / "gt", tree / "gt/Annotations", tree / "gt/Annotations/480p"):
+        assert score("davis17", place, tree / "pred").counts["videos"] == 2
+
+
 @pytest.mark.parametrize("name", ["../bear/00001.png", "/bear/00001.png", "a/..\\..\\bear/00001.png"])
 def test_a_zip_whose_names_leave_it_is_refused(tree: Path, name: str) -> None:
     path = tree / "pred.zip"

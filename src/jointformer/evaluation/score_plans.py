@@ -107,12 +107,15 @@ def _has_masks(place: Path) -> bool:
 
 
 def _find(annotations: Path, names: Sequence[str], levels: int = 4) -> Path | None:
-    """The first of `names` in `annotations`, below it or a few folders above it."""
-    start = annotations.resolve()
-    for base in (start, start / "valid", *list(start.parents)[:levels]):
-        for name in names:
-            if (base / name).is_file():
-                return base / name
+    """The first of `names` in `annotations`, below it or a few folders above it.
+
+    Above a link there are the folders that it lies in and, after these, those of what it leads to.
+    """
+    for start in dict.fromkeys((annotations.absolute(), annotations.resolve())):
+        for base in (start, start / "valid", *list(start.parents)[:levels]):
+            for name in names:
+                if (base / name).is_file():
+                    return base / name
     return None
 
 
