@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, MutableMapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from jointformer.data.video_writer import VideoWriter
 from jointformer.errors import ConfigError
 from jointformer.web.config import WebConfig
 from web.helpers import Tool
@@ -242,6 +246,27 @@ def upload(tool: Tool, files: dict[str, bytes]) -> tuple[str, list[Any]]:
     started = tool.client.post("/api/uploads", json={}).json()["upload"]
     answers = [tool.client.put(f"/api/uploads/{started}", params={"name": n}, content=c) for n, c in files.items()]
     return started, answers
+
+
+@pytest.mark.parametrize("kind", ["pictures", "video"])
+def test_uploads_are_found_where_the_projects_were_moved_to(
+    start: Callable[..., Tool], videos: Path, tmp_path: Path, kind: str
+) -> None:
+    files = {path.name: path.read_bytes() for path in (videos / "square").iterdir()}
+    if kind == "video":
+        with VideoWriter(tmp_path / "square.mp4", Fraction(25), (24, 64)) as writer:
+            for content in files.values():
+                writer.write(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
+        files = {"square.mp4": (tmp_path / "square.mp4").read_bytes()}
+    first = start()
+    started, _ = upload(first, files)
+    project = first.client.post("/api/projects", json={"upload": started}).json()["id"]
+    first.client.__exit__(None, None, None)
+    (tmp_path / "projects").rename(tmp_path / "elsewhere")
+    tool = start(projects=tmp_path / "elsewhere")
+    tool.project = project
+    assert [row["problem"] for row in tool.client.get("/api/projects").json()] == [None]
+    assert tool.state()["frames"] == 30
 
 
 def test_uploaded_pictures_become_a_project_that_deleting_removes(tool: Tool, videos: Path, tmp_path: Path) -> None:

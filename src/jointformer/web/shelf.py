@@ -58,7 +58,7 @@ class Shelf:
                 continue
             try:
                 record = RecordFile.load(home).record
-                video = stored_video(home)
+                video = _video_of(home)
             except UserError as error:  # one that is being begun or deleted cannot be read for a moment
                 rows.append({"id": home.name, "name": home.name, "opened": 0.0, "problem": str(error)})
                 continue
@@ -155,11 +155,11 @@ class Shelf:
 
     def _load(self, home: Path) -> Project:
         file = RecordFile.load(home)
-        video = stored_video(home)
+        video = _video_of(home)
         if video is None or not (self.roots.holds(real(video)) or is_inside(real(video), real(home / MEDIA))):
             hint = "start jointformer ui with --folder to allow it"
             raise DataError("the project's video lies outside the folders that may be opened", got=video, hint=hint)
-        session = self._type.load(home)
+        session = self._type.load(home, video=video if video.exists() else None)
         with _closed_if_refused(session):
             return self._begin(home, file, session)
 
@@ -203,6 +203,16 @@ class Shelf:
         for project in idle[: max(0, min(len(self._open) - _MOST_OPEN, len(idle) - 1))]:
             del self._open[project.home.name]
             project.close()
+
+
+def _video_of(home: Path) -> Path | None:
+    """Where a project's video lies: an uploaded one with the project, also where its folder was moved or copied to."""
+    video = stored_video(home)
+    if video is None or os.path.exists(video):
+        return video
+    media = home / MEDIA
+    brought = media if video.name == MEDIA else media / video.name
+    return brought if os.path.exists(brought) else video
 
 
 @contextmanager
