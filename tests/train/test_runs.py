@@ -107,6 +107,34 @@ def test_a_run_that_goes_on_validates_at_its_intervals_and_logs_the_learning_rat
     assert entries[0]["lr"] == pytest.approx(1e-4 / 5)  # the first of a warm-up over all 5
 
 
+def test_what_a_killed_run_makes_anew_stands_in_the_log_once(tmp_path: Path, videos: Path, weights: Path) -> None:
+    out = tmp_path / "run"
+    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(out), "--batch", "1", "--size",
+               "32", "--frames", "3", "--validate", str(videos), "--validate-every", "2", "--resume", *SHORT]  # fmt: skip
+    assert jointformer([*command, "--iterations", "5"]) == 0
+    for path in checkpoints(out)[-2:]:
+        path.unlink()  # of iterations 4 and 5, as if it had been killed before
+    with (out / "log.jsonl").open("a") as log:
+        log.write('{"iteration": 6, "lo')
+    assert jointformer([*command, "--iterations", "6"]) == 0
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [entry["iteration"] for entry in entries if "loss" in entry] == [1, 2, 3, 4, 5, 6]
+    assert [entry["iteration"] for entry in entries if "validation" in entry] == [2, 4, 6]
+
+
+def test_validation_without_a_video_long_enough_is_no_figure(
+    tmp_path: Path, videos: Path, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "two"):
+        for number in range(4):  # of 6
+            Image.fromarray(np.zeros((60, 80), np.uint8)).save(videos / f"Annotations/{name}/{number:05d}.png")
+    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
+               "--size", "32", "--frames", "2", "--validate", str(videos), "--validate-every", "1", *SHORT]  # fmt: skip
+    assert jointformer([*command, "--iterations", "1"]) == 0
+    assert "validation: no video has 3 frames from its first object on" in caplog.text
+    assert "validation" not in (tmp_path / "run/log.jsonl").read_text()
+
+
 def test_validation_says_which_videos_it_cannot_use_and_begins_at_the_first_mask_that_is_not_empty(
     tmp_path: Path, videos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

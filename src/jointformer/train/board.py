@@ -19,16 +19,19 @@ COLUMNS = 4
 
 
 class Board:
-    """Writes a run's event files into a folder. Raises ConfigError where tensorboard is not installed."""
+    """Writes a run's event files into a folder. Raises ConfigError where tensorboard is not installed.
 
-    def __init__(self, folder: Path) -> None:
+    begun: the iteration that the run goes on from; what is there of later ones is not shown any more.
+    """
+
+    def __init__(self, folder: Path, begun: int = 0) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ConfigError(
                 "tensorboard is not installed", where="--tensorboard", hint="pip install 'jointformer[train]'"
             ) from None
-        self.writer = SummaryWriter(str(folder))
+        self.writer = SummaryWriter(str(folder), purge_step=begun + 1)
 
     def figures(self, iteration: int, figures: dict[str, Any]) -> None:
         """Write every number."""

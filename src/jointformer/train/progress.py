@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from jointformer.system.files import append_line
+from jointformer.system.files import append_line, write_text
 
 
 @dataclass
@@ -66,3 +66,21 @@ class Progress:
         self._since, self._clips, self._count, self._waited = now, 0, 0, waited
         self._sums = {}
         return figures
+
+
+def rewind_log(path: Path, iteration: int) -> None:
+    """Drop a log's entries behind the iteration that a run goes on from: it makes them anew. Raises OutputError."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line for line in lines if _iteration(line) <= iteration]
+    if len(kept) < len(lines):
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _iteration(line: str) -> float:
+    """The iteration of a log's entry; infinity for one that a killed run left incomplete."""
+    try:
+        return float(json.loads(line)["iteration"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf

@@ -33,10 +33,11 @@ from jointformer.train.distributed import Processes
 from jointformer.train.image_clips import ImageClips
 from jointformer.train.initialise import initialise
 from jointformer.train.loader import ClipSource
-from jointformer.train.loop import Trainer
+from jointformer.train.loop import LOG, Trainer
 from jointformer.train.optimiser import MultiStep, OptimiserConfig, WarmupCosine
 from jointformer.train.own_data import check_videos
 from jointformer.train.plan import STILLS_CPU, STILLS_GPU
+from jointformer.train.progress import rewind_log
 from jointformer.train.settings import Settings
 from jointformer.train.stages import Stage
 from jointformer.train.start import (
@@ -234,6 +235,7 @@ def run(
         trainer.load_state(state)
     if processes.first:
         remove_temporaries(folder)  # a killed run's, each as large as a checkpoint
+        rewind_log(folder / LOG, begun)
         (folder / FINISHED).unlink(missing_ok=True)  # it may be resumed with more iterations
         write_json(folder / CONFIG, {"model": asdict(model.config), **about, "run": asdict(config)})
     try:

@@ -25,7 +25,7 @@ class Watcher:
 
     def __init__(self, settings: Settings, folder: Path, begun: int = 0) -> None:
         self.settings = settings
-        self.board = Board(folder / "board") if settings.tensorboard else None
+        self.board = Board(folder / "board", begun) if settings.tensorboard else None
         self.videos: list[TrainVideo] = []
         if settings.validate_on is not None:
             check = check_videos(settings.validate_on, 3)
@@ -51,6 +51,9 @@ class Watcher:
         trainer.save_alone()
         with trainer.exported_weights() as model:
             result = validate(model, self.videos, self.settings.validation)
+        if not result.per_video:
+            log.warning("validation: no video has 3 frames from its first object on")
+            return
         log.info(
             "validation: J&F %.1f, J %.1f, F %.1f over %d videos", result.jf, result.j, result.f, len(result.per_video)
         )
