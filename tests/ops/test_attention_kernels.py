@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -246,6 +248,54 @@ def test_a_function_that_cannot_be_cached_is_compiled_all_the_same() -> None:
     array = np.zeros(2)
     topk_compile.compiled(names["fill"])(array)
     assert array.tolist() == [3, 3]
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Two functions of a file, beside which Numba keeps what it makes of them."""
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", "")
+    path, names = tmp_path / "filling.py", dict[str, Any]()
+    path.write_text("def fill(array):\n    array[:] = 3\n\n\ndef enter(numbers):\n    pass\n")
+    exec(compile(path.read_text(), path, "exec"), names)
+    return names
+
+
+def fill_and_enter(kept: dict[str, Any]) -> list[int]:
+    """As a process does that has just been started; returns how often what is kept was used."""
+    entry, array = topk_compile.compiled(kept["fill"]), np.zeros(2)
+    entry(array)
+    assert array.tolist() == [3, 3]
+    kernel = topk_compile.TeamKernel(kept["enter"], entry)
+    assert kernel.address
+    return [sum(entry.stats.cache_hits.values()), kernel._code._cache_hits]
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_damaged_file_among_those_kept_is_made_anew(
+    kept: dict[str, Any], tmp_path: Path, suffix: str, left: int
+) -> None:
+    assert [fill_and_enter(kept) for _ in range(2)] == [[0, 0], [1, 1]]
+    files = list(tmp_path.glob(f"__pycache__/*.{suffix}"))
+    assert len(files) == 2
+    for file in files:
+        file.write_bytes(file.read_bytes()[:left])
+    assert [fill_and_enter(kept) for _ in range(2)] == [[0, 0], [1, 1]]
+
+
+def test_on_a_full_disk_kernels_are_compiled_and_not_kept(
+    kept: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("numba.core.caching.os.replace", full)
+        assert [fill_and_enter(kept) for _ in range(2)] == [[0, 0], [0, 0]]
+    said = [record.getMessage() for record in caplog.records if "cannot be kept" in record.getMessage()]
+    assert len(said) == 4
+    assert said[0].endswith("__pycache__: No space left on device")
+    assert [fill_and_enter(kept) for _ in range(2)] == [[0, 0], [1, 1]]
 
 
 ROWS_TWICE = """

@@ -6,11 +6,14 @@ import functools
 import logging
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from numba import cfunc, njit, types
+from numba import njit, types
 from numba.core import event
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
 
 from jointformer.ops.tile_support import AMX
 
@@ -41,19 +44,36 @@ _entries: list[Any] = []
 event.register("numba:compile", _Notice())
 
 
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Numba's cache, of which a damaged file or a full disk costs no more than compiling anew."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a pickle that is cut off, as a loss of power leaves one, raises nearly anything
+            with suppress(OSError):
+                self.flush()  # else nothing could be kept beside it
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            logger.warning("compiled kernels cannot be kept in %s: %s", self.cache_path, error.strerror or error)
+
+
 def compiled(function: Callable[..., None]) -> Any:
     """`function` compiled by Numba on its first call, without the GIL; kept on disk where a folder can be written."""
-    entry = _kept_on_disk(functools.partial(njit, nogil=True), function)
+    entry = _kept_on_disk(njit(nogil=True)(function), function)
     _entries.append(entry)
     return entry
 
 
-def _kept_on_disk(decorator: Callable[..., Any], function: Callable[..., None]) -> Any:
-    """decorator()(function) with Numba's cache, or without it where it finds no folder to write to."""
-    try:
-        return decorator(cache=True)(function)
-    except RuntimeError:  # compile once per process
-        return decorator()(function)
+def _kept_on_disk(entry: Any, function: Callable[..., None]) -> Any:
+    """`entry` with Numba's cache; without it, compiled once per process, where Numba finds no folder to write to."""
+    with suppress(RuntimeError):
+        entry._cache = _Cache(function)
+    return entry
 
 
 def kernel_part(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -81,5 +101,7 @@ class TeamKernel:
     @functools.cached_property
     def address(self) -> int:
         """Where its machine code begins: void (*)(int64_t *); compiled now, or loaded from disk."""
-        self._code = _kept_on_disk(functools.partial(cfunc, _KERNEL), self._function)
+        code = CFunc(self._function, (_KERNEL.args, _KERNEL.return_type), {}, {})
+        self._code = _kept_on_disk(code, self._function)
+        self._code.compile()
         return int(self._code.address)
