@@ -109,8 +109,9 @@ def test_a_run_that_goes_on_validates_at_its_intervals_and_logs_the_learning_rat
 
 def test_what_a_killed_run_makes_anew_stands_in_the_log_once(tmp_path: Path, videos: Path, weights: Path) -> None:
     out = tmp_path / "run"
-    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(out), "--batch", "1", "--size",
-               "32", "--frames", "3", "--validate", str(videos), "--validate-every", "2", "--resume", *SHORT]  # fmt: skip
+    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(out), "--batch", "1",
+               "--size", "32", "--frames", "3", "--validate", str(videos), "--validate-every", "2",
+               "--resume", *SHORT]  # fmt: skip
     assert jointformer([*command, "--iterations", "5"]) == 0
     for path in checkpoints(out)[-2:]:
         path.unlink()  # of iterations 4 and 5, as if it had been killed before
