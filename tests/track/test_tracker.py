@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -517,6 +518,15 @@ def test_settings_out_of_range_are_named(setting: dict[str, Any]) -> None:
     name = next(iter(setting)).replace("topk_blocks", "topk blocks").replace("topk_range", "topk range")
     with pytest.raises(ConfigError, match=name):
         TrackerConfig(**setting)
+
+
+def test_settings_may_be_integers_of_numpy() -> None:
+    numbers: dict[str, Any] = {"max_memory_frames": np.int32(1), "topk": np.int64(60), "size": np.uint16(240)}
+    config = TrackerConfig(**numbers)
+    assert config == TrackerConfig(max_memory_frames=1, topk=60, size=240)
+    assert json.dumps(asdict(config)) == json.dumps(asdict(TrackerConfig(max_memory_frames=1, topk=60, size=240)))
+    with pytest.raises(ConfigError, match="size, expected 16 to 8192 pixels"):
+        TrackerConfig(**{**numbers, "size": np.int64(3)})
 
 
 @pytest.mark.parametrize(("room", "expected"), [(1, [1, 3, 3, 1]), (10**9, [0, 0, 0, 0])])

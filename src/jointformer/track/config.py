@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+import numpy as np
 
 from jointformer.errors import ConfigError
 from jointformer.model.attention import AttentionConfig
@@ -21,7 +23,7 @@ class TrackerConfig:
     that this process should not exceed: near it, on a CPU, the tracker gives freed memory back to the system, which
     costs time (track/budget.py finds the settings that fit).
 
-    Raises ConfigError naming the field.
+    NumPy's integers are taken as Python's. Raises ConfigError naming the field.
     """
 
     max_memory_frames: int = 5
@@ -37,6 +39,9 @@ class TrackerConfig:
     memory_limit: int | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if isinstance(value := getattr(self, field.name), np.integer):
+                object.__setattr__(self, field.name, int(value))
         self._check_int("max_memory_frames", 0, "0 (unbounded) or more")
         self._check_int("memory_every", 1, "1 or more")
         if not isinstance(self.size, int) or 0 <= self.size < 16 or self.size > 8192:
