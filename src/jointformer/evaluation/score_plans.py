@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,7 @@ def _find(annotations: Path, names: Sequence[str], levels: int = 4) -> Path | No
 
     Above a link there are the folders that it lies in and, after these, those of what it leads to.
     """
-    for start in dict.fromkeys((annotations.absolute(), annotations.resolve())):
+    for start in dict.fromkeys((Path(os.path.abspath(annotations)), annotations.resolve())):
         for base in (start, start / "valid", *list(start.parents)[:levels]):
             for name in names:
                 if (base / name).is_file():
