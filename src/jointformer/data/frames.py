@@ -53,7 +53,7 @@ def is_hidden(path: PurePath) -> bool:
     return path.name.startswith(".") or path.name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
 
 
-def leads_nowhere(path: Path) -> bool:
+def _leads_nowhere(path: Path) -> bool:
     """Whether a path is a link to what is not there (a mount that is gone, a data set that was moved)."""
     return os.path.islink(path) and not os.path.exists(path)
 
@@ -68,7 +68,7 @@ def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXE
     files = [
         path
         for path in list_folder(folder)
-        if path.suffix.lower() in suffixes and not is_hidden(path) and (os.path.isfile(path) or leads_nowhere(path))
+        if path.suffix.lower() in suffixes and not is_hidden(path) and (os.path.isfile(path) or _leads_nowhere(path))
     ]
     files.sort(key=lambda path: natural_key(path.name))
     seen: dict[str, Path] = {}
@@ -101,7 +101,7 @@ def list_subfolders(folder: str | Path) -> list[Path]:
 
     A link to nothing is one of them, as in `list_pictures`.
     """
-    found = [path for path in list_folder(folder) if not is_hidden(path) and (path.is_dir() or leads_nowhere(path))]
+    found = [path for path in list_folder(folder) if not is_hidden(path) and (path.is_dir() or _leads_nowhere(path))]
     return sorted(found, key=lambda path: natural_key(path.name))
 
 

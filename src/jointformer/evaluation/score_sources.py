@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from jointformer.data.frames import is_hidden, leads_nowhere
+from jointformer.data.frames import is_hidden, list_subfolders
 from jointformer.data.metas import is_plain_name
 from jointformer.errors import DataError
 from jointformer.ops.png import PngHeader, parse_png_header, read_index_png
@@ -135,9 +135,8 @@ def mask_files(folder: Path) -> dict[str, str]:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """The sorted names of the folders (and links to nothing) in a folder, hidden ones left out."""
-    found = (entry for entry in folder.iterdir() if not is_hidden(entry))
-    return sorted(entry.name for entry in found if entry.is_dir() or leads_nowhere(entry))
+    """The names of a folder's `list_subfolders`, sorted. Raises DataError."""
+    return sorted(path.name for path in list_subfolders(folder))
 
 
 def _places(path: Path) -> list[Path]:
