@@ -22,6 +22,7 @@ from train_helpers import (
     FixedPlanner,
     Missing,
     MovingSquares,
+    batch_of,
     losses,
     small_network,
     small_run,
@@ -367,3 +368,35 @@ def test_a_run_needs_exactly_one_budget() -> None:
         RunConfig(iterations=1, minutes=1)
     with pytest.raises(ConfigError, match="keep"):
         RunConfig(iterations=1, keep=0)
+
+
+def test_clips_skipped_before_a_run_was_stopped_are_counted_when_it_goes_on(tmp_path: Path) -> None:
+    begun = small_trainer(tmp_path, iterations=2)
+    begun.loader.source = Missing(0, 1, 5)  # 5 is prepared ahead for the iteration that is not reached
+    begun.train()
+    state = checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path)[-1])
+    going_on = small_trainer(tmp_path, iterations=4)
+    going_on.loader.source = Missing(0, 1, 5)
+    going_on.load_state(state)
+    going_on.train()
+    assert (begun.skipped, going_on.skipped) == (2, 3)
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["skipped"] == 3
+
+
+def test_the_iou_of_a_progress_line_is_that_of_the_iterations_with_an_object_to_find(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "log.jsonl")
+    progress.add(1, {"loss": 1.0, "iou": 0.8})
+    progress.add(1, {"loss": 2.0})
+    figures = progress.report(2, 0.5, 0.0, {})
+    assert (figures["loss"], figures["iou"]) == (1.5, 0.8)
+    progress.add(1, {"loss": 3.0})
+    assert "iou" not in progress.report(3, 0.6, 0.0, {})
+
+
+def test_an_iteration_whose_last_frames_are_empty_has_no_iou(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path)
+    plan, batch = FixedPlanner().plan(0, 0.0, 0), batch_of(0, 1)
+    assert 0 <= trainer.step(plan, batch)["iou"] <= 1
+    batch.label_maps[:, -1] = 0
+    assert "iou" not in trainer.step(plan, batch)
+    trainer.loader.close()

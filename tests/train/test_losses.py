@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jointformer.train.losses import frame_loss, hardest_share, mean_iou
+from jointformer.train.losses import frame_loss, hardest_share, iou_sum
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "loss_seed0.json").read_text())
@@ -52,20 +52,20 @@ def test_the_label_of_void_is_background_where_there_is_no_void() -> None:
         assert torch.equal(plain.dice, other.dice)
 
 
-def test_the_mean_iou_counts_the_objects_that_are_in_the_frame_and_belong_to_the_clip() -> None:
+def test_the_iou_counts_the_objects_that_are_in_the_frame_and_belong_to_the_clip() -> None:
     labels = torch.zeros(2, 4, 4, dtype=torch.uint8)
     labels[0, :2], labels[0, 2, :2] = 1, 2
     labels[1, :1], labels[1, 3] = 1, 2  # of the second clip only the first slot is an object
     found = labels.clone()
     found[0, 1] = 2  # object 1: 4 of 8 pixels; object 2: 2 of 6
     logits = 9.0 * torch.nn.functional.one_hot(found.long(), 4).permute(0, 3, 1, 2)
-    assert mean_iou(logits, labels, torch.tensor([3, 1])).item() == pytest.approx((4 / 8 + 2 / 6 + 1) / 3)
-    assert mean_iou(logits, torch.zeros_like(labels), torch.tensor([3, 1])).item() == 0
+    assert iou_sum(logits, labels, torch.tensor([3, 1])).tolist() == pytest.approx([4 / 8 + 2 / 6 + 1, 3])
+    assert iou_sum(logits, torch.zeros_like(labels), torch.tensor([3, 1])).tolist() == [0, 0]
 
 
-def test_what_is_found_in_void_does_not_lower_the_mean_iou() -> None:
+def test_what_is_found_in_void_does_not_lower_the_iou() -> None:
     labels = torch.zeros(1, 4, 4, dtype=torch.uint8)
     labels[0, :2], labels[0, 2] = 1, 255
     found = labels.masked_fill(labels == 255, 1)
     logits = 9.0 * torch.nn.functional.one_hot(found.long(), 2).permute(0, 3, 1, 2)
-    assert mean_iou(logits, labels, torch.tensor([1])).item() == 1
+    assert iou_sum(logits, labels, torch.tensor([1])).tolist() == [1, 1]

@@ -123,6 +123,26 @@ def test_what_a_killed_run_makes_anew_stands_in_the_log_once(tmp_path: Path, vid
     assert [entry["iteration"] for entry in entries if "validation" in entry] == [2, 4, 6]
 
 
+def test_a_validation_that_a_kill_ended_is_made_when_the_run_goes_on(
+    tmp_path: Path, videos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
+               "--size", "32", "--frames", "3", "--validate", str(videos), "--validate-every", "2", "--iterations", "3",
+               "--resume", *SHORT]  # fmt: skip
+
+    def killed(*_: Any) -> Validation:
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jointformer.train.watch.validate", killed)
+        with pytest.raises(SystemExit):
+            jointformer(command)
+    for _ in range(2):  # once only
+        assert jointformer(command) == 0
+        entries = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+        assert [entry["iteration"] for entry in entries if "validation" in entry] == [3]
+
+
 def test_validation_without_a_video_long_enough_is_no_figure(
     tmp_path: Path, videos: Path, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -370,7 +390,8 @@ def test_a_run_is_resumed_with_its_own_network_and_kind_only(
         (["--iterations", "0"], "own videos: iterations: must be positive, got 0"),
         (["--batch", "0"], "own videos: batch: must be positive, got 0"),
         (["--objects", "0"], "own videos: objects: must be positive, got 0"),
-        (["--lr", "0"], "lr: must be positive, got 0.0"),
+        (["--lr", "0"], "lr: must be positive and finite, got 0.0"),
+        (["--lr", "inf"], "lr: must be positive and finite, got inf"),
         (["--load", "2"], "--load: goes with --stills only"),
         (["--data-root", "."], "--data-root: goes with --stages only"),
     ],
@@ -391,9 +412,9 @@ def test_settings_that_cannot_be_are_said_before_anything_runs(
         (["--lr", "1e-4"], "--lr: goes with --stages and --data only"),
         (["--batch", "4"], "--batch: goes with --stages and --data only; --load makes iterations smaller or larger"),
         (["--data-root", "."], "--data-root: goes with --stages only"),
-        (["--load", "nan"], "load: must be positive, got nan"),
-        (["--load", "0"], "load: must be positive, got 0.0"),
-        (["--minutes", "nan"], "minutes: must be positive, got nan"),
+        (["--load", "nan"], "load: must be positive and finite, got nan"),
+        (["--load", "0"], "load: must be positive and finite, got 0.0"),
+        (["--minutes", "nan"], "minutes: must be positive and finite, got nan"),
     ],
 )
 def test_flags_that_would_do_nothing_for_stills_are_refused(

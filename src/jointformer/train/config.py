@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,5 +54,5 @@ class RunConfig:
             raise ConfigError("give exactly one budget", where="iterations, minutes")
         for name in ("iterations", "minutes", "log_every", "save_every", "keep", "ahead", "workers"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError("must be positive", where=name, got=value)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError("must be positive and finite", where=name, got=value)

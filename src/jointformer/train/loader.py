@@ -46,7 +46,7 @@ class ClipLoader:
     """Batches of this process's clips, prepared in a background thread while the network computes.
 
     `refuse_broken` stops the run at the first broken clip; otherwise it is named in the log, counted in
-    `skipped` and another one takes its place (the same one in every run with the same seed).
+    `skipped` (once its batch is taken) and another one takes its place (the same one in every run with the same seed).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ClipLoader:
         self.waited = 0.0
         self._clips = ThreadPoolExecutor(workers, "clip") if workers > 1 else None
         self._batches = ThreadPoolExecutor(1, "batch")
-        self._ahead: deque[tuple[StepPlan, Future[ClipBatch]]] = deque()
+        self._ahead: deque[tuple[StepPlan, Future[tuple[ClipBatch, int]]]] = deque()
 
     def ask(self, plan: StepPlan) -> None:
         """Start making the batch of a plan."""
@@ -73,8 +73,9 @@ class ClipLoader:
         """
         plan, future = self._ahead[0]
         start = time.perf_counter()
-        batch = future.result()
+        batch, skipped = future.result()
         self.waited += time.perf_counter() - start
+        self.skipped += skipped
         self._ahead.popleft()
         return plan, batch
 
@@ -89,13 +90,15 @@ class ClipLoader:
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _batch(self, plan: StepPlan) -> ClipBatch:
+    def _batch(self, plan: StepPlan) -> tuple[ClipBatch, int]:
+        """The batch of a plan, and how many broken clips others took the place of."""
         if isinstance(self.source, BatchSource):
-            return self.source.sample_batch(plan.share(self.rank, self.processes), plan)
+            return self.source.sample_batch(plan.share(self.rank, self.processes), plan), 0
         run: Callable = map if self._clips is None else self._clips.map
-        clips = list(run(lambda index: self._clip(index, plan), plan.share(self.rank, self.processes)))
+        made = list(run(lambda index: self._clip(index, plan), plan.share(self.rank, self.processes)))
+        clips = [clip for clip, _ in made]
         points = [clip.points for clip in clips if clip.points is not None]
-        return ClipBatch(
+        batch = ClipBatch(
             torch.from_numpy(np.stack([clip.frames for clip in clips])),
             torch.from_numpy(np.stack([clip.label_maps for clip in clips])),
             torch.tensor([clip.num_objects for clip in clips]),
@@ -103,15 +106,15 @@ class ClipLoader:
             plan.blind,
             torch.from_numpy(np.stack(points)).flatten(2, 3) if len(points) == len(clips) else None,
         )
+        return batch, sum(skipped for _, skipped in made)
 
-    def _clip(self, index: int, plan: StepPlan) -> Clip:
+    def _clip(self, index: int, plan: StepPlan) -> tuple[Clip, int]:
         for attempt in range(RETRIES):
             try:
-                return self.source.sample(index + attempt * FAR, plan)
+                return self.source.sample(index + attempt * FAR, plan), attempt
             except DataError as error:
                 if self.refuse_broken:
                     raise
-                self.skipped += 1
                 log.warning("clip skipped: %s", error)
         raise DataError(
             "no usable clip",

@@ -22,7 +22,7 @@ from jointformer.train import state as checkpoint
 from jointformer.train.config import Planner, RunConfig
 from jointformer.train.distributed import Processes
 from jointformer.train.loader import ClipLoader, ClipSource
-from jointformer.train.losses import frame_loss, mean_iou
+from jointformer.train.losses import frame_loss, iou_sum
 from jointformer.train.optimiser import (
     MovingAverage,
     build_optimiser,
@@ -71,6 +71,8 @@ class Trainer:
         )
         self.iteration = 0
         self.clips = 0
+        self.skipped = 0
+        self._skipped_before = 0
         self.seconds = 0.0
         self.preview: tuple[ClipBatch, Tensor] | None = None
         self._next_clip = 0
@@ -140,7 +142,7 @@ class Trainer:
     # --- one iteration -------------------------------------------------------------------------------------
 
     def step(self, plan: StepPlan, batch: ClipBatch) -> dict[str, float]:
-        """The figures of one optimiser update on a batch."""
+        """The figures of an optimiser update on a batch, over all processes; `iou` if a last frame has an object."""
         config = self.config
         batch = batch.to(self.processes.device)
         set_learning_rate(self.optimiser, config.optimiser.lr * config.schedule.factor(plan.iteration, plan.fraction))
@@ -163,13 +165,15 @@ class Trainer:
         self.scaler.update()
         self.preview = (batch, logits[-1].detach())
         figures = torch.stack(
-            [loss.detach(), cross_entropy.detach() / len(logits), dice.detach() / len(logits),
-             mean_iou(logits[-1].detach(), batch.label_maps[:, -1], batch.num_objects), norm.detach(),
+            [torch.full_like(norm, self.loader.skipped),
+             *iou_sum(logits[-1].detach(), batch.label_maps[:, -1], batch.num_objects),
+             loss.detach(), cross_entropy.detach() / len(logits), dice.detach() / len(logits), norm.detach(),
              *(() if matching is None else (matching.detach(),))]
         )  # fmt: skip
-        values = self.processes.mean(figures.float()).tolist()
-        names = ("loss", "ce", "dice", "iou", "grad", "match")
-        return dict(zip(names, values, strict=False))
+        skipped, iou, objects, *values = self.processes.mean(figures.float()).tolist()
+        self.skipped = self._skipped_before + round(skipped * self.processes.count)
+        named = dict(zip(("loss", "ce", "dice", "grad", "match"), values, strict=False))
+        return {**named, "iou": iou / objects} if objects else named
 
     def _losses(self, plan: StepPlan, batch: ClipBatch, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         losses = [
@@ -198,8 +202,6 @@ class Trainer:
     # --- state ---------------------------------------------------------------------------------------------
 
     def _report(self, progress: Progress, plan: StepPlan) -> None:
-        skipped = torch.tensor(float(self.loader.skipped), device=self.processes.device)
-        skipped = self.processes.mean(skipped) * self.processes.count  # each process counts those of its own clips
         if not self.processes.first:
             return
         extra = {
@@ -208,7 +210,7 @@ class Trainer:
             "width": plan.shape[1],
             "frames": plan.frames,
             "clips": self.clips,
-            "skipped": round(skipped.item()),
+            "skipped": self.skipped,
             "seconds": round(self.seconds, 1),
         }
         figures = progress.report(self.iteration, plan.fraction, self.loader.waited, extra)
@@ -241,6 +243,7 @@ class Trainer:
             "format": 1,
             "iteration": self.iteration,
             "clips": self.clips,
+            "skipped": self.skipped,
             "next_clip": self._next_clip,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
@@ -272,6 +275,7 @@ class Trainer:
             for mine, saved in zip(self.average.average, state["average"], strict=True):
                 mine.copy_(saved)
         self.iteration, self.clips, self.seconds = state["iteration"], state["clips"], state["seconds"]
+        self.skipped = self._skipped_before = state.get("skipped", 0)
         pending = checkpoint.plans_from_data(state["pending"])
         self._planned, self._next_clip = self.iteration, pending[0].first_clip if pending else state["next_clip"]
         for plan in pending:  # planned anew: another batch, or another length, may be wanted now

@@ -90,10 +90,10 @@ def _dice(logits: Tensor, labels: Tensor, void: bool) -> Tensor:
 
 
 @torch.no_grad()
-def mean_iou(logits: Tensor, labels: Tensor, num_objects: Tensor) -> Tensor:
-    """The mean IoU (scalar) of all clips' objects that are in a frame: logits (B, N+1, H, W), labels (B, H, W).
+def iou_sum(logits: Tensor, labels: Tensor, num_objects: Tensor) -> Tensor:
+    """Of all clips' objects that are in a frame, the sum of their IoU and their number (2,), for a mean over batches.
 
-    What is found in void counts for nothing.
+    logits (B, N+1, H, W), labels (B, H, W). What is found in void counts for nothing.
     """
     slots = logits.shape[1] - 1
     ids = torch.arange(1, slots + 1, device=logits.device).view(1, -1, 1, 1)
@@ -102,4 +102,4 @@ def mean_iou(logits: Tensor, labels: Tensor, num_objects: Tensor) -> Tensor:
     present = wanted.flatten(2).any(-1) & (ids.view(1, -1) <= num_objects.view(-1, 1))
     union = (found | wanted).flatten(2).sum(-1)
     iou = (found & wanted).flatten(2).sum(-1) / union.clamp(min=1)
-    return (iou * present).sum() / present.sum().clamp(min=1)
+    return torch.stack([(iou * present).sum(), present.sum()])

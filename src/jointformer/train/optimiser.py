@@ -32,8 +32,8 @@ class OptimiserConfig:
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip", "backbone_scale"):
-            if not getattr(self, name) > 0:
-                raise ConfigError("must be positive", where=name, got=getattr(self, name))
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError("must be positive and finite", where=name, got=getattr(self, name))
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def run_stills(
     load: factor on the number of clips of every iteration.
     """
     if not 0 < load < math.inf:
-        raise ConfigError("must be positive", where="load", got=load)
+        raise ConfigError("must be positive and finite", where="load", got=load)
     device = processes.device
     curriculum = STILLS_CPU if device.type == "cpu" else STILLS_GPU
     phases = tuple(dataclasses.replace(p, load=max(1, round(p.load * load))) for p in curriculum.phases)

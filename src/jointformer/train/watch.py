@@ -9,8 +9,9 @@ from typing import Any
 
 from jointformer.train.board import Board
 from jointformer.train.datasets import TrainVideo
-from jointformer.train.loop import Trainer
+from jointformer.train.loop import LOG, Trainer
 from jointformer.train.own_data import check_videos
+from jointformer.train.progress import last_validated
 from jointformer.train.settings import Settings
 from jointformer.train.validate import validate
 
@@ -20,7 +21,8 @@ log = logging.getLogger(__name__)
 class Watcher:
     """What happens beside the progress line: TensorBoard, previews and validation at their intervals.
 
-    begun: the iteration that the run goes on from.
+    begun: the iteration that the run goes on from. A validation that was due by then and is not in the run's log, as
+    the run was killed meanwhile, is made with the first progress line.
     """
 
     def __init__(self, settings: Settings, folder: Path, begun: int = 0) -> None:
@@ -32,7 +34,8 @@ class Watcher:
             for problem in check.problems:
                 log.warning("validation: %s", problem)
             self.videos = check.videos
-        self._previewed, self._validated = begun // settings.preview_every, begun // settings.validate_every
+        self._previewed = begun // settings.preview_every
+        self._validated = last_validated(folder / LOG, begun) // settings.validate_every
 
     def __call__(self, trainer: Trainer, figures: dict[str, Any]) -> None:
         """Called with every progress line."""
