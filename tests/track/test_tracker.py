@@ -571,6 +571,47 @@ def test_a_tracker_whose_step_broke_off_says_so_instead_of_going_on_with_half_of
             call()
 
 
+def test_an_ensemble_that_was_interrupted_between_two_views_says_so(
+    model: JointFormer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensemble = EnsembleTracker(model, CONFIG, [View(-1), View(-1, flipped=True)])
+    frames = video(3)
+    ensemble.step(frames[0], box(2, 2))
+    with pytest.raises(DataError):
+        ensemble.step(frames[1][1:])  # refused by all: nothing has changed
+    ensemble.step(frames[1])
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ensemble.trackers[1], "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ensemble.step(frames[2])
+    with pytest.raises(UserError, match=r"broke off between two views.*use a new EnsembleTracker"):
+        ensemble.step(frames[2])
+
+
+def test_a_tracker_called_from_a_second_thread_within_a_step_says_so(
+    model: JointFormer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(model, CONFIG)
+    frames = video(2)
+    tracker.step(frames[0], box(2, 2))
+    said: list[str] = []
+    step = tracker._engine.step
+
+    def slow(*args: Any, **kwargs: Any) -> torch.Tensor:
+        with pytest.raises(UserError) as error:
+            tracker.step(frames[1])
+        said.append(str(error.value))
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(tracker._engine, "step", slow)
+    tracker.step(frames[1])
+    assert "another thread is within one" in said[0]
+
+
 @pytest.mark.parametrize("masks", [[None, None], [{1: box(2, 2)}, None], [{1: box(2, 2)}, {7: box(20, 30)}]])
 def test_a_tracker_whose_video_was_ended_says_so(model: JointFormer, masks: list[dict[int, np.ndarray] | None]) -> None:
     tracker = Tracker(model, CONFIG)

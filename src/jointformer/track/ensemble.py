@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, UserError
 from jointformer.model.network import JointFormer
 from jointformer.ops.resize import resize_bilinear
 from jointformer.track.config import TrackerConfig
@@ -39,6 +39,7 @@ class EnsembleTracker:
             raise ConfigError("views of an ensemble", expected="at least one", got="none")
         self.views = tuple(views)
         self.trackers = tuple(Tracker(model, replace(config, size=view.size)) for view in views)
+        self._apart = False
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -52,20 +53,30 @@ class EnsembleTracker:
 
     def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
         """Return the next frame's segmentation; arguments and errors are `Tracker.step`'s."""
-        results = []
-        for view, tracker in zip(self.views, self.trackers):
-            if not view.flipped:
-                results.append(tracker.step(frame, masks, last=last))
-                continue
-            given = None if masks is None else _flip_masks(masks)
-            seen = tracker.step(_flip_frame(frame), given, last=last)
-            results.append(Segmentation(seen.ids, seen.prob.flip(2), seen.size))
+        if self._apart:
+            raise UserError(
+                "an earlier step broke off between two views: they are at different frames",
+                hint="use a new EnsembleTracker",
+            )
+        results = [self._seen(0, frame, masks, last=last)]  # it refuses what no view can take
+        self._apart = len(self.views) > 1
+        results += [self._seen(number, frame, masks, last=last) for number in range(1, len(self.views))]
+        self._apart = False
         if len(results) == 1:
             return results[0]
         size = results[0].size
         total = sum(resize_bilinear(r.prob[None], *size)[0] for r in results)
         assert isinstance(total, Tensor)
         return Segmentation(results[0].ids, total / len(results), size)
+
+    def _seen(self, number: int, frame: FrameLike, masks: MasksLike | None, *, last: bool) -> Segmentation:
+        """A view's own step, mirrored back."""
+        tracker = self.trackers[number]
+        if not self.views[number].flipped:
+            return tracker.step(frame, masks, last=last)
+        given = None if masks is None else _flip_masks(masks)
+        seen = tracker.step(_flip_frame(frame), given, last=last)
+        return Segmentation(seen.ids, seen.prob.flip(2), seen.size)
 
 
 def _flip_frame(frame: FrameLike) -> FrameLike:

@@ -131,7 +131,8 @@ class Tracker:
         """Raise UserError where what is remembered is not up to the last step."""
         if self._changing:
             raise UserError(
-                "an earlier step of this tracker broke off: what it remembers is incomplete", hint="use a new Tracker"
+                "an earlier step of this tracker broke off, or another thread is within one",
+                hint="what it remembers is incomplete: use a new Tracker",
             )
         if self._ended:
             raise UserError(
@@ -141,6 +142,7 @@ class Tracker:
     @contextmanager
     def _change(self) -> Iterator[None]:
         """Run a change of what is remembered; one that breaks off is remembered as unfinished."""
+        self._refuse_if_over()  # another thread may have begun one since
         self._changing = True
         yield
         self._changing = False
