@@ -81,6 +81,10 @@ def test_missing_predictions_are_counted_and_the_first_ones_named(tree: Path) ->
         DataError, match=r"missing: 4 \(bear/00001.png, bear/00002.png, bear/00003.png, …\); .*--missing empty"
     ):
         score("davis17", tree / "gt", tree / "pred")
+    for lists in tree.rglob("val.txt"):
+        lists.unlink()
+    with pytest.raises(DataError, match="no list of the set 'val' was found: name one with --set; --missing empty"):
+        score("davis17", tree / "gt", tree / "pred")
     scores = score("davis17", tree / "gt", tree / "pred", missing="empty")
     assert scores.videos["bear"]["J"] == 0
     assert scores.videos["cow"]["J"] == pytest.approx(2 / 3)

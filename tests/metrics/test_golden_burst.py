@@ -131,6 +131,20 @@ def test_an_image_may_have_any_extension(case: Case, tmp_path: Path) -> None:
     assert score("burst", path, folder / "pred_png") == score("burst", folder / "gt", folder / "pred_png")
 
 
+def test_a_truth_of_first_frames_alone_is_noted(case: Case, tmp_path: Path) -> None:
+    folder = case("burst_simple")
+    content = json.loads((folder / "gt/all_classes.json").read_text())
+    for entry in content["sequences"]:
+        seen: set[str] = set()
+        for number, frame in enumerate(entry["segmentations"]):
+            entry["segmentations"][number] = {track: found for track, found in frame.items() if track not in seen}
+            seen |= frame.keys()
+    path = tmp_path / "first_frame_annotations.json"
+    path.write_text(json.dumps(content))
+    assert any("one frame only" in note for note in score("burst", path, folder / "pred_png").notes)
+    assert not any("one frame only" in note for note in score("burst", folder / "gt", folder / "pred_png").notes)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -95,6 +95,11 @@ def test_burst_has_no_plot(case: Case, tmp_path: Path, capsys: pytest.CaptureFix
     arguments = ["score", "burst", "--annotations", f"{folder}/gt", "--predictions", f"{folder}/pred_png"]
     assert main([*arguments, "--plot", str(tmp_path / "plot.png")]) == 2
     assert "no J per frame to plot" in capsys.readouterr().err
+    assert main([*arguments, "--per-video"]) == 2
+    assert "--per-video: burst has no row per video" in capsys.readouterr().err
+    assert main([*arguments, "--per-frame", "--json", str(tmp_path / "scores.json")]) == 2
+    assert "--per-frame: burst has no values per frame" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
     assert main([*arguments, "--per-object"]) == 0
     assert capsys.readouterr().out.splitlines()[2].split()[:4] == ["all", "63.74", "70.68", "49.86"]
 

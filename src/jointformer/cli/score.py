@@ -58,8 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score, print the table, write what was asked for."""
-    if args.per_frame and not args.json:
-        raise ConfigError("values of every frame are only written as JSON", where="--per-frame", hint="add --json FILE")
+    _refuse_unused(args)
     from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluation.score import score
     from jointformer.system.files import write_text
@@ -96,3 +95,22 @@ def run(args: argparse.Namespace) -> int:
 
         plot_scores(scores, args.plot)
     return 0
+
+
+def _refuse_unused(args: argparse.Namespace) -> None:
+    """Raise ConfigError for an output that the benchmark does not have, before the minutes that scores may take."""
+    from jointformer.metrics.protocols import find_protocol
+
+    if args.per_frame and not args.json:
+        raise ConfigError("values of every frame are only written as JSON", where="--per-frame", hint="add --json FILE")
+    if find_protocol(args.benchmark, args.rules).layout != "burst":
+        return
+    for flag, given, what in (
+        ("--per-video", args.per_video, "row per video"),
+        ("--per-frame", args.per_frame, "values per frame"),
+        ("--plot", args.plot, "J per frame to plot"),
+    ):
+        if given:
+            raise ConfigError(
+                f"burst has no {what}: HOTA counts over all videos", where=flag, hint="--per-object prints its classes"
+            )

@@ -147,7 +147,7 @@ def _stop_at_bad_files(plan: Plan, truth: MaskTree, masks: MaskTree, missing: Mi
         if files:
             plan.notes.append(describe("missing predictions scored as empty masks", files))
     elif "predictions missing" in problems.files:
-        hint = "--missing empty scores them as empty masks"
+        hint = "; ".join(filter(None, (plan.hint, "--missing empty scores them as empty masks")))
     problems.stop(str(masks.archive or masks.folder), hint)
 
 

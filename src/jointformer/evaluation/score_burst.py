@@ -42,7 +42,7 @@ def score_burst(
     """
     rules = BurstRules(similarity, filter_tracks, class_guided=protocol.rules == "class-guided")
     truth = _read_truth(annotations, set_name)
-    notes: list[str] = []
+    notes = _notes_on_truth(truth)
     sequences = iter_sequences(truth, predictions, notes, with_masks=similarity == "mask")
     bar = tqdm(sequences, total=len(truth.sequences), unit="video", disable=not progress)
     counts, truths, frames = [], [], 0
@@ -216,6 +216,16 @@ def _truth_file(annotations: Path, set_name: str) -> Path:
         if (annotations / folder / "all_classes.json").is_file():
             return annotations / folder / "all_classes.json"
     raise DataError("no BURST annotations", where=annotations, expected="all_classes.json or a folder with it")
+
+
+def _notes_on_truth(truth: BurstFile) -> list[str]:
+    """What is to be said of a truth that is likely `first_frame_annotations.json`: every track is seen once."""
+    seen = [(one.folder, track) for one in truth.sequences for frame in one.segmentations for track in frame]
+    if len(set(seen)) < len(seen) or all(len(one.frames) < 2 for one in truth.sequences):
+        return []
+    return [
+        "every track of the annotations is seen in one frame only; the truth of later frames is in all_classes.json"
+    ]
 
 
 def _class_names(content: Mapping[str, Any]) -> dict[int, str]:

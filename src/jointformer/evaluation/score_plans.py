@@ -30,11 +30,15 @@ class VideoPlan:
 
 @dataclass
 class Plan:
-    """A benchmark's videos, the folder with their truth, and what there is to say about the choice."""
+    """A benchmark's videos, the folder with their truth, and what there is to say about the choice.
+
+    hint: what to do, besides, where some have no predictions.
+    """
 
     truth: Path
     videos: list[VideoPlan]
     notes: list[str] = field(default_factory=list)
+    hint: str | None = None
 
 
 def build_plan(
@@ -138,7 +142,9 @@ def _video_list(protocol: Protocol, annotations: Path, set_name: str | None) -> 
 def _list_plan(protocol: Protocol, annotations: Path, set_name: str | None) -> Plan:
     videos, note = _video_list(protocol, annotations, set_name)
     truth = truth_folder(annotations, videos)
-    plan = Plan(truth, [], [note] if note else [])
+    plan = (
+        Plan(truth, [], [note], "no list of the set 'val' was found: name one with --set") if note else Plan(truth, [])
+    )
     unseen: Callable[[str], bool] = lambda video: False  # noqa: E731 - one of two rules
     if protocol.summary == "visor":
         listed = _find(annotations, [f"{folder}/val_unseen.txt" for folder in protocol.lists])
