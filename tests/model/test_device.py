@@ -17,18 +17,21 @@ from jointformer.track.config import TrackerConfig
 from seeded import seeded_model
 
 GPU = torch.device("cuda")
-EXACT = [value for _, _, value in _exact_settings()]
+BACKENDS: Any = torch.backends
+OWNERS = [(owner, name) for owner, name, _ in _exact_settings()]
+EXACT = [False, "none", False, False]
 
 
 def settings() -> list[Any]:
-    return [getattr(owner, name) for owner, name, _ in _exact_settings()]
+    return [getattr(owner, name) for owner, name in OWNERS]
 
 
 @pytest.fixture(autouse=True)
 def put_back() -> Iterator[None]:
     before = settings()
     yield
-    for (owner, name, _), value in zip(_exact_settings(), before, strict=True):
+    BACKENDS.fp32_precision = "none"
+    for (owner, name), value in zip(OWNERS, before, strict=True):
         setattr(owner, name, value)
 
 
@@ -55,6 +58,25 @@ def test_what_is_exact_already_stays_so() -> None:
     assert settings() == before
     assert not torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_tf32_that_a_program_allowed_by_its_newer_names_is_none_within_the_block(everywhere: bool) -> None:
+    conv = BACKENDS.cudnn.conv
+    owner = BACKENDS if everywhere else conv
+    owner.fp32_precision = "ieee"  # else PyTorch as it comes says the same
+    owner.fp32_precision = "tf32"
+    with exact_products(GPU):
+        assert conv.fp32_precision in ("ieee", "none")
+    assert (owner.fp32_precision, conv.fp32_precision) == ("tf32", "tf32")
+
+
+def test_a_program_whose_older_and_newer_names_of_tf32_differ_is_left_with_what_it_set() -> None:
+    conv = BACKENDS.cudnn.conv
+    conv.fp32_precision = "ieee"
+    with exact_products(GPU):
+        assert conv.fp32_precision == "ieee"
+    assert conv.fp32_precision == "ieee"
 
 
 def test_products_stay_exact_while_another_thread_leaves_its_block() -> None:

@@ -119,17 +119,20 @@ class _Settings:
             if not self._blocks:
                 self._before = []
                 for owner, name, exact in _exact_settings():
-                    old = getattr(owner, name)
-                    if old != exact:
+                    try:
+                        old = getattr(owner, name)
+                    except RuntimeError:  # allow_tf32 where the program sets TF32 by PyTorch's newer names
+                        continue
+                    if old not in exact:
                         self._before.append((owner, name, old))
-                        setattr(owner, name, exact)
+                        setattr(owner, name, exact[0])
             self._blocks += 1
 
     def end(self) -> None:
         with self._lock:
             self._blocks -= 1
             if not self._blocks:
-                for setting in self._before:
+                for setting in reversed(self._before):
                     setattr(*setting)
 
 
@@ -141,12 +144,17 @@ def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False) if available else nullcontext()
 
 
-def _exact_settings() -> list[tuple[Any, str, str | bool]]:
-    """The settings of exact products: (owner, name, value)."""
+def _exact_settings() -> list[tuple[Any, str, tuple[str | bool, ...]]]:
+    """The settings of exact products: (owner, name, values that are exact).
+
+    TF32 by its older name first: by the newer one alone, whoever asks for the older one meanwhile (PyTorch's compiler
+    does, when it tries out kernels) gets an error for two that differ. The newer one still counts where it was set.
+    """
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
     return [
-        (cudnn.conv, "fp32_precision", "ieee"),
-        (matmul, "allow_bf16_reduced_precision_reduction", False),
-        (matmul, "allow_fp16_reduced_precision_reduction", False),
+        (cudnn, "allow_tf32", (False,)),
+        (cudnn.conv, "fp32_precision", ("ieee", "none")),
+        (matmul, "allow_bf16_reduced_precision_reduction", (False,)),
+        (matmul, "allow_fp16_reduced_precision_reduction", (False,)),
     ]
