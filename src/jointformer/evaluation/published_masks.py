@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from jointformer.data.published import PublishedRow
 from jointformer.errors import DataError, UserError, WeightsError
 from jointformer.model.cache import verify_recorded, weights_dir
 from jointformer.model.download import fetch
-from jointformer.model.registry import RELEASE_VARIABLE
+from jointformer.model.registry import RELEASE_PAGE, mirrored
 
-PAGE = "https://github.com/MCG-NJU/JointFormer/releases/tag/v0.1"
 #: A mask that would unpack to more than this is none (a 4K label map has 8 MiB).
 _MOST_BYTES = 64 << 20
 
 
 def masks_url(row: PublishedRow) -> str:
     """The address of a row's masks; below the mirror of `JOINTFORMER_RELEASE_URL` where that is set."""
-    mirror = os.environ.get(RELEASE_VARIABLE, "").rstrip("/")
-    return f"{mirror}/{quote(_filename(row))}" if mirror else row.masks_url
+    return mirrored(_filename(row), row.masks_url)
 
 
 def masks_path(row: PublishedRow) -> Path:
@@ -40,7 +37,7 @@ def fetch_masks(row: PublishedRow, *, progress: bool = True) -> Path:
         if path.exists():
             verify_recorded(path, note_if_new=True)
         else:
-            fetch(masks_url(row), path, page=PAGE, progress=progress)
+            fetch(masks_url(row), path, page=RELEASE_PAGE, progress=progress)
     except WeightsError as error:
         raise _about_masks(error) from None
     _check_zip(path)

@@ -12,6 +12,7 @@ from jointformer.errors import WeightsError
 
 #: Where the published checkpoints lie; `JOINTFORMER_RELEASE_URL` names a mirror.
 RELEASE_URL = "https://github.com/MCG-NJU/JointFormer/releases/download/v0.1"
+RELEASE_PAGE = "https://github.com/MCG-NJU/JointFormer/releases/tag/v0.1"
 RELEASE_VARIABLE = "JOINTFORMER_RELEASE_URL"
 
 #: Weights that come with the package.
@@ -50,8 +51,13 @@ class PublishedWeights:
     @property
     def url(self) -> str:
         """The address to fetch from; below the mirror of `JOINTFORMER_RELEASE_URL` where that is set."""
-        mirror = os.environ.get(RELEASE_VARIABLE, "").rstrip("/")
-        return f"{mirror}/{quote(self.filename)}" if mirror else self.address
+        return mirrored(self.filename, self.address)
+
+
+def mirrored(filename: str, address: str) -> str:
+    """Return the address to fetch a published file from: the mirror's where `JOINTFORMER_RELEASE_URL` names one."""
+    mirror = os.environ.get(RELEASE_VARIABLE, "").rstrip("/")
+    return f"{mirror}/{quote(filename)}" if mirror else address
 
 
 def _checkpoint(stages: str) -> PublishedWeights:
@@ -61,7 +67,7 @@ def _checkpoint(stages: str) -> PublishedWeights:
         name=f"s{stages}",
         filename=filename,
         address=f"{RELEASE_URL}/{filename}",
-        page="https://github.com/MCG-NJU/JointFormer/releases/tag/v0.1",
+        page=RELEASE_PAGE,
         trained_on=trained_on,
     )
 
