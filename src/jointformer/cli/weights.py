@@ -90,7 +90,7 @@ def _list(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
     from jointformer.errors import ConfigError
-    from jointformer.model.cache import verify_recorded
+    from jointformer.model.cache import verify_or_note
     from jointformer.model.registry import EMBEDDED, PUBLISHED, find_published, unknown_name
 
     wanted = []
@@ -110,7 +110,7 @@ def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for row in wanted:
         path = download(row, args.to)
-        sha256 = verify_recorded(path, note_if_new=True)
+        sha256 = verify_or_note(path)
         rows.append({"name": row.name, "path": str(path), "bytes": path.stat().st_size, "sha256": sha256})
         print(f"{row.name}: {path}", file=sys.stderr)
     return rows

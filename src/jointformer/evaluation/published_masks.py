@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from jointformer.data.published import PublishedRow
 from jointformer.errors import DataError, UserError, WeightsError
-from jointformer.model.cache import verify_recorded, weights_dir
+from jointformer.model.cache import verify_or_note, weights_dir
 from jointformer.model.download import fetch
 from jointformer.model.registry import RELEASE_PAGE, mirrored
 
@@ -35,7 +35,7 @@ def fetch_masks(row: PublishedRow, *, progress: bool = True) -> Path:
     path = masks_path(row)
     try:
         if path.exists():
-            verify_recorded(path, note_if_new=True)
+            verify_or_note(path)
         else:
             fetch(masks_url(row), path, page=RELEASE_PAGE, progress=progress)
     except WeightsError as error:

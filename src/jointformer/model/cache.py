@@ -76,16 +76,12 @@ def write_record(path: Path, sha256: str, url: str | None) -> None:
     write_json(record_path(path), {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256, "url": url})
 
 
-def verify_recorded(path: Path, *, note_if_new: bool = False) -> str | None:
-    """Return the file's SHA-256 if one was noted beside it and still holds (None where none was).
+def verify_or_note(path: Path) -> str:
+    """Return the file's SHA-256: the one noted beside it; noted now where none was, as for a file put there by hand.
 
-    note_if_new: note it now where there is no note yet, as for a file put into the cache by hand.
     Raises WeightsError when the file is not the one that was noted.
     """
-    expected = recorded_sha256(path)
-    if expected is None and not note_if_new:
-        return None
-    got = file_sha256(path)
+    expected, got = recorded_sha256(path), file_sha256(path)
     if expected is None:
         try:
             write_record(path, got, None)

@@ -22,7 +22,7 @@ from jointformer.model.cache import (
     not_weights,
     record_path,
     recorded_sha256,
-    verify_recorded,
+    verify_or_note,
     write_record,
 )
 from jointformer.model.transport import TIMEOUT, BrokenAttemptError, open_answer, reason, start_and_total, validator
@@ -48,13 +48,13 @@ class _PartialState:
     total: int | None
 
 
-def fetch(url: str, target: Path, *, sha256: str | None = None, page: str | None = None, progress: bool = True) -> str:
+def fetch(url: str, target: Path, *, page: str | None = None, progress: bool = True) -> str:
     """Return the SHA-256 of `target` after making sure that it is there, fetched from `url` where it was not.
 
     The file grows as `<target>.partial` and is renamed when its size and SHA-256 agree; a later call
-    resumes it. Its SHA-256 must be the one given or noted beside `target` earlier; where neither is known,
-    it is noted now. Of two processes that want the same file one fetches and the other waits. page: where a
-    person finds the file, for the hint when it cannot be fetched.
+    resumes it. Its SHA-256 must be the one noted beside `target` earlier; where none is, it is noted now. Of two
+    processes that want the same file one fetches and the other waits. page: where a person finds the file, for the
+    hint when it cannot be fetched.
 
     Raises WeightsError (not there, not reachable, not the file expected) and OutputError (cannot be written).
     """
@@ -62,8 +62,8 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, page: str | None
     lock = FileLock(str(target.with_name(f".{target.name}.lock")))
     with writing(target), _locked(lock, target):
         if target.exists():
-            return verify_recorded(target, note_if_new=True) or file_sha256(target)
-        expected = sha256 or recorded_sha256(target)
+            return verify_or_note(target)
+        expected = recorded_sha256(target)
         partial = target.with_name(target.name + ".partial")
         try:
             with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
@@ -73,13 +73,12 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, page: str | None
         got = file_sha256(partial)
         if expected is not None and got != expected:
             _discard(partial)
-            note = "" if sha256 else f"; if the file was replaced on purpose, delete {record_path(target)}"
             raise WeightsError(
                 "what was downloaded is not the file expected (SHA-256)",
                 where=url,
                 expected=expected,
                 got=got,
-                hint=f"nothing was kept; try again{note}",
+                hint=f"nothing was kept; try again; if the file was replaced on purpose, delete {record_path(target)}",
             )
         partial.replace(target)
         _state_path(partial).unlink(missing_ok=True)
