@@ -18,7 +18,7 @@ import pytest
 from jointformer.cli.main import main
 from jointformer.data.published import published_rows
 from jointformer.errors import ConfigError
-from jointformer.evaluation.reproduce_rows import row_name, select_rows
+from jointformer.evaluation.reproduce_rows import row_name, select_rows, weights_piece
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.model.network import JointFormer, SegmentOutput
 from trees import LENGTH, Tree
@@ -268,6 +268,17 @@ def test_other_weights_run_with_the_rows_settings_and_say_so(
     assert release.asked == []
     assert main(command(tree, tmp_path / "out", "vost-val/s24", "--model", str(tmp_path / "none.pth"))) == 2
     assert report(tmp_path / "out")[0]["pieces"][0]["state"] == "missing"
+
+
+def test_weights_are_looked_for_where_they_will_be_loaded_from(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Path("s012").touch()  # a bare name is the published file's all the same
+    Path("own.pth").touch()
+    states = {name: weights_piece(name).state for name in ("tiny", "s012", "own.pth", "~/own.pth", "none.pth")}
+    assert states == {"tiny": "here", "s012": "to fetch", "own.pth": "here", "~/own.pth": "here", "none.pth": "missing"}
 
 
 def test_the_list_has_every_published_row(capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,6 +125,16 @@ def test_info_does_not_fetch_half_a_gigabyte(published: Server, home: Path, caps
     assert published.asked == []
 
 
+def test_info_of_a_published_name_does_not_ask_about_a_file_of_that_name(
+    published: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s012").touch()
+    assert main(["weights", "info", "s012", "--json"]) == 0
+    assert not json.loads(capsys.readouterr().out)["here"]
+    assert published.asked == []
+
+
 def test_a_missing_file_is_one_line_and_exit_code_2(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", "info", "nothing.pth"]) == 2
     error = capsys.readouterr().err

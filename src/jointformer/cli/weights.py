@@ -57,35 +57,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> list[dict[str, Any]]:
-    from jointformer.model.cache import weights_dir
+    from jointformer.model.cache import published_path
     from jointformer.model.registry import EMBEDDED, PUBLISHED
 
-    rows = [
+    known: list[tuple[str, Path, str, str | None]] = [
+        *((name, path, "comes with the package", None) for name, path in EMBEDDED.items()),
+        *((row.name, published_path(row), row.trained_on, row.url) for row in PUBLISHED.values()),
+    ]
+    return [
         {
             "name": name,
             "here": path.is_file(),
             "bytes": path.stat().st_size if path.is_file() else None,
-            "trained_on": "comes with the package",
+            "trained_on": trained_on,
             "path": str(path),
-            "url": None,
+            "url": url,
         }
-        for name, path in EMBEDDED.items()
+        for name, path, trained_on, url in known
     ]
-    for row in PUBLISHED.values():
-        path = weights_dir() / row.filename
-        here = path.is_file()
-        size = path.stat().st_size if here else None
-        rows.append(
-            {
-                "name": row.name,
-                "here": here,
-                "bytes": size,
-                "trained_on": row.trained_on,
-                "path": str(path),
-                "url": row.url,
-            }
-        )
-    return rows
 
 
 def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -129,19 +118,21 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _info(args: argparse.Namespace) -> dict[str, Any]:
+    from jointformer.model.cache import published_path
     from jointformer.model.registry import find_published
-    from jointformer.model.weights import load_weights, published_path
+    from jointformer.model.weights import find_weights, load_weights
 
-    row = find_published(args.source)
-    if row is not None and not Path(args.source).is_file() and not published_path(row).is_file():
+    found = find_weights(args.source)
+    if not isinstance(found, Path) and not published_path(found).is_file():
         # Half a gigabyte is not fetched by somebody who only asks.
         return {
-            "name": row.name,
+            "name": found.name,
             "here": False,
-            "trained on": row.trained_on,
-            "url": row.url,
-            "path": str(published_path(row)),
+            "trained on": found.trained_on,
+            "url": found.url,
+            "path": str(published_path(found)),
         }
+    row = find_published(args.source)
     return _describe(load_weights(args.source), row.trained_on if row else None)
 
 

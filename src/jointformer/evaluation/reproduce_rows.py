@@ -11,13 +11,13 @@ from typing import Literal
 
 from jointformer.data.burst import read_burst
 from jointformer.data.published import PublishedRow, published_rows
-from jointformer.errors import ConfigError, DataError
+from jointformer.errors import ConfigError, DataError, WeightsError
 from jointformer.evaluation.score_check import check_truth
 from jointformer.evaluation.score_plans import build_plan
 from jointformer.evaluation.score_sources import MaskTree
 from jointformer.metrics.protocols import find_protocol
-from jointformer.model.cache import weights_dir
-from jointformer.model.registry import EMBEDDED, find_published
+from jointformer.model.cache import published_path
+from jointformer.model.registry import EMBEDDED
 
 State = Literal["here", "to fetch", "missing"]
 
@@ -120,12 +120,16 @@ def truth_piece(row: PublishedRow, data_root: Path) -> Piece:
 
 def weights_piece(name: str) -> Piece:
     """Whether weights are here or can be fetched; names a file or what `load_model` knows."""
+    from jointformer.model.weights import find_weights  # it imports PyTorch, and listing rows needs none
+
     what = f"weights {name}"
-    row = find_published(name)
     if name in EMBEDDED:
         return Piece(what, "here", "embedded")
-    if row is not None and not Path(name).is_file():
-        path = weights_dir() / row.filename
-        return Piece(what, "here", str(path)) if path.exists() else Piece(what, "to fetch", row.url)
-    there = Path(name).is_file()
-    return Piece(what, "here", name) if there else Piece(what, "missing", "no such file")
+    try:
+        found = find_weights(name)
+    except WeightsError:
+        return Piece(what, "missing", "no such file")
+    if isinstance(found, Path):
+        return Piece(what, "here", name)
+    path = published_path(found)
+    return Piece(what, "here", str(path)) if path.exists() else Piece(what, "to fetch", found.url)

@@ -11,6 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from jointformer.errors import OutputError, WeightsError
+from jointformer.model.registry import PublishedWeights
 from jointformer.system.files import write_json
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,11 @@ def weights_dir() -> Path:
     home = os.environ.get(HOME_VARIABLE)
     root = Path(home).expanduser() if home else Path(platformdirs.user_cache_dir("jointformer", appauthor=False))
     return root / "weights"
+
+
+def published_path(row: PublishedWeights, folder: Path | None = None) -> Path:
+    """Return where a published file lies, or would lie: in the folder given, else in the cache."""
+    return (folder or weights_dir()) / row.filename
 
 
 def record_path(path: Path) -> Path:

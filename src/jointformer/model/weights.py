@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from jointformer.errors import WeightsError
-from jointformer.model.cache import recorded_sha256, verify_or_note, weights_dir
+from jointformer.model.cache import published_path, recorded_sha256, verify_or_note, weights_dir
 from jointformer.model.centring import centre_tokens
 from jointformer.model.device import DTYPES, choose_device, choose_precision, exact_products, move_model
 from jointformer.model.download import fetch
@@ -92,11 +92,6 @@ def find_weights(name_or_path: str | Path) -> Path | PublishedWeights:
             hint=f"fetch it with `jointformer weights download {same_file.name} --to {path.parent}`",
         )
     raise unknown_name(text)
-
-
-def published_path(row: PublishedWeights, folder: Path | None = None) -> Path:
-    """Return where a published file lies, or would lie: in the folder given, else in the cache."""
-    return (folder or weights_dir()) / row.filename
 
 
 def download(row: PublishedWeights, folder: Path | None = None, *, progress: bool = True) -> Path:
