@@ -6,14 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from jointformer.errors import DataError
 from jointformer.metrics import statistics
 from jointformer.metrics.boundary import tolerance
 from jointformer.metrics.pairs import mask_of, region_and_boundary
-from jointformer.types import LabelMap
+from jointformer.types import LabelMap, UInt8Array
 
 
 @dataclass(frozen=True)
@@ -44,28 +41,28 @@ class _PerObject:
         """Take in one frame: two (H, W) integer label maps; DataError when their shapes differ."""
         _same_shape(prediction, truth)
         for object_id in self.ids:
-            mask, true = _mask(prediction, object_id), _mask(truth, object_id)
-            self.values[object_id].append(self._value(mask, true))
+            masks = mask_of(prediction, object_id), mask_of(truth, object_id)
+            self.values[object_id].append(self._value(*masks))
 
     def compute(self) -> dict[int, Statistics]:
         """Mean, recall and decay of each object."""
         return {object_id: Statistics.of(values) for object_id, values in self.values.items()}
 
-    def _value(self, prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> float:
+    def _value(self, prediction: UInt8Array, truth: UInt8Array) -> float:
         raise NotImplementedError
 
 
 class RegionSimilarity(_PerObject):
     """J of each object: intersection over union, 1 where both masks are empty."""
 
-    def _value(self, prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> float:
+    def _value(self, prediction: UInt8Array, truth: UInt8Array) -> float:
         return region_and_boundary(prediction, truth, None)[0]
 
 
 class BoundaryAccuracy(_PerObject):
     """F of each object: contours compared within 0.008 of the picture's diagonal."""
 
-    def _value(self, prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> float:
+    def _value(self, prediction: UInt8Array, truth: UInt8Array) -> float:
         return region_and_boundary(prediction, truth, tolerance(*truth.shape))[1]
 
 
@@ -106,17 +103,13 @@ def jf(predictions: Iterable[LabelMap], truths: Iterable[LabelMap], ids: Iterabl
         _same_shape(prediction, truth)
         frames += 1
         for object_id in objects:
-            masks = _mask(prediction, object_id), _mask(truth, object_id)
+            masks = mask_of(prediction, object_id), mask_of(truth, object_id)
             j, f = region_and_boundary(*masks, tolerance(*truth.shape))
             sums[object_id][0] += j
             sums[object_id][1] += f
     if next(pairs, None) is not None:
         raise DataError("fewer predictions than annotations", expected=f"more than {frames} label maps")
     return JF({key: (j / frames, f / frames) if frames else (math.nan, math.nan) for key, (j, f) in sums.items()})
-
-
-def _mask(labels: LabelMap, object_id: int) -> npt.NDArray[np.uint8]:
-    return mask_of(labels, object_id)  # type: ignore[arg-type]
 
 
 def _same_shape(prediction: LabelMap, truth: LabelMap) -> None:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from jointformer.metrics.boundary import ContourRule, boundary_score, contour, disk
-from jointformer.types import UInt8Array
+from jointformer.types import LabelMap, UInt8Array
 
 
 def region_and_boundary(
@@ -50,7 +50,7 @@ def surroundings(*maps: UInt8Array) -> tuple[slice, slice] | None:
     return slice(max(top - 1, 0), bottom + 1), slice(max(left - 1, 0), right + 1)
 
 
-def mask_of(labels: UInt8Array, object_id: int) -> UInt8Array:
+def mask_of(labels: LabelMap, object_id: int) -> UInt8Array:
     """The (H, W) mask of 0 and 1 of one object in a label map."""
     mask: UInt8Array = (labels == object_id).view(np.uint8)
     return mask

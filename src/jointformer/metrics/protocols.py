@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jointformer.errors import ConfigError
@@ -48,7 +48,7 @@ class Protocol:
     strict_decay: DecayRule = "eight_bits"
     lists: tuple[str, ...] = ()
     note: str = ""
-    measures: tuple[str, ...] = field(default=("J", "F"))
+    measures: tuple[str, ...] = ("J", "F")
 
 
 _D16_LISTS = ("ImageSets/2016", "2017/trainval/ImageSets/2016")
