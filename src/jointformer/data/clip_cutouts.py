@@ -13,8 +13,11 @@ from jointformer.types import UInt8Array
 
 F64 = npt.NDArray[np.float64]
 Point = tuple[float, float]
+Window = tuple[int, int, int, int]  # left, top, right, bottom
 
 RIM = 3  # pixels around a cut-out in which alpha is 0
+#: What is shown at up to this scale is read at half its size: far faster than averaging areas.
+_FROM_HALF = 0.55
 
 
 def make_sprite(still: Still, cutout: Cutout) -> tuple[UInt8Array, Point] | None:
@@ -73,16 +76,12 @@ def make_backdrop(still: Still, view: View) -> tuple[UInt8Array, UInt8Array | No
 
 
 def _window(
-    full: UInt8Array, half: UInt8Array, window: tuple[int, int, int, int], ratio: float
+    full: UInt8Array, half: UInt8Array, window: Window, ratio: float
 ) -> tuple[UInt8Array, tuple[int, int, float, float]]:
-    """(the window scaled by `ratio`, (its left, top, exact scales of x and y) in pixels of the still).
-
-    Reduction by more than 2 starts from the half-size picture: far faster than averaging areas.
-    """
+    """(the window scaled by `ratio`, (its left, top, exact scales of x and y) in pixels of the still)."""
     x0, y0, x1, y1 = window
-    if ratio <= 0.55:
-        x0, y0 = x0 // 2 * 2, y0 // 2 * 2
-        x1, y1 = min(-(-x1 // 2) * 2, 2 * half.shape[1]), min(-(-y1 // 2) * 2, 2 * half.shape[0])
+    if ratio <= _FROM_HALF:
+        x0, y0, x1, y1 = _even(window, half)
         source = half[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2]
     else:
         source = full[y0:y1, x0:x1]
@@ -92,14 +91,19 @@ def _window(
     return scaled, (x0, y0, size[0] / (x1 - x0), size[1] / (y1 - y0))
 
 
-def region_window(still: Still, region: Region, window: tuple[int, int, int, int], ratio: float) -> UInt8Array:
+def _even(window: Window, half: UInt8Array) -> Window:
+    """The window with edges that are pixels of the half-size picture too, widened to them where it can be."""
+    x0, y0, x1, y1 = window
+    x1, y1 = min(-(-x1 // 2) * 2, 2 * half.shape[1]), min(-(-y1 // 2) * 2, 2 * half.shape[0])
+    return x0 // 2 * 2, y0 // 2 * 2, x1, y1
+
+
+def region_window(still: Still, region: Region, window: Window, ratio: float) -> UInt8Array:
     """0/255: the region within the window, at full or (like `_window`) half size."""
     x0, y0, x1, y1 = window
     mask = still.masks[region.mask]
-    if ratio <= 0.55:
-        even = still.half.shape
-        x0, y0 = x0 // 2 * 2, y0 // 2 * 2
-        x1, y1 = min(-(-x1 // 2) * 2, 2 * even[1]), min(-(-y1 // 2) * 2, 2 * even[0])
+    if ratio <= _FROM_HALF:
+        x0, y0, x1, y1 = _even(window, still.half)
         mask = mask[y0:y1:2, x0:x1:2]
     else:
         mask = mask[y0:y1, x0:x1]
