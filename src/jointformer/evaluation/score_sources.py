@@ -13,10 +13,9 @@ from pathlib import Path, PurePosixPath
 from jointformer.data.frames import is_hidden, list_subfolders
 from jointformer.data.metas import is_plain_name
 from jointformer.errors import DataError
-from jointformer.ops.png import PngHeader, parse_png_header, read_index_png
+from jointformer.ops.png import HEADER_BYTES, PngHeader, parse_png_header, read_index_png
 from jointformer.types import UInt8Array
 
-_HEADER_BYTES = 33
 #: The flag by which a zip's member says that its name is UTF-8 (APPNOTE 4.4.4, bit 11).
 _NAMES_ARE_UTF8 = 0x800
 
@@ -55,7 +54,7 @@ class MaskTree:
 
     def header(self, video: str, frame: str) -> PngHeader:
         """The PNG header of a mask; DataError when the file is no PNG."""
-        return parse_png_header(self._read(video, frame, _HEADER_BYTES), self.where(video, frame))
+        return parse_png_header(self._read(video, frame, HEADER_BYTES), self.where(video, frame))
 
     def read(self, video: str, frame: str) -> UInt8Array:
         """The (H, W) uint8 labels of a mask; DataError when missing, damaged or coloured."""

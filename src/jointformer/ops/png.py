@@ -7,7 +7,6 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -19,12 +18,15 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3
 _KINDS = {GREY: "grey", 2: "RGB", PALETTE: "palette", 4: "grey with alpha", 6: "RGBA"}
 
-PngSource = str | Path | bytes | BinaryIO
+#: So many bytes of a file have its header.
+HEADER_BYTES = 33
+
+PngSource = str | Path | bytes
 
 
 @dataclass(frozen=True)
 class PngHeader:
-    """What the first 33 bytes of a PNG say."""
+    """What the first HEADER_BYTES of a PNG say."""
 
     width: int
     height: int
@@ -51,7 +53,7 @@ class PngHeader:
 
 
 def parse_png_header(data: bytes, where: str = "PNG data") -> PngHeader:
-    """The header in the first 33 bytes of a PNG file; DataError when they are something else."""
+    """The header in the first HEADER_BYTES of a PNG file; DataError when they are something else."""
     if len(data) < 29 or data[:8] != SIGNATURE or data[12:16] != b"IHDR":
         got = f"{len(data)} bytes" if len(data) < 29 else "other content"
         raise DataError("not a PNG file", where=where, got=got)
@@ -62,9 +64,8 @@ def parse_png_header(data: bytes, where: str = "PNG data") -> PngHeader:
 def read_index_png(source: PngSource, where: str | None = None) -> UInt8Array:
     """The (H, W) uint8 labels of a palette or grey PNG, exactly as stored; a palette's colours are ignored.
 
-    `source` is a path, the file's bytes or an open binary file; `where` names it in messages. Raises
-    DataError for a missing, truncated or damaged file and for pictures that hold colours instead of labels
-    (RGB, alpha, 16 bit).
+    `source` is a path or the file's bytes; `where` names it in messages. Raises DataError for a missing, truncated or
+    damaged file and for pictures that hold colours instead of labels (RGB, alpha, 16 bit).
     """
     name = where or (str(source) if isinstance(source, str | Path) else "PNG data")
     data = _read_bytes(source, name)
@@ -80,7 +81,7 @@ def _read_bytes(source: PngSource, name: str) -> bytes:
     if isinstance(source, bytes):
         return source
     try:
-        return Path(source).read_bytes() if isinstance(source, str | Path) else source.read()
+        return Path(source).read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the mask ({error.strerror or error})", where=name) from error
 
