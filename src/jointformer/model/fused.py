@@ -10,12 +10,13 @@ tested against.
 from __future__ import annotations
 
 import functools
-import importlib
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from jointformer.ops.kernels import kernel_module
 
 #: Without gradients a GPU computes an MLP on as many rows at a time as keep its widest features within so many bytes.
 #: These fill it, and with five objects of `base` at 480p they would be the peak of a step's memory.
@@ -44,30 +45,15 @@ def fuses(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-@functools.cache
-def _kernels(module: str) -> ModuleType | None:
-    """A module of compiled kernels in `ops`, or None where Numba is not installed."""
-    try:
-        return importlib.import_module(f"jointformer.ops.{module}")
-    except ModuleNotFoundError as error:
-        if error.name in ("numba", "llvmlite"):
-            return None
-        raise
-
-
-def _tiles() -> ModuleType | None:
-    return _kernels("tile_cpu")
-
-
 def _maps(x: Tensor, *others: Tensor) -> ModuleType | None:
     """The kernels for whole maps where they serve x (B, C, h, w) with these."""
-    maps = _kernels("tile_maps_cpu") if fuses(x, others[0]) else None
+    maps = kernel_module("tile_maps_cpu") if fuses(x, others[0]) else None
     return maps if maps is not None and maps.fits_map(x, *others) else None
 
 
 def _rows(x: Tensor, *weights: Tensor) -> ModuleType | None:
     """The kernels for rows where they multiply x (..., C) by these weights (D, C)."""
-    tiles = _tiles() if fuses(x, weights[0]) else None
+    tiles = kernel_module("tile_cpu") if fuses(x, weights[0]) else None
     return tiles if tiles is not None and tiles.fits(x, *weights) else None
 
 
@@ -135,7 +121,7 @@ def linear_mlp(
 
 def norm_gelu(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Return GELU(norm(x)) of x (..., C); nobody else may need x, whose place the result may take."""
-    tiles = _tiles() if fuses(x, norm.weight) and x.is_contiguous() else None
+    tiles = kernel_module("tile_cpu") if fuses(x, norm.weight) and x.is_contiguous() else None
     if tiles is not None and tiles.fits_norm(x):
         changed: Tensor = tiles.norm_gelu_(x, (norm.weight, norm.bias, norm.eps))
         return changed

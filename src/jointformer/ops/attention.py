@@ -29,6 +29,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jointformer.ops.kernels import kernel_module
+
 logger = logging.getLogger(__name__)
 
 # From this many scores on, compiled kernels are worth their start.
@@ -133,15 +135,9 @@ def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -
     return _plain_in_parts
 
 
-@functools.cache
 def _kernels() -> ModuleType | None:
     """The compiled kernels' module, or None where Numba is not installed."""
-    try:
-        return importlib.import_module("jointformer.ops.topk_cpu")
-    except ModuleNotFoundError as error:
-        if error.name in ("numba", "llvmlite"):
-            return None
-        raise
+    return kernel_module("topk_cpu")
 
 
 def _fits_triton(q: Tensor, k: Tensor, memory_k: Tensor) -> bool:
