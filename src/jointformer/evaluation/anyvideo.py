@@ -26,7 +26,7 @@ from jointformer.data.video import FolderVideo, VideoFile, pixel_aspect
 from jointformer.data.video_writer import VideoWriter
 from jointformer.data.writer import ResultWriter
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluation.scale.label import OnFrames
+from jointformer.evaluation.scale.label import AHEAD, OnFrames
 from jointformer.ops.drawing import OverlayStyle, overlay
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
@@ -68,6 +68,17 @@ class GivenMasks:
         mask = read_mask_file(self.files[index], self.colours)
         ids = resolve_void(mask.ids, lone_is_object=self.lone_255_is_object)
         return MaskFile(ids, mask.palette)  # type: ignore[arg-type]
+
+    @property
+    def palette(self) -> UInt8Array:
+        """The (256, 3) palette of the first mask, the DAVIS palette where it has none. Raises DataError."""
+        palette = self.read(self.first).palette
+        return davis_palette() if palette is None else palette
+
+    def at(self, index: int, known: tuple[int, ...]) -> MasksLike | None:
+        """Return what is given at a frame, None where nothing is: a `MaskSource`. Masks of known ids correct them."""
+        label_map = self.read(index).ids if index in self.files else None
+        return label_map if label_map is not None and label_map.any() else None
 
     def count(self) -> int:
         """Return how many objects the masks name together."""
@@ -172,21 +183,15 @@ def label_any_video(
     """
     watch = Stopwatch()
     start = masks.first
-    palette = masks.read(start).palette
+    palette = masks.palette
 
-    def given(index: int, known: tuple[int, ...]) -> MasksLike | None:
-        if index not in masks.files:
-            return None
-        label_map = masks.read(index).ids
-        return label_map if label_map.any() else None
-
-    def frames() -> Iterator[tuple[int, UInt8Array | DataError]]:
+    def frames() -> Iterator[tuple[int, UInt8Array | DataError]]:  # which can be closed, as no enumerate can
         yield from enumerate(video.iter_readable(start, end), start)
 
     with ExitStack() as stack:
         pictures = films = None
         if write_masks:
-            pictures = stack.enter_context(ResultWriter(output, MASKS, davis_palette() if palette is None else palette))
+            pictures = stack.enter_context(ResultWriter(output, MASKS, palette))
         if write_overlay:
             sound = video.path if isinstance(video, VideoFile) else None
             films = stack.enter_context(
@@ -205,13 +210,13 @@ def label_any_video(
         frame: UInt8Array | None = None
 
         def remembered() -> Iterator[tuple[int, UInt8Array | DataError]]:
-            for index, picture in prefetch(frames(), 4):
+            for index, picture in prefetch(frames(), AHEAD):
                 if not isinstance(picture, DataError):
                     shown[index] = picture
                 yield index, picture
 
         results = iter_segmentations(
-            tracker, remembered(), given, last=end - 1, watch=watch, on_bad_frame=on_bad_frame, ahead=True
+            tracker, remembered(), masks.at, last=end - 1, watch=watch, on_bad_frame=on_bad_frame, ahead=True
         )
         bar = stack.enter_context(tqdm(results, total=end - start, unit="frame", disable=not progress))
         for index, result in bar:

@@ -20,8 +20,6 @@ from jointformer.data.stream_writer import StreamLooks, open_writer
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.anyvideo import GivenMasks, masks_by_frame
 from jointformer.ops.drawing import OverlayStyle
-from jointformer.ops.palette import davis_palette
-from jointformer.track.frames import MasksLike
 from jointformer.track.loop import BadFramePolicy, Steps, Stopwatch, iter_segmentations
 from jointformer.types import UInt8Array
 
@@ -127,21 +125,15 @@ def label_stream(
     goes. What was written stays and is ended properly where the stream breaks off (DataError) or the user stops it
     (KeyboardInterrupt); both are raised then. Raises OutputError and BrokenPipeError where nothing can be written.
     """
-    palette = masks.read(masks.first).palette
-    palette = davis_palette() if palette is None else palette
-    looks = StreamLooks(stream.size, stream.fps, palette, style, stream.pixel_aspect)
+    looks = StreamLooks(stream.size, stream.fps, masks.palette, style, stream.pixel_aspect)
     arrivals = _Arrivals(stream, masks, report.settings, end)
     watch = Stopwatch()
     ended_by: BaseException | None = None
 
-    def given(index: int, known: tuple[int, ...]) -> MasksLike | None:
-        label_map = masks.read(index).ids if index in masks.files else None
-        return label_map if label_map is not None and label_map.any() else None
-
     with open_writer(target, format, looks) as writer:
         try:
             results = iter_segmentations(
-                tracker, arrivals.pictures(), given, last=end - 1, watch=watch, on_bad_frame=on_bad_frame
+                tracker, arrivals.pictures(), masks.at, last=end - 1, watch=watch, on_bad_frame=on_bad_frame
             )
             with tqdm(results, unit="frame", disable=not progress) as bar:
                 for index, result in bar:
