@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jointformer.data.published import PublishedRow
 from jointformer.evaluation.reproduce_rows import row_name
+from jointformer.evaluation.tables import aligned
 
 if TYPE_CHECKING:  # listing rows needs no PyTorch
     from jointformer.evaluation.reproduce import RowResult
@@ -21,13 +22,13 @@ def list_table(rows: Sequence[PublishedRow]) -> str:
     for row in rows:
         figures = ", ".join(f"{name} {value}" for name, value in row.published.items())
         table.append((row_name(row), row.benchmark, str(row.max_memory_frames), str(row.topk_num), figures))
-    return "\n".join(_aligned(table, right=(2, 3)))
+    return "\n".join(aligned(table, right=(2, 3)))
 
 
 def table(results: Sequence[RowResult]) -> str:
     """A line per figure in percent; below it what became of each row and what it needs."""
     run = [result for result in results if result.status not in ("planned", "missing")]
-    lines = [*_aligned([_HEADINGS, *_cells(run)], right=(2, 3, 4)), ""] if run else []
+    lines = [*aligned([_HEADINGS, *_cells(run)], right=(2, 3, 4)), ""] if run else []
     for result in results:
         lines += [f"{result.name}: {result.status}", *(f"  {line}" for line in _details(result)), ""]
     return "\n".join(lines[:-1])
@@ -101,14 +102,3 @@ def _plain(value: float) -> float | None:
 
 def _number(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], right: Sequence[int]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if k in right else cell.ljust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jointformer.evaluation.tables import aligned
 from jointformer.metrics.columns import Columns
 from jointformer.metrics.results import ObjectScores
 
@@ -81,11 +82,4 @@ def _block(title: str, columns: Columns, rows: Iterable[tuple[str, Figures]]) ->
     """The lines of one table: names to the left, numbers to the right."""
     table = [[title, *(heading for heading, _ in columns)]]
     table += [[name, *(_percent(figures.get(key)) for _, key in columns)] for name, figures in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in table
-    ]
+    return aligned(table, right=range(1, 1 + len(columns)))
