@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from jointformer.data import augment
 from jointformer.data.frames import open_picture, read_frame
 from jointformer.data.stills import Clip
 from jointformer.errors import DataError
 from jointformer.train.datasets import TrainStill
+from jointformer.train.passes import RandomPasses
 from jointformer.train.plan import StepPlan
 from jointformer.types import UInt8Array
 
@@ -29,15 +28,11 @@ class ImageClips:
     def __init__(self, stills: Sequence[TrainStill], seed: int) -> None:
         self.stills = list(stills)
         self.seed = seed
-        self._order = lru_cache(4)(self._shuffled)
-
-    def _shuffled(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.stills))
+        self._passes = RandomPasses(len(self.stills), seed)
 
     def sample(self, index: int, plan: StepPlan) -> Clip:
         """The clip with this index. Raises DataError naming a broken file or an empty mask."""
-        epoch, place = divmod(index, len(self.stills))
-        still = self.stills[int(self._order(epoch)[place])]
+        still = self.stills[self._passes.item(index)]
         rng = np.random.default_rng((self.seed, 0, index))
         picture, mask = read_frame(still.image), _read_mask(still.mask)
         if picture.shape[:2] != mask.shape:

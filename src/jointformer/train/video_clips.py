@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from jointformer.data import augment
 from jointformer.data.frames import read_frame
@@ -15,6 +13,7 @@ from jointformer.data.masks import VOID
 from jointformer.data.stills import Clip
 from jointformer.errors import DataError
 from jointformer.train.datasets import TrainVideo
+from jointformer.train.passes import RandomPasses
 from jointformer.train.plan import StepPlan
 from jointformer.types import UInt8Array
 
@@ -37,15 +36,11 @@ class VideoClips:
         self.videos = list(videos)
         self.seed = seed
         self.nonempty_start = nonempty_start
-        self._order = lru_cache(4)(self._shuffled)
-
-    def _shuffled(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.videos))
+        self._passes = RandomPasses(len(self.videos), seed)
 
     def sample(self, index: int, plan: StepPlan) -> Clip:
         """The clip with this index. Raises DataError naming a broken file, or a video without any object."""
-        epoch, place = divmod(index, len(self.videos))
-        video = self.videos[int(self._order(epoch)[place])]
+        video = self.videos[self._passes.item(index)]
         rng = np.random.default_rng((self.seed, 0, index))
         for _ in range(TRIES_VOID if video.row.void else TRIES):
             clip = self._attempt(video, plan, rng)
