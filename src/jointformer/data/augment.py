@@ -18,8 +18,8 @@ from jointformer.types import UInt8Array
 Matrix = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
+#: ImageNet's mean as 8-bit RGB: what lies outside a picture.
 MEAN_COLOUR = (124, 116, 104)
-"""ImageNet's mean as 8-bit RGB: what lies outside a picture."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from jointformer.ops.drawing import overlay
 from jointformer.train.unroll import ClipBatch
 from jointformer.types import UInt8Array
 
+#: Clips of a batch that a preview shows.
 COLUMNS = 4
-"""Clips of a batch that a preview shows."""
 
 
 class Board:

@@ -19,10 +19,10 @@ from jointformer.train.unroll import ClipBatch
 
 log = logging.getLogger(__name__)
 
+#: How many other clips are tried in place of a broken one before the run stops.
 RETRIES = 20
-"""How many other clips are tried in place of a broken one before the run stops."""
+#: Distance in the sequence of clips between a broken clip and the one tried instead.
 FAR = 1 << 40
-"""Distance in the sequence of clips between a broken clip and the one tried instead."""
 
 
 class ClipSource(Protocol):

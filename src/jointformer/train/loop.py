@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
 
+#: Iterations in a row whose gradient is not finite before the run gives up.
 NOT_FINITE = 30
-"""Iterations in a row whose gradient is not finite before the run gives up."""
 
 
 class Trainer:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-IGNORE = 255
-"""Label of pixels that count for nothing (VOST's void)."""
+from jointformer.data.masks import VOID
 
 
 def hardest_share(iteration: int, start: int, end: int, least: float = 0.15) -> float | None:
@@ -48,7 +47,7 @@ def frame_loss(
     labels = labels.long()
     beyond = labels > num_objects.view(-1, 1, 1)
     if void:
-        beyond &= labels != IGNORE
+        beyond &= labels != VOID
     labels = labels.masked_fill(beyond, 0)
     return FrameLoss(
         cross_entropy=_bootstrapped_cross_entropy(logits, labels, num_objects, hardest, void),
@@ -62,12 +61,12 @@ def _bootstrapped_cross_entropy(
     slot = torch.arange(logits.shape[1], device=logits.device)
     unused = slot[None] > num_objects[:, None]
     logits = logits.masked_fill(unused[:, :, None, None], torch.finfo(logits.dtype).min)
-    ignore = IGNORE if void else -100
+    ignore = VOID if void else -100
     pixels = F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore).flatten(1)
     if share is None:
         if not void:
             return pixels.mean()
-        valid = (labels != IGNORE).flatten(1).sum(1).clamp(min=1)
+        valid = (labels != VOID).flatten(1).sum(1).clamp(min=1)
         return (pixels.sum(1) / valid).mean()
     # From here on void pixels stay in with loss 0, as in the published runs.
     kept = max(1, int(share * pixels.shape[1]))
@@ -80,7 +79,7 @@ def _dice(logits: Tensor, labels: Tensor, void: bool) -> Tensor:
     ids = torch.arange(1, slots + 1, device=logits.device).view(1, -1, 1, 1)
     targets = (labels[:, None] == ids).to(masks.dtype)
     if void:  # one value per slot over the valid pixels of the whole batch
-        valid = (labels != IGNORE)[:, None]
+        valid = (labels != VOID)[:, None]
         masks, targets = masks * valid, targets * valid
         masks, targets = masks.transpose(0, 1).flatten(1), targets.transpose(0, 1).flatten(1)
     else:  # one value per clip and slot
@@ -97,7 +96,7 @@ def iou_sum(logits: Tensor, labels: Tensor, num_objects: Tensor) -> Tensor:
     """
     slots = logits.shape[1] - 1
     ids = torch.arange(1, slots + 1, device=logits.device).view(1, -1, 1, 1)
-    found = (logits.argmax(1)[:, None] == ids) & (labels[:, None] != IGNORE)
+    found = (logits.argmax(1)[:, None] == ids) & (labels[:, None] != VOID)
     wanted = labels[:, None].long() == ids
     present = wanted.flatten(2).any(-1) & (ids.view(1, -1) <= num_objects.view(-1, 1))
     union = (found | wanted).flatten(2).sum(-1)

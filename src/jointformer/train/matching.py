@@ -9,14 +9,14 @@ from torch import Tensor
 
 from jointformer.model.joint_block import Projected
 
+#: The head of every joint block that learns to match; the others are free.
 HEAD = 0
-"""The head of every joint block that learns to match; the others are free."""
+#: Standard deviation, in pixels, of the weights of the tokens around a point.
 SPREAD = 8.0
-"""Standard deviation, in pixels, of the weights of the tokens around a point."""
+#: A point is in memory where a token's middle is as near as half the diagonal of a token, in pixels.
 SEEN = 11.5
-"""A point is in memory where a token's middle is as near as half the diagonal of a token, in pixels."""
+#: A point is not in memory where no token's middle is nearer than this; in between nothing is asked.
 UNSEEN = 24.0
-"""A point is not in memory where no token's middle is nearer than this; in between nothing is asked."""
 
 
 def matching_targets(query: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

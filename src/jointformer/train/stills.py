@@ -15,14 +15,14 @@ from jointformer.train.optimiser import OptimiserConfig, WarmupCosine
 from jointformer.train.plan import StepPlan
 from jointformer.train.unroll import ClipBatch, UnrollConfig
 
+#: Weight of the matching loss.
 MATCHING = 0.2
-"""Weight of the matching loss."""
+#: Difficulties are rounded to this, so that clip makers can be kept between iterations.
 STEP = 0.05
-"""Difficulties are rounded to this, so that clip makers can be kept between iterations."""
+#: Share of clips that fill all slots: empty slots cost as much as used ones.
 FULL = 0.9
-"""Share of clips that fill all slots: empty slots cost as much as used ones."""
+#: Shares of clips as `ClipConfig` has them: half of the targets are no foreign cut-outs but parts of the picture.
 OWN, LIFTED, TWIN, CROSS = 0.2, 0.3, 0.2, 0.8
-"""Shares of clips as `ClipConfig` has them: half of the targets are no foreign cut-outs but parts of the picture."""
 
 
 class StillsSource:
