@@ -159,7 +159,7 @@ def test_an_objects_grouping_changes_no_byte() -> None:
 def report(**settings: Any) -> SpeedReport:
     """Return the speed report of two steps."""
     config = TrackerConfig(max_memory_frames=1, topk=6, size=-1, **settings)
-    return measure_speed(seeded_model(MINI), config, size=f"{H}x{W}", steps=2, warmup=1, progress=False)
+    return measure_speed(seeded_model(MINI), config, size=(H, W), steps=2, warmup=1, progress=False)
 
 
 @pytest.fixture(autouse=True)

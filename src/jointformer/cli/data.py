@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jointformer.cli.flags import add_workers_flag, worker_count
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the conversions of `jointformer data`."""
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub = actions.add_parser(name, help=text, description=text)
         for each, help in names.items():
             sub.add_argument(each, type=Path, help=help)
-        sub.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
+        add_workers_flag(sub)
         sub.add_argument("--json", action="store_true", help="print the counts as JSON on standard output")
         sub.add_argument("--quiet", action="store_true", help="no progress bar")
         return sub
@@ -56,9 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of `jointformer data`."""
-    from jointformer.system.parallel import processors
-
-    args.workers = processors() if args.workers is None else args.workers
     actions: dict[str, Callable[[argparse.Namespace, dict[str, Any]], dict[str, int]]] = {
         "resize": _resize,
         "first-masks": _first_masks,
@@ -67,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         "burst-json": _burst_json,
         "visor-json": _visor_json,
     }
-    counts = actions[args.action](args, {"workers": args.workers, "progress": not args.quiet})
+    counts = actions[args.action](args, {"workers": worker_count(args.workers), "progress": not args.quiet})
     said = ", ".join(f"{number} {name}" for name, number in counts.items())
     print(f"{args.target}: {said}", file=sys.stderr)
     if args.json:

@@ -13,6 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jointformer.cli.flags import add_device_flag, add_memory_flags, add_model_flag, add_precision_flag
+
 if TYPE_CHECKING:
     from jointformer.data.demo import DemoClip
     from jointformer.metrics import JF
@@ -26,16 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)"
     )
-    parser.add_argument("--model", default="tiny", help="tiny (default), a published name (s012, …) or a weights file")
+    add_model_flag(parser)
     parser.add_argument(
         "--size", type=int, default=-1, help="shorter side the network sees (default: -1, the clip's 240)"
     )
-    parser.add_argument(
-        "--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound (default: 5)"
-    )
-    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all (default: 60)")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument("--precision", default="auto", help="auto (default), float32, bfloat16, float16")
+    add_memory_flags(parser)
+    add_device_flag(parser)
+    add_precision_flag(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the pictures of an earlier run")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from jointformer.cli.flags import add_model_flag
 from jointformer.cli.running import (
     add_running_flags,
     add_scale_flags,
@@ -27,7 +28,7 @@ from jointformer.cli.running import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer evaluate`."""
-    parser.add_argument("--model", default="tiny", help="tiny (default), a published name (s012, …) or a weights file")
+    add_model_flag(parser)
     parser.add_argument("--dataset", help="D16 D17 Y18 Y19 VOST MOSE VISOR LVOS BURST, or G for folders")
     parser.add_argument("--split", default="val", help="val (default) or test")
     parser.add_argument("--data-root", default="..", type=Path, help="the folder of DAVIS/, VOST/, … (default: ..)")

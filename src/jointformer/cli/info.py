@@ -6,18 +6,20 @@ import argparse
 import json
 from dataclasses import asdict
 
+from jointformer.cli.flags import add_device_flag, add_frame_size_flag, add_precision_flag, read_frame_size
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer info`."""
     parser.add_argument(
         "--model", default="tiny", help="base, small, tiny (default), a published name or a weights file"
     )
-    parser.add_argument("--size", default="480x854", help="frame size as HEIGHTxWIDTH in pixels (default: 480x854)")
+    add_frame_size_flag(parser)
     parser.add_argument("--objects", type=int, default=1, help="objects in the frame (default: 1)")
     parser.add_argument("--max-memory-frames", type=int, default=5, help="memory frames per object (default: 5)")
     parser.add_argument("--no-last", action="store_true", help="without the last frame as temporary memory")
-    parser.add_argument("--precision", default="auto", help="auto (default), float32, bfloat16, float16")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    add_precision_flag(parser)
+    add_device_flag(parser)
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
 
 
@@ -27,10 +29,12 @@ def run(args: argparse.Namespace) -> int:
 
     from jointformer.errors import ConfigError
     from jointformer.model.config import PRESETS
-    from jointformer.model.cost import bank_bytes, padded_size, step_cost
+    from jointformer.model.cost import bank_bytes, step_cost
     from jointformer.model.device import DTYPES, choose_device, choose_precision
     from jointformer.model.network import JointFormer
     from jointformer.model.weights import load_weights
+    from jointformer.ops.padding import padded
+    from jointformer.track import TrackerConfig
 
     if args.objects < 1 or args.max_memory_frames < 1:
         got = f"{args.objects}, {args.max_memory_frames}"
@@ -41,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     precision = choose_precision(device, args.precision)
     itemsize = DTYPES[precision].itemsize
-    height, width = padded_size(args.size)
-    places = args.max_memory_frames + (0 if args.no_last and args.max_memory_frames > 1 else 1)
+    height, width = padded(*read_frame_size(args.size))
+    tracker = TrackerConfig(max_memory_frames=args.max_memory_frames, include_last=not args.no_last)
+    places = args.max_memory_frames + int(tracker.keeps_temporary)
     cost = step_cost(config, height, width, args.objects, places)
     bank = bank_bytes(config, height, width, args.objects, places, itemsize)
     figures = {

@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jointformer.cli.flags import worker_count
 from jointformer.cli.running import add_missing_flag, add_running_flags, add_scale_flags, first_device, run_options
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ def run(args: argparse.Namespace) -> int:
         from jointformer.evaluation.reproduce import Options, reproduce
         from jointformer.evaluation.reproduce_report import as_data, table
         from jointformer.evaluation.reproduce_rows import select_rows
-        from jointformer.system.parallel import processors
 
     device, precision = first_device(args)
     options = Options(
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         size=args.size,
         objects_per_pass=args.objects_per_pass,
         compile=args.compile,
-        workers=processors() if args.scorers is None else args.scorers,
+        workers=worker_count(args.scorers),
         published_masks=args.published_masks,
         missing=args.missing,
         **run_options(args),

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jointformer.cli.flags import add_device_flag, add_precision_flag
 from jointformer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 def add_running_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Declare how the network runs and what becomes of what goes wrong; returns the group for more of the kind."""
     group = parser.add_argument_group("running")
-    group.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    group.add_argument("--precision", default="auto", help="auto (default), float32, bfloat16, float16")
+    add_device_flag(group)
+    add_precision_flag(group)
     group.add_argument("--overwrite", action="store_true", help="start anew where results are there already")
     group.add_argument("--objects-per-pass", type=int, help="bound the working memory of videos with many objects")
     group.add_argument("--compile", action="store_true", help="for GPUs: PyTorch's compiler, minutes at the start")

@@ -14,6 +14,7 @@ import json
 import sys
 from pathlib import Path
 
+from jointformer.cli.flags import add_workers_flag, worker_count
 from jointformer.cli.running import add_missing_flag
 from jointformer.errors import ConfigError
 
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--per-video", action="store_true", help="print a row per video")
     output.add_argument("--per-frame", action="store_true", help="add every frame's values to the JSON")
     output.add_argument("--plot", type=Path, metavar="FILE.png", help="draw J&F per video and J over time")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
+    add_workers_flag(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -62,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluation.score import score
     from jointformer.system.files import write_text
-    from jointformer.system.parallel import processors
 
     given = [path for path in (args.annotations, args.predictions, args.meta, args.groups) if path and path.is_file()]
     refuse_inputs([path for path in (args.json, args.plot) if path and path != "-"], given)
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         strict_toolkit=args.strict_toolkit,
         similarity=args.similarity,
         filter_tracks=args.filter_tracks,
-        workers=processors() if args.workers is None else args.workers,
+        workers=worker_count(args.workers),
         progress=not args.quiet,
     )
     table = scores.table(per_object=args.per_object, per_video=args.per_video)

@@ -5,21 +5,29 @@ from __future__ import annotations
 import argparse
 import json
 
+from jointformer.cli.flags import (
+    add_device_flag,
+    add_frame_size_flag,
+    add_precision_flag,
+    add_topk_flag,
+    read_frame_size,
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer speed`."""
     parser.add_argument(
         "--model", default="tiny", help="base, small or tiny (random weights; default: tiny), a name or a file"
     )
-    parser.add_argument("--size", default="480x854", help="frame size as HEIGHTxWIDTH in pixels (default: 480x854)")
+    add_frame_size_flag(parser)
     parser.add_argument("--objects", type=int, default=1, help="objects in the frame (default: 1)")
     parser.add_argument("--memory", type=int, default=1, help="memory frames besides the last one (default: 1)")
-    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all (default: 60)")
+    add_topk_flag(parser)
     parser.add_argument(
         "--steps", type=int, default=10, help="steps that are timed, the memory being full (default: 10)"
     )
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument("--precision", default="auto", help="auto (default), float32, bfloat16, float16")
+    add_device_flag(parser)
+    add_precision_flag(parser)
     parser.add_argument("--objects-per-pass", type=int, help="bound the working memory of many objects")
     parser.add_argument("--compile", action="store_true", help="for GPUs: PyTorch's compiler, minutes at the start")
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
@@ -33,13 +41,12 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.errors import ConfigError
     from jointformer.evaluation.speed import measure_speed
     from jointformer.model.config import PRESETS
-    from jointformer.model.cost import padded_size
     from jointformer.model.device import DTYPES, choose_precision, move_model, use_device
     from jointformer.model.network import JointFormer
     from jointformer.model.weights import load_model
     from jointformer.track import TrackerConfig
 
-    padded_size(args.size)
+    size = read_frame_size(args.size)
     for name in ("objects", "memory", "steps"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name}", expected="1 or more", got=getattr(args, name))
@@ -54,9 +61,7 @@ def run(args: argparse.Namespace) -> int:
         model = move_model(JointFormer(PRESETS[args.model]).eval().requires_grad_(False), device, DTYPES[precision])
     else:
         model = load_model(args.model, device=device, precision=precision)
-    report = measure_speed(
-        model, config, size=args.size, objects=args.objects, steps=args.steps, progress=not args.quiet
-    )
+    report = measure_speed(model, config, size=size, objects=args.objects, steps=args.steps, progress=not args.quiet)
     if args.json:
         settings = {"model": model.config.name, "precision": precision, "device": str(device), **vars(args)}
         settings["threads"] = torch.get_num_threads()

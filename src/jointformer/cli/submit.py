@@ -14,6 +14,8 @@ import json
 import sys
 from pathlib import Path
 
+from jointformer.cli.flags import add_workers_flag, worker_count
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the two actions of `jointformer submit`."""
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("results", type=Path, metavar="RESULTS", help="folder or zip of <video>/<frame>.png")
         sub.add_argument("--split", default="val", help="val or test (default: val)")
         sub.add_argument("--data-root", default="..", type=Path, help="the folder of DAVIS/, MOSE/, … (default: ..)")
-        sub.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
+        add_workers_flag(sub)
         sub.add_argument("--json", action="store_true", help="print the findings as JSON on standard output")
         sub.add_argument("--quiet", action="store_true", help="no progress bar")
         if name == "pack":
@@ -36,14 +38,13 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.data.benchmarks import find_benchmark, open_benchmark
     from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluation.submit import check_submission, pack_submission, refuse_without_server
-    from jointformer.system.parallel import processors
 
     refuse_without_server(find_benchmark(args.dataset, args.split))  # said before the data are looked for
     target: Path | None = None
     if args.action == "pack":
         target = args.output or Path(f"{args.dataset}_{args.split}.zip")
         refuse_inputs([target], [args.results])
-    workers = processors() if args.workers is None else args.workers
+    workers = worker_count(args.workers)
     dataset = open_benchmark(args.dataset, args.split, args.data_root)
     found = check_submission(dataset, args.results, workers=workers, progress=not args.quiet)
     for line in found.lines():

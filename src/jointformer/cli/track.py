@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jointformer.cli import track_many, track_stream
+from jointformer.cli.flags import add_memory_flags, add_model_flag
 from jointformer.cli.running import add_rate_flag, add_running_flags, add_scale_flags, read_rate
 
 if TYPE_CHECKING:
@@ -40,14 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--masks", type=Path, help="a PNG for the first frame, or a folder of PNGs")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--model", default="tiny", help="tiny (default), a published name (s012, …) or a weights file")
+    add_model_flag(parser)
     parser.add_argument("--start", type=int, help="first frame, numbered from 0")
     parser.add_argument("--end", type=int, help="last frame")
     parser.add_argument("--size", type=int, help="shorter side the network sees (480; tiny: 240); -1: as it is")
-    parser.add_argument(
-        "--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound (default: 5)"
-    )
-    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all (default: 60)")
+    add_memory_flags(parser)
     add_rate_flag(parser, "a folder of pictures, raw frames or a device")
     parser.add_argument("--style", default="fill", help="overlay: fill (default), contour, spotlight or blur")
     results = parser.add_mutually_exclusive_group()

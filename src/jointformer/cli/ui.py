@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from jointformer.cli.flags import add_device_flag, add_memory_flags, add_model_flag, add_precision_flag
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer ui`."""
@@ -22,14 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder whose videos the page may open (repeatable; default: VIDEO's folder, else this one)",
     )
     parser.add_argument("--projects", type=Path, help="where projects are saved (default: your user data folder)")
-    parser.add_argument("--model", default="tiny", help="tiny (default), a published name (s012, …) or a weights file")
+    add_model_flag(parser)
     parser.add_argument("--size", type=int, help="shorter side the network sees (480; tiny: 240); -1: as it is")
-    parser.add_argument(
-        "--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound (default: 5)"
-    )
-    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all (default: 60)")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument("--precision", default="auto", help="auto (default), float32, bfloat16, float16")
+    add_memory_flags(parser)
+    add_device_flag(parser)
+    add_precision_flag(parser)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1); what others reach needs a token"
     )

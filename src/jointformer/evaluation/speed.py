@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from jointformer.model.compiled import compiled
-from jointformer.model.cost import StepCost, padded_size, step_cost
+from jointformer.model.cost import StepCost, step_cost
 from jointformer.model.device import exact_products
 from jointformer.model.network import JointFormer
+from jointformer.ops.padding import padded
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import iter_segmentations, peak_memory, reset_peak_memory
 from jointformer.track.tracker import Tracker
@@ -87,19 +88,18 @@ def measure_speed(
     model: JointFormer,
     config: TrackerConfig,
     *,
-    size: str = "480x854",
+    size: tuple[int, int] = (480, 854),
     objects: int = 1,
     steps: int = 10,
     warmup: int = 3,
     progress: bool = True,
 ) -> SpeedReport:
-    """Return the report of a synthetic video of this size and number of objects, memory full.
+    """Return the report of a synthetic video of this size (H, W) and number of objects, memory full.
 
     Frames are noise and objects are boxes: the time of a step does not depend on what they show. Steps are timed as
     eval.py times them: the model's work and the resize of its result; with their parts only later ones.
     """
-    height, width = (int(v) for v in size.lower().split("x"))
-    padded = padded_size(size)
+    height, width = size
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (4, height, width, 3), dtype=np.uint8)
     label_map = np.zeros((height, width), np.uint16)
@@ -141,7 +141,7 @@ def measure_speed(
         throughput=throughput,
         peak_memory=peak,
         bank_memory=tracker.memory_nbytes,
-        cost=step_cost(model.config, *padded, objects, places),
+        cost=step_cost(model.config, *padded(height, width), objects, places),
         # Measured on both sides of the steps: something else may have had the machine during either.
         rates=rates.best(measure_rates(model.device, model.dtype)),
         steps=steps,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jointformer.errors import ConfigError
 from jointformer.model.config import ModelConfig
-from jointformer.ops.padding import padded
 
 
 @dataclass(frozen=True)
@@ -127,11 +125,3 @@ def pass_bytes(config: ModelConfig, height: int, width: int, objects: int, items
     group = min(objects, objects_at_once(config, height, width, itemsize))
     maps = SHARED_MAPS + max(GROUP_MAPS * group + WAITING_MAPS * (objects - group), BLOCK_MAPS * objects)
     return int(height * width // 16 * config.widths[0] * itemsize * maps)
-
-
-def padded_size(text: str) -> tuple[int, int]:
-    """Return the padded (height, width) of a size written as HEIGHTxWIDTH. Raises ConfigError."""
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and 1 <= int(height) <= 32768 and 1 <= int(width) <= 32768):
-        raise ConfigError("--size", expected="HEIGHTxWIDTH in pixels, such as 480x854", got=repr(text))
-    return padded(int(height), int(width))

@@ -1,0 +1,60 @@
+"""Flags that many subcommands have, declared and read alike."""
+
+from __future__ import annotations
+
+import argparse
+
+from jointformer.errors import ConfigError
+
+
+def add_model_flag(parser: argparse.ArgumentParser) -> None:
+    """Declare which weights a command tracks with."""
+    parser.add_argument("--model", default="tiny", help="tiny (default), a published name (s012, …) or a weights file")
+
+
+def add_memory_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare how much a tracker remembers, and how much of it counts."""
+    parser.add_argument(
+        "--max-memory-frames", type=int, default=5, help="memory frames per object, 0: no bound (default: 5)"
+    )
+    add_topk_flag(parser)
+
+
+def add_topk_flag(parser: argparse.ArgumentParser) -> None:
+    """Declare how many memory keys count."""
+    parser.add_argument("--topk", type=int, default=60, help="memory keys kept per query, 0: all (default: 60)")
+
+
+def add_device_flag(parser: argparse._ActionsContainer) -> None:
+    """Declare where the network runs."""
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+
+
+def add_precision_flag(parser: argparse._ActionsContainer) -> None:
+    """Declare what the network computes in."""
+    parser.add_argument("--precision", default="auto", help="auto (default), float32, bfloat16, float16")
+
+
+def add_frame_size_flag(parser: argparse.ArgumentParser) -> None:
+    """Declare the size of a frame where there is no video."""
+    parser.add_argument("--size", default="480x854", help="frame size as HEIGHTxWIDTH in pixels (default: 480x854)")
+
+
+def read_frame_size(text: str) -> tuple[int, int]:
+    """Return the (height, width) of --size. Raises ConfigError."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and 1 <= int(height) <= 32768 and 1 <= int(width) <= 32768):
+        raise ConfigError("--size", expected="HEIGHTxWIDTH in pixels, such as 480x854", got=repr(text))
+    return int(height), int(width)
+
+
+def add_workers_flag(parser: argparse.ArgumentParser) -> None:
+    """Declare how many processes share the work."""
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
+
+
+def worker_count(wanted: int | None) -> int:
+    """Return the number of processes asked for, where none is one per processor."""
+    from jointformer.system.parallel import processors
+
+    return processors() if wanted is None else wanted
