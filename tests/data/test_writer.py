@@ -25,7 +25,7 @@ IDS = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
 
 def test_a_video_is_finished_when_its_folder_has_its_name(tmp_path: Path) -> None:
-    with ResultWriter(tmp_path, "dog", scores_root=tmp_path / "Scores", workers=2) as results:
+    with ResultWriter(tmp_path, "dog", scores_root=tmp_path / "Scores") as results:
         for k in range(40):
             ids = IDS + k
             results.write(f"{k:05d}", ids)
@@ -149,7 +149,7 @@ def _no_such_process(*_: object) -> None:
 
 def test_a_zip_is_the_same_bytes_every_time(tmp_path: Path) -> None:
     for video in ("b10", "b2"):
-        with ResultWriter(tmp_path / "Annotations", video, workers=2) as results:
+        with ResultWriter(tmp_path / "Annotations", video) as results:
             for k in (11, 2):
                 results.write(f"{k:05d}", IDS)
     names = ["b10", "b2"]

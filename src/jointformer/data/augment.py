@@ -101,13 +101,12 @@ def window(left: float, top: float, width: float, height: float, size: int, *, f
     return mirror @ out if flip else out
 
 
-def draw_crop(
-    rng: Rng, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)
-) -> tuple[float, float, float, float]:
-    """(left, top, width, height) of a window: its share of the area and its aspect ratio drawn from ranges.
+def draw_crop(rng: Rng, height: int, width: int, scale: tuple[float, float]) -> tuple[float, float, float, float]:
+    """(left, top, width, height) of a window: its share of the area from a range, its aspect ratio from 3:4 to 4:3.
 
     Where ten draws do not fit (large shares of wide pictures never do), the largest one of these ratios in the middle.
     """
+    ratio = (3 / 4, 4 / 3)
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
         aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
@@ -136,21 +135,21 @@ def warp_picture(picture: UInt8Array, matrix: Matrix, size: int) -> UInt8Array:
     )  # fmt: skip
 
 
-def warp_labels(labels: UInt8Array, matrix: Matrix, size: int, outside: int = 0) -> UInt8Array:
-    """The (size, size) label map under a 3x3 map, nearest neighbour."""
+def warp_labels(labels: UInt8Array, matrix: Matrix, size: int) -> UInt8Array:
+    """The (size, size) label map under a 3x3 map, nearest neighbour; outside lies background."""
     return np.asarray(
         cv2.warpAffine(
             labels, matrix[:2], (size, size), flags=cv2.INTER_NEAREST,
-            borderMode=cv2.BORDER_CONSTANT, borderValue=outside,
+            borderMode=cv2.BORDER_CONSTANT, borderValue=0,
         ),
         np.uint8,
     )  # fmt: skip
 
 
-def thin_plate_grid(rng: Rng, size: int, points: int = 12, std: float = 0.02) -> npt.NDArray[np.float32]:
+def thin_plate_grid(rng: Rng, size: int) -> npt.NDArray[np.float32]:
     """The (size, size, 2) sampling positions of a thin-plate-spline warp with randomly moved control points."""
-    control = rng.uniform(0, 1, (points, 2))
-    moved = control + rng.normal(0, std, (points, 2))
+    control = rng.uniform(0, 1, (12, 2))
+    moved = control + rng.normal(0, 0.02, control.shape)
     coarse = 17
     axis = np.linspace(0, 1, coarse)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)

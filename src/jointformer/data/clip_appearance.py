@@ -13,6 +13,9 @@ from jointformer.types import UInt8Array
 
 F64 = npt.NDArray[np.float64]
 
+#: Motion during the exposure, in pixels, that is too little to be seen; no more than so much of it is drawn.
+SHORTEST_SMEAR, LONGEST_SMEAR = 1.5, 9.0
+
 
 def tone_tables(gain: F64, bias: F64, gamma: F64) -> UInt8Array:
     """(L,T,256,3) uint8 look-up tables: (value/255)^gamma·gain + bias.
@@ -88,11 +91,11 @@ def apply_appearance(
     return frame
 
 
-def motion_blur(layer: UInt8Array, shift: tuple[float, float], longest: float = 9.0) -> UInt8Array:
+def motion_blur(layer: UInt8Array, shift: tuple[float, float]) -> UInt8Array:
     """`layer` smeared along `shift` (pixels during the exposure), centred so that it does not move."""
     full = float(np.hypot(*shift))
-    length = min(full, longest)
-    if length < 1.5:
+    length = min(full, LONGEST_SMEAR)
+    if length < SHORTEST_SMEAR:
         return layer
     # OpenCV filters kernels of more than 11 x 11 by a far slower route.
     middle = int(np.ceil(0.5 * length))

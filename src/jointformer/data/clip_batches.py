@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointformer.data.clip_appearance import Appearance, NoiseBank, draw_appearance, draw_tones
+from jointformer.data.clip_appearance import (
+    LONGEST_SMEAR,
+    SHORTEST_SMEAR,
+    Appearance,
+    NoiseBank,
+    draw_appearance,
+    draw_tones,
+)
 from jointformer.data.clip_config import ClipConfig
 from jointformer.data.clip_device import DevicePack, dense_grids, device_grids, level_of
 from jointformer.data.clip_device_look import apply_tones, compress, fill_holes, gaussian_blur, smear
@@ -110,7 +117,7 @@ class StillsBatches:
         shape = (-1, 1, 1, 1, 2)
         scaled = dense * self._tensor(scale.astype(np.float32)).view(shape)
         places = scaled + self._tensor(origin.astype(np.float32)).view(shape)
-        return self._tensor(levels), places, _in_tokens(dense, 2)
+        return self._tensor(levels), places, _in_tokens(dense)
 
     def _backdrops(self, drawn: list[_Drawn], grids: Tensor) -> _Canvas:
         """The backdrops alone."""
@@ -140,10 +147,10 @@ class StillsBatches:
     def _smeared(self, images: Tensor, shift: npt.NDArray[np.float64]) -> Tensor:
         """(n,T,C,H,W): images blurred along their motion where it is long enough to be seen."""
         length = np.hypot(shift[..., 0], shift[..., 1])
-        rows = np.flatnonzero(length.reshape(-1) >= 1.5)
+        rows = np.flatnonzero(length.reshape(-1) >= SHORTEST_SMEAR)
         if len(rows) == 0:
             return images
-        bounded = (shift * np.minimum(1.0, 9.0 / np.maximum(length, 1e-6))[..., None]).reshape(-1, 2)[rows]
+        bounded = (shift * np.minimum(1.0, LONGEST_SMEAR / np.maximum(length, 1e-6))[..., None]).reshape(-1, 2)[rows]
         chosen, flat = self._tensor(rows), images.flatten(0, 1)
         moved = smear(flat[chosen], self._tensor(bounded.astype(np.float32)))
         return flat.index_copy(0, chosen, moved).view(images.shape)
@@ -169,7 +176,7 @@ class StillsBatches:
         on_top = cover[:, :, 0] >= 0.5
         canvas.labels[chosen] = torch.where(on_top, names, canvas.labels[chosen])
         points = torch.cat([torch.full_like(points[..., :1], 1 + depth), points], -1)
-        canvas.points[chosen] = torch.where(_in_tokens(on_top, 2)[..., None], points, canvas.points[chosen])
+        canvas.points[chosen] = torch.where(_in_tokens(on_top)[..., None], points, canvas.points[chosen])
 
     def _with_blobs(self, cutouts: list[Cutout], grids: Tensor, alpha: Tensor) -> Tensor:
         """`alpha` (n,T,H,W) with the shapes of those cut-outs that are blobs."""
@@ -242,10 +249,10 @@ class StillsBatches:
         return TensorClips(frames[source], labels[source], count[source], canvas.points[source])
 
 
-def _in_tokens(x: Tensor, before: int) -> Tensor:
-    """`x` in the middle of every token: height and width come after `before` dimensions."""
-    rows, columns = (torch.arange(TOKEN // 2, size, TOKEN, device=x.device) for size in x.shape[before : before + 2])
-    return x.index_select(before, rows).index_select(before + 1, columns)
+def _in_tokens(x: Tensor) -> Tensor:
+    """`x` (n,T,H,W,...) in the middle of every token."""
+    rows, columns = (torch.arange(TOKEN // 2, size, TOKEN, device=x.device) for size in x.shape[2:4])
+    return x.index_select(2, rows).index_select(3, columns)
 
 
 def _on_rows(

@@ -19,6 +19,8 @@ CHROMINANCE = (
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99,
     47, 66, 99, 99, 99, 99, 99, 99, *[99] * 32,
 )  # fmt: skip
+#: Samples along a motion that are averaged.
+_TAPS = 7
 FROM_RGB = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
@@ -29,7 +31,7 @@ def apply_tones(colours: Tensor, tones: Tensor) -> Tensor:
     return tones.movedim(-1, 1).float().gather(2, index).view(count, channels, height, width)
 
 
-def smear(images: Tensor, shift: Tensor, taps: int = 7) -> Tensor:
+def smear(images: Tensor, shift: Tensor) -> Tensor:
     """(n,C,H,W): `images` averaged along `shift` (n,2) pixels (x, y), centred."""
     height, width = images.shape[-2:]
     ys, xs = torch.meshgrid(
@@ -40,10 +42,10 @@ def smear(images: Tensor, shift: Tensor, taps: int = 7) -> Tensor:
     base = torch.stack([xs, ys], -1)
     unit = shift * torch.tensor([2.0 / (width - 1), 2.0 / (height - 1)], device=images.device)
     total = torch.zeros_like(images)
-    for along in np.linspace(-0.5, 0.5, taps):
+    for along in np.linspace(-0.5, 0.5, _TAPS):
         place = base + float(along) * unit[:, None, None]
         total += F.grid_sample(images, place, mode="bilinear", padding_mode="border", align_corners=True)
-    return total / taps
+    return total / _TAPS
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:

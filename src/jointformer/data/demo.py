@@ -15,6 +15,7 @@ from jointformer.types import Mask, UInt8Array
 HEIGHT, WIDTH, FRAMES = 240, 432, 40
 FISH, TURTLE = 1, 2
 
+_SEED = 7
 #: The pixels of an animal are painted at this many points a side, so that its edges are smooth.
 _POINTS = 2
 
@@ -55,14 +56,14 @@ class _Pose:
     phase: float
 
 
-def demo_clip(frames: int = FRAMES, seed: int = 7) -> DemoClip:
+def demo_clip(frames: int = FRAMES) -> DemoClip:
     """The demo clip: 40 frames of 240x432, the same on every call.
 
     The fish passes in front of the turtle, leaves the frame on the right and comes back, now behind the turtle.
-    `frames` below 40 gives the clip's beginning; `seed` another sea.
+    `frames` below 40 gives the clip's beginning.
     """
-    scene, noise = Scene.build(seed), fractal_noise(seed + 10, 1.2)
-    grain = np.random.default_rng(seed + 20)
+    scene, noise = Scene.build(_SEED), fractal_noise(_SEED + 10, 1.2)
+    grain = np.random.default_rng(_SEED + 20)
     pictures, label_maps = [], []
     for index in range(frames):
         picture, label_map = _frame(scene, noise, index)

@@ -44,7 +44,7 @@ def is_finished(root: str | Path, video: str) -> bool:
 
 
 class ResultWriter:
-    """Writes one video's masks (and scores) on worker threads; `root/video` appears when the block ends well.
+    """Writes one video's masks (and scores) on a thread of its own; `root/video` appears when the block ends well.
 
     Masks become `root/video/<frame name>.png`, 8-bit palette PNGs; scores `scores_root/video/<frame name>.npz`.
     At most `backlog` results wait in memory. A failing write is raised by the next call, or at the end; then, and
@@ -59,13 +59,11 @@ class ResultWriter:
         palette: UInt8Array | None = None,
         *,
         scores_root: str | Path | None = None,
-        workers: int = 1,
         backlog: int = BACKLOG,
     ) -> None:
         self.target = Path(root) / video
         self.scores_target = None if scores_root is None else Path(scores_root) / video
         self._palette = palette
-        self._workers = workers
         self._backlog = backlog
         self._pending: list[Future[None]] = []
         self._files: set[Path] = set()
@@ -73,7 +71,7 @@ class ResultWriter:
     def __enter__(self) -> ResultWriter:
         self._folder = self._begin(self.target)
         self._scores = None if self.scores_target is None else self._begin(self.scores_target)
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="results")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="results")
         return self
 
     def write(self, name: str, ids: LabelMap) -> None:

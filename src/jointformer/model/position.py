@@ -10,20 +10,20 @@ from torch.nn import functional as F
 GRID = 24
 
 
-def sincos_table(width: int, grid: int = GRID) -> Tensor:
-    """Return the (1, 1 + grid², width) float32 table: a zero row for the memory token, then the grid's rows.
+def sincos_table(width: int) -> Tensor:
+    """Return the (1, 1 + GRID², width) float32 table: a zero row for the memory token, then the grid's rows.
 
     The first half of the channels encodes x, the second y; each half is [sin, cos] of pos · 10000^(-i / (width/4)).
     """
     # On the CPU even while a network is built on `meta`: PyTorch computes a range there by tracing it, for which it
     # imports its compiler, 200 MB of it.
-    steps = torch.arange(max(grid, width // 4), dtype=torch.float64, device="cpu")
+    steps = torch.arange(max(GRID, width // 4), dtype=torch.float64, device="cpu")
     frequencies = 1.0 / 10000 ** (steps[: width // 4] / (width / 4))
-    angles = steps[:grid, None] * frequencies
+    angles = steps[:GRID, None] * frequencies
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)
-    x = axis[None, :, :].expand(grid, grid, -1)
-    y = axis[:, None, :].expand(grid, grid, -1)
-    rows = torch.cat([x, y], dim=2).reshape(grid * grid, width)
+    x = axis[None, :, :].expand(GRID, GRID, -1)
+    y = axis[:, None, :].expand(GRID, GRID, -1)
+    rows = torch.cat([x, y], dim=2).reshape(GRID * GRID, width)
     table = torch.cat([torch.zeros(1, width, dtype=torch.float64, device="cpu"), rows]).float()[None]
     return table.to(torch.get_default_device())
 

@@ -23,6 +23,8 @@ from jointformer.track.loop import peak_memory
 FULL_MAPS = 8.2
 #: Such maps that a frame takes, however many objects it has.
 FRAME_MAPS = 8
+#: Pictures decoded ahead, and label maps not yet written.
+FRAMES_AHEAD, MAPS_WAITING = 6, 24
 #: What libraries hold beside the widest layer's work, in squares of its width.
 LAYER_SQUARES = 52
 #: What allocators and thread stacks take besides, in bytes.
@@ -86,12 +88,10 @@ def plan_memory(
     base: int,
     itemsize: int,
     before: int = 0,
-    waiting: int = 24,
 ) -> MemoryPlan:
     """Return what tracking a video with these settings takes.
 
-    base, before: see MemoryPlan. itemsize: bytes of a number of the network, 4 for float32. waiting: pictures decoded
-    ahead and label maps not yet written.
+    base, before: see MemoryPlan. itemsize: bytes of a number of the network, 4 for float32.
     """
     h, w = network_size(*video.size, config.size)
     height, width = padded(h, w)
@@ -106,7 +106,7 @@ def plan_memory(
         bank += bank // 2 // max(1, 2 * model.layers)  # while a layer moves to a larger room, the old one is there too
     pixels = video.size[0] * video.size[1]
     resized = 2 * min(objects + 1, 16) * pixels * 4 if (h, w) != video.size else 0
-    pictures = pixels * (3 * 6 + waiting) + resized + video.writing
+    pictures = pixels * (3 * FRAMES_AHEAD + MAPS_WAITING) + resized + video.writing
     return MemoryPlan(video.name, base, bank, work, pictures, config, before)
 
 
