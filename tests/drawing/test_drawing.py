@@ -82,7 +82,7 @@ def test_drawing_looks_at_objects_surroundings_alone(
 
 
 def test_contours_leave_the_middle_of_objects_and_background_alone(frame: UInt8Array, label_map: LabelMap) -> None:
-    image = draw_contours(frame, label_map, 1)
+    image = draw_contours(frame, label_map)
     assert np.array_equal(image[14:36, 14:36], frame[14:36, 14:36])
     assert np.array_equal(image[:6], frame[:6])
     assert not np.array_equal(image[10, 10:40], frame[10, 10:40])
@@ -100,7 +100,7 @@ def test_a_spotlight_keeps_objects_and_greys_the_rest(frame: UInt8Array, label_m
 def test_a_blurred_background_takes_no_colour_from_the_objects(label_map: LabelMap) -> None:
     frame = np.full((60, 80, 3), 50, np.uint8)
     frame[label_map != 0] = 255
-    image = blur_background(frame, label_map, 3.0)
+    image = blur_background(frame, label_map)
     assert (image[label_map == 0] == 50).all()
     assert (image[label_map != 0] == 255).all()
 
@@ -108,7 +108,7 @@ def test_a_blurred_background_takes_no_colour_from_the_objects(label_map: LabelM
 def test_a_label_lies_within_its_object_even_at_the_frame_border(frame: UInt8Array) -> None:
     label_map = np.zeros((60, 80), np.int32)
     label_map[:, 50:] = 3
-    changed = (draw_labels(frame, label_map, 12) != frame).any(axis=2)
+    changed = (draw_labels(frame, label_map) != frame).any(axis=2)
     assert changed.any()
     rows, columns = np.nonzero(changed)
     assert columns.min() >= 50
@@ -141,12 +141,12 @@ def test_unknown_styles_and_opacities_are_refused(frame: UInt8Array, label_map: 
 
 def test_a_contact_sheet_has_every_image_in_its_cell() -> None:
     images = [np.full((20, 30, 3), 40 * number, np.uint8) for number in range(1, 6)]
-    sheet = contact_sheet(images, 2, gap=4)
-    assert sheet.shape == (4 + 3 * 24, 4 + 2 * 34, 3)
+    sheet = contact_sheet(images, 2)
+    assert sheet.shape == (6 + 3 * 26, 6 + 2 * 36, 3)
     for number, image in enumerate(images):
-        top, left = 4 + number // 2 * 24, 4 + number % 2 * 34
+        top, left = 6 + number // 2 * 26, 6 + number % 2 * 36
         assert np.array_equal(sheet[top : top + 20, left : left + 30], image)
-    assert (sheet[4 + 2 * 24 :, 4 + 34 :] == 255).all()
+    assert (sheet[6 + 2 * 26 :, 6 + 36 :] == 255).all()
 
 
 def test_captions_make_room_for_themselves_below_the_images() -> None:

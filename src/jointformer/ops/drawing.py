@@ -68,16 +68,13 @@ def tint(frame: UInt8Array, label_map: LabelMap, opacity: float = 0.5, palette: 
     return image
 
 
-def draw_contours(
-    frame: UInt8Array, label_map: LabelMap, width: int | None = None, *, palette: UInt8Array | None = None
-) -> UInt8Array:
-    """(H, W, 3) uint8: `frame` with every object's outline in its colour, `width` pixels wide.
+def draw_contours(frame: UInt8Array, label_map: LabelMap, *, palette: UInt8Array | None = None) -> UInt8Array:
+    """(H, W, 3) uint8: `frame` with every object's outline in its colour, as wide as suits the frame (2 at 480p).
 
-    The width follows the frame's size where it is not given (2 at 480p). Outlines are brighter than the
-    objects' own colours, which are too dark to stand out against a photograph.
+    Outlines are brighter than the objects' own colours, which are too dark to stand out against a photograph.
     """
     image = frame.copy()
-    line = width or max(1, round(min(frame.shape[:2]) / 240))
+    line = max(1, round(min(frame.shape[:2]) / 240))
     for object_id in object_ids(label_map):
         region, place = _region(label_map, object_id)
         outlines, _ = cv2.findContours(region, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=place)
@@ -92,13 +89,12 @@ def spotlight(frame: UInt8Array, label_map: LabelMap, opacity: float = 0.5) -> U
     return _choose(label_map, frame, np.asarray(dark, dtype=np.uint8))
 
 
-def blur_background(frame: UInt8Array, label_map: LabelMap, sigma: float | None = None) -> UInt8Array:
-    """(H, W, 3) uint8: `frame` with its background blurred, the objects sharp.
+def blur_background(frame: UInt8Array, label_map: LabelMap) -> UInt8Array:
+    """(H, W, 3) uint8: `frame` with its background blurred by a fortieth of its shorter side, the objects sharp.
 
-    `sigma` is the blur's in pixels; by default a fortieth of the shorter side. The objects' own colours do
-    not leak into the blur: only background pixels are averaged.
+    The objects' own colours do not leak into the blur: only background pixels are averaged.
     """
-    spread = sigma or max(1.0, min(frame.shape[:2]) / 40)
+    spread = max(1.0, min(frame.shape[:2]) / 40)
     background = (np.asarray(label_map) == 0).astype(np.float32)
     weight = cv2.GaussianBlur(background, (0, 0), spread)
     total = cv2.GaussianBlur(frame.astype(np.float32) * background[..., None], (0, 0), spread)
@@ -107,17 +103,14 @@ def blur_background(frame: UInt8Array, label_map: LabelMap, sigma: float | None 
     return _choose(label_map, frame, blurred)
 
 
-def draw_labels(
-    frame: UInt8Array, label_map: LabelMap, size: int | None = None, *, palette: UInt8Array | None = None
-) -> UInt8Array:
+def draw_labels(frame: UInt8Array, label_map: LabelMap, *, palette: UInt8Array | None = None) -> UInt8Array:
     """(H, W, 3) uint8: `frame` with every object's id written at its point farthest from its edge.
 
-    `size` is the height of the letters in pixels; by default a sixteenth of the frame's shorter side, at
-    least 10.
+    Letters are a sixteenth of the frame's shorter side high, and 10 pixels at least.
     """
     image = Image.fromarray(np.ascontiguousarray(frame))
     draw = ImageDraw.Draw(image)
-    letters = size or max(10, min(frame.shape[:2]) // 16)
+    letters = max(10, min(frame.shape[:2]) // 16)
     for object_id in object_ids(label_map):
         region, (left, top) = _region(label_map, object_id)
         # The border counts as an edge, so that a label stays inside the picture.
@@ -141,7 +134,6 @@ def contact_sheet(
     captions: Sequence[str] | None = None,
     *,
     cell_width: int | None = None,
-    gap: int = 6,
 ) -> UInt8Array:
     """(H, W, 3) uint8: `images` in rows of `columns`, each with its caption below it, on white.
 
@@ -158,7 +150,7 @@ def contact_sheet(
     cells = [_scaled(image, cell_width) for image in images]
     width = max(cell.shape[1] for cell in cells)
     height = max(cell.shape[0] for cell in cells)
-    letters = max(11, width // 24)
+    letters, gap = max(11, width // 24), 6
     step_x = width + gap
     step_y = height + gap + (0 if captions is None else letters + gap)
     rows = -(-len(cells) // columns)
