@@ -32,6 +32,7 @@ __all__ = [
     "encode_mask",
     "encode_scores",
     "is_colour_mask",
+    "lone_255_is_object",
     "object_ids",
     "read_mask_file",
     "read_scores",

@@ -96,7 +96,7 @@ def _get(value: Any, key: str, kind: type, path: str | Path, at: str) -> Any:
     return value[key]
 
 
-_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
+_KINDS: dict[type, str] = {dict: "an object", list: "a list"}
 
 
 def _text(value: Any, path: str | Path, at: str) -> str:
