@@ -88,7 +88,7 @@ def test_resuming_continues_the_sequence_of_clips(tmp_path: Path) -> None:
     second = small_trainer(tmp_path, iterations=6)
     second.load_state(checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path)[-1]))
     second.train()
-    asked = second.loader.source.asked  # type: ignore[attr-defined]
+    asked = second.loader.source.asked  # type: ignore[union-attr]
     assert asked == list(range(6, 12))
 
 
@@ -102,7 +102,7 @@ def test_a_run_goes_on_with_another_batch_and_another_length(tmp_path: Path, ite
     second.load_state(checkpoint.load_checkpoint(checkpoint.checkpoints(tmp_path)[-1]))
     assert second.train()
     assert second.iteration == max(4, iterations)
-    assert second.loader.source.asked == list(clips)  # type: ignore[attr-defined]
+    assert second.loader.source.asked == list(clips)  # type: ignore[union-attr]
 
 
 @pytest.mark.slow

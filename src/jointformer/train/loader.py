@@ -50,7 +50,13 @@ class ClipLoader:
     """
 
     def __init__(
-        self, source: ClipSource, rank: int, processes: int, *, workers: int = 1, refuse_broken: bool = False
+        self,
+        source: ClipSource | BatchSource,
+        rank: int,
+        processes: int,
+        *,
+        workers: int = 1,
+        refuse_broken: bool = False,
     ) -> None:
         self.source = source
         self.rank = rank
@@ -92,10 +98,11 @@ class ClipLoader:
 
     def _batch(self, plan: StepPlan) -> tuple[ClipBatch, int]:
         """The batch of a plan, and how many broken clips others took the place of."""
-        if isinstance(self.source, BatchSource):
-            return self.source.sample_batch(plan.share(self.rank, self.processes), plan), 0
+        source, indices = self.source, plan.share(self.rank, self.processes)
+        if isinstance(source, BatchSource):
+            return source.sample_batch(indices, plan), 0
         run: Callable = map if self._clips is None else self._clips.map
-        made = list(run(lambda index: self._clip(index, plan), plan.share(self.rank, self.processes)))
+        made = list(run(lambda index: self._clip(source, index, plan), indices))
         clips = [clip for clip, _ in made]
         points = [clip.points for clip in clips if clip.points is not None]
         batch = ClipBatch(
@@ -108,10 +115,10 @@ class ClipLoader:
         )
         return batch, sum(skipped for _, skipped in made)
 
-    def _clip(self, index: int, plan: StepPlan) -> tuple[Clip, int]:
+    def _clip(self, source: ClipSource, index: int, plan: StepPlan) -> tuple[Clip, int]:
         for attempt in range(RETRIES):
             try:
-                return self.source.sample(index + attempt * FAR, plan), attempt
+                return source.sample(index + attempt * FAR, plan), attempt
             except DataError as error:
                 if self.refuse_broken:
                     raise

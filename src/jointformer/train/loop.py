@@ -21,7 +21,7 @@ from jointformer.system.stop import note_signals
 from jointformer.train import state as checkpoint
 from jointformer.train.config import Planner, RunConfig
 from jointformer.train.distributed import Processes
-from jointformer.train.loader import ClipLoader, ClipSource
+from jointformer.train.loader import BatchSource, ClipLoader, ClipSource
 from jointformer.train.losses import frame_loss, iou_sum
 from jointformer.train.optimiser import (
     MovingAverage,
@@ -47,8 +47,8 @@ class Trainer:
     """One run in one process: the network, its optimiser, its data, and the state that a resume needs."""
 
     def __init__(
-        self, model: JointFormer, source: ClipSource, planner: Planner, config: RunConfig, processes: Processes,
-        folder: Path, *, on_save: Callable[[Trainer], None] | None = None,
+        self, model: JointFormer, source: ClipSource | BatchSource, planner: Planner, config: RunConfig,
+        processes: Processes, folder: Path, *, on_save: Callable[[Trainer], None] | None = None,
         on_report: Callable[[Trainer, dict[str, Any]], None] | None = None,
     ) -> None:  # fmt: skip
         torch.manual_seed(config.seed)

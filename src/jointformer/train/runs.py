@@ -32,7 +32,7 @@ from jointformer.train.datasets import (
 from jointformer.train.distributed import Processes
 from jointformer.train.image_clips import ImageClips
 from jointformer.train.initialise import initialise
-from jointformer.train.loader import ClipSource
+from jointformer.train.loader import BatchSource, ClipSource
 from jointformer.train.loop import LOG, Trainer
 from jointformer.train.optimiser import MultiStep, OptimiserConfig, WarmupCosine
 from jointformer.train.own_data import check_videos
@@ -102,7 +102,7 @@ def run_stills(
         workers=settings.workers_on(device),
         checkpointing=settings.checkpointing,
     )
-    source: ClipSource = (
+    source: ClipSource | BatchSource = (
         DeviceStillsSource(folder, settings.seed, device, strict=settings.refuse_broken)
         if device.type == "cuda"
         else StillsSource(folder, settings.seed, strict=settings.refuse_broken)
@@ -212,7 +212,7 @@ def export(trainer: Trainer, path: Path) -> None:
 
 
 def run(
-    settings: Settings, processes: Processes, folder: Path, model: JointFormer, source: ClipSource,
+    settings: Settings, processes: Processes, folder: Path, model: JointFormer, source: ClipSource | BatchSource,
     planner: Planner, config: RunConfig, about: dict[str, Any],
 ) -> bool:  # fmt: skip
     """Train in a folder, from where `settings` say, to the exported weights; True when the whole run was done.

@@ -49,12 +49,6 @@ class DeviceStillsSource:
         self.seed = seed
         self._maker = lru_cache(64)(self._build)
 
-    def sample(self, index: int, plan: StepPlan) -> Clip:
-        """The clip with this index, made as the plan wants it."""
-        clips = self._maker(clip_config(plan)).sample([index])
-        frames, labels = clips.frames[0].cpu().numpy(), clips.label_maps[0].cpu().numpy()
-        return Clip(frames, labels, int(clips.num_objects[0]), clips.points[0].cpu().numpy())
-
     def sample_batch(self, indices: range, plan: StepPlan) -> ClipBatch:
         """The clips of these indices on the device."""
         clips = self._maker(clip_config(plan)).sample(indices)
