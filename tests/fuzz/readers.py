@@ -141,7 +141,7 @@ def _weights() -> Seeds:
 def _read_weights(path: Path) -> object:
     from jointformer.model.storage import read_weights
 
-    return read_weights(path).network()
+    return read_weights(path).fitted()
 
 
 def _metas() -> Seeds:

@@ -327,4 +327,4 @@ def test_damaged_bytes_load_as_they_were_or_fail_in_one_line(
     path = tmp_path / f"a{suffix}"
     path.write_bytes(whole)
     with contextlib.suppress(WeightsError):
-        read_weights(path).network()
+        read_weights(path).fitted()

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.objects < 1 or args.max_memory_frames < 1:
         got = f"{args.objects}, {args.max_memory_frames}"
         raise ConfigError("--objects, --max-memory-frames", expected="1 or more (no bound has no size)", got=got)
-    config = PRESETS[args.model] if args.model in PRESETS else load_weights(args.model).network()[0]
+    config = PRESETS[args.model] if args.model in PRESETS else load_weights(args.model).fitted()[0].config
     with torch.device("meta"):
         parameters = sum(p.numel() for p in JointFormer(config).parameters())
     device = choose_device(args.device)

@@ -104,7 +104,7 @@ def _check_depths(args: argparse.Namespace) -> None:
         return
     from jointformer.model.weights import load_weights
 
-    config = load_weights(args.model).network()[0]
+    config = load_weights(args.model).fitted()[0].config
     for name, value in (("update", config.update_depth), ("enhance", config.enhance_depth)):
         given = getattr(args, f"{name}_block_depth")
         if given is not None and given != value:

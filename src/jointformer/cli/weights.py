@@ -111,10 +111,10 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     from jointformer.model.weights import load_weights
 
     check_suffix(args.target)  # before half a gigabyte is fetched for nothing
-    config, state = load_weights(args.source).network()
+    model, state = load_weights(args.source).fitted()
     dtype = DTYPES[args.dtype] if args.dtype else None
-    path = save_weights(state, args.target, config, dtype)
-    return {"path": str(path), "bytes": path.stat().st_size, "name": config.name}
+    path = save_weights(state, args.target, model.config, dtype)
+    return {"path": str(path), "bytes": path.stat().st_size, "name": model.config.name}
 
 
 def _info(args: argparse.Namespace) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _describe(stored: Any, trained_on: str | None) -> dict[str, Any]:
     }
     if stored.is_backbone:
         return facts | {"name": "convmae", "holds": "ConvMAE's pre-trained backbone, a start for training"}
-    config, _ = stored.network()
+    config = stored.fitted()[0].config
     return facts | {
         "name": config.name,
         "widths": list(config.widths),

@@ -51,11 +51,6 @@ class StoredWeights:
         """Whether this is ConvMAE's pre-training file rather than a whole network."""
         return is_convmae(self.state)
 
-    def network(self) -> tuple[ModelConfig, State]:
-        """Return (config, state dict) of a whole network, checked to fit each other. Raises WeightsError."""
-        model, state = self.fitted()
-        return model.config, state
-
     def fitted(self) -> tuple[JointFormer, State]:
         """Return (network still without memory, on `meta`; the state dict that fits it to the last name).
 
