@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from jointformer.cli.flags import read_memory_size
 from jointformer.data.benchmarks import open_benchmark
 from jointformer.errors import ConfigError
 from jointformer.evaluation.anyvideo import overlay_bytes
 from jointformer.evaluation.scale.budget import plan_videos, video_size
 from jointformer.model.config import PRESETS
-from jointformer.track.budget import MemoryPlan, VideoSize, bank_places, fit_budget, parse_size, plan_memory
+from jointformer.track.budget import MemoryPlan, VideoSize, bank_places, fit_budget, plan_memory
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 from memory_plans import SMALL, USUAL, Case, measure
@@ -44,13 +45,13 @@ BASE = 400 << 20
     ],
 )
 def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
-    assert parse_size(text) == size
+    assert read_memory_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "2 apples", "-1GB", "0", "1e9", "2GBGB", "9" * 40])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--memory-budget"):
-        parse_size(text)
+        read_memory_size(text)
 
 
 @pytest.mark.parametrize(

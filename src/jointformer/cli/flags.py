@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from jointformer.errors import ConfigError
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 def add_model_flag(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +50,15 @@ def read_frame_size(text: str) -> tuple[int, int]:
     if not (height.isdecimal() and width.isdecimal() and 1 <= int(height) <= 32768 and 1 <= int(width) <= 32768):
         raise ConfigError("--size", expected="HEIGHTxWIDTH in pixels, such as 480x854", got=repr(text))
     return int(height), int(width)
+
+
+def read_memory_size(text: str) -> int:
+    """Return the bytes of a --memory-budget such as 2GB, 1.5 GiB or 800MB. Raises ConfigError."""
+    match = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-zA-Z]*)\s*", text)
+    unit = match and match[2].upper()
+    if match is None or unit not in _UNITS or float(match[1]) <= 0:
+        raise ConfigError("--memory-budget", expected="a size such as 2GB or 800MB", got=repr(text[:40]))
+    return int(float(match[1]) * _UNITS[str(unit)])
 
 
 def add_workers_flag(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jointformer.cli.flags import add_device_flag, add_precision_flag
+from jointformer.cli.flags import add_device_flag, add_precision_flag, read_memory_size
 from jointformer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ def build_scale(args: argparse.Namespace) -> Scale:
 
 def budget_bytes(args: argparse.Namespace) -> int | None:
     """Return the memory budget in bytes, None where none is given. Raises ConfigError."""
-    from jointformer.track.budget import parse_size
-
-    return None if args.memory_budget is None else parse_size(args.memory_budget)
+    return None if args.memory_budget is None else read_memory_size(args.memory_budget)
 
 
 def first_device(args: argparse.Namespace) -> tuple[str, str]:

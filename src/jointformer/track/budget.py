@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -29,9 +28,6 @@ FRAMES_AHEAD, MAPS_WAITING = 6, 24
 LAYER_SQUARES = 52
 #: What allocators and thread stacks take besides, in bytes.
 SLACK = 56 << 20
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 @dataclass(frozen=True)
@@ -210,15 +206,6 @@ def _load_kernels(model: JointFormer, config: TrackerConfig) -> None:
     with torch.inference_mode():
         joint_attention(q, q, q)
         joint_attention(q, q, q, memory, memory, topk=config.topk)
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes of a size such as 2GB, 1.5 GiB or 800MB. Raises ConfigError."""
-    match = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-zA-Z]*)\s*", text)
-    unit = match and match[2].upper()
-    if match is None or unit not in _UNITS or float(match[1]) <= 0:
-        raise ConfigError("--memory-budget", expected="a size such as 2GB or 800MB", got=repr(text[:40]))
-    return int(float(match[1]) * _UNITS[str(unit)])
 
 
 def size_text(count: int) -> str:
