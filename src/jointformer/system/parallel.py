@@ -11,8 +11,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
-import cv2
-
 from jointformer.errors import ConfigError
 
 Item = TypeVar("Item")
@@ -77,5 +75,7 @@ def without_ctrl_c() -> Iterator[None]:
 
 def _begin() -> None:
     """Make a worker quiet: one OpenCV thread (the others have theirs), and no Ctrl-C where it was born with ears."""
+    import cv2  # only here: to count processors takes no library of pictures
+
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
