@@ -31,7 +31,9 @@ from jointformer.cli.running import add_rate_flag, add_running_flags, add_scale_
 
 if TYPE_CHECKING:
     from jointformer.evaluation.manyvideos import Part
+    from jointformer.model.network import JointFormer
     from jointformer.track import TrackerConfig
+    from jointformer.track.budget import VideoSize
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +116,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     from jointformer.system.files import remove, remove_temporaries
     from jointformer.system.stop import say_if_stopped, stop_on_signal
     from jointformer.track import Tracker
-    from jointformer.track.budget import VideoSize, base_within, fit_budget, size_text
+    from jointformer.track.budget import VideoSize
 
     _refuse_file(args.output)
     say_if_stopped("interrupted: nothing of this video was kept; the same command starts anew")
@@ -132,13 +134,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     if budget is not None:
         writing = 0 if args.no_overlay else overlay_bytes(video.size)
         known = VideoSize(video.path.name, end - start, video.size, masks.count(), writing)
-        base, before = base_within(model, config, budget)
-        size = model.dtype.itemsize
-        plan = fit_budget(
-            model.config, config, known, budget, base=base, itemsize=size, before=before, device=model.device.type
-        )
-        print(f"memory: {plan}, of {size_text(budget)}", file=sys.stderr)
-        config = plan.config
+        config = _within(budget, model, config, known)
     with stop_on_signal() as stop:
         watch = label_any_video(
             Tracker(model, config),
@@ -162,3 +158,14 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     bad = f", {watch.bad_frames} frames could not be read" if watch.bad_frames else ""
     print(f"{names}: {watch.frames} frames, {watch.fps:.2f} frames/s in the model{bad}", file=sys.stderr)
     return 0
+
+
+def _within(budget: int, model: JointFormer, config: TrackerConfig, video: VideoSize) -> TrackerConfig:
+    """Return the settings that keep a video within so many bytes, after saying what it takes. Raises ConfigError."""
+    from jointformer.track.budget import base_within, fit_budget, size_text
+
+    base, before = base_within(model, config, budget)
+    size, device = model.dtype.itemsize, model.device.type
+    plan = fit_budget(model.config, config, video, budget, base=base, itemsize=size, before=before, device=device)
+    print(f"memory: {plan}, of {size_text(budget)}", file=sys.stderr)
+    return plan.config

@@ -9,12 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jointformer.data.clip_config import ClipConfig
-from jointformer.data.clip_motion import (
-    CAMERA_MOTION,
-    OBJECT_MOTION,
-    Motions,
-    draw_motions,
-)
+from jointformer.data.clip_motion import CAMERA_MOTION, OBJECT_MOTION, Motions, draw_motions
 from jointformer.data.clip_pack import StillsPack
 from jointformer.data.clip_regions import Region, choose_region
 from jointformer.errors import DataError

@@ -22,7 +22,7 @@ from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import iter_segmentations, peak_memory, reset_peak_memory
 from jointformer.track.tracker import Tracker
 from jointformer.track.transfer import on_gpu
-from jointformer.types import UInt8Array
+from jointformer.types import LabelMap, UInt8Array
 
 PARTS = ("encode", "read", "enhance", "decode", "update_token", "write")
 #: Steps whose parts are timed: on a GPU each part waits for the device, so that these steps count for nothing else.
@@ -99,13 +99,7 @@ def measure_speed(
     Frames are noise and objects are boxes: the time of a step does not depend on what they show. Steps are timed as
     eval.py times them: the model's work and the resize of its result; with their parts only later ones.
     """
-    height, width = size
-    rng = np.random.default_rng(0)
-    frames = rng.integers(0, 255, (4, height, width, 3), dtype=np.uint8)
-    label_map = np.zeros((height, width), np.uint16)
-    columns = np.linspace(0, width, objects + 1).astype(int)
-    for i in range(objects):
-        label_map[height // 4 : 3 * height // 4, columns[i] : max(columns[i] + 1, columns[i + 1])] = i + 1
+    frames, label_map = _synthetic_video(size, objects)
     rates = measure_rates(model.device, model.dtype)
     tracker = Tracker(model, config)
     tracker.step(frames[0], label_map)
@@ -116,7 +110,7 @@ def measure_speed(
 
     def step() -> float:
         start = perf_counter()
-        _ = tracker.step(frames[next(numbers) % 4]).label_map
+        _ = tracker.step(frames[next(numbers) % len(frames)]).label_map
         _synchronise(model.device)
         return perf_counter() - start
 
@@ -141,11 +135,22 @@ def measure_speed(
         throughput=throughput,
         peak_memory=peak,
         bank_memory=tracker.memory_nbytes,
-        cost=step_cost(model.config, *padded(height, width), objects, places),
+        cost=step_cost(model.config, *padded(*size), objects, places),
         # Measured on both sides of the steps: something else may have had the machine during either.
         rates=rates.best(measure_rates(model.device, model.dtype)),
         steps=steps,
     )
+
+
+def _synthetic_video(size: tuple[int, int], objects: int) -> tuple[UInt8Array, LabelMap]:
+    """Return frames (T, H, W, 3) of noise and the first one's label map, objects side by side in its middle."""
+    height, width = size
+    frames = np.random.default_rng(0).integers(0, 255, (4, height, width, 3), dtype=np.uint8)
+    label_map = np.zeros((height, width), np.uint16)
+    columns = np.linspace(0, width, objects + 1).astype(int)
+    for i in range(objects):
+        label_map[height // 4 : 3 * height // 4, columns[i] : max(columns[i] + 1, columns[i + 1])] = i + 1
+    return frames, label_map
 
 
 def _throughput(tracker: Tracker, frames: UInt8Array, count: int) -> float:
