@@ -22,7 +22,7 @@ import numpy as np
 
 from jointformer.evaluation.score import score
 from jointformer.evaluation.score_plans import build_plan
-from jointformer.evaluation.score_run import VideoJob, score_video
+from jointformer.evaluation.score_run import ScoreJob, score_video
 from jointformer.evaluation.score_sources import MaskTree, open_masks
 from jointformer.metrics import find_protocol
 
@@ -37,7 +37,7 @@ def fastest(call: Callable[[], object], repeat: int) -> np.ndarray:
     return np.min(times, axis=0)
 
 
-def decode(job: VideoJob) -> None:
+def decode(job: ScoreJob) -> None:
     """Read what scoring a video reads, and do nothing with it."""
     for frame in job.plan.frames:
         job.truth.read(job.plan.video, frame)
@@ -56,7 +56,7 @@ def main() -> None:
     protocol = find_protocol(args.benchmark)
     plan = build_plan(protocol, args.annotations)
     masks = open_masks(args.predictions, [video.video for video in plan.videos])
-    jobs = [VideoJob(video, protocol, MaskTree(str(plan.truth)), masks) for video in plan.videos]
+    jobs = [ScoreJob(video, protocol, MaskTree(str(plan.truth)), masks) for video in plan.videos]
     total, reading = np.zeros(2), np.zeros(2)
     pairs = 0
     for job in jobs:

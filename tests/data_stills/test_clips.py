@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointformer.data.clip_plan import Odds, Planner
+from jointformer.data.clip_plan import ClipPlanner, Odds
 from jointformer.data.stills import Clip, ClipConfig, StillsClips, StillsPack
 from jointformer.errors import ConfigError, DataError
 
@@ -91,7 +91,7 @@ def test_two_targets_pass_each_other_and_come_back(pack: StillsPack, share: floa
     config = ClipConfig(
         size=64, frames=9, max_objects=2, full_share=1.0, own_share=0.0, lifted_share=0.0, cross_share=share
     )
-    planner, there_and_back = Planner(pack, config), 0
+    planner, there_and_back = ClipPlanner(pack, config), 0
     for index in range(30):
         _, plan = next(planner.attempts(0, index))
         one, other = (number for number, cutout in enumerate(plan.cutouts, 1) if cutout.label)
@@ -155,7 +155,7 @@ def test_real_stills_make_clips_of_sensible_objects(shared: Path, tmp_path: Path
 
 def test_every_target_is_pasted_once_and_distractors_bear_no_label(pack: StillsPack) -> None:
     config = replace(CONFIG, own_share=0.0, lifted_share=0.0, distractors=3.0, twin_share=1.0)
-    planner, distractors = Planner(pack, config), 0
+    planner, distractors = ClipPlanner(pack, config), 0
     for index in range(40):
         _, plan = next(planner.attempts(0, index))
         labels = sorted(cutout.label for cutout in plan.cutouts)

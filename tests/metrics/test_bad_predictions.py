@@ -17,7 +17,7 @@ import pytest
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.score import score
 from jointformer.evaluation.score_plans import VideoPlan
-from jointformer.evaluation.score_run import VideoJob, score_videos
+from jointformer.evaluation.score_run import ScoreJob, score_videos
 from jointformer.evaluation.score_sources import MaskTree
 from jointformer.metrics.protocols import find_protocol
 from jointformer.system import parallel
@@ -450,7 +450,7 @@ def test_a_process_that_is_killed_while_it_scores_is_one_line(tree: Path, monkey
     monkeypatch.setattr(parallel, "_FILES_PER_WORKER", 1)
     protocol, truth = find_protocol("generic"), MaskTree(str(tree / "gt/Annotations/480p"))
     jobs = [
-        VideoJob(VideoPlan(video, "00000", ("00000", "00001")), protocol, truth, Deadly(str(tree / "pred")))
+        ScoreJob(VideoPlan(video, "00000", ("00000", "00001")), protocol, truth, Deadly(str(tree / "pred")))
         for video in VIDEOS
     ]
     with pytest.raises(ConfigError, match="a worker process was ended from outside"):

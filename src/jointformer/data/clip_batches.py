@@ -22,7 +22,7 @@ from jointformer.data.clip_appearance import (
 from jointformer.data.clip_config import ClipConfig
 from jointformer.data.clip_device import DevicePack, dense_grids, device_grids, level_of
 from jointformer.data.clip_device_look import apply_tones, compress, fill_holes, gaussian_blur, smear
-from jointformer.data.clip_plan import BLOB_WAVES, ClipPlan, Cutout, Planner
+from jointformer.data.clip_plan import BLOB_WAVES, ClipPlan, ClipPlanner, Cutout
 from jointformer.data.clip_render import TOKEN
 
 
@@ -67,7 +67,7 @@ class StillsBatches:
 
     def __init__(self, pack: DevicePack, config: ClipConfig, seed: int = 0) -> None:
         self.pack, self.config, self.seed = pack, config, seed
-        self.planner = Planner(pack.pack, config)
+        self.planner = ClipPlanner(pack.pack, config)
         unit = NoiseBank(*config.shape).unit.astype(np.float32) / 16.0
         self.noise = torch.from_numpy(unit).to(pack.device, torch.float16)
 

@@ -98,7 +98,7 @@ class Odds:
         return numbers[int(rng.integers(len(numbers)))]
 
 
-class Planner:
+class ClipPlanner:
     """Draws the plans of clips of one kind."""
 
     def __init__(self, pack: StillsPack, config: ClipConfig) -> None:

@@ -12,7 +12,7 @@ from jointformer.data.clip_config import ClipConfig
 from jointformer.data.clip_cutouts import make_backdrop, make_sprite
 from jointformer.data.clip_motion import local_grids
 from jointformer.data.clip_pack import StillsPack
-from jointformer.data.clip_plan import ClipPlan, Planner
+from jointformer.data.clip_plan import ClipPlan, ClipPlanner
 from jointformer.data.clip_render import Backdrop, Layer, Renderer
 from jointformer.types import UInt8Array
 
@@ -41,7 +41,7 @@ class StillsClips:
 
     def __init__(self, pack: StillsPack, config: ClipConfig, seed: int = 0) -> None:
         self.pack, self.config, self.seed = pack, config, seed
-        self.planner = Planner(pack, config)
+        self.planner = ClipPlanner(pack, config)
         self.noise = NoiseBank(*config.shape)
 
     def sample(self, index: int) -> Clip:

@@ -76,7 +76,7 @@ class GivenMasks:
         return davis_palette() if palette is None else palette
 
     def at(self, index: int, known: tuple[int, ...]) -> MasksLike | None:
-        """Return what is given at a frame, None where nothing is: a `MaskSource`. Masks of known ids correct them."""
+        """Return what is given at a frame, None where nothing is (see `MasksAt`); masks of known ids correct them."""
         label_map = self.read(index).ids if index in self.files else None
         return label_map if label_map is not None and label_map.any() else None
 

@@ -12,7 +12,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.score_check import Problems, check_predictions, check_truth, describe
 from jointformer.evaluation.score_plans import Plan, build_plan, check_options
 from jointformer.evaluation.score_results import Figures, Scores
-from jointformer.evaluation.score_run import VideoJob, VideoResult, score_videos
+from jointformer.evaluation.score_run import ScoreJob, VideoResult, score_videos
 from jointformer.evaluation.score_sources import MaskTree, open_masks
 from jointformer.metrics import statistics, summary
 from jointformer.metrics.protocols import Protocol, find_protocol
@@ -77,7 +77,7 @@ def score(
         _leave_out_unpredicted(plan, masks)
     check_truth(plan, truth)
     _stop_at_bad_files(plan, truth, masks, missing)
-    jobs = [VideoJob(video, protocol, truth, masks) for video in plan.videos]
+    jobs = [ScoreJob(video, protocol, truth, masks) for video in plan.videos]
     results = score_videos(jobs, workers)
     bar = tqdm(results, total=len(jobs), unit="video", disable=not progress)
     return summarise(protocol, list(bar), plan, strict_toolkit, where=str(predictions))

@@ -17,7 +17,7 @@ from jointformer.system.parallel import parallel_map
 
 
 @dataclass(frozen=True)
-class VideoJob:
+class ScoreJob:
     """All that scoring one video takes; small enough to send to another process."""
 
     plan: VideoPlan
@@ -34,7 +34,7 @@ class VideoResult:
     damaged: list[str] = field(default_factory=list)
 
 
-def score_video(job: VideoJob) -> VideoResult:
+def score_video(job: ScoreJob) -> VideoResult:
     """The scores of one video; predictions that are not there count as empty masks."""
     plan = job.plan
     scorer = VideoScorer(plan.video, job.protocol, plan.objects, plan.group)
@@ -57,7 +57,7 @@ def score_video(job: VideoJob) -> VideoResult:
     return result
 
 
-def score_videos(jobs: Sequence[VideoJob], workers: int = 1) -> Iterator[VideoResult]:
+def score_videos(jobs: Sequence[ScoreJob], workers: int = 1) -> Iterator[VideoResult]:
     """The results of all jobs, in their order, by up to `workers` processes."""
     if workers > 1:  # what is sent to a process: no other video's names
         jobs = [

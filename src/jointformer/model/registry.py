@@ -22,7 +22,7 @@ EMBEDDED = {"tiny": Path(__file__).with_name("embedded") / "tiny.safetensors"}
 SUITABLE_SIZE = {"tiny": 240}
 
 #: What each digit of a published name was trained on, in this order.
-STAGES = {
+_TRAINED_ON = {
     "0": "static images",
     "1": "BL30K",
     "2": "DAVIS 2017 + YouTube-VOS 2019",
@@ -62,7 +62,7 @@ def mirrored(filename: str, address: str) -> str:
 
 def _checkpoint(stages: str) -> PublishedWeights:
     filename = f"jointformer_s{stages}.pth"
-    trained_on = ", then ".join(STAGES[digit] for digit in stages)
+    trained_on = ", then ".join(_TRAINED_ON[digit] for digit in stages)
     return PublishedWeights(
         name=f"s{stages}",
         filename=filename,

@@ -16,7 +16,7 @@ from jointformer.track.segmentation import Segmentation
 from jointformer.track.transfer import mark, on_gpu, one_behind, seconds_between
 
 #: (frame index, ids tracked so far) -> masks given at that frame, or None.
-MaskSource = Callable[[int, tuple[int, ...]], MasksLike | None]
+MasksAt = Callable[[int, tuple[int, ...]], MasksLike | None]
 
 #: What becomes of a frame that cannot be read: the video ends with its error; the frame has no result; the frame has
 #: the result of the one before. Frames with a mask that cannot be read always end the video.
@@ -56,7 +56,7 @@ class Stopwatch:
 def iter_segmentations(
     tracker: Steps,
     frames: Iterable[tuple[int, FrameLike | DataError]],
-    masks: MaskSource,
+    masks: MasksAt,
     *,
     last: int | None = None,
     watch: Stopwatch | None = None,
@@ -97,7 +97,7 @@ def iter_segmentations(
 def _steps(
     tracker: Steps,
     frames: Iterable[tuple[int, FrameLike | DataError]],
-    masks: MaskSource,
+    masks: MasksAt,
     last: int | None,
     watch: Stopwatch,
     output_size: tuple[int, int] | None,
