@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from jointformer.data.clip_motion import smooth_walks
+from jointformer.data.clip_motion import F64, smooth_walks
 from jointformer.types import UInt8Array
-
-F64 = npt.NDArray[np.float64]
 
 #: Motion during the exposure, in pixels, that is too little to be seen; no more than so much of it is drawn.
 SHORTEST_SMEAR, LONGEST_SMEAR = 1.5, 9.0

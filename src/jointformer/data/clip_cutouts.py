@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from jointformer.data.clip_motion import F64
 from jointformer.data.clip_pack import Still
 from jointformer.data.clip_plan import Cutout, View
 from jointformer.data.clip_regions import Region
 from jointformer.types import UInt8Array
 
-F64 = npt.NDArray[np.float64]
 Point = tuple[float, float]
 Window = tuple[int, int, int, int]  # left, top, right, bottom
 

@@ -6,16 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from jointformer.data.clip_config import ClipConfig
-from jointformer.data.clip_motion import CAMERA_MOTION, OBJECT_MOTION, Motions, draw_motions
+from jointformer.data.clip_motion import CAMERA_MOTION, F64, OBJECT_MOTION, Motions, draw_motions
 from jointformer.data.clip_pack import StillsPack
 from jointformer.data.clip_regions import Region, choose_region
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
-
-F64 = npt.NDArray[np.float64]
 
 BLOB_WAVES = 6
 #: Draws for one clip; the second half of them are easy ones.

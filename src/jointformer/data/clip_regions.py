@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from jointformer.data.clip_motion import F64
 from jointformer.data.clip_pack import Regions, Still
 from jointformer.types import UInt8Array
 
-F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 # Sets whose regions are parts of one thing: their union is the thing.
