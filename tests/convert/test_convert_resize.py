@@ -73,6 +73,15 @@ def test_sizes_keep_the_shorter_side_exact_whichever_it_is() -> None:
     assert resized_size((300, 200), 480, only_shrink=True) == (300, 200)
 
 
+def test_a_picture_so_narrow_that_it_would_be_scaled_to_gigabytes_is_refused_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "data/JPEGImages/cat"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (5000, 1)).save(folder / "00000.png")
+    with pytest.raises(DataError, match=r"00000\.png: the picture is too narrow .* got 5000×1 scaled to 2400000×480; "):
+        resize_tree(tmp_path / "data", tmp_path / "out")
+    assert resize_tree(tmp_path / "data", tmp_path / "out", only_shrink=True).done == 1
+
+
 def test_nearest_never_makes_a_new_label() -> None:
     labels = np.random.default_rng(0).choice(np.array([0, 3, 7, 255], np.uint8), (37, 53))
     assert set(np.unique(resize_nearest(labels, (31, 22)))) <= {0, 3, 7, 255}

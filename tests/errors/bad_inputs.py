@@ -305,6 +305,14 @@ def _(bench: Bench) -> list[str]:
     return bench.evaluate()
 
 
+@case("Frames", "frames of one row", code=1)
+def _(bench: Bench) -> list[str]:
+    for path in bench.images.iterdir():
+        Image.new("RGB", (5000, 1)).save(path)
+    Image.fromarray(np.ones((1, 5000), np.uint8)).save(bench.mask)
+    return [*bench.evaluate(), "--sizes", "480"]
+
+
 def _png_header(width: int, height: int) -> bytes:
     """Return a PNG that claims a size and holds next to nothing."""
 

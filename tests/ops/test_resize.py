@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from jointformer.errors import DataError
 from jointformer.ops.resize import network_size, resize_label_map
 
 
@@ -19,3 +20,13 @@ def test_label_maps_are_resized_as_float_masks_are(height: int, width: int) -> N
     masks = torch.stack([labels == i for i in range(4)]).float()
     expected = F.interpolate(masks[None], size, mode="nearest")[0].argmax(0)
     assert torch.equal(torch.from_numpy(resize_label_map(labels.numpy(), *size)), expected)
+
+
+def test_a_frame_so_narrow_that_it_would_be_scaled_to_gigabytes_is_refused_with_what_fits() -> None:
+    with pytest.raises(DataError, match=r"too narrow for size 480, .* got 5000×1 scaled to a side of 2400000; .* -1"):
+        network_size(1, 5000, 480)
+    with pytest.raises(DataError, match=r"got 40×8000 scaled to a side of 96000; choose a size up to 163, or -1"):
+        network_size(8000, 40, 480)
+    assert network_size(8000, 40, 163) == (32600, 163)
+    assert network_size(1, 5000, -1) == (1, 5000)
+    assert network_size(4320, 15360, 8192) == (8192, 29127)  # a panorama at the largest size there is

@@ -14,7 +14,7 @@ import torch
 
 from jointformer.cli.flags import read_memory_size
 from jointformer.data.benchmarks import open_benchmark
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.anyvideo import overlay_bytes
 from jointformer.evaluation.scale.budget import plan_videos, video_size
 from jointformer.model.config import PRESETS
@@ -118,6 +118,15 @@ def test_a_refusal_names_the_memory_that_would_fit() -> None:
     room = plan_memory(PRESETS["base"], least, VIDEO, base=BASE, itemsize=4).total + 10**6
     with pytest.raises(ConfigError, match="--max-memory-frames 1 would fit"):
         fit_budget(PRESETS["base"], TrackerConfig(max_memory_frames=5), VIDEO, room, base=BASE, itemsize=4)
+
+
+def test_a_video_too_narrow_for_the_size_is_named_and_is_no_advice() -> None:
+    line = VideoSize("line", 10, (1, 5000), 1)
+    with pytest.raises(DataError, match="line: the frame is too narrow for size 480"):
+        fit_budget(PRESETS["tiny"], TrackerConfig(), line, 2 * 10**9, base=BASE, itemsize=4)
+    own = TrackerConfig(size=-1, max_memory_frames=1)
+    with pytest.raises(ConfigError, match="give more, or track fewer objects at a time"):
+        fit_budget(PRESETS["tiny"], own, line, BASE, base=BASE, itemsize=4)
 
 
 def plans(

@@ -15,6 +15,7 @@ from jointformer.data.convert_jobs import Converted, run_jobs
 from jointformer.data.frames import is_hidden, list_folder, list_pictures, list_subfolders, picture_size, read_frame
 from jointformer.data.masks import MASK_SUFFIXES, ColourTable, read_mask_file, write_mask
 from jointformer.errors import ConfigError, DataError
+from jointformer.ops.resize import LONGEST_SIDE
 from jointformer.system.files import atomic_path, replace_dir
 from jointformer.types import UInt8Array
 
@@ -53,7 +54,7 @@ class ResizeJob:
 
     def _frame(self, path: Path, target: Path) -> None:
         picture = Image.fromarray(read_frame(path))
-        size = resized_size(picture.size, self.size, self.only_shrink)
+        size = resized_size(picture.size, self.size, self.only_shrink, path)
         if size == picture.size:
             shutil.copyfile(path, target)
             return
@@ -68,16 +69,30 @@ class ResizeJob:
         colours = ColourTable.from_files(files)
         for path in files:
             mask = read_mask_file(path, colours if len(colours.ids) > 1 else None)
-            size = resized_size((mask.ids.shape[1], mask.ids.shape[0]), self.size, self.only_shrink)
+            size = resized_size((mask.ids.shape[1], mask.ids.shape[0]), self.size, self.only_shrink, path)
             write_mask(folder / f"{path.stem}.png", resize_nearest(mask.ids, size), mask.palette)
 
 
-def resized_size(size: tuple[int, int], shorter: int, only_shrink: bool = False) -> tuple[int, int]:
-    """(width, height) with the shorter side at `shorter` pixels and the longer one in proportion."""
+def resized_size(
+    size: tuple[int, int], shorter: int, only_shrink: bool = False, path: Path | None = None
+) -> tuple[int, int]:
+    """(width, height) with the shorter side at `shorter` pixels and the longer one in proportion.
+
+    Raises DataError, naming the picture's path, where that one would exceed `LONGEST_SIDE`.
+    """
     least = min(size)
     if only_shrink and least <= shorter:
         return size
-    return (size[0] * shorter // least, size[1] * shorter // least)
+    width, height = size[0] * shorter // least, size[1] * shorter // least
+    if max(width, height) > LONGEST_SIDE:
+        raise DataError(
+            f"the picture is too narrow for a shorter side of {shorter}",
+            where=path,
+            expected=f"at most {LONGEST_SIDE} pixels for the longer one",
+            got=f"{size[0]}×{size[1]} scaled to {width}×{height}",
+            hint="choose a smaller --size, or --only-shrink",
+        )
+    return width, height
 
 
 def resize_nearest(ids: UInt8Array, size: tuple[int, int]) -> UInt8Array:
@@ -128,7 +143,7 @@ def _check_kept(job: ResizeJob) -> None:
     if not kept or not sources or sources[0].stem != kept[0].stem:
         return
     (height, width), (got_height, got_width) = picture_size(sources[0]), picture_size(kept[0])
-    expected = resized_size((width, height), job.size, job.only_shrink)
+    expected = resized_size((width, height), job.size, job.only_shrink, sources[0])
     if expected != (got_width, got_height):
         raise DataError(
             "an earlier run's pictures have another size",

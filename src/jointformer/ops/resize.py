@@ -6,15 +6,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jointformer.errors import DataError
 from jointformer.types import LabelMap
+
+#: Pixels of a scaled frame's longer side at most: four times the largest size there is, and 68 times the usual 480.
+LONGEST_SIDE = 32_768
 
 
 def network_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """Return (h, w) with the shorter side `size`, the longer int(size · long / short); the same size for size < 0."""
+    """Return (h, w) with the shorter side `size`, the longer int(size · long / short); the same size for size < 0.
+
+    Raises DataError where the longer side would exceed `LONGEST_SIDE`: a frame of one row and 5000 columns would be
+    scaled to gigabytes. Real videos stay far below it, panoramas too: it takes more than 68 times as long as short.
+    """
     if size < 0:
         return height, width
-    short = min(height, width)
-    return (size, int(size * width / short)) if height <= width else (int(size * height / short), size)
+    short, long = sorted((height, width))
+    scaled = int(size * long / short)
+    if scaled > LONGEST_SIDE:
+        fits = LONGEST_SIDE * short // long
+        hint = f"choose a size up to {fits}, or -1 for its own" if fits >= 16 else "choose size -1, its own, or crop it"
+        raise DataError(
+            f"the frame is too narrow for size {size}",
+            expected=f"at most {LONGEST_SIDE} pixels for the longer side that the network sees",
+            got=f"{width}×{height} scaled to a side of {scaled}",
+            hint=hint,
+        )
+    return (size, scaled) if height <= width else (scaled, size)
 
 
 def resize_bilinear(x: Tensor, height: int, width: int) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import ModelConfig
 from jointformer.model.cost import bank_bytes, pass_bytes
 from jointformer.model.network import JointFormer
@@ -87,9 +88,15 @@ def plan_memory(
 ) -> MemoryPlan:
     """Return what tracking a video with these settings takes.
 
-    base, before: see MemoryPlan. itemsize: bytes of a number of the network, 4 for float32.
+    base, before: see MemoryPlan. itemsize: bytes of a number of the network, 4 for float32. Raises DataError for a video
+    that is too narrow for the size.
     """
-    h, w = network_size(*video.size, config.size)
+    try:
+        h, w = network_size(*video.size, config.size)
+    except DataError as error:  # among many videos its name is wanted
+        raise DataError(
+            error.what, where=video.name, expected=error.expected, got=error.got, hint=error.hint
+        ) from error
     height, width = padded(h, w)
     objects = max(1, video.objects)
     in_pass = min(objects, config.objects_per_pass or objects)
@@ -150,7 +157,7 @@ def fit_budget(
     device: the kind the network is on; on a "cpu" more than one object per pass brings nothing, unless asked for.
 
     Raises ConfigError with the estimate where even one object per pass does not fit, and with the memory or size that
-    would.
+    would; DataError as `plan_memory` does.
     """
     most = min(max(1, video.objects), config.objects_per_pass or (1 if device == "cpu" else video.objects) or 1)
 
@@ -158,13 +165,19 @@ def fit_budget(
         chosen = replace(settings, objects_per_pass=per_pass, memory_limit=budget)
         return plan_memory(model, chosen, video, base=base, itemsize=itemsize, before=before)
 
+    def total(settings: TrackerConfig) -> float:
+        try:
+            return plan(1, settings).total
+        except DataError:  # too narrow for that size
+            return math.inf
+
     least = plan(1)
     if least.total > budget:
         raise ConfigError(
             "the memory budget is too small",
             expected=f"at least {least}",
             got=size_text(budget),
-            hint=_what_would_fit(least, budget, lambda settings: plan(1, settings).total),
+            hint=_what_would_fit(least, budget, total),
         )
     low, high = 1, most
     while low < high:
@@ -173,7 +186,7 @@ def fit_budget(
     return plan(low)
 
 
-def _what_would_fit(least: MemoryPlan, budget: int, total: Callable[[TrackerConfig], int]) -> str:
+def _what_would_fit(least: MemoryPlan, budget: int, total: Callable[[TrackerConfig], float]) -> str:
     """Return the advice that goes with a refusal. total: the bytes that settings take."""
     config = least.config
     for frames in (5, 4, 3, 2, 1):

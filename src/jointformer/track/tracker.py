@@ -63,7 +63,8 @@ class Tracker:
         refused.
 
         Before the first mask there is nothing to track: the result has no objects and the frame is not counted.
-        Raises DataError for what is no frame, another size than before, or unusable masks; then nothing has changed.
+        Raises DataError for what is no frame, another size than before, a frame too narrow for the settings' size, or
+        unusable masks; then nothing has changed.
         What breaks off the network (an interrupt, no memory left) leaves half a step behind: UserError from then on,
         as after the last frame.
         """
