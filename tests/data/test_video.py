@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -13,6 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jointformer.data.export_formats import export
+from jointformer.data.export_source import FolderSource
+from jointformer.data.export_video import varies
+from jointformer.data.masks import write_mask
 from jointformer.data.stream import InputSettings, open_stream
 from jointformer.data.video import FolderVideo, VideoFile, VideoReader, open_video
 from jointformer.data.video_writer import VideoWriter, h264
@@ -65,13 +70,14 @@ def make_video(
 
 
 def add_sound(
-    path: Path, out: Path, codec: str, seconds: float = 3.0, rate: int = 44_100, layout: str = "mono"
+    path: Path, out: Path, codec: str, seconds: float = 3.0, rate: int = 44_100, layout: str = "mono", silent: float = 0
 ) -> Path:
-    """The video with a tone beside it."""
+    """The video with a tone beside it, which begins after `silent` seconds."""
     with av.open(str(path)) as source, av.open(str(out), "w") as target:
         video = target.add_stream_from_template(source.streams.video[0])
         sound = target.add_stream(codec, rate=rate)
         tone = (np.sin(np.arange(int(seconds * rate)) / 20) * 9000).astype(np.int16)
+        tone[: int(silent * rate)] = 0
         resampler = av.AudioResampler(format=sound.format, layout=layout, rate=rate)
         sound.layout = layout
         for packet in source.demux(source.streams.video[0]):
@@ -567,21 +573,72 @@ def test_a_video_that_the_disk_does_not_take_is_one_line_and_leaves_nothing(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stream_that_begins_between_key_frames_is_read(tmp_path: Path) -> None:
-    # Cut a transport stream (188-byte packets) so that its first frames lack their key frame.
-    data = make_video(tmp_path / "a.ts", options={"g": "12", "bf": "0"}).read_bytes()
-    with av.open(str(tmp_path / "a.ts")) as container:
+def without_first_packet(path: Path, out: Path) -> Path:
+    """A transport stream (188-byte packets) cut so that its first frames lack their key frame."""
+    data = path.read_bytes()
+    with av.open(str(path)) as container:
         second = [packet.pos for packet in container.demux(video=0) if packet.size][1]
-    tables = data[: 188 * 3]
-    (tmp_path / "b.ts").write_bytes(tables + data[second - second % 188 :])
-    video = VideoFile(tmp_path / "b.ts")
-    shown = []
-    for k in range(len(video)):
-        try:
-            shown.append(number_in(video.frame(k)))
-        except DataError as error:
-            assert "cannot be decoded" in str(error)  # noqa: PT017
-    assert shown[-28:] == list(range(12, LENGTH))
+    out.write_bytes(data[: 188 * 3] + data[second - second % 188 :])
+    return out
+
+
+#: A key frame every 12 frames and nowhere else.
+SMALL_GROUPS = {"g": "12", "bf": "3", "x264-params": "scenecut=0"}
+
+
+def test_a_file_that_begins_between_key_frames_begins_with_the_first_that_players_show(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = make_video(tmp_path / "a.ts", options=SMALL_GROUPS)
+    path = without_first_packet(whole, tmp_path / "b.ts")
+    video = VideoFile(path)
+    assert [number_in(frame) for frame in video.iter_frames()] == list(range(12, LENGTH))
+    assert [number_in(video.frame(k)) for k in (20, 0, 7)] == [32, 12, 19]
+    assert [float(video.time(k)) for k in (0, 1)] == [0, 0.04]
+    assert "b.ts: it begins with 11 frames that lack their key frame: left out" in caplog.text
+    with path.open("rb") as file, open_stream(f"/dev/fd/{file.fileno()}", InputSettings("mpegts")) as stream:
+        streamed = [number_in(frame.picture) for frame in stream.frames() if not isinstance(frame.picture, DataError)]
+    assert streamed == list(range(12, LENGTH))  # the same frames under the same numbers
+
+
+@pytest.mark.parametrize("codec", ["aac", "mp2"])
+def test_sound_stays_with_the_picture_where_a_file_begins_between_key_frames(tmp_path: Path, codec: str) -> None:
+    heard = add_sound(make_video(tmp_path / "v.mp4", options=SMALL_GROUPS), tmp_path / "s.ts", codec, silent=1.0)
+    masks = tmp_path / "masks"
+    write_mask(masks / "00000.png", np.ones((HEIGHT, WIDTH), np.uint8))
+    source = FolderSource(masks, VideoFile(without_first_packet(heard, tmp_path / "b.ts")))
+    export(source, "overlay", tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        pieces = [(float(f.time), f.to_ndarray()[0]) for f in container.decode(audio=0)]
+    onset = next(t + np.argmax(abs(x) > 0.05) / 44_100 for t, x in pieces if (abs(x) > 0.05).any())
+    assert onset == pytest.approx(1.0 - 12 / 25, abs=0.02)  # frame 12 is the first
+
+
+def test_a_rate_that_only_the_clock_has_is_measured(tmp_path: Path) -> None:
+    # As browsers record: Matroska without a frame's usual duration (element 23E383), in milliseconds.
+    path = make_video(
+        tmp_path / "a.mkv", fps=Fraction(1000), times=lambda k: k * 40 + (k % 3) * 7, options={"bf": "0", "g": "12"}
+    )
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x23\xe3\x83")
+    length = 4 + (data[at + 3] & 0x7F)
+    data[at : at + length] = bytes([0xEC, 0x80 | length - 2]) + bytes(length - 2)  # a void element
+    path.write_bytes(data)
+    video = VideoFile(path)
+    assert float(video.fps) == pytest.approx(25, rel=0.01)
+    assert float(video.time(2)) == pytest.approx(0.094)
+
+
+def test_times_of_a_slow_video_are_kept_to_20_milliseconds() -> None:
+    late = [Fraction(0), Fraction(4, 100), Fraction(1, 100)]
+    slow: Any = SimpleNamespace(fps=Fraction(4), time=lambda k: Fraction(k, 4) + late[k])
+    assert varies(slow, range(3))
+    late[1] = Fraction(1, 100)
+    assert not varies(slow, range(3))
+
+
+def test_a_camera_of_a_thousand_frames_a_second_keeps_its_rate(tmp_path: Path) -> None:
+    assert VideoFile(make_video(tmp_path / "a.mp4", fps=Fraction(1000))).fps == 1000
 
 
 def test_metadata_in_another_encoding_do_not_matter(tmp_path: Path) -> None:

@@ -525,6 +525,11 @@ def _(bench: Bench) -> list[str]:
     return bench.track(bench.write("film.mp4", "not a video " * 50))
 
 
+@case("Videos", "a picture as the video")
+def _(bench: Bench) -> list[str]:
+    return bench.track(bench.images / "00000.jpg")
+
+
 @case("Videos", "a mask of another size")
 def _(bench: Bench) -> list[str]:
     write_mask(bench.root / "mask.png", draw_ids((1,), 0, 2))

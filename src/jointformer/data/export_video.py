@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from jointformer.data.export_source import Selection
-from jointformer.data.video import VideoFile, VideoReader, pixel_aspect
+from jointformer.data.video import VideoFile, VideoReader, clock_start, pixel_aspect
 from jointformer.data.video_writer import Codec, VideoWriter, h264
 from jointformer.errors import OutputError
 from jointformer.ops.drawing import overlay
@@ -29,6 +29,7 @@ def write_overlay(selection: Selection, path: Path) -> None:
         variable=varies(video, selection.frames),
         audio_from=video.path if options.sound and isinstance(video, VideoFile) else None,
         audio_start=start,
+        audio_zero=clock_start(video),
         codec=h264(options.quality),
         pixel_aspect=pixel_aspect(video),
     ) as writer:
@@ -73,9 +74,9 @@ def require_encoder(name: str, path: Path) -> None:
 
 
 def varies(video: VideoReader, frames: range) -> bool:
-    """Whether frames are shown at other times than their rate says, by half a frame or more."""
+    """Whether frames are shown at other times than their rate says, by half a frame or more (slow ones: 20 ms)."""
     start = video.time(frames.start)
-    allowed = 1 / (2 * video.fps)
+    allowed = min(1 / (2 * video.fps), Fraction(1, 50))
     return any(abs(video.time(f) - start - (f - frames.start) / video.fps) >= allowed for f in frames)
 
 

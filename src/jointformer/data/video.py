@@ -6,6 +6,7 @@ applied) and as stored otherwise: pixels that are not square stay so.
 
 from __future__ import annotations
 
+import logging
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -20,14 +21,18 @@ from jointformer.data.video_container import (
     Upright,
     decoding,
     frame_index,
+    frame_rate,
     open_container,
     say_if_hdr,
     shown_aspect,
     to_rgb,
     video_stream,
+    without_head,
 )
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
+
+logger = logging.getLogger(__name__)
 
 #: What files of videos are called, where a folder is searched for them; any other name may be given by itself.
 VIDEO_SUFFIXES = frozenset(
@@ -145,12 +150,18 @@ def pixel_aspect(video: VideoReader) -> Fraction:
     return video.pixel_aspect if isinstance(video, VideoFile) else Fraction(1)
 
 
+def clock_start(video: VideoReader) -> Fraction | None:
+    """Seconds that the clock of a video's file, its sound's too, shows at the first frame; None where there is none."""
+    return video.clock_start if isinstance(video, VideoFile) else None
+
+
 class VideoFile:
     """A video file with exact access by frame number.
 
     Opening reads every packet's time once (no decoding), so numbers are exact with B-frames, variable rates
-    and first times other than 0. `frame` may be called from several threads; every `iter_frames`
-    decodes on its own. Raises `DataError` for files that are missing, damaged or no video.
+    and first times other than 0. Frames at the beginning that lack their key frame are left out. `frame` may be called
+    from several threads; every `iter_frames` decodes on its own. Raises `DataError` for files that are missing, damaged
+    or no video.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -160,8 +171,7 @@ class VideoFile:
         with decoding(self.path), open_container(self.path) as container:
             stream = video_stream(container, self.path)
             self._time_base: Fraction = stream.time_base
-            rate = stream.average_rate or stream.guessed_rate
-            self._times, self._keys = frame_index(container, stream)
+            times, keys = frame_index(container, stream)
         with decoding(self.path), open_container(self.path) as container:
             stream = video_stream(container, self.path)
             first = next(iter(container.decode(stream)), None)
@@ -171,9 +181,14 @@ class VideoFile:
             self._upright = Upright.of(first)
             self.pixel_aspect = shown_aspect(stream, self._upright)
             self._coded_size = (first.height, first.width)
+            self._times, self._keys = without_head(times, keys, first.pts)
             self._count = len(self._times) if self._times else 1 + sum(1 for _ in container.decode(video=0))
+            self.fps = frame_rate(stream, self._measured_rate()) or DEFAULT_FPS
         self.size = self._upright.size(*self._coded_size)
-        self.fps = Fraction(rate) if rate else self._measured_rate()
+        #: Seconds on the file's own clock, which its sound has too, at the first frame; None where it has no times.
+        self.clock_start = self._times[0] * self._time_base if self._times else None
+        if left_out := len(times) - len(self._times):
+            logger.warning("%s: it begins with %d frames that lack their key frame: left out", self.path, left_out)
         self._lock = threading.Lock()
         self._running: Iterator[tuple[int, UInt8Array]] | None = None
         self._last: tuple[int, UInt8Array] | None = None
@@ -304,9 +319,9 @@ class VideoFile:
         what = f"frame {index} of {len(self)} cannot be decoded"
         return DataError(what, where=self.path, hint="the file is damaged")
 
-    def _measured_rate(self) -> Fraction:
+    def _measured_rate(self) -> Fraction | None:
         span = self.time_span()
-        return Fraction(len(self) - 1) / span if span else DEFAULT_FPS
+        return Fraction(len(self) - 1) / span if span else None
 
     def time_span(self) -> Fraction:
         """Seconds from the first to the last frame; 0 where the file has no times."""

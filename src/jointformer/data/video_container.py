@@ -29,6 +29,8 @@ FORMATS = (
 LATEST = 2**40
 #: PyAV before 19 stops at a title that is no UTF-8 unless it is told otherwise; later ones know no such setting.
 METADATA = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+#: Frames per second up to which a rate is taken as the file tells it.
+_USUAL_RATE = 240
 _MOST_ASPECT = 16  # of a pixel's sides; more is damage
 _LARGE = (1280, 576)  # (width from, height above) which videos are high definition: 1280x536 is, PAL is not
 _BT709, _UNSPECIFIED, _BT2020 = 1, 2, 9  # in AVColorSpace
@@ -50,10 +52,15 @@ def decoding(path: Path | str) -> Iterator[None]:
 
 
 def open_container(path: Path) -> Any:
-    """The opened container of a local file (a context manager). Raises FFmpeg's errors."""
+    """The opened container of a local file (a context manager). Raises FFmpeg's errors, DataError for other kinds."""
     # "file:" keeps a colon in a name from being read as a protocol.
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
-    return av.open(f"file:{path.absolute()}", options=options, **METADATA)
+    try:
+        return av.open(f"file:{path.absolute()}", options=options, **METADATA)
+    except av.ArgumentError as error:  # a format that is known and not in the list
+        what, got = "the video cannot be decoded", "a file of another kind"
+        hint = "give pictures as a folder of them"
+        raise DataError(what, where=path, expected="mp4, mkv, …", got=got, hint=hint) from error
 
 
 def video_stream(container: Any, path: Path | str) -> Any:
@@ -135,6 +142,28 @@ def shown_aspect(stream: Any, upright: Upright) -> Fraction:
     if not Fraction(1, _MOST_ASPECT) <= aspect <= _MOST_ASPECT:
         return Fraction(1)
     return 1 / aspect if upright.turns % 2 else Fraction(aspect)
+
+
+def frame_rate(stream: Any, measured: Fraction | None) -> Fraction | None:
+    """Frames per second as a file tells them; those measured where it tells none, or far more than there are.
+
+    Of a file that tells none (WebM recorded by browsers, bare DV) FFmpeg may give the clock's ticks: 1000, 60000.
+    """
+    rate = stream.average_rate or stream.guessed_rate
+    if rate and (rate <= _USUAL_RATE or (measured and rate <= 2 * measured)):
+        return Fraction(rate)
+    return measured
+
+
+def without_head(times: list[int], keys: list[int], first: int | None) -> tuple[list[int], list[int]]:
+    """`frame_index`'s times and numbers without the frames that lack their key frame; first: time of the first decoded.
+
+    Recordings of broadcasts and parts cut out of files begin so, and no player shows those frames. What is missing
+    behind the first key frame is damage, and keeps its number.
+    """
+    if not keys or first is None or first < times[keys[0]]:
+        return times, keys
+    return times[keys[0] :], [number - keys[0] for number in keys]
 
 
 def frame_index(container: Any, stream: Any) -> tuple[list[int], list[int]]:

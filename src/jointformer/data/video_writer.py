@@ -57,8 +57,9 @@ class VideoWriter:
     `size` is (height, width). In H.264 odd sides get one more row or column (a copy of the last one), because it
     stores colour at half resolution. `fps` is kept exactly; with `variable` it is each frame's own time instead.
     `audio_from`: a file whose sound is copied from `audio_start` seconds (after its first frame) on, as long as the
-    video lasts; what is damaged in it is left out, with a warning in the log. `pixel_aspect`: a pixel's width by its
-    height when played. Raises `OutputError` where writing fails.
+    video lasts; what is damaged in it is left out, with a warning in the log. `audio_zero`: seconds on that file's
+    clock at its first frame (None: at the first that FFmpeg finds, be it one that cannot be decoded).
+    `pixel_aspect`: a pixel's width by its height when played. Raises `OutputError` where writing fails.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class VideoWriter:
         variable: bool = False,
         audio_from: str | Path | None = None,
         audio_start: Fraction = Fraction(0),
+        audio_zero: Fraction | None = None,
         codec: Codec = H264,
         pixel_aspect: Fraction = Fraction(1),
     ) -> None:
@@ -79,6 +81,7 @@ class VideoWriter:
         self._variable = variable
         self._audio_from = audio_from
         self._audio_start = audio_start
+        self._audio_zero = audio_zero
         self._codec = codec
         self._pixel_aspect = pixel_aspect
         self._stack = ExitStack()
@@ -97,7 +100,7 @@ class VideoWriter:
                 raise write_failure(error, self.path) from error
             self._audio: _Audio | None = None
             if self._audio_from is not None:
-                sound = _Audio(self._audio_from, self._container, self._audio_start, self.path)
+                sound = _Audio(self._audio_from, self._container, self._audio_start, self._audio_zero, self.path)
                 self._audio = stack.enter_context(sound)
             self._stack = stack.pop_all()
         return self
@@ -173,10 +176,11 @@ _DAMAGE = (av.FFmpegError, ValueError, OverflowError)
 class _Audio:
     """The first sound track of a file on its way into another container, in step with the picture."""
 
-    def __init__(self, source: str | Path, target: Any, start: Fraction, path: Path) -> None:
+    def __init__(self, source: str | Path, target: Any, start: Fraction, zero: Fraction | None, path: Path) -> None:
         self._source = Path(source)
         self._target = target
         self._start = start
+        self._zero = zero
         self._path = path
         self._damaged = False
         self._packets: Iterator[Any] = iter(())
@@ -200,11 +204,7 @@ class _Audio:
         track = self._input.streams.audio[0]
         if track.codec_context is None:
             raise ValueError("unknown codec")
-        begin = self._start
-        if self._input.streams.video:
-            video = self._input.streams.video[0]
-            first = (video.start_time or 0) * video.time_base
-            begin += first if abs(first) <= LATEST else 0
+        begin = self._start + (self._first_picture() if self._zero is None else self._zero)
         if begin > _LEAD:
             self._input.seek(int((begin - _LEAD) / track.time_base), stream=track, backward=True)
         copied = track.codec_context.name in _COPIED
@@ -216,6 +216,14 @@ class _Audio:
             # Raw sound may tell a number of channels without saying which; more than two are mixed down.
             self._out.codec_context.layout = "mono" if track.codec_context.channels == 1 else "stereo"
         self._packets = self._copied(track, begin) if copied else self._encoded(track, begin)
+
+    def _first_picture(self) -> Fraction:
+        """Seconds on the file's clock at its first frame, as FFmpeg has it from the first packets."""
+        if not self._input.streams.video:
+            return Fraction(0)
+        video = self._input.streams.video[0]
+        first = Fraction((video.start_time or 0) * video.time_base)
+        return first if abs(first) <= LATEST else Fraction(0)
 
     def _copied(self, track: Any, begin: Fraction) -> Iterator[Any]:
         shift = round(begin / track.time_base)

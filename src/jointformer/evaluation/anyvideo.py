@@ -22,7 +22,7 @@ from jointformer.data.masks import (
     say_if_void,
 )
 from jointformer.data.prefetch import prefetch
-from jointformer.data.video import FolderVideo, VideoFile, pixel_aspect
+from jointformer.data.video import FolderVideo, VideoFile, clock_start, pixel_aspect
 from jointformer.data.video_writer import VideoWriter
 from jointformer.data.writer import ResultWriter
 from jointformer.errors import ConfigError, DataError
@@ -202,6 +202,7 @@ def label_any_video(
                     variable=varies(video, range(start, end)),
                     audio_from=sound,
                     audio_start=video.time(start),
+                    audio_zero=clock_start(video),
                     pixel_aspect=pixel_aspect(video),
                 )
             )
