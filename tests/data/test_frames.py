@@ -24,11 +24,12 @@ def test_an_rgb_picture_is_read_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame, RAMP)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path, orientation: int) -> None:
+def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path, orientation: int, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(RAMP).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(RAMP).save(tmp_path / f"a.{suffix}", exif=exif)
     upright = {
         1: RAMP,
         2: RAMP[:, ::-1],
@@ -39,8 +40,17 @@ def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path, orientat
         7: RAMP[::-1, ::-1].swapaxes(0, 1),
         8: np.rot90(RAMP),
     }[orientation]
-    np.testing.assert_array_equal(read_frame(tmp_path / "a.png"), upright)
-    assert picture_size(tmp_path / "a.png") == upright.shape[:2]
+    np.testing.assert_array_equal(read_frame(tmp_path / f"a.{suffix}"), upright)
+    assert picture_size(tmp_path / f"a.{suffix}") == upright.shape[:2]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1"])
+def test_turned_tiffs_of_bare_pixels_are_read(tmp_path: Path, mode: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(RAMP).convert(mode)
+    picture.save(tmp_path / "a.tiff", exif=exif)
+    np.testing.assert_array_equal(read_frame(tmp_path / "a.tiff"), np.rot90(np.asarray(picture.convert("RGB")), -1))
 
 
 def test_grey_16_bit_keeps_its_upper_bits(tmp_path: Path) -> None:

@@ -201,6 +201,54 @@ def test_small_exact_objects_are_not_taken_for_smoothing(tmp_path: Path) -> None
     assert len(object_ids(read_mask_file(tmp_path / "a.png").ids)) == 3
 
 
+def soft_masks() -> dict[str, np.ndarray]:
+    """Masks of two objects, or of one that is nearly white, with edges that smoothing or JPEG made."""
+    drawn = np.zeros((120, 160), np.uint8)
+    cv2.circle(drawn, (50, 60), 30, 100, -1)
+    cv2.circle(drawn, (115, 60), 30, 200, -1)
+    found = {
+        "resized": cv2.resize(drawn, (320, 240), interpolation=cv2.INTER_LINEAR),
+        "blurred": cv2.GaussianBlur((drawn > 0) * np.uint8(254), (9, 9), 0),
+        "very soft": cv2.GaussianBlur((drawn > 0) * np.uint8(255), (61, 61), 0),
+    }
+    for quality in (50, 75, 95):
+        coded = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        found[f"JPEG {quality}"] = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+    return found
+
+
+@pytest.mark.parametrize("kind", soft_masks())
+def test_grey_masks_with_soft_edges_are_one_line_whatever_their_greys(tmp_path: Path, kind: str) -> None:
+    Image.fromarray(soft_masks()[kind]).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: an anti-aliased mask: \d+ grey values that only appear along edges"):
+        read_mask_file(tmp_path / "a.png")
+
+
+def test_many_small_objects_are_not_taken_for_smoothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    crowd = np.zeros((120, 160), np.uint8)
+    for number in range(1, 100):  # some touch, some are half hidden
+        y, x = rng.integers(0, 117), rng.integers(0, 157)
+        crowd[y : y + 2 + number % 3, x : x + 2] = number
+    packed = rng.integers(0, 200, (40, 53), np.uint8).repeat(3, 0).repeat(3, 1)
+    for ids in (crowd, packed):
+        Image.fromarray(ids).save(tmp_path / "a.png")
+        np.testing.assert_array_equal(read_mask_file(tmp_path / "a.png").ids, ids)
+
+
+@pytest.mark.parametrize("kind", ["grey", "palette", "colours", "tiff"])
+def test_exif_orientation_is_applied_as_to_the_frame(tmp_path: Path, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # as masks get it that a program makes out of a photo
+    path = tmp_path / ("a.tiff" if kind == "tiff" else "a.png")
+    image = Image.fromarray(paint(IDS, {1: (1, 0, 0)}) if kind == "colours" else IDS)
+    if kind == "palette":
+        image.putpalette(davis_palette().tobytes())
+    image.save(path, exif=exif)
+    wanted = (IDS == 1) * np.uint8(1) if kind == "colours" else IDS
+    np.testing.assert_array_equal(read_mask_file(path).ids, np.rot90(wanted, -1))
+
+
 def test_jpeg_masks_are_one_line(tmp_path: Path) -> None:
     Image.fromarray(IDS).save(tmp_path / "a.jpg")
     with pytest.raises(DataError, match="a JPEG cannot hold exact object ids"):

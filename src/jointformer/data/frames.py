@@ -110,7 +110,8 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
     """The opened Pillow image; whatever its decoder raises inside the block becomes a `DataError`."""
     path = Path(path)
     try:
-        with Image.open(path) as image:
+        # By name Pillow maps bare pixels into memory, of turned TIFFs in rows of the wrong length (its version 13).
+        with open(path, "rb") as file, Image.open(file) as image:
             yield image
     except DataError:
         raise
@@ -145,7 +146,8 @@ def read_frame(path: str | Path) -> UInt8Array:
 def picture_size(path: str | Path) -> tuple[int, int]:
     """(height, width) of the upright picture, from the file's header alone. Raises `DataError`."""
     with open_picture(path) as image:
-        width, height = image.size
+        tags = getattr(image, "tag_v2", None)  # Pillow turns TIFFs by itself: of late its size is the turned one
+        width, height = image.size if tags is None else (tags[0x0100], tags[0x0101])
         # Orientations 5..8 are those that turn by 90 degrees (EXIF 2.3, tag 0x0112).
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)

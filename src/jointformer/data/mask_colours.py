@@ -71,6 +71,20 @@ def has_interior(mask: npt.NDArray[np.bool_]) -> bool:
     return bool(cv2.erode(mask.view(np.uint8), kernel, borderType=outside, borderValue=0).any())
 
 
+def edge_shades(ids: UInt8Array) -> int:
+    """How many values above 0 look like smoothed edges: nowhere a 3x3 square, mostly between a lesser and a larger one.
+
+    Small objects have the background on all sides, crowded ones squares of their own: 600 masks of photographs and
+    street scenes with up to 104 regions have not a single one.
+    """
+    kernel = np.ones((3, 3), np.uint8)
+    low, high = cv2.erode(ids, kernel), cv2.dilate(ids, kernel)
+    pixels, between, inside = (
+        np.bincount(ids[where], minlength=256) for where in (ids > 0, (low < ids) & (ids < high), low == high)
+    )
+    return int(((2 * between > pixels) & (inside == 0)).sum())
+
+
 def packed_colours(image: Image.Image, path: Path) -> npt.NDArray[np.int32]:
     """(H, W) colours as r<<16|g<<8|b, transparent pixels 0."""
     alpha = None

@@ -12,10 +12,17 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jointformer.data.frames import open_picture
-from jointformer.data.mask_colours import ColourTable, has_colours, has_interior, ids_of_colours, packed_colours
+from jointformer.data.mask_colours import (
+    ColourTable,
+    edge_shades,
+    has_colours,
+    has_interior,
+    ids_of_colours,
+    packed_colours,
+)
 from jointformer.errors import DataError, OutputError
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
@@ -68,8 +75,8 @@ def read_mask_file(path: str | Path, colours: ColourTable | None = None) -> Mask
 
     Palette files: the index. Grey (1 to 16 bits): the stored value; 16-bit files that only stretch 8-bit
     values (0, 257, ... 65535) are shrunk back. RGB: `colours` says which colour is which id (made from
-    this file alone where it is None). Pixels that are fully transparent are background. Raises
-    `DataError` naming the file for JPEGs, anti-aliased masks, ids above 255 and damaged files.
+    this file alone where it is None). Pixels that are fully transparent are background. EXIF orientation is applied,
+    as to frames. Raises `DataError` naming the file for JPEGs, anti-aliased masks, ids above 255 and damaged files.
     """
     path = Path(path)
     with open_picture(path) as image:
@@ -77,10 +84,12 @@ def read_mask_file(path: str | Path, colours: ColourTable | None = None) -> Mask
             raise DataError("a JPEG cannot hold exact object ids", where=path, hint="save masks as PNG")
         if image.mode == "F":
             raise DataError("floating-point pixels are no object ids", where=path, hint="save masks as PNG")
+        raw = _raw_mode(image)
+        ImageOps.exif_transpose(image, in_place=True)  # upright as frames are
         if has_colours(image):
             packed = packed_colours(image, path)
         else:
-            return _read_ids(image, path)
+            return _read_ids(image, raw, path)
     if colours is None:
         colours = ColourTable.from_files([path])
     return MaskFile(ids_of_colours(packed, colours, path), colours.palette())
@@ -168,14 +177,14 @@ def read_scores(path: str | Path) -> tuple[tuple[int, ...], FloatArray]:
         raise DataError("not a score file", where=path, got=str(error)) from error
 
 
-def _read_ids(image: Image.Image, path: Path) -> MaskFile:
+def _read_ids(image: Image.Image, raw: str, path: Path) -> MaskFile:
     if image.mode == "P":
         palette = np.zeros((256, 3), np.uint8)
         stored = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
         palette[: len(stored)] = stored
         return MaskFile(np.array(image, np.uint8), palette)
     # Pillow stretches 2- and 4-bit grey to 0..255; the file's own values are the ids.
-    step = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)
+    step = {"L;2": 85, "L;4": 17}.get(raw, 1)
     values: npt.NDArray = np.array(image)
     if image.mode == "LA":
         values = np.where(values[..., 1] > 0, values[..., 0], 0)
@@ -206,13 +215,15 @@ def _shrink_16_bit(values: npt.NDArray, path: Path) -> npt.NDArray:
 
 
 def _refuse_smooth_grey(ids: UInt8Array, path: Path) -> None:
-    """A white-on-black mask with soft edges would read as dozens of objects one pixel wide."""
+    """A mask with soft edges, white on black or in several greys, would read as dozens of objects one pixel wide."""
     others = [i for i in object_ids(ids) if i != VOID]
-    if len(others) < 4 or not (ids == VOID).any():
+    if len(others) < 4:
         return
-    if not any(has_interior(ids == i) for i in others):
+    soft_white = (ids == VOID).any() and not any(has_interior(ids == i) for i in others)
+    shades = len(others) if soft_white else edge_shades(ids)
+    if shades >= 4 and 4 * shades >= len(others):
         raise DataError(
-            f"an anti-aliased mask: {len(others)} grey values that only appear along edges",
+            f"an anti-aliased mask: {shades} grey values that only appear along edges",
             where=path,
             hint="save it without smoothing (threshold it, or nearest-neighbour when resizing)",
         )
