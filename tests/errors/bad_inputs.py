@@ -634,6 +634,11 @@ def _(bench: Bench) -> list[str]:
     return _many(bench)
 
 
+@case("Many videos", "a video without a name")
+def _(bench: Bench) -> list[str]:
+    return ["track", str(bench.write("list.txt", "/\n")), *bench.common()]
+
+
 @case("Many videos", "an empty list")
 def _(bench: Bench) -> list[str]:
     return ["track", str(bench.write("list.txt", "\n")), *bench.common()]

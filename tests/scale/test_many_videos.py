@@ -269,6 +269,44 @@ def test_videos_and_masks_are_never_replaced(
     assert files(tmp_path) == before
 
 
+def test_masks_of_a_damaged_video_are_never_replaced_either(
+    track: Callable[..., int], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(archive, tmp_path / "here")
+    for frame in (tmp_path / "here/videos/b").iterdir():
+        frame.write_bytes(b"not a picture")
+    before, given = files(tmp_path), tmp_path / "here/masks"
+    videos = (str(tmp_path / "here/videos"),)
+    for _ in range(2):  # with masks of one video in two places it is not said which are right
+        assert track(given, "--masks", str(given), "--overwrite", videos=videos) == 2
+        assert "masks/b: cannot be written: what is read lies there" in capsys.readouterr().err
+        write_mask(given / "b.png", draw_ids((7,), 0))
+    (given / "b.png").unlink()
+    assert files(tmp_path) == before
+
+
+def test_results_beside_the_masks_are_not_taken_for_masks(
+    track: Callable[..., int], archive: Path, one_by_one: dict[str, bytes], tmp_path: Path
+) -> None:
+    shutil.copytree(archive / "masks", tmp_path / "out", ignore=shutil.ignore_patterns("b"))
+    videos = tuple(str(archive / "videos" / name) for name in ("a", "film.mp4"))
+    for flags in ((), (), ("--overwrite",)):
+        assert track(tmp_path / "out", "--masks", str(tmp_path / "out"), *flags, videos=videos) == 0
+        assert files(tmp_path / "out").items() >= {k: v for k, v in one_by_one.items() if k[:2] != "b/"}.items()
+
+
+@pytest.mark.parametrize("flags", [(), ("--overwrite",)])
+def test_the_root_of_all_files_is_no_video_whose_results_are_the_whole_output(
+    flags: tuple[str, ...], track: Callable[..., int], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.md").write_text("precious")
+    (tmp_path / "list.txt").write_text(f"/\n{archive / 'videos/a'}\n")
+    assert track(tmp_path / "out", *flags, videos=(str(tmp_path / "list.txt"),)) == 2
+    assert "jointformer track: /: has no name that its results could have" in capsys.readouterr().err
+    assert (tmp_path / "out/notes.md").read_text() == "precious"
+
+
 def test_a_budget_is_planned_for_every_video_and_changes_no_byte(
     track: Callable[..., int], one_by_one: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -212,6 +212,8 @@ def find_jobs(paths: Sequence[str | Path], masks: str | Path | None, part: Part)
     for video, own_masks in _expand(paths):
         whole = Path(os.path.abspath(video))
         name = whole.stem if _exists(video) and video.is_file() else whole.name
+        if not name:  # its results would be the output folder itself, with all that lies in it
+            raise DataError("has no name that its results could have", where=video, hint="track it by itself")
         if name in jobs:
             raise DataError(
                 f"two videos are called {name}",
@@ -219,11 +221,14 @@ def find_jobs(paths: Sequence[str | Path], masks: str | Path | None, part: Part)
                 got=f"{jobs[name].video} too",
                 hint="their results would share a folder: rename one, or track it by itself",
             )
+        given = video if masks is None else Path(masks) / name
         try:
-            jobs[name] = VideoJob.check(name, video, own_masks or _masks_of(name, masks, video), part)
+            given = own_masks or _masks_of(name, masks, video)
+            jobs[name] = VideoJob.check(name, video, given, part)
         except (DataError, OSError) as reason:
             error = reason if isinstance(reason, DataError) else DataError("cannot be opened", where=video, got=reason)
-            jobs[name] = VideoJob(name, video, video, part, (1, 1), 0, 0, 1, error=error)
+            # Its masks are an input nevertheless, which no run writes over.
+            jobs[name] = VideoJob(name, video, given, part, (1, 1), 0, 0, 1, error=error)
     if not jobs:
         raise DataError("no videos", where=", ".join(map(str, paths))[:200], expected="at least one")
     errors = [job.error for job in jobs.values() if job.error is not None]
@@ -283,6 +288,8 @@ def _masks_of(name: str, root: str | Path | None, video: Path) -> Path:
     root = Path(root)
     choices = [root / name, *(root / f"{name}{suffix}" for suffix in sorted(MASK_SUFFIXES))]
     found = [choice for choice in choices if choice.exists()]
+    if len(found) == 2 and found[0].is_dir() and not list_pictures(found[0]):
+        del found[0]  # results that an earlier run put beside the masks
     if len(found) != 1:
         raise DataError(
             "two places hold masks of one video" if found else "holds no masks of a video",
