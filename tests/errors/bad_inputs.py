@@ -205,6 +205,12 @@ def _(bench: Bench) -> list[str]:
     return bench.evaluate()
 
 
+@case("Output folders", "a file where a video's folder should be")
+def _(bench: Bench) -> list[str]:
+    bench.write("out/cat", "")
+    return bench.evaluate()
+
+
 @case("Output folders", "a file above the folder")
 def _(bench: Bench) -> list[str]:
     bench.write("out", "")

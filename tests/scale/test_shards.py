@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -25,6 +26,25 @@ def test_every_video_is_in_one_part_and_the_parts_are_about_equal(runs: Runs, co
     assert parts == [Shard(number, count).of(videos) for number in range(1, count + 1)]
     loads = [sum(video.tracked_frames for video in part) for part in parts]
     assert max(loads) - min(loads) <= max(video.tracked_frames for video in videos)
+
+
+def test_parts_beyond_the_number_of_videos_are_empty_and_take_no_memory(runs: Runs) -> None:
+    videos = open_benchmark("G", "val", "..", generic_path=runs.tree).videos
+    tracemalloc.start()
+    parts = [Shard(number, 100_000).of(videos) for number in (1, 2, 3, 4, 5, 6, 7, 100_000)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [[video.name for video in part] for part in parts] == [
+        ["v1"],
+        ["v5"],
+        ["v3"],
+        ["v4"],
+        ["v0"],
+        ["v2"],
+        [],
+        [],
+    ]
+    assert peak < 1 << 20
 
 
 def test_shards_give_the_bytes_of_one_process_and_the_last_one_completes_the_run(

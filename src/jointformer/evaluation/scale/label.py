@@ -19,7 +19,7 @@ from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.scale.claims import RUN, RunFolder
-from jointformer.evaluation.scale.manifest import MANIFEST, VideoRecord, check_input
+from jointformer.evaluation.scale.manifest import MANIFEST, VERSIONS, VideoRecord, check_input
 from jointformer.model.config import ModelConfig
 from jointformer.model.device import move_model
 from jointformer.model.network import JointFormer
@@ -226,6 +226,7 @@ def make_record(watch: Stopwatch, objects: int, device: torch.device, fingerprin
         threads=torch.get_num_threads(),
         peak_memory=peak_memory(device),
         input=fingerprint,
+        versions=dict(VERSIONS),
     )
 
 

@@ -21,6 +21,8 @@ from jointformer.track.ensemble import View
 MANIFEST = "run.json"
 #: What the settings of `jointformer track` over many videos say they are; a benchmark's name their dataset.
 TRACK = "track"
+#: What makes the masks of this process, beside the network.
+VERSIONS = {"jointformer": __version__, "torch": str(torch.__version__)}
 
 
 def made_with(model: JointFormer, config: TrackerConfig, views: Sequence[View]) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def made_with(model: JointFormer, config: TrackerConfig, views: Sequence[View]) 
 class VideoRecord:
     """One finished video: frames and seconds in the model, objects seen, frames that could not be read; and where.
 
-    input: what its frames and masks are known by.
+    input: what its frames and masks are known by. versions: what made it, as in `VERSIONS`.
     """
 
     frames: int = 0
@@ -55,6 +57,7 @@ class VideoRecord:
     threads: int = 0
     peak_memory: int = 0
     input: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def as_data(self) -> dict[str, Any]:
         """Return the record as plain data."""
@@ -137,7 +140,7 @@ class Manifest:
             "run": self.run,
             "settings": self.settings,
             "weights_file": self.weights_file,
-            "versions": {"jointformer": __version__, "torch": torch.__version__},
+            "versions": VERSIONS,
             "dataset_videos": self.dataset_videos,
             "device": self.device,
             "frames": self.frames,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from jointformer.data.benchmark_rows import BENCHMARKS, Benchmark
 from jointformer.data.frames import natural_key
 from jointformer.data.writer import SCORES, is_finished, make_zip
-from jointformer.errors import ConfigError, DataError
+from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.evaluation.scale.claims import RunFolder, clean_up
 from jointformer.evaluation.scale.label import J, Job
 from jointformer.evaluation.scale.manifest import MANIFEST, TRACK, Manifest, check_input, check_settings, read_manifest
@@ -43,7 +44,7 @@ class Shard:
 
         The same videos give the same parts on every machine: the longest goes to the part with the fewest frames.
         """
-        loads = [(0, part) for part in range(1, self.count + 1)]
+        loads = [(0, part) for part in range(1, min(self.count, len(videos)) + 1)]  # there is none for further parts
         mine: set[str] = set()
         for video in sorted(videos, key=lambda v: (-v.tracked_frames, v.name)):
             frames, part = heapq.heappop(loads)
@@ -69,7 +70,8 @@ def join_run(
     that is begun says about it.
 
     Raises ConfigError where the folder holds results of other settings, of another input or of unknown origin, or where
-    what would be overwritten is in work; DataError for a damaged manifest.
+    what would be overwritten is in work; DataError for a damaged manifest; OutputError where what would be overwritten
+    cannot be removed, or a video's folder cannot be put where it belongs.
     """
     run = RunFolder(output)
     if overwritten is None:
@@ -93,6 +95,7 @@ def join_run(
         if found is None and archive is not None and archive.exists():
             unknown.append(archive.name)
         _refuse_unknown(output, unknown)
+        _refuse_in_the_way(folder, [job.name for job in jobs if job.name not in there])
         check_inputs(output, manifest, jobs)
         manifest.wanted.update(job.name for job in jobs)
         manifest.dataset_videos = dataset_videos
@@ -122,9 +125,10 @@ def _clear(run: RunFolder, results: Iterable[Path]) -> None:
         raise ConfigError(
             "another run is at work in this folder", where=run.output, hint="stop it first, or choose another --output"
         )
-    remove(run.output / MANIFEST)
-    for path in results:
+    for path in (run.output / MANIFEST, *results):  # without it what is left of them is nobody's
         remove(path)
+        if os.path.lexists(path):
+            raise OutputError("cannot be removed", where=path, hint="see whose it is, or choose another --output")
 
 
 def _refuse_unknown(output: Path, names: Sequence[str]) -> None:
@@ -136,6 +140,17 @@ def _refuse_unknown(output: Path, names: Sequence[str]) -> None:
             got=f"{', '.join(names[:3])}{more}",
             hint="choose another --output, or --overwrite to replace them",
         )
+
+
+def _refuse_in_the_way(folder: Path, names: Iterable[str]) -> None:
+    """Raise OutputError for the first of these videos whose folder could not get its name in `folder`."""
+    for name in names:  # in this order: another process may just have finished it
+        if os.path.lexists(folder / name) and not is_finished(folder, name):
+            raise OutputError(
+                "cannot be written: a file or a link to nothing is in the way",
+                where=folder / name,
+                hint="remove it, choose another --output, or --overwrite to replace it",
+            )
 
 
 def check_inputs(output: Path, manifest: Manifest, jobs: Iterable[J]) -> None:
