@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,28 @@ def test_a_finished_video_stays_finished_whatever_another_process_met_later(tmp_
     manifest.add("v", {"state": "finished", "frames": 3})
     manifest.add("v", {"state": "failed", "error": "the disk is full"})
     assert (manifest.videos["v"].frames, manifest.failed) == (3, {})
+
+
+def test_a_record_is_read_until_it_is_in_the_manifest_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [replace(VIDEO, name=name) for name in ("v", "w")]
+    run, read = RunFolder(tmp_path, join_run(tmp_path, SETTINGS, jobs, 2).run), []
+    original = Path.read_text
+
+    def note(self: Path, *args: Any, **options: Any) -> str:
+        read.extend([self.parent.name] * (self.parent.name == RUN))
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", note)
+    for name, times in (("v", 1), ("w", 3)):
+        run.write_record(name, {"state": "finished", "frames": 7})
+        assert name not in fold(tmp_path).videos, "its folder is not there yet"
+        (tmp_path / name).mkdir()
+        assert fold(tmp_path).videos[name].frames == 7
+        assert len(read) == times + 1
+    manifest = fold(tmp_path)
+    assert (sorted(manifest.videos), len(read)) == (["v", "w"], 4)
 
 
 def test_the_folder_of_claims_is_made_again_for_whoever_waits(tmp_path: Path) -> None:

@@ -10,17 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from jointformer import __version__
 from jointformer.cli.main import main
 from jointformer.data.fingerprint import fingerprint
 from jointformer.data.masks import write_mask
 from jointformer.evaluation.scale.claims import RunFolder
-from jointformer.evaluation.scale.manifest import VERSIONS
 from jointformer.evaluation.scale.shards import fold
-from jointformer.system.files import remove
 from scale.scale_helpers import Runs, make_videos
 from trees import Tree, draw_frame, draw_ids, make_tree
 from watched import masks
@@ -90,45 +86,6 @@ def test_merging_counts_what_the_run_has_recorded_and_no_other_folder(
     assert not list(output.glob("*.zip"))
     assert evaluate(output, "--shard", "2/2") == 2
     assert f"got {missing};" in last_line(capsys)
-
-
-def test_a_file_where_a_videos_folder_would_be_is_said_before_anything_runs(
-    two: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "out"
-    output.mkdir()
-    for make in (lambda path: path.write_text("a file"), lambda path: path.symlink_to(tmp_path / "nowhere")):
-        make(output / "v1")
-        assert two.here(output) == 2
-        said = f"{output / 'v1'}: cannot be written: a file or a link to nothing is in the way; remove it"
-        assert said in last_line(capsys)
-        assert not list(output.glob("*/*.png"))
-        (output / "v1").unlink()
-    (output / "v1").write_text("a file")
-    assert two.here(output, "--overwrite") == 0
-
-
-def test_results_that_cannot_be_removed_are_named(
-    two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert two.here(tmp_path / "out") == 0
-    # Somebody else's folder, or files that are open on a network mount.
-    monkeypatch.setattr(
-        "jointformer.evaluation.scale.shards.remove", lambda path: None if path.name == "v1" else remove(path)
-    )
-    assert two.here(tmp_path / "out", "--overwrite") == 2
-    assert f": {tmp_path}/out/v1: cannot be removed; " in last_line(capsys)
-
-
-def test_every_video_says_which_versions_made_it(two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = tmp_path / "out"
-    assert two.here(output, "--videos", "v0") == 0
-    monkeypatch.setitem(VERSIONS, "torch", "9.8")
-    assert two.here(output) == 0
-    manifest = json.loads((output / "run.json").read_text())
-    made = {name: video["versions"] for name, video in manifest["videos"].items()}
-    assert made["v0"] == {"jointformer": __version__, "torch": torch.__version__}
-    assert made["v1"] == manifest["versions"] == {"jointformer": __version__, "torch": "9.8"}
 
 
 def test_results_whose_manifest_is_gone_are_nobodys(

@@ -133,8 +133,12 @@ class RunFolder:
             return manifest.videos.get(video)
 
     def take_up(self, manifest: Manifest, folder: Path) -> None:
-        """Enter the run's records into its manifest; a video whose folder in `folder` is gone is open again."""
-        _enter(sorted(self.path.glob("*.json")), manifest, folder)
+        """Enter the run's records into its manifest; a video whose folder in `folder` is gone is open again.
+
+        Each is read until it is entered: everybody does this again and again, and the others wait so long.
+        """
+        entered = {f"{name_key(video)}.json" for video in manifest.videos}
+        _enter(sorted(path for path in self.path.glob("*.json") if path.name not in entered), manifest, folder)
         for video in [name for name in manifest.videos if not is_finished(folder, name)]:
             del manifest.videos[video]
 

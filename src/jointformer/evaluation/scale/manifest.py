@@ -189,6 +189,14 @@ def read_run_id(folder: Path) -> str | None:
     return None if data is None else str(data.get("run", ""))
 
 
+def manifest_stamp(folder: Path) -> int:
+    """Return what changes whenever the manifest of an output folder is written; 0 where it cannot be seen."""
+    try:
+        return (folder / MANIFEST).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

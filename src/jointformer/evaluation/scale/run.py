@@ -18,7 +18,7 @@ from jointformer.errors import ConfigError, UserError
 from jointformer.evaluation.scale.budget import plan_videos
 from jointformer.evaluation.scale.claims import RunFolder, clean_up
 from jointformer.evaluation.scale.label import J, OnFrames, Work, pack_model
-from jointformer.evaluation.scale.manifest import Manifest, made_with
+from jointformer.evaluation.scale.manifest import Manifest, made_with, manifest_stamp
 from jointformer.evaluation.scale.processes import ProcessPool
 from jointformer.evaluation.scale.schedule import Outcome, Pool, hand_out, label_here
 from jointformer.evaluation.scale.shards import Shard, check_inputs, fold, join_run, zip_if_finished
@@ -29,7 +29,7 @@ from jointformer.system.stop import Interrupted, Stop, at_once, stop_on_signal
 from jointformer.track.budget import VideoSize, size_text
 from jointformer.track.loop import reset_peak_memory
 
-#: Seconds between two writings of run.json while videos are being finished.
+#: Seconds between two writings of run.json while videos are being finished, whichever process does it.
 _SAVE_EVERY = 30.0
 
 
@@ -163,7 +163,7 @@ def _label_all(
     """Label videos and return {video: error} of those that failed. total: with the finished ones."""
     failed: dict[str, str] = {}
     run = RunFolder(work.output, work.run)
-    done, saved = total - len(todo), time.monotonic()
+    done, looked, stamp = total - len(todo), time.monotonic(), manifest_stamp(work.output)
     reset_peak_memory(model.device)
     with tqdm(total=sum(job.tracked_frames for job in todo), unit="frame", disable=not progress) as bar:
         bar.set_description(f"{done}/{total} videos")
@@ -174,9 +174,10 @@ def _label_all(
                     failed[outcome.video] = outcome.error
                     run.write_record(outcome.video, {"state": "failed", "error": outcome.error})
                 bar.set_description(f"{done}/{total} videos, {outcome.video} ended")
-                if time.monotonic() - saved > _SAVE_EVERY:
-                    fold(work.output, work.run)
-                    saved = time.monotonic()
+                if time.monotonic() - looked > _SAVE_EVERY:
+                    if stamp == manifest_stamp(work.output):  # of hundreds of parts one writes: the others would wait
+                        fold(work.output, work.run)
+                    looked, stamp = time.monotonic(), manifest_stamp(work.output)
     return failed
 
 

@@ -1,0 +1,102 @@
+"""A run from its settings to its end: what it is told, what stands in its way, what it notes meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jointformer import __version__
+from jointformer.evaluation.scale import run as runs_module
+from jointformer.evaluation.scale.claims import RunFolder
+from jointformer.evaluation.scale.manifest import MANIFEST, VERSIONS, read_manifest
+from jointformer.evaluation.scale.run import Scale
+from jointformer.evaluation.scale.shards import fold
+from jointformer.system.files import remove
+from scale.scale_helpers import Runs, make_videos
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, mini_weights: Path) -> Runs:
+    """Runs over two videos."""
+    return Runs(make_videos(tmp_path_factory.mktemp("two") / "tree", [3, 2]), mini_weights)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_there_are_as_many_processes_as_devices_unless_their_number_is_given() -> None:
+    counts = {
+        Scale(): 1,
+        Scale(devices=("cuda:0", "cuda:1")): 2,
+        Scale(3, ("cuda:0", "cuda:1")): 3,
+        Scale(1, ("cpu",) * 2): 1,
+    }
+    assert {scale: scale.count for scale in counts} == counts
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside others that note it too"])
+def test_finished_videos_are_noted_meanwhile_by_one_process_of_many(
+    others: bool, two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, seen, clock = tmp_path / "out", [], [0]
+    original = RunFolder.claim
+
+    def claim(self: RunFolder, video: str) -> Any:
+        manifest = read_manifest(output)
+        assert manifest is not None
+        seen.append(sorted(manifest.videos))
+        if others:
+            clock[0] += 1
+            os.utime(output / MANIFEST, (clock[0], clock[0]))
+        return original(self, video)
+
+    monkeypatch.setattr(runs_module, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(RunFolder, "claim", claim)
+    assert two.here(output) == 0
+    assert seen == ([[], []] if others else [[], ["v0"]])
+    assert sorted(fold(output).videos) == ["v0", "v1"]
+
+
+def test_a_file_where_a_videos_folder_would_be_is_said_before_anything_runs(
+    two: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    for make in (lambda path: path.write_text("a file"), lambda path: path.symlink_to(tmp_path / "nowhere")):
+        make(output / "v1")
+        assert two.here(output) == 2
+        said = f"{output / 'v1'}: cannot be written: a file or a link to nothing is in the way; remove it"
+        assert said in last_line(capsys)
+        assert not list(output.glob("*/*.png"))
+        (output / "v1").unlink()
+    (output / "v1").write_text("a file")
+    assert two.here(output, "--overwrite") == 0
+
+
+def test_results_that_cannot_be_removed_are_named(
+    two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert two.here(tmp_path / "out") == 0
+    # Somebody else's folder, or files that are open on a network mount.
+    monkeypatch.setattr(
+        "jointformer.evaluation.scale.shards.remove", lambda path: None if path.name == "v1" else remove(path)
+    )
+    assert two.here(tmp_path / "out", "--overwrite") == 2
+    assert f": {tmp_path}/out/v1: cannot be removed; " in last_line(capsys)
+
+
+def test_every_video_says_which_versions_made_it(two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "out"
+    assert two.here(output, "--videos", "v0") == 0
+    monkeypatch.setitem(VERSIONS, "torch", "9.8")
+    assert two.here(output) == 0
+    manifest = json.loads((output / "run.json").read_text())
+    made = {name: video["versions"] for name, video in manifest["videos"].items()}
+    assert made["v0"] == {"jointformer": __version__, "torch": torch.__version__}
+    assert made["v1"] == manifest["versions"] == {"jointformer": __version__, "torch": "9.8"}
