@@ -167,6 +167,14 @@ def test_first_masks_keep_of_each_object_where_it_appears(tmp_path: Path) -> Non
     assert contents(tmp_path / "first") == contents(tmp_path / "again")
 
 
+def test_first_masks_do_not_go_among_the_videos_that_they_are_made_of(tmp_path: Path) -> None:
+    write_mask(tmp_path / "full/a/0.png", draw_ids((1,), 0))
+    for target in (tmp_path / "full/first", tmp_path / "full/a/first"):
+        with pytest.raises(ConfigError, match="first: the result would lie inside the source"):
+            first_masks(tmp_path / "full", target)
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "a", "0.png"]
+
+
 def test_a_region_to_ignore_is_no_object(tmp_path: Path) -> None:
     write_mask(tmp_path / "full/a/0.png", draw_ids((1, 255), 0))
     write_mask(tmp_path / "full/a/1.png", draw_ids((255,), 0))

@@ -225,3 +225,22 @@ def test_the_zip_that_is_read_is_not_packed_over(
     assert capsys.readouterr().err.startswith("jointformer submit: D17_test.zip: cannot be written: what is read lies")
     assert (tmp_path / "D17_test.zip").read_bytes() == before
     assert main([*line, "--output", "again.zip"]) == 0
+
+
+def test_no_picture_that_is_read_is_packed_over(
+    davis: tuple[Tree, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, results = davis
+    name, video = next(iter(tree.videos.items()))
+    frame = video.frames[0]
+    line = ["submit", "pack", "D17", str(results), "--split", "test", "--data-root", str(tree.root), "--quiet"]
+    for picture in (
+        tree.masks / name / f"{frame}.png",
+        tree.images / name / f"{frame}.jpg",
+        results / name / f"{frame}.png",
+    ):
+        before = picture.read_bytes()
+        assert main([*line, "--output", str(picture)]) == 2
+        assert f"{picture}: cannot be written: the pictures beside it are read" in capsys.readouterr().err
+        assert picture.read_bytes() == before
+    assert main([*line, "--output", str(results / name / "a.zip")]) == 0

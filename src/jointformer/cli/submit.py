@@ -46,6 +46,10 @@ def run(args: argparse.Namespace) -> int:
         refuse_inputs([target], [args.results])
     workers = worker_count(args.workers)
     dataset = open_benchmark(args.dataset, args.split, args.data_root)
+    if target is not None:  # no picture that is read becomes an archive, whatever name it was given
+        names = [Path(folder, video.name) for folder in ("", "Annotations") for video in dataset.videos]
+        read = (path for video in dataset.videos for path in video.inputs)
+        refuse_inputs([target], [*read, *(args.results / name for name in names)])
     found = check_submission(dataset, args.results, workers=workers, progress=not args.quiet)
     for line in found.lines():
         print(line, file=sys.stderr)

@@ -18,7 +18,7 @@ from jointformer.data.masks import (
     without,
     write_mask,
 )
-from jointformer.errors import DataError
+from jointformer.errors import ConfigError, DataError
 from jointformer.system.files import replace_dir
 
 
@@ -63,5 +63,7 @@ def first_masks(source: Path, target: Path, *, workers: int = 1, progress: bool 
         raise DataError("no videos", where=source, expected="a folder of masks per video")
     if source.resolve() == target.resolve():
         raise DataError("source and target are the same folder", where=source)
+    if source.resolve() in target.resolve().parents:  # the next run would take it for one of the videos
+        raise ConfigError("the result would lie inside the source", where=target, hint="choose a folder elsewhere")
     jobs = [FirstMasksJob(video, target / video.name) for video in videos]
     return run_jobs(jobs, workers=workers, progress=progress)
