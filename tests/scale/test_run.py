@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from jointformer import __version__
+from jointformer.errors import ConfigError
 from jointformer.evaluation.scale import run as runs_module
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.manifest import MANIFEST, VERSIONS, read_manifest
@@ -38,6 +40,50 @@ def test_there_are_as_many_processes_as_devices_unless_their_number_is_given() -
         Scale(1, ("cpu",) * 2): 1,
     }
     assert {scale: scale.count for scale in counts} == counts
+
+
+@pytest.mark.parametrize(("flags", "workers"), [((), 1), (("--workers", "3"), 3), (("--devices", "cpu,cpu"), 2)])
+def test_a_budget_is_that_of_all_processes_for_the_videos_that_are_left(
+    flags: tuple[str, ...], workers: int, two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[object] = []
+
+    def plan(*args: Any) -> None:
+        *_, videos, budget, processes = args
+        planned.extend([[video.name for video in videos], budget, processes])
+        raise ConfigError("enough is known")
+
+    monkeypatch.setattr(runs_module, "plan_videos", plan)
+    assert two.here(tmp_path / "out", "--videos", "v0") == 0
+    assert two.here(tmp_path / "out", "--memory-budget", "3GB", *flags) == 2
+    assert planned == [["v1"], 3 * 10**9, workers]
+
+
+def test_old_results_that_would_go_are_no_input_either(
+    two: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, frames = tmp_path / "out", two.tree / "JPEGImages"
+    output.mkdir()
+    (output / "Scores").symlink_to(frames)
+    before = sorted(frames.rglob("*"))
+    assert two.here(output, "--videos", "v1", "--overwrite") == 2
+    assert f"{output}/Scores/v1: cannot be written: what is read lies there" in last_line(capsys)
+    assert sorted(frames.rglob("*")) == before
+
+
+def test_an_interrupted_part_counts_its_own_videos(
+    two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert two.here(tmp_path / "out", "--shard", "1/2") == 0
+    original = RunFolder.claim
+
+    def claim(self: RunFolder, video: str) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return original(self, video)
+
+    monkeypatch.setattr(RunFolder, "claim", claim)
+    assert two.here(tmp_path / "out", "--shard", "2/2") == 130
+    assert ": interrupted: 0 of 1 videos are finished; the same command goes on" in last_line(capsys)
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "beside others that note it too"])
