@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
+import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -153,3 +157,24 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert runs.here(tmp_path / "out", *flags) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
+
+
+def test_a_worker_that_cannot_take_the_network_says_why_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    from jointformer.evaluation.scale import processes
+
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(b"no network")
+    before, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    try:
+        processes._serve(theirs, cast(Any, None), "cpu", 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        torch.set_num_threads(threads)
+    theirs.close()
+    pool = processes.ProcessPool(b"", cast(Any, None), ["cpu"], 1)
+    ended = cast(Any, SimpleNamespace(join=lambda seconds: None, exitcode=0))
+    pool._workers[0] = processes._Worker(ended, cast(Any, ours))
+    heard = [message for _ in range(3) for message in pool.wait(0)]
+    assert [(message.worker, message.kind) for message in heard] == [(0, "died")]
+    assert "Error" in heard[0].value
+    assert capfd.readouterr().err == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +52,7 @@ class PretendingPool:
     One worker is heard at a time: meanwhile the others are at work.
     """
 
-    def __init__(self, script: Script, stillborn: tuple[int, ...] = ()) -> None:
+    def __init__(self, script: Script, stillborn: Collection[int] = ()) -> None:
         self.script, self.stillborn = script, stillborn
         self.started, self.stopped = 0, False
         self.alive: set[int] = set()
@@ -98,7 +98,7 @@ class PretendingWork:
         return value or "record"
 
 
-def by_workers(script: Script, count: int = 2, stillborn: tuple[int, ...] = ()) -> tuple[list[Outcome], PretendingPool]:
+def by_workers(script: Script, count: int = 2, stillborn: Collection[int] = ()) -> tuple[list[Outcome], PretendingPool]:
     pool = PretendingPool(script, stillborn)
     try:
         return list(hand_out(pool, count, VIDEOS, on_frames=script.on_frames, stop=lambda: False)), pool
@@ -190,6 +190,24 @@ def test_workers_that_die_before_any_is_ready_end_the_run_but_not_after_one_was(
     for script, count, stillborn in ((Script(), 2, (1, 2, 3)), (died, 1, (0, 1, 3, 4))):  # beside; before and after one
         outcomes, _ = by_workers(script, count, stillborn)
         assert {outcome.video: outcome.error for outcome in outcomes} == {"long": "", "middle": "", "short": ""}
+
+
+def test_workers_that_die_as_they_start_are_not_replaced_for_ever_beside_one_that_works(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    videos = [*VIDEOS, *(Video(f"v{number}", 3) for number in range(40))]
+    for deaths, stillborn, started in (([], 10**6, 11), ([("died", "out of memory")], 11, 12)):
+        script, caplog.records[:] = (
+            Script({"short": deaths}),
+            [],
+        )  # the last of all: another takes the first one's place
+        pool = PretendingPool(script, stillborn=range(1, stillborn))
+        outcomes = list(hand_out(pool, 3, videos, on_frames=script.on_frames, stop=lambda: False))
+        assert sorted(outcome.video for outcome in outcomes) == sorted(video.name for video in videos)
+        assert not any(outcome.error for outcome in outcomes)
+        assert pool.started == started
+        said = [record.message for record in caplog.records]
+        assert said == ["going on with fewer workers, as the others die when they start: killed"]
 
 
 @pytest.mark.parametrize("calls", [0, 1])

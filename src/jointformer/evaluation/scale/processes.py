@@ -26,6 +26,7 @@ _GRACE = 60.0
 class _Worker:
     process: SpawnProcess
     pipe: Connection
+    reason: str = ""  # why it cannot begin
 
 
 class ProcessPool:
@@ -77,10 +78,12 @@ class ProcessPool:
                 worker = self._workers.pop(number)
                 worker.process.join(_GRACE)
                 worker.pipe.close()
-                messages.append(Message(number, "died", _cause(worker.process.exitcode)))
+                messages.append(Message(number, "died", worker.reason or _cause(worker.process.exitcode)))
                 continue
             if kind == "weights":  # not before it asks: others would wait for its imports
                 _send(pipe, self._weights)
+            elif kind == "unable":
+                self._workers[number].reason = value
             else:
                 messages.append(Message(number, kind, value))
         return messages
@@ -118,7 +121,11 @@ def _serve(pipe: Connection, work: Work[Any], device: str, threads: int) -> None
         weights = pipe.recv()
         if weights is None:
             return
-        model = unpack_model(weights, use_device(device))
+        try:
+            model = unpack_model(weights, use_device(device))
+        except Exception as error:  # a device without memory for one more network, for instance
+            pipe.send(("unable", describe(error)))
+            return
         pipe.send(("ready", None))
         while (video := pipe.recv()) is not None:
             pipe.send(_label(pipe, work, model, video))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections import deque
@@ -14,11 +15,13 @@ from jointformer.evaluation.scale.label import Job, OnFrames, Work, longest_firs
 from jointformer.model.network import JointFormer
 from jointformer.system.stop import Interrupted, Stop
 
+logger = logging.getLogger(__name__)
+
 #: How often a video is given to a worker before it counts as failed.
 TRIES = 3
 #: Seconds after which a video that another run was labelling is asked for again.
 PATIENCE = 0.5
-#: Workers that may die one after the other before any is ready.
+#: Workers that may die one after the other before any is ready; beside others at work so many for each that is wanted.
 _STILLBORN = 3
 
 
@@ -57,9 +60,10 @@ class Pool(Protocol):
 
 @dataclass
 class _Open:
-    """What is still to do, and who does what."""
+    """What is still to do, and who does what. wanted: the number of workers."""
 
     queue: deque[Job]
+    wanted: int
     busy: dict[int, Job] = field(default_factory=dict)
     frames: dict[int, int] = field(default_factory=dict)
     idle: list[int] = field(default_factory=list)
@@ -76,14 +80,14 @@ class _Open:
 def hand_out(pool: Pool, count: int, videos: Sequence[Job], *, on_frames: OnFrames, stop: Stop) -> Iterator[Outcome]:
     """Yield each video's outcome as it comes, from up to `count` workers of a pool.
 
-    The longest video goes first. A worker that dies is replaced and its video goes to another, at most TRIES times;
-    so does one that failed for reasons that may pass. What is wrong with the data is not tried again. Raises
-    OutputError at once (no other video could be written either), Interrupted when `stop` asks for it, ConfigError
-    where no worker comes to life.
+    The longest video goes first. A worker that dies is replaced (not for ever where new ones die as they start) and its
+    video goes to another, at most TRIES times; so does one that failed for reasons that may pass. What is wrong with
+    the data is not tried again. Raises OutputError at once (no other video could be written either), Interrupted when
+    `stop` asks for it, ConfigError where no worker comes to life.
     """
-    left = _Open(deque(longest_first(videos)))
+    left = _Open(deque(longest_first(videos)), min(count, len(videos)))
     try:
-        for _ in range(min(count, len(videos))):
+        for _ in range(left.wanted):
             left.starting.add(pool.start())
         while left.anything:
             if stop():
@@ -122,11 +126,15 @@ def _take(message: Message, left: _Open, pool: Pool, on_frames: OnFrames) -> Out
     video = left.busy.pop(worker, None)
     if message.kind == "died":
         left.idle = [w for w in left.idle if w != worker]
-        left.stillborn += worker in left.starting
-        if left.stillborn >= _STILLBORN and not (left.busy or left.idle):
+        born = worker not in left.starting
+        left.stillborn += not born
+        if not born and left.stillborn >= _STILLBORN and not (left.busy or left.idle):
             raise ConfigError(f"workers die as soon as they start: {message.value}", hint="try fewer of them")
+        hopeless = not born and left.stillborn >= _STILLBORN * left.wanted
+        if hopeless and left.stillborn == _STILLBORN * left.wanted:
+            logger.warning("going on with fewer workers, as the others die when they start: %s", message.value)
         left.starting.discard(worker)
-        if video is not None or left.queue or left.later:
+        if not hopeless and (video is not None or left.queue or left.later):
             left.starting.add(pool.start())
     else:
         left.idle.append(worker)
