@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,14 +13,20 @@ import pytest
 import torch
 
 from jointformer import __version__
+from jointformer.data.benchmarks import open_benchmark
 from jointformer.errors import ConfigError
+from jointformer.evaluation.runner import evaluate
 from jointformer.evaluation.scale import run as runs_module
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.manifest import MANIFEST, VERSIONS, read_manifest
 from jointformer.evaluation.scale.run import Scale
 from jointformer.evaluation.scale.shards import fold
+from jointformer.model.weights import load_model
 from jointformer.system.files import remove
+from jointformer.track.config import TrackerConfig
+from jointformer.track.ensemble import EnsembleTracker
 from scale.scale_helpers import Runs, make_videos
+from watched import masks
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +64,70 @@ def test_a_budget_is_that_of_all_processes_for_the_videos_that_are_left(
     assert two.here(tmp_path / "out", "--videos", "v0") == 0
     assert two.here(tmp_path / "out", "--memory-budget", "3GB", *flags) == 2
     assert planned == [["v1"], 3 * 10**9, workers]
+
+
+@pytest.mark.parametrize(
+    ("flags", "devices", "threads"),
+    [
+        (("--workers", "3"), ["cpu"], 2),
+        (("--devices", "cpu"), ["cpu"], 8),
+        (("--devices", "cpu,cpu", "--threads", "5"), ["cpu", "cpu"], 5),
+        (("--workers", "16"), ["cpu"], 1),
+    ],
+)
+def test_processes_have_the_devices_that_are_given_and_share_the_processors(
+    flags: tuple[str, ...],
+    devices: list[str],
+    threads: int,
+    two: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[object] = []
+
+    def pool(weights: bytes, work: object, *args: object) -> None:
+        begun.extend(args)
+        raise ConfigError("enough is known")
+
+    monkeypatch.setattr(runs_module, "ProcessPool", pool)
+    monkeypatch.setattr(runs_module, "processors", lambda: 8)
+    assert two.here(tmp_path / "out", *flags) == 2
+    assert begun == [devices, threads]
+
+
+def test_the_threads_are_those_that_are_asked_for_while_the_run_lasts(two: Runs, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert two.here(tmp_path / "out", "--threads", "1") == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    assert [video["threads"] for video in manifest["videos"].values()] == [1, 1]
+
+
+def test_every_video_is_tracked_as_it_was_planned(two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+
+    def tracker(model: Any, config: TrackerConfig, views: Any) -> EnsembleTracker:
+        limits.append(config.memory_limit)
+        return EnsembleTracker(model, config, views)
+
+    monkeypatch.setattr("jointformer.evaluation.scale.label.EnsembleTracker", tracker)
+    assert two.here(tmp_path / "out", "--memory-budget", "64GB") == 0
+    assert limits == [64 * 10**9] * 2
+
+
+def test_frames_behind_the_last_one_to_save_are_not_tracked(two: Runs, tmp_path: Path) -> None:
+    dataset = open_benchmark("G", "val", "..", generic_path=two.tree)
+    videos = tuple(dataclasses.replace(video, frames_to_save=frozenset({1})) for video in dataset.videos)
+    model = load_model(str(two.weights), device="cpu", precision="float32")
+    manifest = evaluate(
+        model, dataclasses.replace(dataset, videos=videos), tmp_path, config=TrackerConfig(size=24), progress=False
+    )
+    assert {name: video.frames for name, video in manifest.videos.items()} == {"v0": 2, "v1": 2}
+    assert sorted(masks(tmp_path)) == ["v0/00001.png", "v1/00001.png"]
 
 
 def test_old_results_that_would_go_are_no_input_either(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import tracemalloc
@@ -26,6 +27,14 @@ def test_every_video_is_in_one_part_and_the_parts_are_about_equal(runs: Runs, co
     assert parts == [Shard(number, count).of(videos) for number in range(1, count + 1)]
     loads = [sum(video.tracked_frames for video in part) for part in parts]
     assert max(loads) - min(loads) <= max(video.tracked_frames for video in videos)
+
+
+def test_the_longest_goes_to_the_part_with_the_fewest_frames_in_whatever_order_videos_are_found(runs: Runs) -> None:
+    videos = list(open_benchmark("G", "val", "..", generic_path=runs.tree).videos)
+    videos[2] = dataclasses.replace(videos[4], name="a twin of v4")
+    for found in (videos, videos[::-1]):
+        parts = [{video.name for video in Shard(number, 3).of(found)} for number in (1, 2, 3)]
+        assert parts == [{"v1", "v0"}, {"v5", "v4"}, {"v3", "a twin of v4"}], [v.tracked_frames for v in videos]
 
 
 def test_parts_beyond_the_number_of_videos_are_empty_and_take_no_memory(runs: Runs) -> None:
