@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import inspect
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +22,12 @@ from jointformer.system.files import name_key, output_error, remove, write_json
 #: The folder of claims and records beside the results while a run is not finished. Hidden: scorers pass it over.
 RUN = ".run"
 _MANIFEST_LOCK = "manifest.lock"
+#: What systems say where there are no locks: Lustre without -o flock, NFS without its lock service.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+#: Newer versions of filelock would put up a mere file instead, which nobody takes away from a process that was killed.
+_REAL_LOCKS: dict[str, Any] = {
+    name: False for name in inspect.signature(FileLock.__init__).parameters if name == "fallback_to_soft"
+}
 #: Seconds that a process waits for the manifest, or for the folder to stay.
 _WAIT = 60.0
 
@@ -65,11 +73,10 @@ class RunFolder:
         except Timeout:
             yield False
             return
-        except NotImplementedError:
-            raise OutputError(
-                "this file system has no file locks", where=self.path, hint="choose another output folder"
-            ) from None
-        except OSError as error:
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
+                hint = "choose another output folder, or mount this one with locks"
+                raise OutputError("this file system has no file locks", where=self.path, hint=hint) from None
             raise output_error(error, error.filename or self.path / name) from error
         try:
             yield True
@@ -82,7 +89,7 @@ class RunFolder:
         while True:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(self.path / name)
+                lock = FileLock(self.path / name, **_REAL_LOCKS)
                 lock.acquire(timeout=max(0.0, begun + timeout - time.monotonic()))
                 return lock
             except (FileNotFoundError, FileExistsError):
