@@ -66,6 +66,15 @@ def test_a_budget_is_that_of_all_processes_for_the_videos_that_are_left(
     assert planned == [["v1"], 3 * 10**9, workers]
 
 
+@pytest.mark.parametrize("devices", ["tpu", "cuda:1", "cuda,cpu", "cuda,cuda"])
+def test_a_ray_cluster_is_given_one_kind_of_device(
+    devices: str, two: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert two.here(tmp_path / "out", "--ray", "auto", "--devices", devices) == 2
+    assert f": devices with Ray, expected cuda or cpu, got {devices}" in last_line(capsys)
+    assert Scale(ray="auto", devices=("cuda",)).devices == ("cuda",)
+
+
 @pytest.mark.parametrize(
     ("flags", "devices", "threads"),
     [

@@ -66,6 +66,8 @@ class Scale:
         for name, value in (("workers", self.workers), ("threads", self.threads)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024):
                 raise ConfigError(name, expected="1 to 1024", got=value)
+        if self.ray is not None and self.devices not in ((), ("cuda",), ("cpu",)):  # Ray says which GPU is whose
+            raise ConfigError("devices with Ray", expected="cuda or cpu", got=",".join(self.devices))
 
     @property
     def count(self) -> int:
