@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, MutableMapping
 from fractions import Fraction
@@ -159,6 +160,18 @@ def test_a_video_of_any_name_is_opened_and_uploaded(tool: Tool, videos: Path, st
     content = json.dumps({"upload": started, "name": stem})
     answer = tool.client.post("/api/projects", content=content, headers={"content-type": "application/json"})
     assert answer.json()["name"] == name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other file systems have no such names")
+def test_blanks_at_a_paths_ends_are_its_names_where_such_a_folder_is_there(tool: Tool, videos: Path) -> None:
+    shutil.copytree(videos / "square", videos / " twin ")
+    for path in (str(videos / " twin "), " twin "):
+        assert tool.client.get("/api/files", params={"path": path}).json()["pictures"] == 30
+        assert tool.open(path)["name"] == "twin"
+    assert tool.open(" square\n")["name"] == "square"  # as pasted
+    (videos / "square ").mkdir()
+    assert tool.client.get("/api/files", params={"path": "square "}).json()["pictures"] == 0
+    assert tool.client.get("/api/files", params={"path": "square  "}).json()["pictures"] == 30
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may look everywhere")

@@ -34,7 +34,9 @@ class Roots:
 
     def resolve(self, text: str) -> Path:
         """Return the real path of what a person typed; relative ones begin in the first folder. Raises DataError."""
-        path = real(self.folders[0] / os.path.expanduser(text.strip()))
+        path = self._path(text)
+        if not (self.holds(path) and os.path.exists(path)):  # names may end in blanks, and so may what is pasted
+            path = self._path(text.strip())
         if not self.holds(path):
             hint = "start jointformer ui with --folder to allow another one"
             raise DataError("outside the folders that may be opened", got=text[:200], hint=hint)
@@ -81,3 +83,6 @@ class Roots:
             ],
             "pictures": pictures,
         }
+
+    def _path(self, text: str) -> Path:
+        return real(self.folders[0] / os.path.expanduser(text))
