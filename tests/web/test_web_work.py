@@ -23,7 +23,7 @@ from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
 from jointformer.web.record import RecordFile
 from jointformer.web.runs import encode_runs
-from session.scripted import SquareTracker, square
+from session.scripted import ScriptedSession, SquareTracker, square
 from web.helpers import GatedTracker, Tool
 
 
@@ -260,6 +260,24 @@ def test_undoing_a_renaming_leaves_the_drawing(tool: Tool) -> None:
     tool.ask("POST", "/undo", {})
     state = tool.state()
     assert (state["objects"][0]["name"], state["annotated"]) == ("object 1", [0, 3])
+
+
+def test_undoing_a_renaming_leaves_what_was_drawn_in_python_before_it(
+    start: Callable[..., Tool], tmp_path: Path
+) -> None:
+    tool = start()
+    tool.open()
+    tool.client.__exit__(None, None, None)
+    with ScriptedSession.load(tmp_path / "projects" / tool.project) as session:
+        session.add_masks(3, {1: square(3)})
+        session.set_object(1, name="bishop")
+    later = start()
+    later.project = tool.project
+    later.ask("POST", "/undo", {})
+    state = later.state()
+    assert ([one["name"] for one in state["objects"]], state["annotated"]) == (["object 1"], [3])
+    later.ask("POST", "/redo", {})
+    assert later.state()["objects"][0]["name"] == "bishop"
 
 
 def test_objects_and_masks_go_when_they_are_told_to(tool: Tool) -> None:

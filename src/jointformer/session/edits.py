@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +25,8 @@ class Edits:
     def __init__(self, book: Book) -> None:
         self._book, self._store = book, book.store
 
-    def add_masks(self, frame: int, masks: MasksLike) -> None:
-        """Give masks of a frame that exists. Raises DataError."""
+    def add_masks(self, frame: int, masks: MasksLike, infos: Sequence[ObjectInfo] = ()) -> None:
+        """Give masks of a frame that exists; infos: names and colours of objects that are new. Raises DataError."""
         given: dict[int, np.ndarray] = {}
         free = np.ones(self._book.size, bool)
         for i, mask in read_masks(masks, *self._book.size).items():
@@ -37,7 +37,8 @@ class Edits:
             for i in given:
                 if i not in known and not given[i].any():
                     raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
-            new = [ObjectInfo.default(i) for i in given if i not in known]
+            named = {info.id: info for info in infos}
+            new = [named.get(i) or ObjectInfo.default(i) for i in given if i not in known]
             kept = {i: mask & free for i, mask in self._book.drawn(frame).items() if i not in given}
             with self._store.transaction():
                 at = self._edit("masks")

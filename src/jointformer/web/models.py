@@ -14,7 +14,8 @@ from jointformer.model.cost import step_cost
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
 from jointformer.ops.padding import padded
-from jointformer.session import Session
+from jointformer.session import ObjectInfo, Session
+from jointformer.types import Mask
 
 #: The part of the rate of matrix products that a step reaches on a CPU: 18 to 77 % in docs/performance.md.
 _EFFICIENCY = 0.25
@@ -84,7 +85,7 @@ def _matrix_rate(network: JointFormer) -> float | None:
 
 
 class SharedSession(Session):
-    """A session that tracks with a shared network."""
+    """A session that tracks with a shared network, and whose new objects come with their names."""
 
     shared: SharedModel
 
@@ -92,3 +93,7 @@ class SharedSession(Session):
     def model(self) -> JointFormer:
         """The shared network, loaded when first asked for. Raises WeightsError."""
         return self.shared.get()
+
+    def draw(self, frame: int, mask: Mask, info: ObjectInfo) -> None:
+        """Give an object's mask; a new object has its name and colour from the same edit. Raises DataError."""
+        self._edits.add_masks(self._checked(frame), {info.id: mask}, [info])

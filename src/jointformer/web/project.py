@@ -113,11 +113,7 @@ class Project:
         default = ObjectInfo.default(object_id)
         with self._edit():
             new = all(o.id != object_id for o in self.session.objects)
-            # Made first, so that a name or colour that is none is refused before the mask is written.
-            info = replace(default, **_appearance(value)) if new else default
-            self.session.add_masks(frame, {object_id: mask})
-            if info != default:
-                self.session.set_object(object_id, name=info.name, colour=info.colour)
+            self.session.draw(frame, mask, replace(default, **_appearance(value)) if new else default)
 
     def accept(self, frame: int) -> None:
         """Make a frame's tracked masks the person's own, in one edit."""
@@ -144,25 +140,14 @@ class Project:
             self.session.remove_object(object_id)
 
     def undo(self) -> str | None:
-        """Take the newest edit back. A new object's name and colour belong to the stroke that made it."""
+        """Take the newest edit back."""
         with self._edit():
-            before = {o.id for o in self.session.objects}
-            label = self.session.undo()
-            if label == "object" and self.session.history[0] == "masks":
-                self.session.undo()
-                if {o.id for o in self.session.objects} == before:
-                    self.session.redo()  # that stroke made no object: a renaming was undone, and no more
-            return label
+            return self.session.undo()
 
     def redo(self) -> str | None:
         """Do again what was undone last."""
         with self._edit():
-            before = {o.id for o in self.session.objects}
-            label = self.session.redo()
-            made = {o.id for o in self.session.objects} != before
-            if label == "masks" and made and self.session.history[1] == "object":
-                self.session.redo()
-            return label
+            return self.session.redo()
 
     def change(self, value: dict[str, Any]) -> None:
         """Give the project another name, and remember the frame that is shown for the next time."""
