@@ -6,6 +6,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,18 @@ def test_only_what_is_missing_is_planned() -> None:
     plan = make_plan({1: known(5, 10, done=done)}, 20, None, None, "forward", again=False)
     assert plan.blocks == ((15, 19),)
     assert plan.steps() == 5
+
+
+@pytest.mark.parametrize(
+    ("renewed", "blocks"), [({}, ((6, 9), (11, 19))), ({6: JOINED, 9: FORWARD}, ((7, 9), (11, 19)))]
+)
+def test_again_everything_is_planned_but_what_was_renewed(
+    renewed: dict[int, int], blocks: tuple[tuple[int, int], ...]
+) -> None:
+    done = dict.fromkeys(range(6, 10), JOINED) | dict.fromkeys(range(11, 20), FORWARD)
+    object_ = replace(known(5, 10, done=done), renewed=known(done=renewed).done)
+    assert make_plan({1: object_}, 20, None, None, "forward", again=True).blocks == blocks
+    assert make_plan({1: object_}, 20, None, None, "forward", again=False).blocks == ()
 
 
 def test_one_sided_results_between_two_masks_are_joined_later() -> None:

@@ -347,6 +347,26 @@ def test_an_interrupted_join_goes_on_where_it_stopped(session: Session) -> None:
     assert session.status(15) == "tracked"
 
 
+@pytest.mark.parametrize("seen", [8, 19, 25])
+def test_a_run_of_all_again_that_was_broken_off_goes_on_since_its_edit_or_begins_anew(
+    session: Session, seen: int
+) -> None:
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(20, {1: square(20)})
+    everything = track(session, end=20)
+    before = session.edit
+    run = session.propagate(end=20, again=True)
+    assert [next(run)[0] for _ in range(seen)] == everything[:seen]
+    run.close()
+    assert session.edit == before + 1
+    assert track(session, end=20, again=True, since=before + 1) == everything[seen:]
+    assert track(session, end=20, again=True, since=before + 1) == []
+    run = session.propagate(end=20, again=True)
+    next(run)
+    run.close()
+    assert track(session, end=20, again=True) == everything  # nothing that was seen before is taken up
+
+
 def test_halves_seen_with_other_masks_are_not_joined(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     session.add_masks(20, {1: square(20)})

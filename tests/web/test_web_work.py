@@ -154,7 +154,9 @@ def test_a_run_cut_off_by_the_programs_end_loses_nothing_and_goes_on(start: Call
     later = start()
     later.project = project
     state = later.state()
-    assert state["interrupted"] == {"start": None, "end": None, "direction": "forward", "again": False}
+    assert state["interrupted"] == {
+        "start": None, "end": None, "direction": "forward", "again": False, "since": None,
+    }  # fmt: skip
     done = later.statuses().count(2)
     assert done >= 8
     SquareTracker.calls = []
@@ -163,6 +165,31 @@ def test_a_run_cut_off_by_the_programs_end_loses_nothing_and_goes_on(start: Call
     # Only what was missing, from the last finished frame and the drawn one on.
     assert sum(kind == "step" for kind, _ in SquareTracker.calls) <= 29 - done + 2
     assert later.state()["interrupted"] is None
+
+
+def test_a_cut_off_run_that_tracks_all_again_goes_on_where_it_was(start: Callable[..., Tool]) -> None:
+    tool = start()
+    tool.open()
+    tool.draw(0, 1, square(0))
+    tool.track()
+    for _ in range(2):  # it may be cut off more than once
+        GatedTracker.gate = threading.Semaphore(10)
+        SquareTracker.calls = []
+        tool.ask("POST", "/track", tool.state()["interrupted"] or {"again": True, "end": 25})
+        tool.until(lambda state: state["tracking"].get("done", 0) >= 8)
+        with slowly_opened(GatedTracker.gate):
+            tool.client.__exit__(None, None, None)
+        seen = {frame for kind, frame in SquareTracker.calls if kind == "step"}
+        GatedTracker.gate = None
+        project, tool = tool.project, start()
+        tool.project = project
+    assert max(seen) > 15
+    SquareTracker.calls = []
+    assert tool.ask("POST", "/plan", tool.state()["interrupted"])["steps"] == 25 - max(seen)
+    tool.track(**tool.state()["interrupted"])
+    steps = [frame for kind, frame in SquareTracker.calls if kind == "step"]
+    assert steps == [0, *range(max(seen), 26)]  # from the drawn frame and the last finished one on
+    assert tool.state()["interrupted"] is None
 
 
 def test_a_run_stops_after_the_frame_it_is_at_and_is_not_called_interrupted(start: Callable[..., Tool]) -> None:

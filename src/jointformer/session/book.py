@@ -123,17 +123,27 @@ class Book:
         ]
         self.store.put(cells, at=at)
 
-    def known(self) -> dict[int, Known]:
-        """Return where each object is drawn, and the sides of its up-to-date results."""
+    def known(self, since: int | None = None) -> dict[int, Known]:
+        """Return where each object is drawn, and the sides of its up-to-date results; since: as for `timeline`."""
         with self.lock:
-            return {i: Known(self.drawn_frames(i), self.timeline(i)[0]) for i in self.objects()}
+            return {
+                i: Known(
+                    self.drawn_frames(i),
+                    self.timeline(i)[0],
+                    None if since is None else self.timeline(i, since)[0],
+                )
+                for i in self.objects()
+            }
 
-    def timeline(self, object_id: int) -> tuple[Sides, Sides, np.ndarray]:
-        """Return (sides of up-to-date results, of out-of-date ones, confidence or NaN), each (T,)."""
+    def timeline(self, object_id: int, since: int = 0) -> tuple[Sides, Sides, np.ndarray]:
+        """Return (sides of up-to-date results, of out-of-date ones, confidence or NaN), each (T,).
+
+        since: the edit whose results are the oldest that count.
+        """
         fresh, old = np.zeros(self.length, np.uint8), np.zeros(self.length, np.uint8)
         confidence = np.full(self.length, np.nan, np.float32)
         with self.lock:
-            rows = self.store.rows(Kind.RESULT, object_id)
+            rows = [row for row in self.store.rows(Kind.RESULT, object_id) if row[2] >= since]
             spans = self.store.stale_spans(object_id)
         if not rows:
             return fresh, old, confidence

@@ -24,10 +24,12 @@ class Known:
     """What is known of one object.
 
     drawn: frames where the user gave its mask, ascending. done: (T,) the sides that its up-to-date results come from.
+    renewed: (T,) the same for those alone that a run which tracks all again has made before it was broken off.
     """
 
     drawn: tuple[int, ...]
     done: Sides
+    renewed: Sides | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ def make_plan(
     """Return what to track in frames start to end (both included; None: the video's ends).
 
     Frames between two drawn ones of an object are tracked from both sides whatever the direction, which decides about
-    the open ends. Without `again`, frames whose results are up to date are left alone. Raises ConfigError for a
-    direction or range that is none, DataError where there is nothing to track from.
+    the open ends. Without `again`, frames whose results are up to date are left alone, with it only those that were
+    renewed. Raises ConfigError for a direction or range that is none, DataError where there is nothing to track from.
     """
     if direction not in DIRECTIONS:
         raise ConfigError("direction", expected=" | ".join(DIRECTIONS), got=repr(direction))
@@ -76,7 +78,8 @@ def make_plan(
     needs = {i: _needed_sides(k, length, low, high, direction) for i, k in known.items()}
     dirty = np.zeros(length, bool)
     for i, need in needs.items():
-        dirty |= (need != 0) if again else (need & ~known[i].done) != 0
+        done = known[i].renewed if again else known[i].done
+        dirty |= (need if done is None else need & ~done) != 0
     return Plan(needs, tuple((a, b - 1) for a, b in _runs(dirty)))
 
 

@@ -221,15 +221,33 @@ class Session:
 
     # -- tracking
 
+    @property
+    def edit(self) -> int:
+        """The number of the newest edit or tracking run in force, 0 before the first."""
+        with self._book.lock:
+            return self._store.position
+
     def plan(
-        self, start: int | None = None, end: int | None = None, direction: Direction = "forward", *, again: bool = False
+        self,
+        start: int | None = None,
+        end: int | None = None,
+        direction: Direction = "forward",
+        *,
+        again: bool = False,
+        since: int | None = None,
     ) -> Plan:
         """Return what `propagate` with these arguments would track; its `steps()` tell how much work that is."""
         with self._book.lock:
-            return make_plan(self._book.known(), len(self), start, end, direction, again=again)
+            return make_plan(self._book.known(since), len(self), start, end, direction, again=again)
 
     def propagate(
-        self, start: int | None = None, end: int | None = None, direction: Direction = "forward", *, again: bool = False
+        self,
+        start: int | None = None,
+        end: int | None = None,
+        direction: Direction = "forward",
+        *,
+        again: bool = False,
+        since: int | None = None,
     ) -> Generator[tuple[int, FrameResult], None, None]:
         """Track frames start to end (both included) and yield (frame, its result) as each is finished and kept.
 
@@ -237,24 +255,27 @@ class Session:
         twice: seen from one side, then joined); the direction decides about the frames before an object's first
         annotation and after its last. Only frames without results, or whose results an edit has put out of date, are
         tracked, unless `again`; which these are is settled when the first is asked for. The iterator may be closed at
-        any point: what it has yielded is kept, and the next call goes on from there. It ends by itself when somebody
-        edits the session meanwhile.
+        any point: what it has yielded is kept, and the next call goes on from there; after one with `again`, if it has
+        `again` and `since`, the `edit` that the broken-off run was. It ends by itself when somebody edits the session
+        meanwhile.
 
         Raises ConfigError, DataError; DataError too while another propagation runs.
         """
-        self.plan(start, end, direction, again=again)  # what cannot be tracked is refused here and now
-        return self._propagate(start, end, direction, again)
+        self.plan(start, end, direction, again=again, since=since)  # what cannot be tracked is refused here and now
+        return self._propagate(start, end, direction, again, since)
 
     def _propagate(
-        self, start: int | None, end: int | None, direction: Direction, again: bool
+        self, start: int | None, end: int | None, direction: Direction, again: bool, since: int | None
     ) -> Generator[tuple[int, FrameResult], None, None]:
         if not self._running.acquire(blocking=False):
             raise DataError("this session is being tracked already", hint="stop the other propagation first")
         try:
             with self._book.lock, self._store.transaction():
-                plan = self.plan(start, end, direction, again=again)
+                plan = self.plan(start, end, direction, again=again, since=since)
                 if not plan.blocks:
                     return
+                if again and since is None:
+                    self._book.drop_halves()  # another run's, perhaps of another model
                 run = Propagation(
                     self._book,
                     self._frames,

@@ -21,24 +21,28 @@ _LONGEST_NAME = 120
 
 @dataclass(frozen=True)
 class Range:
-    """What is to be tracked: frames start to end, both included (None: the video's ends)."""
+    """What is to be tracked: frames start to end, both included (None: the video's ends).
+
+    since: the edit that a cut-off run which tracks all `again` was, to go on with it.
+    """
 
     start: int | None = None
     end: int | None = None
     direction: Direction = "forward"
     again: bool = False
+    since: int | None = None
 
     @staticmethod
     def parse(value: Any) -> Range:
         """Return the range of a JSON value. Raises DataError."""
         value = value if isinstance(value, dict) else {}
-        start, end = value.get("start"), value.get("end")
+        start, end, since = value.get("start"), value.get("end"), value.get("since")
         direction, again = value.get("direction", "forward"), value.get("again", False)
-        good = all(v is None or type(v) is int for v in (start, end)) and type(again) is bool
+        good = all(v is None or type(v) is int for v in (start, end, since)) and type(again) is bool
         if not good or direction not in DIRECTIONS:
             expected = f"start and end as frame numbers, direction as one of {', '.join(DIRECTIONS)}"
             raise DataError("frames to track", expected=expected)
-        return Range(start, end, direction, again)
+        return Range(start, end, direction, again, since)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jointformer.errors import ConfigError, DataError, UserError
@@ -64,7 +64,7 @@ class Tracking:
 
         Where nothing was measured yet, the network is loaded meanwhile, and pages are told when a guess can be made.
         """
-        plan = self._session.plan(wanted.start, wanted.end, wanted.direction, again=wanted.again)
+        plan = self._session.plan(**vars(wanted))
         objects = sum(bool(need.any()) for need in plan.needs.values())
         pace = self._desk.pace.seconds(*self._setting(), max(1, objects))
         steps, rough = plan.steps(), pace is None
@@ -148,7 +148,7 @@ class Tracking:
         self._desk.model.get()  # before the clock of the steps begins
         status = self._status
         objects, steps = max(1, status["objects"]), status["steps"]
-        run = self._session.propagate(wanted.start, wanted.end, wanted.direction, again=wanted.again)
+        run = self._session.propagate(**vars(wanted))
         done, last, pace = 0, time.monotonic(), status["seconds"] and status["seconds"] / steps
         recent: list[float] = []
         for frame, result in run:
@@ -158,6 +158,8 @@ class Tracking:
                 recent = [*recent[-9:], now - last]
                 pace = sum(recent) / len(recent)
                 self._desk.pace.note(*self._setting(), objects, now - last)
+            elif wanted.again and wanted.since is None:
+                self._remember(replace(wanted, since=self._session.edit))  # cut off from now on, it goes on from there
             last, done = now, done + 1
             left = None if pace is None else max(0, steps - done) * pace
             state = "stopping" if self._stop.is_set() else "running"
