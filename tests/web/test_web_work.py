@@ -18,7 +18,7 @@ from PIL import Image
 
 from jointformer.errors import OutputError
 from jointformer.session import Session, stored_video
-from jointformer.web import shelf
+from jointformer.web import app, shelf
 from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
 from jointformer.web.record import RecordFile
@@ -491,6 +491,56 @@ def test_projects_that_nobody_looks_at_are_closed_and_opened_again(tool: Tool) -
     for project in ids:
         tool.project = project
         assert tool.state()["annotated"] == [0]
+
+
+def test_two_servers_of_one_folder_see_each_others_projects_and_each_is_open_in_one(
+    start: Callable[..., Tool], tmp_path: Path
+) -> None:
+    here, there = start(), start()
+    project = there.project = here.open()["id"]
+    here.draw(0, 1, square(0))
+    GatedTracker.gate = threading.Semaphore(5)
+    here.ask("POST", "/track", {})
+    here.until(lambda state: state["tracking"].get("done", 0) >= 3)
+    (row,) = there.client.get("/api/projects").json()
+    assert (row["id"], row["problem"]) == (project, None)
+    refusal = "this project is open in another program; leave it there and try again in a minute, or end that program"
+    assert there.ask("GET", "", status=400)["error"] == refusal
+    assert there.ask("DELETE", "", status=400)["error"] == refusal
+    GatedTracker.gate.release(100)
+    here.until(lambda state: state["tracking"]["state"] == "idle")
+    here.ask("PATCH", "", {"name": "a battle"})
+    (row,) = there.client.get("/api/projects").json()
+    assert row["name"] == "a battle"
+    here.client.__exit__(None, None, None)
+    assert there.state()["name"] == "a battle"
+    there.ask("DELETE", "")
+    again = start()
+    again.project = project
+    assert again.client.get("/api/projects").json() == []
+    assert "no such project" in again.ask("DELETE", "", status=404)["error"]
+
+
+def test_a_project_that_nobody_has_looked_at_for_a_while_is_free_for_another_program(
+    start: Callable[..., Tool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_LOOK_EVERY", 0.02)
+    here, there = start(), start()
+    there.project = here.open()["id"]
+    here.draw(0, 1, square(0))
+    GatedTracker.gate = threading.Semaphore(5)
+    here.ask("POST", "/track", {})
+    here.until(lambda state: state["tracking"].get("done", 0) >= 3)
+    monkeypatch.setattr(shelf, "_REST", 0.3)
+    time.sleep(0.5)
+    assert "open in another program" in there.ask("GET", "", status=400)["error"]  # a run goes on
+    GatedTracker.gate.release(100)
+    end = time.monotonic() + 60
+    while there.client.get(f"/api/projects/{there.project}").status_code != 200:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert there.state()["interrupted"] is None
+    assert there.statuses() == [1] + [2] * 29
 
 
 def test_a_project_that_cannot_be_read_now_does_not_hide_the_others(

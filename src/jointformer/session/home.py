@@ -15,10 +15,14 @@ from jointformer.session.store import FILE, Store
 from jointformer.system.files import make_dir, output_error
 
 
+class OpenAlready(DataError):
+    """A session's folder that another session has, here or in another process."""
+
+
 class Home:
     """A folder and its store, locked until `close` is called or nobody has it any more; a temporary folder goes then.
 
-    Raises DataError where another session has the folder, OutputError.
+    Raises OpenAlready where another session has the folder, OutputError.
     """
 
     def __init__(self, folder: Path, *, temporary: bool = False, create: bool = False) -> None:
@@ -46,7 +50,7 @@ class Home:
         return Home(folder)
 
     def copy_to(self, folder: Path) -> None:
-        """Write a compact copy into another folder, in place of a session there; DataError where that is open."""
+        """Write a compact copy into another folder, in place of a session there; OpenAlready where that is open."""
         lock = _lock(folder) if (folder / FILE).exists() else None
         try:
             self.store.copy_to(folder)
@@ -55,13 +59,18 @@ class Home:
                 lock.release()
 
 
+def check_closed(folder: Path) -> None:
+    """Raise OpenAlready where a session has the folder, OutputError."""
+    _lock(folder).release()
+
+
 def _lock(folder: Path) -> FileLock:
-    """Return the lock of a session's folder, held. Raises DataError where another session holds it, OutputError."""
+    """Return the lock of a session's folder, held. Raises OpenAlready where another session holds it, OutputError."""
     lock = FileLock(folder / ".lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise DataError("the session is open already", where=folder, hint="close it there first") from None
+        raise OpenAlready("the session is open already", where=folder, hint="close it there first") from None
     except OSError as error:
         raise output_error(error, folder) from error
     return lock

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,7 +28,10 @@ from jointformer.web.project import Project
 from jointformer.web.shelf import NotThere, Shelf
 from jointformer.web.uploads import Uploads
 
+logger = logging.getLogger(__name__)
+
 STATIC = Path(__file__).parent / "static"
+_LOOK_EVERY = 15.0  # seconds between looks for projects that nobody uses
 _MOST_JSON = 32 * 2**20  # bytes: the runs of a mask of noise in 4K
 
 
@@ -56,7 +61,9 @@ def create_app(config: WebConfig, session_type: type[SharedSession] = SharedSess
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        looking = asyncio.create_task(_close_unused(shelf))
         yield
+        looking.cancel()
         await run_in_threadpool(shelf.close)
 
     routes = [Route(path, endpoint(work), methods=[method]) for method, path, work in TABLE]
@@ -90,6 +97,15 @@ class _Static(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
+
+
+async def _close_unused(shelf: Shelf) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_EVERY)
+        try:
+            await run_in_threadpool(shelf.close_unused)
+        except UserError as error:
+            logger.warning("%s", error)
 
 
 async def _stream(project: Project) -> AsyncIterator[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from jointformer.errors import DataError, UserError
 from jointformer.session import Session, stored_video
+from jointformer.session.home import OpenAlready, check_closed
 from jointformer.system.files import make_dir, remove, replace_dir, write_bytes
 from jointformer.track import TrackerConfig
 from jointformer.web.access import Roots, is_inside, real
@@ -30,6 +31,7 @@ from jointformer.web.tracking import Desk
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 _MOST_OPEN = 4
+_REST = 60.0  # seconds; pages in the background do not listen, and one that is loaded anew is soon back
 _THUMBNAIL, _THUMBNAIL_HEIGHT = "thumbnail.jpg", 200
 MEDIA = "media"
 
@@ -129,9 +131,22 @@ class Shelf:
             project = self._open.pop(project_id, None)
             if project is not None:
                 project.close()
+            with _said_of_projects():
+                check_closed(home)
             with replace_dir(home):  # an instant's rename first: a half deleted project is never listed
                 pass
             remove(home)
+
+    def close_unused(self) -> None:
+        """Close projects that nobody has looked at for a while: another program may open them then."""
+        with self._lock:
+            now = time.monotonic()
+            for project in list(self._open.values()):
+                if project.busy:
+                    project.used = now
+                elif now - project.used > _REST:
+                    del self._open[project.home.name]
+                    project.close()
 
     def close(self) -> None:
         """Close everything; runs that go on count as interrupted."""
@@ -159,7 +174,8 @@ class Shelf:
         if video is None or not (self.roots.holds(real(video)) or is_inside(real(video), real(home / MEDIA))):
             hint = "start jointformer ui with --folder to allow it"
             raise DataError("the project's video lies outside the folders that may be opened", got=video, hint=hint)
-        session = self._type.load(home, video=video if video.exists() else None)
+        with _said_of_projects():
+            session = self._type.load(home, video=video if video.exists() else None)
         with _closed_if_refused(session):
             return self._begin(home, file, session)
 
@@ -213,6 +229,16 @@ def _video_of(home: Path) -> Path | None:
     media = home / MEDIA
     brought = media if video.name == MEDIA else media / video.name
     return brought if os.path.exists(brought) else video
+
+
+@contextmanager
+def _said_of_projects() -> Iterator[None]:
+    """A block whose refusal of an open session is told in the words of the page."""
+    try:
+        yield
+    except OpenAlready as error:
+        hint = "leave it there and try again in a minute, or end that program"
+        raise DataError("this project is open in another program", hint=hint) from error
 
 
 @contextmanager

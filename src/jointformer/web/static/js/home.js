@@ -203,10 +203,13 @@ function card(project) {
     if (!(await confirmDialog(`Delete “${project.name}”?`, text, "Delete"))) return;
     try {
       await call("DELETE", projectPath(project.id));
-      element.remove();
     } catch (error) {
-      toast(error.message, "error");
+      if (error.status !== 404) { // else somebody has deleted it before
+        toast(error.message, "error");
+        return;
+      }
     }
+    element.remove();
   }
   return element;
 }
