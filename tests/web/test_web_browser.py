@@ -525,20 +525,58 @@ def test_the_keyboard_keeps_its_place_in_the_list_of_objects_and_the_chosen_one_
         page.request.put(f"{person.url}api/projects/{project}/frames/0/masks/{number}", data={"runs": runs})
     page.locator(".objects li").nth(8).wait_for()
     focused = "document.activeElement.getAttribute('aria-label')"
-    page.locator(".objects li").nth(1).get_by_role("button", name="Hide").focus()
+    page.locator(".objects li").nth(1).get_by_role("button", name="Hide object 2").focus()
     page.keyboard.press("Enter")
-    assert page.evaluate(focused) == "Show"
+    assert page.evaluate(focused) == "Show object 2"
     name = page.locator(".objects li input.name").nth(2)
     name.fill("swan")
     page.keyboard.press("Tab")
     page.get_by_label("Colour of swan").wait_for()
-    assert page.evaluate(focused) == "Hide"
+    assert page.evaluate(focused) == "Hide swan"
+    page.get_by_role("button", name="Remove swan from the whole video").wait_for()
     for key in ("9", "a"):
         page.keyboard.press(key)
         assert page.evaluate(
             "(r => r.bottom <= document.querySelector('.objects').getBoundingClientRect().bottom + 1)"
             "(document.querySelector('.objects li.selected').getBoundingClientRect())"
         ), key
+
+
+def test_escape_gives_up_what_is_typed_into_a_field(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    box(person, TURTLE)
+    fields = {"Name of the object": "object 1", "Name of the project": "Demo: fish and turtle", "Frame number": "0"}
+    for label, before in fields.items():
+        field = page.get_by_label(label, exact=True)
+        for kept in (before, "7"):  # what was entered before stays, too
+            field.fill(kept)
+            field.press("Enter")
+            person.settle()
+            field.fill("12")
+            field.press("Escape")
+            person.settle()
+            assert field.input_value() == kept, label
+    state = person.api(project)
+    assert (state["name"], state["objects"][0]["name"]) == ("7", "7")
+    assert page.locator("h2", has_text="Frame 7").count() == 1
+    assert page.get_by_label("Name of the object").get_attribute("title") == "7"
+    assert page.get_by_label("Name of the project").get_attribute("title") == "7"
+
+
+def test_nothing_is_drawn_while_all_masks_are_hidden(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    box(person, TURTLE)
+    before = person.area(project, 0, 1)
+    page.keyboard.press("b")
+    page.keyboard.press("v")
+    person.drag((20, 20), (90, 20))
+    page.get_by_text("All masks are hidden: show them first (V).").wait_for()
+    assert person.area(project, 0, 1) == before
+    page.keyboard.press("v")
+    person.drag((20, 20), (90, 20))
+    assert person.area(project, 0, 1) > before
 
 
 def test_pictures_fetched_ahead_while_playing_are_not_given_up_and_fetched_again(person: Person) -> None:

@@ -118,6 +118,7 @@ export class Drawing extends Viewing {
     const object = this.selectedObject();
     if (!object) this.say("Add an object first.");
     else if (this.hidden.has(object.id)) this.say(`${object.name} is hidden: show it first.`);
+    else if (!this.stage.showMasks) this.say("All masks are hidden: show them first (V).");
     else return true;
     return false;
   }

@@ -194,7 +194,7 @@ function card(project) {
     : h("img", { class: "thumb", src: `${projectPath(project.id)}/thumbnail`, alt: "", loading: "lazy" });
   const detail = project.problem ?? ago(project.opened);
   const element = h("article", { class: "card" },
-    h("a", { href: `#/project/${project.id}`, class: "card-link", "aria-label": `Open ${project.name} ${detail}` }, thumb,
+    h("a", { href: `#/project/${project.id}`, class: "card-link", title: project.name, "aria-label": `Open ${project.name} ${detail}` }, thumb,
       h("strong", {}, project.name), " ", h("span", { class: "quiet" }, detail)),
     iconButton("trash", `Delete ${project.name}`, remove, { class: "card-delete" }));
 

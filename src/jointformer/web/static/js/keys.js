@@ -46,7 +46,7 @@ const groups = [
 const fixed = [
   ["1 … 9", "Choose an object"],
   ["Enter", "Close the polygon, keep the scribbles"],
-  ["Esc", "Give up what is being drawn"],
+  ["Esc", "Give up what is being drawn or typed"],
   ["Right button, Alt", "Erase with the brush; background with scribbles"],
   ["Middle button", "Move the picture"],
   ["Wheel, two fingers", "Zoom, move"],
@@ -65,12 +65,20 @@ function nameOf(event) {
 
 export function listenToKeys(editor) {
   const types = ["text", "number", "search", "range"];
+  const { signal } = editor.control;
+  let before = ""; // what the field that has the focus holds: Esc brings it back
+  const remember = (event) => { before = event.target.value; };
+  document.addEventListener("focusin", remember, { signal });
+  document.addEventListener("change", remember, { signal });
   document.addEventListener("keydown", (event) => {
     const { target } = event;
     const writes = target.matches("textarea, select") || (target.matches("input") && types.includes(target.type));
     if (document.querySelector("dialog[open]") || event.altKey) return;
     if (writes && !(target.type === "range" && !event.key.startsWith("Arrow"))) {
-      if (event.key === "Escape") target.blur();
+      if (event.key === "Escape") {
+        target.value = before;
+        target.blur();
+      }
       return;
     }
     if (editor.stage.drawing !== undefined) {
@@ -95,7 +103,7 @@ export function listenToKeys(editor) {
     if (!work) return;
     event.preventDefault();
     work(editor);
-  }, { signal: editor.control.signal });
+  }, { signal });
 }
 
 function keysElement(keys) {

@@ -32,7 +32,7 @@ function topBar(editor) {
   const saved = h("span", { class: "quiet saved", role: "status" });
   editor.on("state", () => {
     if (document.activeElement !== name) name.value = editor.state.name;
-    heading.textContent = editor.state.name;
+    heading.textContent = name.title = editor.state.name; // the field may be too narrow for all of it
     const { width, height, fps, frames } = editor.state;
     facts.textContent = `${width}×${height} · ${Number(fps.toFixed(2))} fps · ${frames} frames`;
     undo.disabled = !editor.state.undo;

@@ -17,7 +17,7 @@ export function objectsPanel(editor) {
   function row(object) {
     const colour = h("input", { type: "color", value: hex(object.colour), title: "Colour", "aria-label": `Colour of ${object.name}`,
       onchange: (event) => change(event.target, { colour: fromHex(event.target.value) }, hex(object.colour)) });
-    const name = h("input", { type: "text", class: "name", value: object.name, maxLength: 100, spellcheck: false, "aria-label": "Name of the object",
+    const name = h("input", { type: "text", class: "name", value: object.name, title: object.name, maxLength: 100, spellcheck: false, "aria-label": "Name of the object",
       onfocus: () => editor.selected !== object.id && editor.select(object.id),
       onkeydown: (event) => event.key === "Enter" && event.target.blur(),
       onchange: (event) => {
@@ -32,8 +32,8 @@ export function objectsPanel(editor) {
     return h("li", { class: object.id === editor.selected ? "selected" : "", dataset: { id: object.id },
       onclick: (event) => !event.target.closest("button, input") && editor.select(object.id) },
       colour, h("div", { class: "object-text" }, name, h("span", { class: "quiet sure" })),
-      iconButton(hidden ? "eyeOff" : "eye", hidden ? "Show" : "Hide", () => editor.toggleVisible(object.id)),
-      iconButton("trash", "Remove from the whole video", () => editor.removeObject(object.id)));
+      iconButton(hidden ? "eyeOff" : "eye", `${hidden ? "Show" : "Hide"} ${object.name}`, () => editor.toggleVisible(object.id)),
+      iconButton("trash", `Remove ${object.name} from the whole video`, () => editor.removeObject(object.id)));
   }
 
   let shown = null; // the chosen object that the list was last scrolled to
