@@ -146,6 +146,42 @@ def test_a_folder_holds_one_session_open_in_one_place(kept: Path) -> None:
     ScriptedSession.load(kept, video=video()).close()
 
 
+def test_a_refused_session_leaves_its_folder_free_also_while_the_error_is_looked_at(kept: Path) -> None:
+    with pytest.raises(DataError, match="holds a session already") as first:
+        ScriptedSession(video(), folder=kept)
+    with pytest.raises(DataError, match="another video") as second:
+        ScriptedSession.load(kept, video=video(29))
+    ScriptedSession.load(kept, video=video()).close()
+    assert [len(error.traceback) > 1 for error in (first, second)] == [True, True]
+
+
+def test_a_session_with_a_folder_is_saved_there_already(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(kept.parent)
+    with ScriptedSession.load(kept, video=video()) as session:
+        assert session.save() == kept
+        for same in (kept, "kept", kept / ".." / "kept"):
+            assert session.save(same) == kept
+
+
+def test_the_model_of_a_loaded_session_is_the_given_one_else_its_own(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr("jointformer.session.session.load_model", lambda *given: asked.append(given))
+    for name in ("s012", None):
+        with ScriptedSession.load(kept, video=video(), model=name, device="cpu", precision="float32") as session:
+            _ = session.model
+    assert asked == [("s012", "cpu", "float32"), ("tiny", "cpu", "float32")]
+
+
+@pytest.mark.parametrize("model", ["weights/own.pth", "own.safetensors", "x" * 64])
+def test_a_model_that_is_a_file_is_not_kept_and_has_to_be_given(tmp_path: Path, model: str) -> None:
+    ScriptedSession(video(), folder=tmp_path / "kept", model=model).close()
+    message = "this session's model has no name; give Session.load the model"
+    with ScriptedSession.load(tmp_path / "kept", video=video()) as session, pytest.raises(ConfigError, match=message):
+        _ = session.model
+
+
 @pytest.mark.parametrize("tables", [False, True])
 def test_a_session_whose_process_died_beginning_it_is_begun_anew(tmp_path: Path, tables: bool) -> None:
     if tables:
@@ -167,12 +203,14 @@ def test_a_session_of_another_video_is_refused(kept: Path) -> None:
         ScriptedSession.load(kept)
 
 
-def test_the_video_is_found_where_it_was(tmp_path: Path) -> None:
+def test_the_video_is_found_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "frames"
     folder.mkdir()
     for t, frame in enumerate(video(4)):
         Image.fromarray(frame).save(folder / f"{t}.png")
-    ScriptedSession(folder, folder=tmp_path / "kept").close()
+    monkeypatch.chdir(tmp_path)
+    ScriptedSession("frames", folder="kept").close()
+    monkeypatch.chdir("/")
     assert stored_video(tmp_path / "kept") == folder.resolve()
     with ScriptedSession.load(tmp_path / "kept") as session:
         assert len(session) == 4

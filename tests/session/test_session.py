@@ -575,6 +575,7 @@ def test_masks_of_one_call_do_not_overlap_and_later_calls_win(session: Session) 
         (lambda s: s.propagate("1"), "expected start <= end within 0 to 29, got 1 to 29"),
         (lambda s: s.propagate(direction="up"), "direction, expected forward"),
         (lambda s: s.result(-1), "no such frame"),
+        (lambda s: s.result(True), "no such frame, expected 0 to 29, got True"),
         (lambda s: s.export("gif", "x"), "format"),
         (lambda s: ScriptedSession(PICTURES), r"frame 0, expected uint8 \(H, W, 3\), got Image"),
         (lambda s: ScriptedSession(np.zeros(4, np.uint8)), r"frame 0, expected uint8 \(H, W, 3\), got uint8"),
@@ -594,6 +595,23 @@ def test_a_range_without_masks_on_the_right_side_is_refused(session: Session) ->
         session.propagate(3, 9)
     with pytest.raises(DataError, match=r"no masks to track backward from.* got frame 20's"):
         session.propagate(22, 29, "backward")
+
+
+def test_frames_may_be_numpys_numbers(session: Session) -> None:
+    frame: Any = np.argmax(np.arange(4))
+    session.add_masks(frame, {1: square(3)})
+    assert session.annotated_frames == (3,)
+    assert type(session.result(frame).frame) is int
+    session.clear_masks(frame)
+    assert session.status(frame) == "none"
+
+
+def test_a_part_of_the_timeline_may_be_asked_for(session: Session) -> None:
+    session.add_masks(5, {1: square(5)})
+    track(session, end=7)
+    status, confidence = session.timeline(4, 8)
+    assert [STATUSES[number] for number in status] == ["none", "annotated", "tracked", "tracked"]
+    assert np.isnan(confidence).tolist() == [True, True, False, False]
 
 
 def test_the_timeline_tells_every_frame_at_once(session: Session) -> None:
