@@ -289,6 +289,22 @@ def test_a_video_is_found_by_its_path_and_a_wrong_one_is_explained(server: Serve
     assert page.locator(".facts").inner_text() == "64×48 · 25 fps · 5 frames"
 
 
+def test_what_is_wrong_with_a_project_can_be_read_on_its_card(server: Server, person: Person) -> None:
+    from PIL import Image
+
+    (server.folder / "leaving").mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 48)).save(server.folder / "leaving" / f"{number}.png")
+    page = person.page
+    project = page.request.post(f"{person.url}api/projects", data={"path": "leaving"}).json()["id"]
+    (server.folder / "leaving").rename(server.folder / "left")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(person.url)
+    problem = page.get_by_text("its video is no longer there", exact=True)
+    assert problem.evaluate("e => e.scrollWidth <= e.clientWidth")
+    page.request.delete(f"{person.url}api/projects/{project}")
+
+
 @pytest.mark.parametrize("begun", ["/etc", ""])
 def test_a_path_typed_before_the_folder_is_listed_is_kept(server: Server, person: Person, begun: str) -> None:
     page, held = person.page, []

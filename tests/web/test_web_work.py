@@ -563,3 +563,6 @@ def test_a_project_whose_video_has_gone_is_listed_with_its_problem(tool: Tool, v
     tool.open()
     (videos / "square").rename(videos / "moved")
     assert tool.client.get("/api/projects").json()[0]["problem"] == "its video is no longer there"
+    tool.client.app.state.shelf.close()  # type: ignore[attr-defined]
+    gone = f"{videos / 'square'}: the project's video is no longer there; put it back where it was"
+    assert tool.ask("GET", "", status=400)["error"] == gone

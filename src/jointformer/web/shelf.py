@@ -174,8 +174,10 @@ class Shelf:
         if video is None or not (self.roots.holds(real(video)) or is_inside(real(video), real(home / MEDIA))):
             hint = "start jointformer ui with --folder to allow it"
             raise DataError("the project's video lies outside the folders that may be opened", got=video, hint=hint)
+        if not os.path.exists(video):
+            raise DataError("the project's video is no longer there", where=video, hint="put it back where it was")
         with _said_of_projects():
-            session = self._type.load(home, video=video if video.exists() else None)
+            session = self._type.load(home, video=video)
         with _closed_if_refused(session):
             return self._begin(home, file, session)
 

@@ -195,7 +195,7 @@ function card(project) {
   const detail = project.problem ?? ago(project.opened);
   const element = h("article", { class: "card" },
     h("a", { href: `#/project/${project.id}`, class: "card-link", title: project.name, "aria-label": `Open ${project.name} ${detail}` }, thumb,
-      h("strong", {}, project.name), " ", h("span", { class: "quiet" }, detail)),
+      h("strong", {}, project.name), " ", h("span", { class: project.problem ? "problem" : "quiet" }, detail)),
     iconButton("trash", `Delete ${project.name}`, remove, { class: "card-delete" }));
 
   async function remove() {
