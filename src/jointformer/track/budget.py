@@ -88,8 +88,8 @@ def plan_memory(
 ) -> MemoryPlan:
     """Return what tracking a video with these settings takes.
 
-    base, before: see MemoryPlan. itemsize: bytes of a number of the network, 4 for float32. Raises DataError for a video
-    that is too narrow for the size.
+    base, before: see MemoryPlan. itemsize: bytes of a number of the network, 4 for float32. Raises DataError for a
+    video that is too narrow for the size.
     """
     try:
         h, w = network_size(*video.size, config.size)
