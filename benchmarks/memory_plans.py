@@ -80,11 +80,10 @@ def _measure_here(case: Case) -> dict[str, int]:
     import torch
 
     from jointformer.model.config import PRESETS
-    from jointformer.model.device import DTYPES
+    from jointformer.model.device import DTYPES, peak_memory
     from jointformer.model.network import JointFormer
     from jointformer.track import Tracker, TrackerConfig
     from jointformer.track.budget import VideoSize, base_within, fit_budget
-    from jointformer.track.loop import peak_memory
 
     torch.set_num_threads(case.threads)
     model = JointFormer(PRESETS[case.preset]).to(DTYPES[case.precision]).eval().requires_grad_(False)

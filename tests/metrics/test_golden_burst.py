@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,14 @@ def test_an_image_may_have_any_extension(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "all_classes.json"
     path.write_text(json.dumps(content))
     assert score("burst", path, folder / "pred_png") == score("burst", folder / "gt", folder / "pred_png")
+
+
+@pytest.mark.parametrize("place", [".", "val", "annotations/val", "val/annotations", "annotations"])
+def test_the_truth_is_found_wherever_it_was_unpacked(place: str, case: Case, tmp_path: Path) -> None:
+    folder = case("burst_simple")
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "gt/all_classes.json", tmp_path / place)
+    assert score("burst", tmp_path, folder / "pred_png") == score("burst", folder / "gt", folder / "pred_png")
 
 
 def test_a_truth_of_first_frames_alone_is_noted(case: Case, tmp_path: Path) -> None:

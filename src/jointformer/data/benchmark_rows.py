@@ -112,20 +112,19 @@ def _lvos(split: str, folder: str, masks: str) -> Benchmark:
     )
 
 
+def burst_places(split: str) -> tuple[str, ...]:
+    """Where a split's json may lie, by people's habits in unpacking it: folders below BURST's own, in order."""
+    return split, f"annotations/{split}", f"{split}/annotations", "annotations"
+
+
 def _burst(split: str) -> Benchmark:
-    name = "first_frame_annotations.json"
     return Benchmark(
         key="BURST",
         split=split,
         name=f"BURST {split}",
         images=(f"BURST/{split}/JPEGImages",),
         masks=(f"BURST/{split}/Annotations_first_only",),
-        metas=(
-            f"BURST/{split}/{name}",
-            f"BURST/annotations/{split}/{name}",
-            f"BURST/{split}/annotations/{name}",
-            f"BURST/annotations/{name}",
-        ),
+        metas=tuple(f"BURST/{place}/first_frame_annotations.json" for place in burst_places(split)),
         masks_read="new_objects",
         saved="burst",
         first_frame_given=False,

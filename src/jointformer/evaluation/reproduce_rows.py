@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from jointformer.data.benchmark_rows import burst_places
 from jointformer.data.burst import read_burst
 from jointformer.data.published import PublishedRow, published_rows
 from jointformer.errors import ConfigError, DataError, WeightsError
@@ -28,10 +29,7 @@ _TRUTH = {
     ("VISOR", "val"): ("VISOR",),
     ("LVOS", "val"): ("LVOS/valid/Annotations",),
     **{
-        ("BURST", split): tuple(
-            f"BURST/{place}/all_classes.json"
-            for place in (split, f"annotations/{split}", f"{split}/annotations", "annotations")
-        )
+        ("BURST", split): tuple(f"BURST/{place}/all_classes.json" for place in burst_places(split))
         for split in ("val", "test")
     },
 }

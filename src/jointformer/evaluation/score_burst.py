@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from jointformer.data.benchmark_rows import burst_places
 from jointformer.data.burst import BurstFile, BurstSequence, Segmentations, read_burst
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.score_check import Problems, describe
@@ -212,7 +213,7 @@ def _truth_file(annotations: Path, set_name: str) -> Path:
     """The truth of a set: the file itself, or `all_classes.json` in the folder or in its folder of the set."""
     if annotations.is_file():
         return annotations
-    for folder in (".", set_name, f"annotations/{set_name}", "annotations"):
+    for folder in (".", *burst_places(set_name)):
         if (annotations / folder / "all_classes.json").is_file():
             return annotations / folder / "all_classes.json"
     raise DataError("no BURST annotations", where=annotations, expected="all_classes.json or a folder with it")

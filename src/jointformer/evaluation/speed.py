@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from jointformer.model.compiled import compiled
 from jointformer.model.cost import StepCost, step_cost
-from jointformer.model.device import exact_products
+from jointformer.model.device import exact_products, peak_memory, reset_peak_memory
 from jointformer.model.network import JointFormer
 from jointformer.ops.padding import padded
 from jointformer.track.config import TrackerConfig
-from jointformer.track.loop import iter_segmentations, peak_memory, reset_peak_memory
+from jointformer.track.loop import iter_segmentations
 from jointformer.track.tracker import Tracker
 from jointformer.track.transfer import on_gpu
 from jointformer.types import LabelMap, UInt8Array

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from jointformer.errors import ConfigError
+from jointformer.system.heap import largest_resident_size
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -86,6 +87,19 @@ def move_model(model: M, device: torch.device, dtype: torch.dtype | None = None)
     """
     layout: dict[str, Any] = {"memory_format": torch.channels_last} if device.type == "cuda" else {}
     return model.to(device=device, dtype=dtype, **layout)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start measuring the device's peak memory anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return peak bytes: allocated on a GPU since the last reset, else this process's largest resident size."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return largest_resident_size()
 
 
 @contextmanager

@@ -11,13 +11,13 @@ import torch
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import ModelConfig
 from jointformer.model.cost import bank_bytes, pass_bytes
+from jointformer.model.device import peak_memory
 from jointformer.model.network import JointFormer
 from jointformer.ops.attention import joint_attention
 from jointformer.ops.padding import padded
 from jointformer.ops.resize import network_size
 from jointformer.system.heap import give_back_freed_memory, resident_size
 from jointformer.track.config import TrackerConfig
-from jointformer.track.loop import peak_memory
 
 #: Full-size float32 maps that each object of the video needs for its probabilities, whatever the pass.
 FULL_MAPS = 8.2

@@ -10,7 +10,6 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 
 from jointformer.errors import ConfigError, DataError
-from jointformer.system.heap import largest_resident_size
 from jointformer.track.frames import FrameLike, MasksLike, frame_size, stage_frame
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.transfer import mark, on_gpu, one_behind, seconds_between
@@ -145,16 +144,3 @@ def _size_changed(index: int, expected: tuple[int, int], got: tuple[int, int]) -
         expected=f"{expected[1]}×{expected[0]}",
         got=f"{got[1]}×{got[0]}",
     )
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Start measuring the device's peak memory anew."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return peak bytes: allocated on a GPU since the last reset, else this process's largest resident size."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return largest_resident_size()

@@ -21,13 +21,13 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.scale.claims import RUN, RunFolder
 from jointformer.evaluation.scale.manifest import MANIFEST, VERSIONS, VideoRecord, check_input
 from jointformer.model.config import ModelConfig
-from jointformer.model.device import move_model
+from jointformer.model.device import move_model, peak_memory
 from jointformer.model.network import JointFormer
 from jointformer.system.stop import Interrupted, Stop, never
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View
 from jointformer.track.frames import MasksLike, ScaledLabelMap
-from jointformer.track.loop import BAD_FRAME_POLICIES, BadFramePolicy, Stopwatch, iter_segmentations, peak_memory
+from jointformer.track.loop import BAD_FRAME_POLICIES, BadFramePolicy, Stopwatch, iter_segmentations
 from jointformer.types import UInt8Array
 
 #: Frames decoded ahead of the model.

@@ -22,12 +22,12 @@ from jointformer.evaluation.scale.manifest import Manifest, made_with, manifest_
 from jointformer.evaluation.scale.processes import ProcessPool
 from jointformer.evaluation.scale.schedule import Outcome, Pool, hand_out, label_here
 from jointformer.evaluation.scale.shards import Shard, check_inputs, fold, join_run, zip_if_finished
+from jointformer.model.device import reset_peak_memory
 from jointformer.model.network import JointFormer
 from jointformer.system.files import make_dir
 from jointformer.system.parallel import processors
 from jointformer.system.stop import Interrupted, Stop, at_once, stop_on_signal
 from jointformer.track.budget import VideoSize, size_text
-from jointformer.track.loop import reset_peak_memory
 
 #: Seconds between two writings of run.json while videos are being finished, whichever process does it.
 _SAVE_EVERY = 30.0
