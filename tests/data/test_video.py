@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from jointformer.data.export_formats import export
 from jointformer.data.export_source import FolderSource
@@ -612,6 +612,29 @@ def test_sound_stays_with_the_picture_where_a_file_begins_between_key_frames(tmp
         pieces = [(float(f.time), f.to_ndarray()[0]) for f in container.decode(audio=0)]
     onset = next(t + np.argmax(abs(x) > 0.05) / 44_100 for t, x in pieces if (abs(x) > 0.05).any())
     assert onset == pytest.approx(1.0 - 12 / 25, abs=0.02)  # frame 12 is the first
+
+
+@pytest.mark.parametrize("later", [0, 7])
+def test_recordings_joined_end_to_end_are_read_to_the_end(tmp_path: Path, later: int) -> None:
+    first = make_video(tmp_path / "1.ts", count=30)
+    second = make_video(tmp_path / "2.ts", count=24, times=lambda k: k + later)  # its clock begins anew
+    path = tmp_path / "both.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    video = VideoFile(path)
+    wanted = [*range(30), *range(24)]
+    assert [number_in(frame) for frame in video.iter_frames()] == wanted
+    assert number_in(video.frame(40)) == wanted[40]
+    assert float(video.time(53)) == pytest.approx(53 / 25)
+
+
+def test_an_animated_avif_is_more_than_its_first_picture(tmp_path: Path) -> None:
+    if not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    shown = [Image.fromarray(picture(k)) for k in range(6)]
+    shown[0].save(tmp_path / "a.avif", save_all=True, append_images=shown[1:], duration=100)
+    video = VideoFile(tmp_path / "a.avif")
+    assert [number_in(frame) for frame in video.iter_frames()] == list(range(6))
+    assert float(video.time(1)) == pytest.approx(0.1)
 
 
 def test_a_rate_that_only_the_clock_has_is_measured(tmp_path: Path) -> None:

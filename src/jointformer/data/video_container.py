@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,16 +67,18 @@ def open_container(path: Path) -> Any:
 def video_stream(container: Any, path: Path | str) -> Any:
     """The first stream of moving pictures, cover art left out. Raises `DataError` where there is none."""
     covers = av.stream.Disposition.attached_pic
-    for stream in container.streams.video:
-        if not stream.disposition & covers:
-            if stream.codec_context is None:
-                raise DataError("the video's codec is unknown", where=path)
-            if stream.codec_context.width * stream.codec_context.height > _MOST_PIXELS:
-                size = f"{stream.codec_context.width}x{stream.codec_context.height}"
-                raise DataError("the video's frames are too large", where=path, got=size)
-            stream.thread_type = "AUTO"
-            return stream
-    raise DataError("no video in the file", where=path)
+    streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+    if not streams:
+        raise DataError("no video in the file", where=path)
+    # An AVIF of many pictures has the first of them in a stream of its own, before the others'.
+    stream = next((stream for stream in streams if stream.frames != 1), streams[0])
+    if stream.codec_context is None:
+        raise DataError("the video's codec is unknown", where=path)
+    if stream.codec_context.width * stream.codec_context.height > _MOST_PIXELS:
+        size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+        raise DataError("the video's frames are too large", where=path, got=size)
+    stream.thread_type = "AUTO"
+    return stream
 
 
 @dataclass(frozen=True)
@@ -172,12 +175,16 @@ def frame_index(container: Any, stream: Any) -> tuple[list[int], list[int]]:
         return [], []  # AVI stores no display times; FFmpeg's guesses are wrong where frames are reordered
     times: set[int] = set()
     keys: set[int] = set()
+    latest: float = -math.inf
     for packet in container.demux(stream):
         if not packet.size or packet.is_discard:
             continue
         if packet.pts is None or abs(packet.pts * stream.time_base) > LATEST:
             return [], []
+        if packet.pts in times or (packet.is_keyframe and packet.pts < latest):
+            return [], []  # files joined end to end begin their times anew, and no two frames may share one
         times.add(packet.pts)
+        latest = max(latest, packet.pts)
         if packet.is_keyframe:
             keys.add(packet.pts)
     ordered = sorted(times)
