@@ -670,6 +670,13 @@ def _(bench: Bench) -> list[str]:
     return _many(bench, "--queue", "3")
 
 
+@case("Many videos", "a rate where every video has its own")
+def _(bench: Bench) -> list[str]:
+    with VideoWriter(bench.root / "dog.mp4", Fraction(30000, 1001), (HEIGHT, WIDTH)) as video:
+        video.write(draw_frame(0))
+    return ["track", str(bench.write("list.txt", f"dog.mp4\t{bench.mask}\n")), *bench.common(), "--fps", "10"]
+
+
 @case("Weights", "a file of another kind", loose=True)
 def _(bench: Bench) -> list[str]:
     return bench.model(bench.write("weights.pth", "hello " * 100))

@@ -38,6 +38,8 @@ def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]
             raise ConfigError(f"--{name.replace('_', '-')} is for one stream", got="several videos")
     options = {**options, **run_options(args)}
     jobs = find_jobs(args.video, args.masks, options["part"])
+    if args.fps is not None and not any(job.video.is_dir() for job in jobs):
+        raise ConfigError("--fps is for folders of pictures", got="video files alone")
     if args.json:
         refuse_inputs([args.json], (path for job in jobs for path in job.inputs))
     for job in jobs:
