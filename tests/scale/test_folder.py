@@ -66,6 +66,15 @@ def test_a_part_of_the_videos_leaves_nothing_open_behind(two: Runs, tmp_path: Pa
     assert leftovers(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("content", [None, "{"])
+def test_merging_what_is_no_run_leaves_nothing_there(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["evaluate", "--merge", str(tmp_path)]) == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_another_input_is_refused_before_any_other_video_is_made(two: Runs, tmp_path: Path) -> None:
     shutil.copytree(two.tree, tmp_path / "tree")
     runs, output = Runs(tmp_path / "tree", two.weights), tmp_path / "out"

@@ -355,6 +355,11 @@ def test_lists_that_are_none_are_refused_with_their_line(tmp_path: Path) -> None
         find_jobs([tmp_path / "list.txt"], None, Part())
 
 
+def test_a_video_that_is_not_there_is_said_to_lack_more_than_its_masks(archive: Path) -> None:
+    first, second = find_jobs([archive / "videos/a", archive / "videos/gone.mp4"], archive / "masks", Part())
+    assert (first.error, str(second.error)) == (None, f"{archive / 'videos/gone.mp4'}: no such file")
+
+
 def test_two_videos_of_one_name_are_refused(archive: Path, tmp_path: Path) -> None:
     shutil.copytree(archive / "videos/a", tmp_path / "a")
     with pytest.raises(DataError, match="two videos are called a"):

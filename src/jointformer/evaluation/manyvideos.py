@@ -205,8 +205,7 @@ def find_jobs(paths: Sequence[str | Path], masks: str | Path | None, part: Part)
     One that is damaged or has no masks must not keep an archive waiting: its job holds the error.
 
     masks: the folder of <name>.png or <name>/ for every video. A list is a text file with a video per line, from the
-    list's own folder; behind a tab its masks may be named. Raises DataError where nothing can be
-    tracked, and ConfigError.
+    list's own folder; behind a tab its masks may be named. Raises ConfigError, and DataError where nothing is tracked.
     """
     jobs: dict[str, VideoJob] = {}
     for video, own_masks in _expand(paths):
@@ -227,8 +226,7 @@ def find_jobs(paths: Sequence[str | Path], masks: str | Path | None, part: Part)
             jobs[name] = VideoJob.check(name, video, given, part)
         except (DataError, OSError) as reason:
             error = reason if isinstance(reason, DataError) else DataError("cannot be opened", where=video, got=reason)
-            # Its masks are an input nevertheless, which no run writes over.
-            jobs[name] = VideoJob(name, video, given, part, (1, 1), 0, 0, 1, error=error)
+            jobs[name] = VideoJob(name, video, given, part, (1, 1), 0, 0, 1, error=error)  # its masks stay an input
     if not jobs:
         raise DataError("no videos", where=", ".join(map(str, paths))[:200], expected="at least one")
     errors = [job.error for job in jobs.values() if job.error is not None]
@@ -290,6 +288,8 @@ def _masks_of(name: str, root: str | Path | None, video: Path) -> Path:
     found = [choice for choice in choices if choice.exists()]
     if len(found) == 2 and found[0].is_dir() and not list_pictures(found[0]):
         del found[0]  # results that an earlier run put beside the masks
+    if not found and not _exists(video):
+        raise DataError("no such file", where=video)
     if len(found) != 1:
         raise DataError(
             "two places hold masks of one video" if found else "holds no masks of a video",

@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 
 from jointformer.data import writer
 from jointformer.data.writer import is_finished
-from jointformer.errors import DataError, OutputError
-from jointformer.evaluation.scale.manifest import MANIFEST, Manifest, VideoRecord, read_manifest, read_run_id
+from jointformer.errors import OutputError
+from jointformer.evaluation.scale.manifest import Manifest, VideoRecord, no_manifest, read_manifest, read_run_id
 from jointformer.system.files import name_key, output_error, remove, write_json
 
 #: The folder of claims and records beside the results while a run is not finished. Hidden: scorers pass it over.
@@ -114,7 +114,7 @@ class RunFolder:
         self.check()
         manifest = read_manifest(self.output)
         if manifest is None:
-            raise DataError("no run's manifest", where=self.output / MANIFEST, hint="name the --output folder of a run")
+            raise no_manifest(self.output)
         return manifest
 
     def check(self) -> None:

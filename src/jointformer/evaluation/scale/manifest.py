@@ -240,6 +240,11 @@ def check_input(folder: Path, video: str, found: dict[str, str], wanted: dict[st
         )
 
 
+def no_manifest(folder: Path) -> DataError:
+    """Return the error of a folder that holds no run."""
+    return DataError("no run's manifest", where=folder / MANIFEST, hint="name the --output folder of a run")
+
+
 def _not_a_manifest(path: Path, error: Exception) -> DataError:
     return DataError("not a run's manifest", where=path, got=type(error).__name__, hint="--overwrite starts anew")
 

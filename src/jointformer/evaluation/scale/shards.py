@@ -16,7 +16,16 @@ from jointformer.data.writer import SCORES, is_finished, make_zip
 from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.evaluation.scale.claims import RunFolder, clean_up
 from jointformer.evaluation.scale.label import J, Job
-from jointformer.evaluation.scale.manifest import MANIFEST, TRACK, Manifest, check_input, check_settings, read_manifest
+from jointformer.evaluation.scale.manifest import (
+    MANIFEST,
+    TRACK,
+    Manifest,
+    check_input,
+    check_settings,
+    no_manifest,
+    read_manifest,
+    read_run_id,
+)
 from jointformer.system.files import is_temporary, remove
 
 
@@ -230,6 +239,8 @@ def merge(output: str | Path) -> tuple[Manifest, list[str]]:
     output = Path(output)
     if not output.is_dir():
         raise DataError("no such folder", where=output, expected="the --output folder of a run")
+    if read_run_id(output) is None:  # whatever folder it is, no lock is to be put there
+        raise no_manifest(output)
     manifest = fold(output)
     clean_up(output)
     zip_if_finished(output, manifest)
