@@ -6,6 +6,7 @@ import gc
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -50,6 +51,13 @@ def test_a_session_is_found_again_as_it_was(kept: Path) -> None:
         assert [session.status(t) for t in (0, 20, 21)] == ["annotated", "tracked", "none"]
         assert [frame for frame, _ in session.propagate()] == list(range(21, 30))
         assert session.undo() == "track"
+
+
+@pytest.mark.parametrize("keep_soft", [False, True])
+def test_whether_probabilities_are_kept_is_kept(tmp_path: Path, keep_soft: bool) -> None:
+    ScriptedSession(video(), folder=tmp_path / "kept", keep_soft=keep_soft).close()
+    with ScriptedSession.load(tmp_path / "kept", video=video()) as session:
+        assert session.keep_soft is keep_soft
 
 
 def test_a_memory_limit_is_the_processs_and_stays_out_of_the_session(tmp_path: Path) -> None:
@@ -217,6 +225,12 @@ def test_the_video_is_found_where_it_was(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match="no session here"):
         ScriptedSession.load(folder)
     assert not (folder / ".lock").exists()
+    folder.rename(tmp_path / "moved")
+    gone = re.escape(f"the session's video is not there, got nothing at {folder.resolve()}; give video=")
+    with pytest.raises(DataError, match=gone):
+        ScriptedSession.load(tmp_path / "kept")
+    with ScriptedSession.load(tmp_path / "kept", video=str(tmp_path / "moved")) as session:
+        assert len(session) == 4
 
 
 def test_pictures_keep_the_rate_that_they_were_given(tmp_path: Path) -> None:
@@ -225,9 +239,28 @@ def test_pictures_keep_the_rate_that_they_were_given(tmp_path: Path) -> None:
         Image.fromarray(frame).save(tmp_path / "frames" / f"{t}.png")
     rate = Fraction(24000, 1001)
     ScriptedSession(open_video(tmp_path / "frames", fps=rate), folder=tmp_path / "kept").close()
-    for given in (None, tmp_path / "frames"):
+    for given in (None, tmp_path / "frames", str(tmp_path / "frames")):
         with ScriptedSession.load(tmp_path / "kept", video=given) as session:
             assert session.video.fps == rate
+
+
+@pytest.mark.parametrize("rate", ["5", "x", "0", "1/0", "-1", "9" * 50, 25, None])
+def test_a_strangers_rate_is_another_videos(tmp_path: Path, rate: object) -> None:
+    (tmp_path / "frames").mkdir()
+    Image.fromarray(video(1)[0]).save(tmp_path / "frames" / "0.png")
+    ScriptedSession(tmp_path / "frames", folder=tmp_path / "kept").close()
+    facts = json.dumps({"frames": 2, "height": H, "width": W, "fps": rate})
+    damage(tmp_path / "kept", "UPDATE meta SET value = ? WHERE key = 'facts'", facts)
+    with pytest.raises(DataError, match="a session of another video"):
+        ScriptedSession.load(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("path", [5, ["frames"], "a\0b"])
+def test_a_strangers_path_that_is_none_is_refused(kept: Path, path: object) -> None:
+    damage(kept, "UPDATE meta SET value = ? WHERE key = 'video'", json.dumps(path))
+    for use in (stored_video, ScriptedSession.load):
+        with pytest.raises(DataError, match="a session with a damaged path"):
+            use(kept)
 
 
 def _track_and_die(folder: Path) -> None:
