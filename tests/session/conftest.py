@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from jointformer.session import Session
-from session.scripted import ScriptedSession, SquareTracker, video
+from jointformer.track import TrackerConfig
+from session.scripted import ScriptedSession, SquareTracker, square, video
 
 
 @pytest.fixture
@@ -15,3 +17,15 @@ def session() -> Iterator[Session]:
     with ScriptedSession(video()) as opened:
         yield opened
     SquareTracker.lost, SquareTracker.calls = set(), []
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """The folder of a closed session with tracked results and a name."""
+    SquareTracker.lost = set()
+    config = TrackerConfig(max_memory_frames=7)
+    with ScriptedSession(video(), folder=tmp_path / "kept", model="tiny", config=config) as session:
+        session.add_masks(0, {1: square(0)})
+        list(session.propagate(end=20))
+        session.set_object(1, name="cat")
+    return tmp_path / "kept"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -96,3 +98,10 @@ class ScriptedSession(Session):
 
     def _new_tracker(self) -> SquareTracker:
         return SquareTracker()
+
+
+def damage(kept: Path, statement: str, *values: object) -> None:
+    """Change a closed session behind its back."""
+    with sqlite3.connect(kept / "session.db") as db:
+        db.execute(statement, values)
+    db.close()

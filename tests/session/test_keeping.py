@@ -24,19 +24,7 @@ from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.session import FrameResult, Session, stored_video
 from jointformer.session.store import FILE, Cell, Kind, Store
 from jointformer.track import TrackerConfig
-from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> Path:
-    """The folder of a closed session with tracked results and a name."""
-    SquareTracker.lost = set()
-    config = TrackerConfig(max_memory_frames=7)
-    with ScriptedSession(video(), folder=tmp_path / "kept", model="tiny", config=config) as session:
-        session.add_masks(0, {1: square(0)})
-        list(session.propagate(end=20))
-        session.set_object(1, name="cat")
-    return tmp_path / "kept"
+from session.scripted import H, ScriptedSession, W, damage, square, video
 
 
 def labels_of(session: Session) -> list[np.ndarray]:
@@ -51,13 +39,6 @@ def test_a_session_is_found_again_as_it_was(kept: Path) -> None:
         assert [session.status(t) for t in (0, 20, 21)] == ["annotated", "tracked", "none"]
         assert [frame for frame, _ in session.propagate()] == list(range(21, 30))
         assert session.undo() == "track"
-
-
-@pytest.mark.parametrize("keep_soft", [False, True])
-def test_whether_probabilities_are_kept_is_kept(tmp_path: Path, keep_soft: bool) -> None:
-    ScriptedSession(video(), folder=tmp_path / "kept", keep_soft=keep_soft).close()
-    with ScriptedSession.load(tmp_path / "kept", video=video()) as session:
-        assert session.keep_soft is keep_soft
 
 
 def test_a_memory_limit_is_the_processs_and_stays_out_of_the_session(tmp_path: Path) -> None:
@@ -154,42 +135,6 @@ def test_a_folder_holds_one_session_open_in_one_place(kept: Path) -> None:
     ScriptedSession.load(kept, video=video()).close()
 
 
-def test_a_refused_session_leaves_its_folder_free_also_while_the_error_is_looked_at(kept: Path) -> None:
-    with pytest.raises(DataError, match="holds a session already") as first:
-        ScriptedSession(video(), folder=kept)
-    with pytest.raises(DataError, match="another video") as second:
-        ScriptedSession.load(kept, video=video(29))
-    ScriptedSession.load(kept, video=video()).close()
-    assert [len(error.traceback) > 1 for error in (first, second)] == [True, True]
-
-
-def test_a_session_with_a_folder_is_saved_there_already(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(kept.parent)
-    with ScriptedSession.load(kept, video=video()) as session:
-        assert session.save() == kept
-        for same in (kept, "kept", kept / ".." / "kept"):
-            assert session.save(same) == kept
-
-
-def test_the_model_of_a_loaded_session_is_the_given_one_else_its_own(
-    kept: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[object, ...]] = []
-    monkeypatch.setattr("jointformer.session.session.load_model", lambda *given: asked.append(given))
-    for name in ("s012", None):
-        with ScriptedSession.load(kept, video=video(), model=name, device="cpu", precision="float32") as session:
-            _ = session.model
-    assert asked == [("s012", "cpu", "float32"), ("tiny", "cpu", "float32")]
-
-
-@pytest.mark.parametrize("model", ["weights/own.pth", "own.safetensors", "x" * 64])
-def test_a_model_that_is_a_file_is_not_kept_and_has_to_be_given(tmp_path: Path, model: str) -> None:
-    ScriptedSession(video(), folder=tmp_path / "kept", model=model).close()
-    message = "this session's model has no name; give Session.load the model"
-    with ScriptedSession.load(tmp_path / "kept", video=video()) as session, pytest.raises(ConfigError, match=message):
-        _ = session.model
-
-
 @pytest.mark.parametrize("tables", [False, True])
 def test_a_session_whose_process_died_beginning_it_is_begun_anew(tmp_path: Path, tables: bool) -> None:
     if tables:
@@ -244,25 +189,6 @@ def test_pictures_keep_the_rate_that_they_were_given(tmp_path: Path) -> None:
             assert session.video.fps == rate
 
 
-@pytest.mark.parametrize("rate", ["5", "x", "0", "1/0", "-1", "9" * 50, 25, None])
-def test_a_strangers_rate_is_another_videos(tmp_path: Path, rate: object) -> None:
-    (tmp_path / "frames").mkdir()
-    Image.fromarray(video(1)[0]).save(tmp_path / "frames" / "0.png")
-    ScriptedSession(tmp_path / "frames", folder=tmp_path / "kept").close()
-    facts = json.dumps({"frames": 2, "height": H, "width": W, "fps": rate})
-    damage(tmp_path / "kept", "UPDATE meta SET value = ? WHERE key = 'facts'", facts)
-    with pytest.raises(DataError, match="a session of another video"):
-        ScriptedSession.load(tmp_path / "kept")
-
-
-@pytest.mark.parametrize("path", [5, ["frames"], "a\0b"])
-def test_a_strangers_path_that_is_none_is_refused(kept: Path, path: object) -> None:
-    damage(kept, "UPDATE meta SET value = ? WHERE key = 'video'", json.dumps(path))
-    for use in (stored_video, ScriptedSession.load):
-        with pytest.raises(DataError, match="a session with a damaged path"):
-            use(kept)
-
-
 def _track_and_die(folder: Path) -> None:
     with ScriptedSession.load(folder, video=video()) as session:
         for frame, _ in session.propagate():
@@ -285,12 +211,6 @@ def use_everything(folder: Path) -> None:
         session.timeline()
         labels_of(session)
         list(session.propagate())
-
-
-def damage(kept: Path, statement: str, *values: object) -> None:
-    with sqlite3.connect(kept / "session.db") as db:
-        db.execute(statement, values)
-    db.close()
 
 
 @pytest.mark.parametrize(
