@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -87,3 +89,20 @@ def test_a_strangers_path_that_is_none_is_refused(kept: Path, path: object) -> N
     for use in (stored_video, ScriptedSession.load):
         with pytest.raises(DataError, match="a session with a damaged path"):
             use(kept)
+
+
+def test_only_who_opens_a_session_looks_through_all_of_it(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    connect = sqlite3.connect
+
+    def listened(*given: Any, **named: Any) -> sqlite3.Connection:
+        connection = connect(*given, **named)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    monkeypatch.setattr("jointformer.session.database.sqlite3.connect", listened)
+    stored_video(kept)  # of every project, each time that their list is shown
+    assert asked
+    assert not any("quick_check" in statement for statement in asked)
+    ScriptedSession.load(kept, video=video()).close()
+    assert any("quick_check" in statement for statement in asked)

@@ -30,9 +30,13 @@ _FRAMES = "CREATE INDEX cells_by_frame ON cells (kind, frame)"
 
 
 class Database:
-    """The open file. Not thread-safe by itself: whoever uses it holds `lock`."""
+    """The open file. Not thread-safe by itself: whoever uses it holds `lock`.
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    thorough: all of it is looked through for damage first, at a second per GB; else what is damaged is said when it
+    is read.
+    """
+
+    def __init__(self, path: Path, *, create: bool, thorough: bool = True) -> None:
         self.path = path
         self.lock = threading.RLock()
         if not create and not path.is_file():
@@ -44,7 +48,7 @@ class Database:
                 self._harden()
                 if create and not self._tables():
                     self._make_tables()
-                self._check()
+                self._check(thorough)
         except BaseException:
             self._db.close()
             raise
@@ -93,13 +97,12 @@ class Database:
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
 
-    def _check(self) -> None:
+    def _check(self, thorough: bool) -> None:
         """Refuse a file whose tables are not exactly ours (a trigger or view would be someone else's program)."""
         application = self._db.execute("PRAGMA application_id").fetchone()[0]
         if application != _APPLICATION or self._tables() != {**_TABLES, "cells_by_frame": _FRAMES}:
             raise DataError("not a session of this version of JointFormer", where=self.path)
-        problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if problem != "ok":
+        if thorough and (problem := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise self._damaged(problem)
         # With a write-ahead log a frame costs one append, and a killed process leaves a valid file.
         self._db.execute("PRAGMA journal_mode = WAL")

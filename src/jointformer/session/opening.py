@@ -58,7 +58,7 @@ def model_name(model: JointFormer | str | Path) -> str | None:
 
 def stored_video(folder: str | Path) -> Path | None:
     """Return where a stored session says its video lies, without opening it. Raises DataError."""
-    store = Store(Path(folder) / FILE, create=False)
+    store = Store(Path(folder) / FILE, create=False, thorough=False)  # asked of many at once
     try:
         return _video_path(store)
     finally:
