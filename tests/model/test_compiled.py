@@ -143,9 +143,9 @@ def test_who_does_not_ask_for_the_compiler_does_not_load_it() -> None:
     asked = """
 import sys
 import numpy as np
-from jointformer import Tracker, load_model
+from jointformer import Tracker, TrackerConfig, load_model
 
-tracker = Tracker(load_model("tiny", device="cpu"))
+tracker = Tracker(load_model("tiny", device="cpu"), TrackerConfig(size=48))
 picture = np.zeros((48, 64, 3), np.uint8)
 for masks in (picture[..., 0] + 1, None):
     tracker.step(picture, masks).label_map
