@@ -33,13 +33,14 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/jointformer demo --output demo --overwrite
 
-# Tests are for the CPU and for small tensors: files are shared out to processes of one thread each.
+# Tests are for the CPU and for small tensors: files are shared out to processes of one thread each. In their own order:
+# by size, files with many tests first, both processes compile the same kernels, and one waits for the other at the end.
 test test-all: export OMP_NUM_THREADS ?= 1
 test test-all: export CUDA_VISIBLE_DEVICES ?=
 PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test: $(VENV)/.installed-test
-	$(PYTEST) -m "not slow and not realdata" $(PYTEST_ARGS)
+	$(PYTEST) --no-loadscope-reorder -m "not slow and not realdata" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed-test
 	$(PYTEST) -m "slow or realdata" $(PYTEST_ARGS)
