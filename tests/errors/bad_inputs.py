@@ -118,6 +118,7 @@ flags("a video that is not there", "--videos", "dog")
 flags("a preset of unpublished data", "--preset")
 flags("no process", "--workers", "0")
 flags("no thread", "--threads", "0")
+flags("one of several GPUs with Ray, which hands them out", "--ray", "auto", "--devices", "cuda:1")
 flags("part 5 of 4", "--shard", "5/4")
 flags("a part that is no fraction", "--shard", "first")
 flags("starting anew in parts", "--shard", "1/2", "--overwrite")
@@ -129,6 +130,16 @@ flags("a memory budget that cannot hold the program", "--memory-budget", "100MB"
 @case("Settings", "no dataset")
 def _(bench: Bench) -> list[str]:
     return ["evaluate", *bench.common()]
+
+
+@case("Settings", "scores of BURST's videos, which its measure has not")
+def _(bench: Bench) -> list[str]:
+    return ["score", "burst", "--annotations", str(bench.masks), "--predictions", str(bench.masks), "--per-video"]
+
+
+@case("Settings", "training at an infinite learning rate")
+def _(bench: Bench) -> list[str]:
+    return ["train", "--stages", "2", "--lr", "inf", "--data-root", str(bench.root), "--out", str(bench.out)]
 
 
 @case("Output folders", "results of other settings in the folder")
