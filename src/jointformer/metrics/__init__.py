@@ -2,15 +2,15 @@
 
 from jointformer.metrics.boundary import boundary_accuracy
 from jointformer.metrics.measures import JF, BoundaryAccuracy, RegionSimilarity, Statistics, jf
-from jointformer.metrics.protocols import BENCHMARKS, PROTOCOLS, Protocol, find_protocol
+from jointformer.metrics.protocols import PROTOCOLS, SCORED_BENCHMARKS, Protocol, find_protocol
 from jointformer.metrics.region import region_similarity
 from jointformer.metrics.results import ObjectPlan, ObjectScores, VideoScores
 from jointformer.metrics.video import VideoScorer
 
 __all__ = [
-    "BENCHMARKS",
     "JF",
     "PROTOCOLS",
+    "SCORED_BENCHMARKS",
     "BoundaryAccuracy",
     "ObjectPlan",
     "ObjectScores",

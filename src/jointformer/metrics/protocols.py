@@ -197,7 +197,8 @@ PROTOCOLS: tuple[Protocol, ...] = (
     replace(_D17, benchmark="generic", layout="folders", lists=()),
 )
 
-BENCHMARKS: tuple[str, ...] = tuple(dict.fromkeys(row.benchmark for row in PROTOCOLS))
+#: What `find_protocol` knows; what can be run is `jointformer.BENCHMARKS`.
+SCORED_BENCHMARKS: tuple[str, ...] = tuple(dict.fromkeys(row.benchmark for row in PROTOCOLS))
 
 #: The dataset keys of eval.py for the same benchmarks.
 ALIASES = {"d16": "davis16", "d17": "davis17", "y18": "ytvos18", "y19": "ytvos19", "g": "generic"}
@@ -211,7 +212,7 @@ def find_protocol(benchmark: str, rules: str | None = None) -> Protocol:
     key = ALIASES.get(benchmark.lower(), benchmark.lower())
     rows = [row for row in PROTOCOLS if row.benchmark == key]
     if not rows:
-        raise ConfigError("unknown benchmark", expected=" | ".join(BENCHMARKS), got=repr(benchmark))
+        raise ConfigError("unknown benchmark", expected=" | ".join(SCORED_BENCHMARKS), got=repr(benchmark))
     if rules is None:
         return rows[0]
     for row in rows:
