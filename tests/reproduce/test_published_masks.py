@@ -147,6 +147,23 @@ def test_what_is_no_zip_of_masks_is_refused_in_one_line(
     assert not list(tmp_path.rglob("00000.png.part"))
 
 
+def test_no_error_about_published_masks_speaks_of_weights(
+    whole_tree: Callable[..., Tree], masks_zip: Callable[..., bytes], release: Server, tmp_path: Path
+) -> None:
+    tree = whole_tree("D17")
+    release.files["s012-d17_val.zip"] = masks_zip(tree)
+    release.claim = 10**13
+    notes = run(tree, tmp_path, "d17-val/s012")[1]["notes"]
+    assert "too large for masks" in notes[0]
+    release.claim = None
+    assert run(tree, tmp_path, "d17-val/s012")[0] == 0
+    note = masks_path(select_rows(["d17-val/s012"])[0]).with_suffix(".zip.json")
+    note.write_text("{")
+    notes += run(tree, tmp_path, "d17-val/s012")[1]["notes"]
+    assert "unreadable note of a zip of masks's SHA-256" in notes[1]
+    assert not any("weights" in line.split("put the file by hand")[0] for line in notes)
+
+
 def test_masks_that_nobody_published_are_named(
     whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
 ) -> None:

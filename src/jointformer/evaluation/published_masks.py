@@ -7,13 +7,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from jointformer.data.published import PublishedRow
-from jointformer.errors import DataError, UserError, WeightsError
-from jointformer.model.cache import verify_or_note, weights_dir
+from jointformer.errors import DataError, WeightsError
+from jointformer.model.cache import Kind, verify_or_note, weights_dir
 from jointformer.model.download import fetch
 from jointformer.model.registry import RELEASE_PAGE, mirrored
 
 #: A mask that would unpack to more than this is none (a 4K label map has 8 MiB).
 _MOST_BYTES = 64 << 20
+
+_MASKS = Kind("masks", "a zip of masks")
 
 
 def masks_url(row: PublishedRow) -> str:
@@ -35,24 +37,19 @@ def fetch_masks(row: PublishedRow, *, progress: bool = True) -> Path:
     path = masks_path(row)
     try:
         if path.exists():
-            verify_or_note(path)
+            verify_or_note(path, _MASKS)
         else:
-            fetch(masks_url(row), path, page=RELEASE_PAGE, progress=progress)
+            fetch(masks_url(row), path, kind=_MASKS, page=RELEASE_PAGE, progress=progress)
     except WeightsError as error:
-        raise _about_masks(error) from None
+        raise DataError(
+            error.what, where=error.where, expected=error.expected, got=error.got, hint=error.hint
+        ) from None
     _check_zip(path)
     return path
 
 
 def _filename(row: PublishedRow) -> str:
     return urlsplit(row.masks_url).path.rsplit("/", 1)[-1]
-
-
-def _about_masks(error: UserError) -> DataError:
-    """The downloader's error, whose words are made for weights."""
-    expected = "a zip of masks" if error.expected == "a weights file" else error.expected
-    what = error.what.replace("weights come", "masks come").replace("too large for weights", "too large for masks")
-    return DataError(what, where=error.where, expected=expected, got=error.got, hint=error.hint)
 
 
 def _check_zip(path: Path) -> None:

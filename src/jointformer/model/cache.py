@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
@@ -18,6 +19,17 @@ logger = logging.getLogger(__name__)
 
 HOME_VARIABLE = "JOINTFORMER_HOME"
 _HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file that is fetched holds, in the words of errors about it."""
+
+    things: str
+    file: str
+
+
+WEIGHTS = Kind("weights", "a weights file")
 
 
 def weights_dir() -> Path:
@@ -58,36 +70,36 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def recorded_sha256(path: Path) -> str | None:
-    """Return the SHA-256 noted beside a weights file; None where none is. WeightsError for a damaged note."""
+def recorded_sha256(path: Path, kind: Kind = WEIGHTS) -> str | None:
+    """Return the SHA-256 noted beside a fetched file; None where none is. WeightsError for a damaged note."""
     record = record_path(path)
     try:
         text = record.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(record, str(error)) from None
+        raise _damaged(record, kind, str(error)) from None
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        raise _damaged(record, "no JSON") from None
+        raise _damaged(record, kind, "no JSON") from None
     digest = data.get("sha256") if isinstance(data, dict) else None
     if not isinstance(digest, str) or len(digest) != 64 or not _HEX.issuperset(digest):
-        raise _damaged(record, f"sha256 {digest!r}"[:100])
+        raise _damaged(record, kind, f"sha256 {digest!r}"[:100])
     return digest
 
 
 def write_record(path: Path, sha256: str, url: str | None) -> None:
-    """Notes a weights file's size and SHA-256 beside it, and where it came from. Raises OutputError."""
+    """Notes a fetched file's size and SHA-256 beside it, and where it came from. Raises OutputError."""
     write_json(record_path(path), {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256, "url": url})
 
 
-def verify_or_note(path: Path) -> str:
+def verify_or_note(path: Path, kind: Kind = WEIGHTS) -> str:
     """Return the file's SHA-256: the one noted beside it; noted now where none was, as for a file put there by hand.
 
     Raises WeightsError when the file is not the one that was noted.
     """
-    expected, got = recorded_sha256(path), file_sha256(path)
+    expected, got = recorded_sha256(path, kind), file_sha256(path)
     if expected is None:
         try:
             write_record(path, got, None)
@@ -104,11 +116,11 @@ def verify_or_note(path: Path) -> str:
     return got
 
 
-def _damaged(record: Path, got: str) -> WeightsError:
+def _damaged(record: Path, kind: Kind, got: str) -> WeightsError:
     return WeightsError(
-        "unreadable note of a weights file's SHA-256",
+        f"unreadable note of {kind.file}'s SHA-256",
         where=record,
         expected="JSON with a key sha256",
         got=got,
-        hint="delete it if you trust the weights file beside it",
+        hint=f"delete it if you trust the {kind.things} beside it",
     )

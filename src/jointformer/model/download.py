@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from jointformer.errors import OutputError, UserError, WeightsError
 from jointformer.model.cache import (
+    WEIGHTS,
+    Kind,
     file_sha256,
     not_weights,
     record_path,
@@ -48,13 +50,13 @@ class _PartialState:
     total: int | None
 
 
-def fetch(url: str, target: Path, *, page: str | None = None, progress: bool = True) -> str:
+def fetch(url: str, target: Path, *, kind: Kind = WEIGHTS, page: str | None = None, progress: bool = True) -> str:
     """Return the SHA-256 of `target` after making sure that it is there, fetched from `url` where it was not.
 
     The file grows as `<target>.partial` and is renamed when its size and SHA-256 agree; a later call
     resumes it. Its SHA-256 must be the one noted beside `target` earlier; where none is, it is noted now. Of two
-    processes that want the same file one fetches and the other waits. page: where a person finds the file, for the
-    hint when it cannot be fetched.
+    processes that want the same file one fetches and the other waits. kind: what errors call the file. page: where a
+    person finds the file, for the hint when it cannot be fetched.
 
     Raises WeightsError (not there, not reachable, not the file expected) and OutputError (cannot be written).
     """
@@ -62,12 +64,12 @@ def fetch(url: str, target: Path, *, page: str | None = None, progress: bool = T
     lock = FileLock(str(target.with_name(f".{target.name}.lock")))
     with writing(target), _locked(lock, target):
         if target.exists():
-            return verify_or_note(target)
-        expected = recorded_sha256(target)
+            return verify_or_note(target, kind)
+        expected = recorded_sha256(target, kind)
         partial = target.with_name(target.name + ".partial")
         try:
             with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
-                _fetch_partial(client, url, partial, progress)
+                _fetch_partial(client, url, partial, kind, progress)
         except WeightsError as error:
             raise _with_way_out(error, target, page) from None
         got = file_sha256(partial)
@@ -106,12 +108,12 @@ def _locked(lock: FileLock, target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _fetch_partial(client: httpx.Client, url: str, partial: Path, progress: bool) -> None:
+def _fetch_partial(client: httpx.Client, url: str, partial: Path, kind: Kind, progress: bool) -> None:
     """Makes `partial` whole, over as many attempts as bring it forward."""
     failures, best = 0, _size(partial)
     while True:
         try:
-            _attempt(client, url, partial, progress)
+            _attempt(client, url, partial, kind, progress)
             return
         except BrokenAttemptError as error:
             arrived = _size(partial)
@@ -124,7 +126,7 @@ def _fetch_partial(client: httpx.Client, url: str, partial: Path, progress: bool
             time.sleep(FIRST_WAIT * 2 ** max(0, failures - 1))
 
 
-def _attempt(client: httpx.Client, url: str, partial: Path, progress: bool) -> None:
+def _attempt(client: httpx.Client, url: str, partial: Path, kind: Kind, progress: bool) -> None:
     """Adds what one answer of the server brings; BrokenAttemptError when the file is not whole after it."""
     state = _read_state(partial)
     have = _size(partial)
@@ -134,12 +136,12 @@ def _attempt(client: httpx.Client, url: str, partial: Path, progress: bool) -> N
             return
         headers |= {"Range": f"bytes={have}-", "If-Range": state.validator}
     try:
-        with open_answer(client, url, headers) as response:
+        with open_answer(client, url, headers, kind) as response:
             if response.status_code == 416:
                 _discard(partial)
                 raise BrokenAttemptError("what had arrived does not fit the file on the server")
-            have, total = start_and_total(response, url, have)
-            _check_room(total, have, partial, url)
+            have, total = start_and_total(response, url, have, kind)
+            _check_room(total, have, partial, url, kind)
             write_json(_state_path(partial), asdict(_PartialState(url, validator(response), total)))
             # A log file or notebook gets a line now and then, a terminal a moving bar.
             interval = 0.2 if sys.stderr.isatty() else 10.0
@@ -157,7 +159,7 @@ def _attempt(client: httpx.Client, url: str, partial: Path, progress: bool) -> N
                 for block in response.iter_raw():
                     have += len(block)
                     if have > MAX_BYTES:
-                        raise _too_large(url, f"more than {MAX_BYTES:,} bytes")
+                        raise _too_large(url, kind, f"more than {MAX_BYTES:,} bytes")
                     file.write(block)
                     bar.update(len(block))
     except httpx.ConnectError as error:
@@ -171,17 +173,17 @@ def _attempt(client: httpx.Client, url: str, partial: Path, progress: bool) -> N
         _discard(partial)
         raise WeightsError("wrong size", where=url, expected=f"{total:,} bytes", got=f"{have:,}")
     with open(partial, "rb") as file:
-        kind = not_weights(file.read(512))
-    if kind is not None:
+        other = not_weights(file.read(512))
+    if other is not None:
         _discard(partial)
-        raise WeightsError("the server sent something else", where=url, expected="a weights file", got=kind)
+        raise WeightsError("the server sent something else", where=url, expected=kind.file, got=other)
 
 
-def _check_room(total: int | None, have: int, partial: Path, url: str) -> None:
+def _check_room(total: int | None, have: int, partial: Path, url: str, kind: Kind) -> None:
     if total is None:
         return
     if total > MAX_BYTES:
-        raise _too_large(url, f"{total:,} bytes")
+        raise _too_large(url, kind, f"{total:,} bytes")
     free = shutil.disk_usage(partial.parent).free
     if total - have > free:
         raise OutputError(
@@ -193,8 +195,8 @@ def _check_room(total: int | None, have: int, partial: Path, url: str) -> None:
         )
 
 
-def _too_large(url: str, got: str) -> WeightsError:
-    return WeightsError("too large for weights", where=url, expected=f"at most {MAX_BYTES:,} bytes", got=got)
+def _too_large(url: str, kind: Kind, got: str) -> WeightsError:
+    return WeightsError(f"too large for {kind.things}", where=url, expected=f"at most {MAX_BYTES:,} bytes", got=got)
 
 
 def _with_way_out(error: WeightsError, target: Path, page: str | None) -> UserError:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import httpx
 
 from jointformer.errors import WeightsError
+from jointformer.model.cache import WEIGHTS, Kind
 
 TIMEOUT = httpx.Timeout(30.0, connect=15.0)
 MAX_REDIRECTS = 10
@@ -22,9 +23,9 @@ class BrokenAttemptError(Exception):
 
 
 @contextmanager
-def open_answer(client: httpx.Client, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+def open_answer(client: httpx.Client, url: str, headers: dict[str, str], kind: Kind) -> Iterator[httpx.Response]:
     """The open answer to a GET after redirects: https only, and http only where we started at localhost."""
-    here = checked_url(url, url)
+    here = checked_url(url, url, kind)
     for _ in range(MAX_REDIRECTS):
         try:
             with client.stream("GET", here, headers=headers) as response:
@@ -34,12 +35,12 @@ def open_answer(client: httpx.Client, url: str, headers: dict[str, str]) -> Iter
                 target = str(here.join(response.headers["location"]))
         except httpx.InvalidURL as error:
             raise WeightsError("led to what is no address", where=url, got=str(error)) from None
-        here = checked_url(target, url)
+        here = checked_url(target, url, kind)
     raise WeightsError(f"more than {MAX_REDIRECTS} redirects", where=url)
 
 
-def checked_url(address: str, start: str) -> httpx.URL:
-    """Return the address if weights may come from it; `start` is the one that was asked for at first."""
+def checked_url(address: str, start: str, kind: Kind = WEIGHTS) -> httpx.URL:
+    """Return the address if files may come from it; `start` is the one that was asked for at first."""
     try:
         url = httpx.URL(address)
     except httpx.InvalidURL as error:
@@ -47,11 +48,11 @@ def checked_url(address: str, start: str) -> httpx.URL:
     local = url.scheme == "http" and url.host in _LOCALHOST and start.startswith("http:")
     if url.scheme != "https" and not local:
         what = "refused to be redirected" if address != start else "refused"
-        raise WeightsError(f"{what}: weights come over https only", where=start, got=f"{url.scheme}://{url.host}")
+        raise WeightsError(f"{what}: {kind.things} come over https only", where=start, got=f"{url.scheme}://{url.host}")
     return url
 
 
-def start_and_total(response: httpx.Response, url: str, have: int) -> tuple[int, int | None]:
+def start_and_total(response: httpx.Response, url: str, have: int, kind: Kind) -> tuple[int, int | None]:
     """Return the offset where the answer's bytes begin and the whole file's size (None: not said)."""
     status = response.status_code
     if status in _RETRIED:
@@ -59,7 +60,7 @@ def start_and_total(response: httpx.Response, url: str, have: int) -> tuple[int,
     if status not in (200, 206):
         raise WeightsError("cannot be downloaded", where=url, got=f"HTTP {status} {response.reason_phrase}")
     if response.headers.get("content-type", "").startswith("text/html"):
-        raise WeightsError("the server sent something else", where=url, expected="a weights file", got="an HTML page")
+        raise WeightsError("the server sent something else", where=url, expected=kind.file, got="an HTML page")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise WeightsError("the server packed the file", where=url, got=response.headers["content-encoding"])
     if status == 200:
