@@ -316,6 +316,14 @@ def test_a_budget_is_planned_for_every_video_and_changes_no_byte(
     assert "the memory budget is too small" in capsys.readouterr().err
 
 
+def test_one_video_by_itself_is_planned_as_it_is_among_many(
+    track: Callable[..., int], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film, masks = str(archive / "videos/film.mp4"), str(archive / "masks/film.png")
+    assert track(tmp_path / "out", "--masks", masks, "--memory-budget", "64GB", videos=(film,)) == 0
+    assert re.search(r"memory: .* for film.mp4: .* a step with all objects at once", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -162,10 +162,10 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
 
 def _within(budget: int, model: JointFormer, config: TrackerConfig, video: VideoSize) -> TrackerConfig:
     """Return the settings that keep a video within so many bytes, after saying what it takes. Raises ConfigError."""
-    from jointformer.track.budget import base_within, fit_budget, size_text
+    from jointformer.evaluation.scale.budget import plan_videos
+    from jointformer.track.budget import size_text
+    from jointformer.track.ensemble import View
 
-    base, before = base_within(model, config, budget)
-    size, device = model.dtype.itemsize, model.device.type
-    plan = fit_budget(model.config, config, video, budget, base=base, itemsize=size, before=before, device=device)
+    plan = plan_videos(model, config, [View(config.size)], [video], budget)[video.name]
     print(f"memory: {plan}, of {size_text(budget)}", file=sys.stderr)
     return plan.config
