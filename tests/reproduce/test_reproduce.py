@@ -174,6 +174,7 @@ def test_where_the_truth_is_with_a_server_the_archive_is_checked_and_packed(
     (row,) = report(tmp_path / "out")
     assert row["status"] == "packed"
     assert row["ours"] == {}
+    assert [str(path) for path in (tmp_path / "out").rglob("*.zip")] == [row["archive"]]  # none to be taken for it
     with zipfile.ZipFile(row["archive"]) as archive:
         names = archive.namelist()
     inside = "Annotations/" if key == "LVOS" else ""
@@ -192,11 +193,23 @@ def test_no_archive_of_earlier_masks_outlives_a_run_that_overwrites_them(
 ) -> None:
     tree = whole_tree("MOSE", "val")
     assert main(command(tree, tmp_path / "out", "mose-val/s5")) == 0
-    assert len(list((tmp_path / "out").rglob("*.zip"))) == 2
+    (archive,) = (tmp_path / "out").rglob("*.zip")
+    assert archive == Path(report(tmp_path / "out")[0]["archive"])
     sorted((tree.images / "4e5f6a7b").iterdir())[3].write_bytes(b"")
     assert main(command(tree, tmp_path / "out", "mose-val/s5", "--overwrite")) == 2
     assert report(tmp_path / "out")[0]["status"] == "failed"
     assert list((tmp_path / "out").rglob("*.zip")) == []
+
+
+def test_a_run_that_may_not_overwrite_leaves_the_archive_of_the_earlier_one(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
+    tree = whole_tree("MOSE", "val")
+    assert main(command(tree, tmp_path / "out", "mose-val/s5")) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out/mose-val").rglob("*") if path.is_file()}
+    assert main(command(tree, tmp_path / "out", "mose-val/s5", "--overwrite", "--memory-budget", "100MB")) == 2
+    assert "the memory budget is too small" in report(tmp_path / "out")[0]["notes"][0]
+    assert {path: path.read_bytes() for path in (tmp_path / "out/mose-val").rglob("*") if path.is_file()} == before
 
 
 def test_a_dry_run_names_every_missing_piece_and_does_nothing(

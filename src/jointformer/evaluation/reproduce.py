@@ -24,12 +24,12 @@ from jointformer.evaluation.reproduce_rows import (
 from jointformer.evaluation.runner import evaluate
 from jointformer.evaluation.scale.manifest import Manifest
 from jointformer.evaluation.scale.run import Scale
+from jointformer.evaluation.scale.shards import zip_path
 from jointformer.evaluation.score import Missing, score
 from jointformer.evaluation.score_results import Scores
 from jointformer.evaluation.submit import check_submission, pack_submission
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model, locate
-from jointformer.system.files import remove
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import BadFramePolicy
 
@@ -162,8 +162,6 @@ class Reproduction:
             compile=options.compile,
         )
         output = self._output(row)
-        if options.overwrite:
-            remove(_archive(row, output))  # it must not outlive the masks in it
         manifest = evaluate(
             self._network(options.model or row.checkpoint),
             self._dataset(row),
@@ -203,7 +201,9 @@ class Reproduction:
             status: Status = "checked" if not found.problems.files else "failed"
             notes.append(f"the truth is with {row.scored_by}: nothing to score here")
             return RowResult(row, status, pieces, notes=notes, where=masks)
-        archive = pack_submission(found, _archive(row, masks), workers=options.workers)
+        target = zip_path(masks, found.dataset.benchmark)  # in place of the run's own, which nobody checked
+        assert target is not None, "every benchmark with a server has one"
+        archive = pack_submission(found, target, workers=options.workers)
         notes.append(f"upload {archive} to {row.scored_by}, where the truth is")
         return RowResult(row, "packed", pieces, notes=notes, where=masks, archive=archive, fps=fps)
 
@@ -267,11 +267,6 @@ def reproduce(
         if after_row is not None:
             after_row(results)
     return results
-
-
-def _archive(row: PublishedRow, masks: Path) -> Path:
-    """Where a row's masks are packed for its server."""
-    return masks / f"{row_name(row).replace('/', '_')}.zip"
 
 
 def _bad_frames(manifest: Manifest, policy: BadFramePolicy) -> list[str]:
