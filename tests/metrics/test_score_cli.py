@@ -137,6 +137,32 @@ def test_scores_are_not_written_over_what_is_read(
     assert truth.read_bytes() == before
 
 
+@pytest.mark.parametrize("flag", ["--json", "--plot"])
+def test_where_nothing_can_be_written_nothing_is_scored(
+    flag: str, case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    target = tmp_path / "file/scores.png"
+    assert main(command(case, "visor_mix", "visor", flag, str(target))) == 2
+    out, err = capsys.readouterr()
+    said = "cannot be written: a part of the path is a file, not a folder; choose another output folder"
+    assert (out, err) == ("", f"jointformer score: {target}: {said}\n")
+
+
+@pytest.mark.parametrize("benchmark", ["davis17", "mose", "vost"])
+def test_given_masks_alone_are_said_to_be_no_truth(
+    benchmark: str, tmp_path: Path, save_labels: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, frames in (("gt", 1), ("pred", 5)):
+        for frame in range(frames):
+            save_labels(tmp_path / folder / f"cow/{frame:05d}.png", [[0, 1], [1, 1]])
+    (tmp_path / "list.txt").write_text("cow\n")
+    line = ["score", benchmark, "--annotations", f"{tmp_path}/gt", "--predictions", f"{tmp_path}/pred"]
+    assert main([*line, "--set", f"{tmp_path}/list.txt"]) == 2
+    said = "nothing to score: the rules leave out every annotated frame, expected the annotations of all frames"
+    assert f"{tmp_path}/gt: {said}; are these the given masks alone?" in capsys.readouterr().err
+
+
 @pytest.mark.realdata
 def test_real_masks_score_what_the_official_toolkits_say(
     shared: Path, golden: Callable[[str], Any], same: Callable[..., None]

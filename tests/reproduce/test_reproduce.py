@@ -212,6 +212,18 @@ def test_a_run_that_may_not_overwrite_leaves_the_archive_of_the_earlier_one(
     assert {path: path.read_bytes() for path in (tmp_path / "out/mose-val").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("flag", ["--json", "--markdown"])
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(
+    flag: str, release: Server, whole_tree: Callable[..., Tree], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    line = command(whole_tree("D17"), tmp_path / "out", "d17-val/s012")
+    assert main([*line, flag, str(tmp_path / "file/report")]) == 2
+    assert "file/report: cannot be written: a part of the path is a file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert release.asked == []
+
+
 def test_a_dry_run_names_every_missing_piece_and_does_nothing(
     tmp_path: Path, release: Server, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

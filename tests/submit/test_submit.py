@@ -227,6 +227,17 @@ def test_the_zip_that_is_read_is_not_packed_over(
     assert main([*line, "--output", "again.zip"]) == 0
 
 
+def test_an_archive_that_cannot_be_written_is_refused_before_masks_are_read(
+    davis: tuple[Tree, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, results = davis
+    (tmp_path / "file").touch()
+    line = ["submit", "pack", "D17", str(results), "--split", "test", "--data-root", str(tree.root)]
+    assert main([*line, "--output", str(tmp_path / "file/a.zip")]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}/file/a.zip: cannot be written: a part of the path is a file" in said
+
+
 def test_no_picture_that_is_read_is_packed_over(
     davis: tuple[Tree, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

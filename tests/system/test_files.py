@@ -23,6 +23,7 @@ from jointformer.system.files import (
     append_line,
     atomic_path,
     atomic_write,
+    check_writable,
     is_temporary,
     remove_temporaries,
     replace_dir,
@@ -64,6 +65,23 @@ def test_a_line_that_the_disk_does_not_take_leaves_the_lines_before_it(tmp_path:
         append_line(log, "x" * 400)
     append_line(log, "y")
     assert log.read_text(encoding="utf-8").splitlines() == ["é" * 4000, "y"]
+
+
+def test_whether_a_file_can_be_written_is_known_before_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    for name, said in (
+        ("folder", "a folder is in the way"),
+        ("file/x.json", "a part of the path is a file"),
+        ("x" * 300, "the name is too long"),
+    ):
+        path = tmp_path / name
+        with pytest.raises(OutputError, match=f"^{re.escape(str(path))}: cannot be written: {said}"):
+            check_writable(path)
+    for name in ("new", "file", "missing/folders/x.json"):
+        check_writable(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+    assert (tmp_path / "file").read_bytes() == b"old"
 
 
 def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:

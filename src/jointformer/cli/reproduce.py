@@ -60,7 +60,11 @@ def run(args: argparse.Namespace) -> int:
         from jointformer.evaluation.reproduce import Options, reproduce
         from jointformer.evaluation.reproduce_report import as_data, table
         from jointformer.evaluation.reproduce_rows import select_rows
+        from jointformer.system.files import check_writable
 
+    for path in (args.markdown, args.json):
+        if path and path != "-":
+            check_writable(path)
     device, precision = first_device(args)
     options = Options(
         data_root=args.data_root,

@@ -62,10 +62,13 @@ def run(args: argparse.Namespace) -> int:
     _refuse_unused(args)
     from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluation.score import score
-    from jointformer.system.files import write_text
+    from jointformer.system.files import check_writable, write_text
 
     given = [path for path in (args.annotations, args.predictions, args.meta, args.groups) if path and path.is_file()]
-    refuse_inputs([path for path in (args.json, args.plot) if path and path != "-"], given)
+    written = [path for path in (args.json, args.plot) if path and path != "-"]
+    refuse_inputs(written, given)
+    for path in written:
+        check_writable(path)
     scores = score(
         args.benchmark,
         args.annotations,

@@ -38,12 +38,14 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.data.benchmarks import find_benchmark, open_benchmark
     from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluation.submit import check_submission, pack_submission, refuse_without_server
+    from jointformer.system.files import check_writable
 
     refuse_without_server(find_benchmark(args.dataset, args.split))  # said before the data are looked for
     target: Path | None = None
     if args.action == "pack":
         target = args.output or Path(f"{args.dataset}_{args.split}.zip")
         refuse_inputs([target], [args.results])
+        check_writable(target)
     workers = worker_count(args.workers)
     dataset = open_benchmark(args.dataset, args.split, args.data_root)
     if target is not None:  # no picture that is read becomes an archive, whatever name it was given

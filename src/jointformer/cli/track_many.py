@@ -32,6 +32,7 @@ def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]
     """Return the exit code of `jointformer track` over many videos; options: those of `track_many` that are checked."""
     from jointformer.data.inputs import refuse_inputs
     from jointformer.evaluation.manyvideos import find_jobs, track_many
+    from jointformer.system.files import check_writable
 
     for name in ("input_format", "input_size", "output_format", "when_late", "queue"):
         if getattr(args, name) is not None:
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]
         raise ConfigError("--fps is for folders of pictures", got="video files alone")
     if args.json:
         refuse_inputs([args.json], (path for job in jobs for path in job.inputs))
+        check_writable(args.json)
     for job in jobs:
         if job.error is not None and not args.quiet:
             print(f"cannot be tracked: {job.error}", file=sys.stderr)

@@ -74,7 +74,7 @@ def _run(args: argparse.Namespace, config: TrackerConfig) -> int:
     from jointformer.evaluation.stream import NO_END, QueueSettings, StreamReport, find_stream_masks, label_stream
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
-    from jointformer.system.files import remove, remove_temporaries, write_json
+    from jointformer.system.files import check_writable, remove, remove_temporaries, write_json
     from jointformer.track import Tracker
 
     target = str(args.output)
@@ -94,6 +94,8 @@ def _run(args: argparse.Namespace, config: TrackerConfig) -> int:
     replaces = target != STANDARD and not is_pipe(target)
     written = [result] * replaces + [args.json] * bool(args.json)
     refuse_inputs(written, ["/dev/stdin" if args.video == STANDARD else args.video, args.masks])
+    if args.json:
+        check_writable(args.json)
     if replaces:
         refuse_results([result], args.overwrite)
         remove_temporaries(result.parent)

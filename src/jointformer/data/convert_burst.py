@@ -19,7 +19,7 @@ from jointformer.data.masks import object_ids, without, write_mask
 from jointformer.errors import DataError
 from jointformer.ops.png import read_index_png
 from jointformer.ops.rle import decode_rle, encode_rle
-from jointformer.system.files import replace_dir, write_text
+from jointformer.system.files import check_writable, replace_dir, write_text
 from jointformer.system.parallel import parallel_map
 from jointformer.types import LabelMap
 
@@ -131,6 +131,7 @@ def masks_to_burst(
     `target` is the template.
     """
     refuse_inputs([target], [template])
+    check_writable(target)
     burst = read_burst(template)
     root = _masks_root(masks, burst.sequences)
     jobs = [_EncodeJob(sequence, root / sequence.folder) for sequence in burst.sequences]

@@ -19,7 +19,7 @@ from jointformer.data.metas import read_json
 from jointformer.data.writer import SCORES
 from jointformer.errors import DataError
 from jointformer.ops.png import read_index_png
-from jointformer.system.files import write_text
+from jointformer.system.files import check_writable, write_text
 from jointformer.system.parallel import parallel_map
 from jointformer.types import UInt8Array
 
@@ -68,6 +68,7 @@ def masks_to_visor(
     Raises DataError for videos and labels that the mapping does not name, OutputError where `target` is the mapping.
     """
     refuse_inputs([target], [mapping])
+    check_writable(target)
     content, counts = visor_content(masks, read_mapping(mapping), workers=workers, progress=progress)
     write_text(target, json.dumps(content))
     return counts

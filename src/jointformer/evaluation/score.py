@@ -128,6 +128,13 @@ def _leave_out_empty(plan: Plan, protocol: Protocol, strict: bool) -> None:
     if strict and protocol.layout != "lvos":
         raise DataError(describe("videos without a frame to score, at which the toolkit crashes", short))
     plan.videos = [video for video in plan.videos if video.video not in short]
+    if not plan.videos:
+        raise DataError(
+            "nothing to score: the rules leave out every annotated frame",
+            where=str(plan.truth),
+            expected="the annotations of all frames",
+            hint="are these the given masks alone?",
+        )
     plan.notes.append(describe("videos left out because no frame of theirs is scored", short))
 
 

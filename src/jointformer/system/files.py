@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -92,6 +93,26 @@ def make_dir(path: str | Path) -> Path:
                 folder.stat()
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def check_writable(path: str | Path) -> None:
+    """Raises `OutputError` where a file could not be written under this name now; nothing stays of the attempt.
+
+    For what is written at the end of hours. Missing folders are not made: the nearest that is there is tried.
+    """
+    path = Path(path)
+    folder = next((above for above in path.absolute().parents if os.path.lexists(above)), path)
+    attempt = temporary_name(folder / path.name)
+    with writing(path, attempt):
+        try:
+            if stat.S_ISDIR(os.stat(path).st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        except FileNotFoundError:
+            pass
+        try:
+            open(attempt, "xb").close()
+        finally:
+            remove(attempt)
 
 
 def is_temporary(path: str | Path) -> bool:
