@@ -210,6 +210,11 @@ def _(bench: Bench) -> list[str]:
     return ["evaluate", "--merge", str(bench.out)]
 
 
+@case("Output folders", "merging and labelling in one command")
+def _(bench: Bench) -> list[str]:
+    return ["evaluate", "--merge", str(bench.out), "--shard", "1/2"]
+
+
 @case("Output folders", "a file where the folder should be")
 def _(bench: Bench) -> list[str]:
     bench.write("out", "")

@@ -129,3 +129,15 @@ def test_a_damaged_manifest_is_one_line(
     assert main(["evaluate", "--merge", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
+
+
+def test_merging_takes_the_command_of_its_run_and_nothing_that_would_label(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    for flags in (["--shard", "1/2"], ["--overwrite"], ["--videos", "v1"], ["--workers", "2"], ["--ray", "auto"]):
+        assert main(["evaluate", "--merge", str(output), *flags]) == 2
+        assert f"{flags[0]} does not go with --merge" in capsys.readouterr().err
+    assert main(["evaluate", "--merge", str(output), "-o", str(tmp_path)]) == 2
+    assert "--merge and --output name two folders" in capsys.readouterr().err
+    assert not output.exists()

@@ -166,9 +166,18 @@ def report_run(output: Path, manifest: Manifest, failed: dict[str, str], *, figu
 
 
 def merge_command(args: argparse.Namespace) -> int:
-    """Return the exit code of putting shards together: 0 where nothing is missing, else 1."""
+    """Return the exit code of putting shards together: 0 where nothing is missing, else 1.
+
+    Raises ConfigError for flags that ask for more than that.
+    """
     from jointformer.evaluation.scale.shards import merge
 
+    for name in ("overwrite", "videos", "workers", "devices", "threads", "shard", "ray"):
+        if getattr(args, name):
+            hint = "label the videos without --merge, then give it without this flag"
+            raise ConfigError(f"--{name} does not go with --merge, which labels no video", hint=hint)
+    if args.output is not None and args.output.absolute() != args.merge.absolute():
+        raise ConfigError("--merge and --output name two folders", expected=args.merge, got=args.output)
     manifest, missing = merge(args.merge)
     print(
         f"{args.merge}: {len(manifest.videos)} of {len(manifest.wanted)} videos are finished{_bad_frames(manifest)}",
