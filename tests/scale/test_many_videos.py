@@ -316,6 +316,15 @@ def test_a_budget_is_planned_for_every_video_and_changes_no_byte(
     assert "the memory budget is too small" in capsys.readouterr().err
 
 
+def test_a_finished_video_that_has_lost_its_overlay_is_named(
+    track: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert track(tmp_path / "out") == 0
+    (tmp_path / "out/b/overlay.mp4").unlink()
+    assert track(tmp_path / "out") == 2
+    assert f"files of 1 finished videos are gone, got b {LENGTHS['b']} of 7" in capsys.readouterr().err
+
+
 def test_one_video_by_itself_is_planned_as_it_is_among_many(
     track: Callable[..., int], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

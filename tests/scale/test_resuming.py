@@ -193,6 +193,23 @@ def test_a_zip_of_earlier_results_does_not_outlive_them(
     assert not archive.exists()
 
 
+def test_a_finished_video_that_has_lost_a_mask_is_named_and_made_anew_once_its_folder_is_removed(
+    evaluate: Callable[..., int], mose: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, name = tmp_path / "out", next(iter(mose.videos))
+    assert evaluate(output) == 0
+    whole = masks(output)
+    frames = sorted((output / name).iterdir())
+    frames[2].unlink()
+    for again in (lambda: evaluate(output), lambda: main(["evaluate", "--merge", str(output)])):
+        assert again() == 2
+        said = f"files of 1 finished videos are gone, got {name} {len(frames) - 1} of {len(frames)}; put them back, or"
+        assert said in last_line(capsys)
+    shutil.rmtree(output / name)
+    assert evaluate(output) == 0
+    assert masks(output) == whole
+
+
 def other_ids(tree: Path) -> None:
     write_mask(tree / "Annotations/v1/00000.png", draw_ids((7, 9), 1))
 

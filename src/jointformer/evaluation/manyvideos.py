@@ -20,7 +20,7 @@ from jointformer.evaluation.scale.manifest import TRACK, Manifest, VideoRecord
 from jointformer.evaluation.scale.run import Scale, run_jobs
 from jointformer.model.network import JointFormer
 from jointformer.ops.drawing import OverlayStyle
-from jointformer.system.files import replace_dir
+from jointformer.system.files import count_files, replace_dir
 from jointformer.system.stop import Stop
 from jointformer.track.budget import VideoSize
 from jointformer.track.config import TrackerConfig
@@ -134,7 +134,8 @@ class TrackWork(Work[VideoJob]):
                 on_frames=on_frames,
                 stop=stop,
             )
-            record = make_record(watch, len(tracker.object_ids), model.device, job.fingerprint)
+            files = count_files(folder)
+            record = make_record(watch, len(tracker.object_ids), files, model.device, job.fingerprint)
             run.write_record(job.name, record.as_data())
         return record
 

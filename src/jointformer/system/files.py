@@ -271,6 +271,11 @@ def _owner_lives(path: Path) -> bool:
         return True
 
 
+def count_files(folder: Path) -> int:
+    """How many files a folder and those in it hold, hidden ones (a system's or a killed program's) left out."""
+    return sum(not name.startswith(".") for _, _, names in os.walk(folder) for name in names)
+
+
 def remove(path: Path) -> None:
     """Removes a file or folder if it is there and can be; a leftover must not hide the error being raised."""
     if path.is_dir() and not path.is_symlink():

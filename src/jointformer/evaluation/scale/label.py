@@ -201,8 +201,10 @@ def label_video(
             on_bad_frame=on_bad_frame,
             ahead=True,
         )
+        files = 0
         for index, result in results:
             if index in video.frames_to_save:
+                files += 1
                 writer.write(video.frame_names[index], result.label_map)
                 if scores_folder is not None:
                     prob = np.stack([result.object_prob(i) for i in result.ids])
@@ -210,18 +212,21 @@ def label_video(
             on_frames(1)
             if stop():
                 raise Interrupted
-        record = make_record(watch, len(tracker.object_ids), device, fingerprint)
+        record = make_record(watch, len(tracker.object_ids), files, device, fingerprint)
         run.write_record(video.name, record.as_data())
     return record
 
 
-def make_record(watch: Stopwatch, objects: int, device: torch.device, fingerprint: dict[str, str]) -> VideoRecord:
+def make_record(
+    watch: Stopwatch, objects: int, files: int, device: torch.device, fingerprint: dict[str, str]
+) -> VideoRecord:
     """Return the record of a video that this process has just finished. fingerprint: the `Job`'s."""
     return VideoRecord(
         frames=watch.frames,
         seconds=round(watch.seconds, 4),
         objects=objects,
         bad_frames=watch.bad_frames,
+        files=files,
         device=str(device),
         threads=torch.get_num_threads(),
         peak_memory=peak_memory(device),

@@ -46,13 +46,15 @@ def made_with(model: JointFormer, config: TrackerConfig, views: Sequence[View]) 
 class VideoRecord:
     """One finished video: frames and seconds in the model, objects seen, frames that could not be read; and where.
 
-    input: what its frames and masks are known by. versions: what made it, as in `VERSIONS`.
+    input: what its frames and masks are known by. files: how many its folder was given (0: not noted). versions: what
+    made it, as in `VERSIONS`.
     """
 
     frames: int = 0
     seconds: float = 0.0
     objects: int = 0
     bad_frames: int = 0
+    files: int = 0
     device: str = ""
     threads: int = 0
     peak_memory: int = 0

@@ -21,7 +21,7 @@ from jointformer.evaluation.scale.label import J, OnFrames, Work, pack_model
 from jointformer.evaluation.scale.manifest import Manifest, made_with, manifest_stamp
 from jointformer.evaluation.scale.processes import ProcessPool
 from jointformer.evaluation.scale.schedule import Outcome, Pool, hand_out, label_here
-from jointformer.evaluation.scale.shards import Shard, check_inputs, fold, join_run, zip_if_finished
+from jointformer.evaluation.scale.shards import Shard, check_files, check_inputs, fold, join_run, zip_if_finished
 from jointformer.model.device import reset_peak_memory
 from jointformer.model.network import JointFormer
 from jointformer.system.files import make_dir
@@ -122,6 +122,7 @@ def run_jobs(
                 output, settings, jobs, dataset_videos, overwritten, weights_file=str(model.weights_file or "")
             )
             work = replace(work, run=manifest.run)
+            check_files(folder, manifest)
             todo = [job for job in mine if job.name not in manifest.videos]
             if overwritten is None:
                 work = _within(memory_budget, model, work, map(size_of, todo), scale, progress)
@@ -130,6 +131,7 @@ def run_jobs(
             clean_up(output)
             with at_once():  # only the zip is written, which may take a while and appears when it is whole
                 check_inputs(output, manifest, jobs)  # parts that began at the same time may have been given other data
+                check_files(folder, manifest)
                 zip_if_finished(output, manifest)
             if stop():
                 raise Interrupted

@@ -26,7 +26,7 @@ from jointformer.evaluation.scale.manifest import (
     read_manifest,
     read_run_id,
 )
-from jointformer.system.files import is_temporary, remove
+from jointformer.system.files import count_files, is_temporary, remove
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,23 @@ def check_inputs(output: Path, manifest: Manifest, jobs: Iterable[J]) -> None:
             check_input(output, job.name, record.input, job.fingerprint)
 
 
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raise DataError where finished videos have fewer files in `folder` than they were given."""
+    lost = []
+    for name in sorted(manifest.videos, key=natural_key):
+        there, given = count_files(folder / name), manifest.videos[name].files
+        if there < given:
+            lost.append(f"{name} {there} of {given}")
+    if lost:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise DataError(
+            f"files of {len(lost)} finished videos are gone",
+            where=folder,
+            got=f"{', '.join(lost[:3])}{more}",
+            hint="put them back, or remove these videos' folders and run the same command to make them anew",
+        )
+
+
 def fold(output: Path, run: str | None = None) -> Manifest:
     """Return the manifest with all records taken up; written, and the records removed once nothing is left to do.
 
@@ -243,5 +260,6 @@ def merge(output: str | Path) -> tuple[Manifest, list[str]]:
         raise no_manifest(output)
     manifest = fold(output)
     clean_up(output)
+    check_files(results_folder(output, manifest), manifest)
     zip_if_finished(output, manifest)
     return manifest, manifest.holes
