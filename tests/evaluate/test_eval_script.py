@@ -66,6 +66,33 @@ def test_every_layout_runs_and_writes_the_frames_its_scorer_wants(
         assert set(names) == expected
 
 
+def test_all_frames_are_no_archive_where_the_server_wants_some(
+    tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, output = make_tree(tmp_path / "data", "Y19"), tmp_path / "out"
+    assert run(tree, mini_weights, output, "--size", "24", "--save_all") == 0
+    assert len(list(output.rglob("*.png"))) == sum(len(video.frames) for video in tree.videos.values()) - 1
+    assert not list(output.glob("*.zip"))
+    command = f"jointformer submit pack Y19 {output} --split val"
+    note = f"note: there is no zip, as the server does not ask for all frames; `{command}` makes the archive"
+    assert capsys.readouterr().err.splitlines()[-1] == note
+    assert cli_main([*command.split()[1:], "--data-root", str(tree.root), "-o", str(tmp_path / "y19.zip")]) == 0
+
+
+def test_an_archive_without_frames_that_lvos_asks_for_is_said_to_be_that(
+    tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = make_tree(tmp_path / "data", "LVOS", "test")
+    assert run(tree, mini_weights, tmp_path / "whole", "--size", "24") == 0
+    assert "submit pack" not in capsys.readouterr().err
+    (tree.masks / "0tCWPOrc/00000006.png").unlink()
+    assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 0
+    note = (
+        "note: there are no masks of frames before the first given one, which LVOS asks for; `jointformer submit pack"
+    )
+    assert capsys.readouterr().err.splitlines()[-1].startswith(note)
+
+
 def test_the_given_mask_is_the_first_result(tmp_path: Path, mini_weights: Path) -> None:
     tree = make_tree(tmp_path / "data", "G")
     assert run(tree, mini_weights, tmp_path / "out", "--size", "-1") == 0

@@ -13,8 +13,9 @@ An interrupted run continues with the unfinished videos. Exit code 0 when all vi
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jointformer.cli.flags import add_model_flag
 from jointformer.cli.running import (
@@ -24,6 +25,9 @@ from jointformer.cli.running import (
     merge_command,
     run_options,
 )
+
+if TYPE_CHECKING:
+    from jointformer.data.benchmarks import Dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +126,7 @@ def evaluate_command(
         save_all=args.save_all,
     )
     output = args.output or Path("output") / f"{args.dataset}_{args.split}"
-    return label_and_report(
+    code = label_and_report(
         args,
         output,
         lambda model: evaluate(
@@ -137,3 +141,21 @@ def evaluate_command(
             **options,
         ),
     )
+    if code == 0:
+        _say_what_to_pack(dataset, output, args.save_all)
+    return code
+
+
+def _say_what_to_pack(dataset: Dataset, output: Path, save_all: bool) -> None:
+    """Say where the results themselves, or their zip, are not what the benchmark's server takes."""
+    row = dataset.benchmark
+    if not row.zip_holds:
+        return
+    if save_all and row.saved != "all":
+        what = "there is no zip, as the server does not ask for all frames"
+    elif row.saved == "lvos" and any(min(video.frames_to_save) < video.first_mask for video in dataset.videos):
+        what = "there are no masks of frames before the first given one, which LVOS asks for"
+    else:
+        return
+    pack = f"jointformer submit pack {row.key} {output} --split {row.split}"
+    print(f"note: {what}; `{pack}` makes the archive", file=sys.stderr)

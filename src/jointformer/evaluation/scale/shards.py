@@ -238,7 +238,9 @@ def zip_if_finished(output: Path, manifest: Manifest) -> Path | None:
 
 def _archive(output: Path, manifest: Manifest) -> Path | None:
     row = _benchmark(output, manifest)
-    return None if row is None else zip_path(output, row)
+    if row is None or (manifest.settings.get("save_all") and row.saved != "all"):
+        return None  # what of all the frames the server asks for is in the data alone: `submit pack` reads them
+    return zip_path(output, row)
 
 
 def _benchmark(output: Path, manifest: Manifest) -> Benchmark | None:
