@@ -343,6 +343,33 @@ def test_a_video_the_json_names_must_be_there(tmp_path: Path) -> None:
         open_tree(tree)
 
 
+@pytest.mark.parametrize(("key", "folder"), [("MOSE", "MOSE"), ("Y19", "YouTubeVOS-2019")])
+def test_a_download_without_the_frames_of_some_videos_is_one_line(tmp_path: Path, key: str, folder: str) -> None:
+    tree = make_tree(tmp_path, key)
+    name = list(tree.videos)[1]
+    shutil.rmtree(tree.images / name)
+    with pytest.raises(
+        DataError, match=f"{name}: no folder of frames for a video; .* names it; .* that holds {folder}/$"
+    ):
+        open_tree(tree)
+
+
+def test_an_object_that_youtube_names_and_no_mask_gives_is_one_line(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "Y18")
+    (tree.masks / "00f88c4f0a/00003.png").unlink()
+    said = r"00f88c4f0a: no mask gives object 7, which meta.json names, expected it in 00003.png"
+    with pytest.raises(DataError, match=said):
+        open_tree(tree)
+
+
+@pytest.mark.parametrize(("key", "command"), [("LVOS", "first-masks`"), ("BURST", "burst-masks --first-only`")])
+def test_masks_that_are_made_of_others_are_said_to_be_that(tmp_path: Path, key: str, command: str) -> None:
+    tree = make_tree(tmp_path, key)
+    shutil.rmtree(tree.masks)
+    with pytest.raises(DataError, match=f"Annotations_first_only.*: `jointformer data {command} makes it"):
+        open_tree(tree)
+
+
 def test_several_problems_are_counted(tmp_path: Path) -> None:
     tree = make_tree(tmp_path, "MOSE")
     for name in tree.videos:

@@ -149,6 +149,27 @@ def test_where_nothing_can_be_written_nothing_is_scored(
     assert (out, err) == ("", f"jointformer score: {target}: {said}\n")
 
 
+def test_an_object_that_comes_later_is_no_gap_in_the_labels(
+    tmp_path: Path, save_labels: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for frame in range(5):
+        save_labels(tmp_path / f"masks/cow/{frame:05d}.png", [[0, 3], [int(frame > 2), 3]])
+    (tmp_path / "list.txt").write_text("cow\n")
+    line = ["score", "vost", "--annotations", f"{tmp_path}/masks", "--predictions", f"{tmp_path}/masks"]
+    assert main([*line, "--set", f"{tmp_path}/list.txt"]) == 0
+    assert "objects that are only gaps in the labels, counted as the toolkit does: 1 (cow_2)" in capsys.readouterr().out
+
+
+def test_annotations_elsewhere_are_looked_for_in_vain_and_what_is_there_is_said(
+    tmp_path: Path, save_labels: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_labels(tmp_path / "data/MOSE/valid/Annotations/cow/00000.png", [[0, 1], [1, 1]])
+    line = ["score", "mose", "--annotations", f"{tmp_path}/data", "--predictions", f"{tmp_path}/data"]
+    assert main(line) == 2
+    said = "data: no annotations, expected folders of PNGs, here or in Annotations, got MOSE; name the dataset's folder"
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("benchmark", ["davis17", "mose", "vost"])
 def test_given_masks_alone_are_said_to_be_no_truth(
     benchmark: str, tmp_path: Path, save_labels: Callable[..., None], capsys: pytest.CaptureFixture[str]

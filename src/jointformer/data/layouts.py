@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from jointformer.data.masks import (
     read_mask_file,
     resolve_void,
 )
-from jointformer.data.metas import listed_videos, lvos_frames, youtube_frames
+from jointformer.data.metas import listed_videos, lvos_frames, youtube_beginnings, youtube_frames
 from jointformer.data.sources import VideoSource
 from jointformer.errors import DataError
 
@@ -31,12 +31,16 @@ def open_tree(row: Benchmark, root: Path, *, save_all: bool = False) -> tuple[Vi
     """
     images = _find(row, root, row.images, "frames")
     masks = _find(row, root, row.masks, "masks")
-    names, saved = _video_names(row, root, images)
+    names, meta = _video_names(row, root, images, masks)
+    saved = None if meta is None else _saved_frames(row, images, names, meta)
+    begins = youtube_beginnings(meta) if meta is not None and row.saved == "youtube" else {}
 
     def check(name: str) -> VideoSource | DataError:
         try:
             frames = None if save_all or saved is None else saved[name]
-            return _open_video(row, root, name, images / name, masks / name, frames)
+            video = _open_video(row, root, name, images / name, masks / name, frames)
+            _check_beginnings(video, masks / name, begins.get(name, {}))
+            return video
         except DataError as error:
             return error
 
@@ -83,7 +87,11 @@ def _how_to_get(row: Benchmark, path: str) -> str:
         return "frames are read from JPEGImages/<video>/, masks from Annotations/<video>/ below generic_path"
     text = f"{row.name} comes from {row.download}; data_root must be the folder that holds {first}/"
     if path.endswith("Annotations_first_only"):
-        text += "; this folder keeps of each object only the mask of the first frame where it appears"
+        command = (
+            "burst-masks --first-only` makes it of BURST's json" if row.key == "BURST" else "first-masks` makes it"
+        )
+        text += "; this folder keeps of each object only the mask of the first frame where it appears: "
+        text += f"`jointformer data {command}"
     return text
 
 
@@ -99,8 +107,8 @@ def _with_hint(row: Benchmark, errors: list[DataError]) -> DataError:
     )
 
 
-def _video_names(row: Benchmark, root: Path, images: Path) -> tuple[list[str], dict[str, list[str]] | None]:
-    """The videos' names, and which frames of each are saved (None: all)."""
+def _video_names(row: Benchmark, root: Path, images: Path, masks: Path) -> tuple[list[str], Path | None]:
+    """The videos' names, and the json that says which frames of each are saved (None: all)."""
     if row.video_list is not None:
         return _listed(row, root / row.video_list), None
     folders = [path.name for path in list_subfolders(images)]
@@ -109,6 +117,8 @@ def _video_names(row: Benchmark, root: Path, images: Path) -> tuple[list[str], d
         got = f"{len(loose)} pictures directly inside" if loose else "none"
         raise DataError("no videos", where=images, expected="a folder of frames per video", got=got)
     if not row.metas:
+        if row.zip_holds:  # a server wants every video; of one's own folders a part may be meant
+            _refuse_lost_videos(row, images, {path.name for path in list_subfolders(masks)} - set(folders), masks)
         return folders, None
     path = next((root / meta for meta in row.metas if (root / meta).is_file()), None)
     if path is None:
@@ -118,16 +128,38 @@ def _video_names(row: Benchmark, root: Path, images: Path) -> tuple[list[str], d
             got=_what_is_there(root, row.metas[0]),
             hint=_how_to_get(row, row.metas[0]),
         )
-    saved = _META_READERS[row.saved](path)
-    for name in sorted(saved.keys() ^ set(folders)):
-        if name in saved:
+    return folders, path
+
+
+def _saved_frames(row: Benchmark, images: Path, folders: Sequence[str], meta: Path) -> dict[str, list[str]]:
+    """Which frames of each video are saved; the json and the folders must name the same videos."""
+    saved = _META_READERS[row.saved](meta)
+    _refuse_lost_videos(row, images, saved.keys() - set(folders), meta)
+    for name in sorted(set(folders) - saved.keys()):
+        raise DataError(f"the video {name} is not named here", where=meta, hint=f"but {images / name} is there")
+    return saved
+
+
+def _refuse_lost_videos(row: Benchmark, images: Path, lost: Collection[str], named_by: Path) -> None:
+    """Raise DataError for the first of the videos that have no frames, with their number: half a download."""
+    for name in sorted(lost):
+        more = f"; {len(lost) - 1} more are missing" if len(lost) > 1 else ""
+        hint = f"{named_by} names it{more}; {_how_to_get(row, row.images[0])}"
+        raise DataError("no folder of frames for a video", where=images / name, hint=hint)
+
+
+def _check_beginnings(video: VideoSource, folder: Path, begins: Mapping[str, str]) -> None:
+    """Raise DataError for an object that the json names and no mask gives: it would never be tracked."""
+    given = {video.frame_names[index] for index in video.masks}
+    late = {label: frame for label, frame in begins.items() if frame not in given}
+    if not late:  # as it is in a whole download: nothing has to be decoded
+        return
+    seen = {str(label) for index in video.masks for label in object_ids(video.read_mask(index))}
+    for label, frame in late.items():
+        if label not in seen:
             raise DataError(
-                "no folder of frames for a video",
-                where=images / name,
-                hint=f"{path} names it; {_how_to_get(row, '')}",
+                f"no mask gives object {label}, which meta.json names", where=folder, expected=f"it in {frame}.png"
             )
-        raise DataError(f"the video {name} is not named here", where=path, hint=f"but {images / name} is there")
-    return folders, saved
 
 
 def _listed(row: Benchmark, path: Path) -> list[str]:

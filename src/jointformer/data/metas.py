@@ -68,6 +68,15 @@ def youtube_frames(path: str | Path) -> dict[str, list[str]]:
     return frames
 
 
+def youtube_beginnings(path: str | Path) -> dict[str, dict[str, str]]:
+    """Video -> {object: the first of the frames that YouTube-VOS's meta.json lists for it}. Raises `DataError`."""
+    # `youtube_frames` has checked the lists.
+    return {
+        video: {number: min(entry["frames"]) for number, entry in objects.items() if entry["frames"]}
+        for video, objects in video_objects(path).items()
+    }
+
+
 def lvos_frames(path: str | Path) -> dict[str, list[str]]:
     """Video -> every 5th 8-digit frame name from the first to the last number in its objects' frame_range.
 

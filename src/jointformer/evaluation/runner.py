@@ -84,7 +84,8 @@ def _choose(dataset: Dataset, names: Sequence[str] | None) -> list[VideoSource]:
     known = {video.name: video for video in dataset.videos}
     for name in names or ():
         if name not in known:
-            raise ConfigError(f"no video {name!r} in {dataset.benchmark.name}", expected=f"one of {', '.join(known)}")
+            few = ", ".join([*list(known)[:6], *["…"] * (len(known) > 6)])
+            raise ConfigError(f"no video {name!r} in {dataset.benchmark.name}", expected=f"one of {few}")
     return [video for video in dataset.videos if names is None or video.name in names]
 
 

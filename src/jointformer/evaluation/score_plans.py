@@ -103,8 +103,15 @@ def truth_folder(annotations: Path, videos: Iterable[str] = ()) -> Path:
             continue
         if any((place / name).is_dir() for name in wanted) or (not wanted and _has_masks(place)):
             return place
-    what = f"such as {', '.join(wanted[:3])}" if wanted else "with PNGs"
-    raise DataError("no annotations of these videos", where=annotations, expected=f"folders {what}")
+    what = f"such as {', '.join(wanted[:3])}" if wanted else "of PNGs, here or in Annotations"
+    there = ", ".join(subfolders(annotations)[:3]) or "no folders"
+    raise DataError(
+        "no annotations of these videos" if wanted else "no annotations",
+        where=annotations,
+        expected=f"folders {what}",
+        got=there,
+        hint="name the dataset's folder, or its folder of masks",
+    )
 
 
 def _has_masks(place: Path) -> bool:

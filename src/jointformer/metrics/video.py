@@ -138,7 +138,7 @@ class VideoScorer:
             values={name: (*values, *zeros) for name, values in track.values.items()},
             visible=tuple(track.visible),
             group=track.plan.group if track.plan else self.group,
-            phantom=object_id in self._phantoms,
+            phantom=object_id in self._phantoms and not any(track.visible),
         )
 
 
