@@ -113,6 +113,13 @@ def test_davis_masks_of_another_size_than_the_480p_frames_are_refused(tmp_path: 
         open_tree(tree, size=720)
 
 
+def test_davis_without_full_resolution_is_said_to_want_it_at_another_size(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "D17")
+    said = r"expected .*Full-Resolution or .*1080p.*; where the size is not 480, its frames are read in full resolution"
+    with pytest.raises(DataError, match=said):
+        open_tree(tree, size=720)
+
+
 def test_empty_masks_before_the_first_object_are_no_masks(tmp_path: Path) -> None:
     tree = make_tree(tmp_path, "Y19")
     write_mask(tree.masks / "00f88c4f0a" / "00000.png", np.zeros((HEIGHT, WIDTH), np.uint8))

@@ -95,6 +95,15 @@ def test_convert_writes_half_precision_with_the_config(
         assert json.loads(file.metadata()["config"])["heads"] == SMALL.heads
 
 
+def test_convert_fetches_nothing_where_it_cannot_write(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jointformer.model.weights.load_weights", lambda name: pytest.fail("it was fetched"))
+    (tmp_path / "file").touch()
+    assert main(["weights", "convert", "s012", str(tmp_path / "file/s012.pth")]) == 2
+    assert "file/s012.pth: cannot be written: a part of the path is a file" in capsys.readouterr().err
+
+
 def test_convert_to_pth_and_back_changes_nothing(
     network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,8 +109,10 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     from jointformer.model.device import DTYPES
     from jointformer.model.storage import check_suffix, save_weights
     from jointformer.model.weights import load_weights
+    from jointformer.system.files import check_writable
 
     check_suffix(args.target)  # before half a gigabyte is fetched for nothing
+    check_writable(args.target)
     model, state = load_weights(args.source).fitted()
     dtype = DTYPES[args.dtype] if args.dtype else None
     path = save_weights(state, args.target, model.config, dtype)

@@ -86,6 +86,8 @@ def _how_to_get(row: Benchmark, path: str) -> str:
     if row.key == "G":
         return "frames are read from JPEGImages/<video>/, masks from Annotations/<video>/ below generic_path"
     text = f"{row.name} comes from {row.download}; data_root must be the folder that holds {first}/"
+    if row.size_from is not None:
+        text += "; where the size is not 480, its frames are read in full resolution"
     if path.endswith("Annotations_first_only"):
         command = (
             "burst-masks --first-only` makes it of BURST's json" if row.key == "BURST" else "first-masks` makes it"
