@@ -138,6 +138,9 @@ def test_a_folder_with_results_of_other_settings_is_refused(
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert "another tracker.topk, expected 30, got 7" in message
     assert "--overwrite" in message
+    assert run(tree, mini_weights, tmp_path / "out", "--sizes", "24,32", "--flip") == 2
+    said = "another size or view, expected 24, got 24, 24 mirrored, 32, 32 mirrored; choose"
+    assert said in capsys.readouterr().err
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24", "--topk_num", "7", "--overwrite") == 0
 
 

@@ -216,6 +216,8 @@ def check_settings(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) 
     difference = _first_difference(found, wanted)
     if difference is not None:
         name, old, new = difference
+        if name == "views":
+            name, old, new = "size or view", _views_text(old), _views_text(new)
         raise ConfigError(
             f"this folder holds a run with another {name}",
             where=folder,
@@ -223,6 +225,14 @@ def check_settings(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) 
             got=new,
             hint="choose another --output, or --overwrite to start anew",
         )
+
+
+def _views_text(views: Any) -> str:
+    """Return a manifest's views for people, as far as they are such."""
+    try:
+        return ", ".join(f"{view['size']}{' mirrored' * bool(view['flipped'])}" for view in views)
+    except (TypeError, KeyError):
+        return str(views)
 
 
 def check_input(folder: Path, video: str, found: dict[str, str], wanted: dict[str, str]) -> None:
