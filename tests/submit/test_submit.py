@@ -194,6 +194,24 @@ def test_visor_needs_its_mapping(tmp_path: Path) -> None:
         pack_submission(check(tree, results), tmp_path / "a.zip")
 
 
+def test_visors_mapping_is_looked_for_before_masks_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = make_tree(tmp_path / "data", "VISOR")
+    results = make_results(tree, tmp_path / "out")
+    (tree.root / "VISOR/val_data_mapping.json").unlink()
+    line = ["submit", "pack", "VISOR", str(results), "--data-root", str(tree.root), "-o", str(tmp_path / "a.zip")]
+    assert main(line) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.endswith("val_data_mapping.json: no such file; VISOR's visor_to_davis.py makes it with the frames")
+
+
+def test_a_zip_that_was_cut_off_is_said_to_be_that(davis: tuple[Tree, Path], tmp_path: Path) -> None:
+    tree, results = davis
+    whole = pack_submission(check(tree, results), tmp_path / "whole.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="got a zip that is cut off or damaged"):
+        check(tree, tmp_path / "cut.zip")
+
+
 def test_the_command_line_checks_and_packs(
     davis: tuple[Tree, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,8 @@ class _VideoJob:
 
 def read_mapping(path: Path) -> dict[str, dict[str, str]]:
     """Sequence -> label -> object's name, from VISOR's val_data_mapping.json. Raises `DataError`."""
+    if not path.exists():
+        raise DataError("no such file", where=path, hint="VISOR's visor_to_davis.py makes it with the frames")
     content = read_json(path)
     fits = isinstance(content, dict) and all(
         isinstance(names, dict) and all(isinstance(name, str) for name in names.values()) for names in content.values()

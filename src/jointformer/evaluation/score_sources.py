@@ -104,7 +104,9 @@ def open_masks(path: Path, expected: Iterable[str]) -> MaskTree:
     elif path.is_file() and zipfile.is_zipfile(path):
         trees = _zip_trees(path)
     else:
-        got = "nothing there" if not path.exists() else "another file"
+        got = "nothing there"
+        if path.exists():
+            got = "a zip that is cut off or damaged" if _begins_as_zip(path) else "another file"
         raise DataError("no predictions", where=path, expected="a folder or a zip of mask PNGs", got=got)
     best = max(trees, key=lambda tree: len(wanted.intersection(tree.videos())), default=None)
     if best is None or not wanted.intersection(best.videos()):
@@ -136,6 +138,14 @@ def mask_files(folder: Path) -> dict[str, str]:
 def subfolders(folder: Path) -> list[str]:
     """The names of a folder's `list_subfolders`, sorted. Raises DataError."""
     return sorted(path.name for path in list_subfolders(folder))
+
+
+def _begins_as_zip(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False
 
 
 def _places(path: Path) -> list[Path]:

@@ -181,13 +181,18 @@ def _content(masks: MaskTree, video: VideoSource, frame: str, present: frozenset
     return masks.read_bytes(video.name, frame)
 
 
+def visor_mapping(dataset: Dataset) -> Path:
+    """Where the names of VISOR's objects lie, without which nothing is packed."""
+    return dataset.root / "VISOR" / MAPPING
+
+
 def _pack_visor(submission: Submission, target: Path, workers: int) -> Path:
     """VISOR's server takes val.json alone."""
     if submission.masks.archive is not None:
         raise DataError(
             "VISOR's polygons are made from a folder of masks", where=submission.masks.archive, hint="unpack it first"
         )
-    names = read_mapping(submission.dataset.root / "VISOR" / MAPPING)
+    names = read_mapping(visor_mapping(submission.dataset))
     frames = {
         video.name: {video.frame_names[index] for index in video.frames_to_save} for video in submission.dataset.videos
     }
