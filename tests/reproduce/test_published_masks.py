@@ -186,3 +186,7 @@ def test_published_masks_of_a_server_row_are_checked_against_its_rules(
 def test_published_masks_go_with_no_model_of_mine(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "d17-val", "--published-masks", "--model", "tiny"]) == 2
     assert "published masks are not made by a model of yours" in capsys.readouterr().err
+    for flags in (["--size", "240"], ["--overwrite"]):
+        assert main(["reproduce", "d17-val", "--published-masks", *flags]) == 2
+        said = f"{flags[0][2:]}: published masks are scored as they are, and nothing is run"
+        assert said in capsys.readouterr().err

@@ -306,8 +306,9 @@ def test_weights_are_looked_for_where_they_will_be_loaded_from(
     assert states == {"tiny": "here", "s012": "to fetch", "own.pth": "here", "~/own.pth": "here", "none.pth": "missing"}
 
 
-def test_the_list_has_every_published_row(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "--list"]) == 0
+def test_the_list_has_every_published_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "--list", "--json", str(tmp_path / "rows.json")]) == 0
+    assert len(json.loads((tmp_path / "rows.json").read_text())) == 33
     lines = capsys.readouterr().out.splitlines()[1:]
     assert len(lines) == len(published_rows()) == 33
     assert lines[2].split()[0] == "d17-val/s012"

@@ -105,10 +105,14 @@ def _write(args: argparse.Namespace, results: list[RowResult]) -> None:
 def _list(args: argparse.Namespace) -> int:
     from jointformer.evaluation.reproduce_report import list_table
     from jointformer.evaluation.reproduce_rows import row_name, select_rows
+    from jointformer.system.files import write_json
 
     rows = select_rows(args.rows)
+    data = [{"row": row_name(row), "published": dict(row.published)} for row in rows]
     if args.json == "-":
-        print(json.dumps([{"row": row_name(row), "published": dict(row.published)} for row in rows], indent=2))
-    else:
-        print(list_table(rows))
+        print(json.dumps(data, indent=2))
+        return 0
+    if args.json:
+        write_json(args.json, data)
+    print(list_table(rows))
     return 0

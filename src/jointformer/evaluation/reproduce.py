@@ -73,6 +73,9 @@ class Options:
             raise ConfigError("too few processes", where="workers", expected="at least 1", got=self.workers)
         if self.published_masks and self.model is not None:
             raise ConfigError("published masks are not made by a model of yours", where="model")
+        if self.published_masks and (self.size != 480 or self.overwrite):
+            what = "overwrite" if self.overwrite else "size"
+            raise ConfigError("published masks are scored as they are, and nothing is run", where=what)
         if self.overwrite:
             self.scale.refuse_overwriting()
 
