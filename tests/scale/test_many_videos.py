@@ -316,6 +316,15 @@ def test_a_budget_is_planned_for_every_video_and_changes_no_byte(
     assert "the memory budget is too small" in capsys.readouterr().err
 
 
+def test_figures_that_cannot_be_written_are_refused_before_anything_is_tracked(
+    track: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert track(tmp_path / "out", "--json", str(tmp_path / "file/run.json")) == 2
+    assert "file/run.json: cannot be written: a part of the path is a file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_finished_video_that_has_lost_its_overlay_is_named(
     track: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
