@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +14,7 @@ import pytest
 from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import OutputError
 from jointformer.evaluation.manyvideos import Part, VideoJob
-from jointformer.evaluation.scale.claims import _REAL_LOCKS, RUN, RunFolder
+from jointformer.evaluation.scale.claims import RUN, RunFolder
 from jointformer.evaluation.scale.shards import fold, join_run
 
 SETTINGS = {"command": "track"}
@@ -86,19 +84,10 @@ def test_the_folder_of_claims_is_made_again_for_whoever_waits(tmp_path: Path) ->
         assert waiting.result(timeout=30)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="locks are another system call there")
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_refused_and_nothing_else_stands_for_them(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if number != errno.ENOSYS and not _REAL_LOCKS:
-        pytest.skip("old versions of filelock take it for a lock that another process holds")
-
-    def flock(*args: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.raises(OutputError, match="this file system has no file locks"), RunFolder(tmp_path).claim("v"):
+@pytest.mark.usefixtures("no_locks")
+def test_a_file_system_without_locks_is_refused(tmp_path: Path) -> None:
+    told = r"^\S*\.run: this file system has no file locks"
+    with pytest.raises(OutputError, match=told), RunFolder(tmp_path).claim("v"):
         pass
 
 

@@ -40,9 +40,17 @@ def test_a_folder_that_cannot_be_locked_is_told(kept: Path, monkeypatch: pytest.
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("jointformer.session.home.FileLock.acquire", refuse)
+    monkeypatch.setattr("jointformer.system.locks.FileLock.acquire", refuse)
     with pytest.raises(OutputError, match="the file system is read-only"):
         ScriptedSession.load(kept, video=video())
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_folder_on_a_file_system_without_locks_is_told_and_nothing_begins_there(tmp_path: Path) -> None:
+    # SQLite writes no session there either, and says "disk I/O error".
+    with pytest.raises(OutputError, match=r"^\S*new: this file system has no file locks; choose another folder"):
+        ScriptedSession(video(), folder=tmp_path / "new")
+    assert not (tmp_path / "new" / "session.db").exists()
 
 
 def test_a_session_with_a_folder_is_saved_there_already(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -294,3 +294,25 @@ def test_waiting_for_another_download_has_an_end(target: Path, url: str, monkeyp
     target.parent.mkdir(parents=True)
     with FileLock(target.with_name(".w.pth.lock")), pytest.raises(WeightsError, match=r"another process"):
         fetch(url, target)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_each_process_fetches_a_file_for_itself(target: Path, url: str, server: Server) -> None:
+    target.parent.mkdir(parents=True)
+    others = target.with_name("w.pth.partial")
+    others.write_bytes(BODY[:7])  # what another process may be writing to
+    server.cut = [1000]
+    assert fetch(url, target) == SHA
+    assert [wanted for _, wanted in server.asked] == [None, "bytes=1000-"]
+    assert target.read_bytes() == BODY
+    assert others.read_bytes() == BODY[:7]
+    assert leftovers(target.parent) == {"w.pth", "w.pth.json", "w.pth.partial"}
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_nothing_stays_of_a_download_that_broke_off(target: Path, url: str, server: Server) -> None:
+    server.cut = [40_000] + [0] * download.ATTEMPTS
+    with pytest.raises(WeightsError, match="cannot be downloaded") as error:
+        fetch(url, target)
+    assert "are kept" not in str(error.value)
+    assert leftovers(target.parent) == set()

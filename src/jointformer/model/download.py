@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from tqdm import tqdm
 
 from jointformer.errors import OutputError, UserError, WeightsError
@@ -28,7 +28,16 @@ from jointformer.model.cache import (
     write_record,
 )
 from jointformer.model.transport import TIMEOUT, BrokenAttemptError, open_answer, reason, start_and_total, validator
-from jointformer.system.files import make_dir, write_json, writing
+from jointformer.system.files import (
+    is_temporary,
+    make_dir,
+    remove,
+    remove_temporaries,
+    temporary_name,
+    write_json,
+    writing,
+)
+from jointformer.system.locks import NoLocksError, hold
 
 logger = logging.getLogger(__name__)
 
@@ -55,18 +64,17 @@ def fetch(url: str, target: Path, *, kind: Kind = WEIGHTS, page: str | None = No
 
     The file grows as `<target>.partial` and is renamed when its size and SHA-256 agree; a later call
     resumes it. Its SHA-256 must be the one noted beside `target` earlier; where none is, it is noted now. Of two
-    processes that want the same file one fetches and the other waits. kind: what errors call the file. page: where a
-    person finds the file, for the hint when it cannot be fetched.
+    processes that want the same file one fetches and the other waits; where the file system has no locks each fetches
+    for itself, in a folder of its own that is not resumed. kind: what errors call the file. page: where a person finds
+    the file, for the hint when it cannot be fetched.
 
     Raises WeightsError (not there, not reachable, not the file expected) and OutputError (cannot be written).
     """
     make_dir(target.parent)
-    lock = FileLock(str(target.with_name(f".{target.name}.lock")))
-    with writing(target), _locked(lock, target):
+    with writing(target), _partial(target) as partial:
         if target.exists():
             return verify_or_note(target, kind)
         expected = recorded_sha256(target, kind)
-        partial = target.with_name(target.name + ".partial")
         try:
             with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
                 _fetch_partial(client, url, partial, kind, progress)
@@ -89,23 +97,42 @@ def fetch(url: str, target: Path, *, kind: Kind = WEIGHTS, page: str | None = No
 
 
 @contextmanager
-def _locked(lock: FileLock, target: Path) -> Iterator[None]:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info("%s is being downloaded by another process; waiting for it", target.name)
+def _partial(target: Path) -> Iterator[Path]:
+    """The name under which the file grows, which no other process writes to while the block runs."""
+    partial = target.with_name(target.name + ".partial")
+    lock = _hold(target)
+    if lock is not None:
         try:
-            lock.acquire(timeout=LOCK_WAIT)
-        except Timeout:
-            raise WeightsError(
-                f"another process has been downloading this for {LOCK_WAIT / 60:.0f} minutes",
-                where=target,
-                hint="end that process, or wait for it",
-            ) from None
+            yield partial
+        finally:
+            lock.release()
+        return
+    remove_temporaries(target.parent)  # of processes that were killed
+    folder = temporary_name(target)
     try:
-        yield
+        folder.mkdir()
+        yield folder / partial.name
     finally:
-        lock.release()
+        remove(folder)
+
+
+def _hold(target: Path) -> FileLock | None:
+    """The lock of a file that is to be fetched, held; None where the file system has no locks."""
+    path = target.with_name(f".{target.name}.lock")
+    try:
+        lock = hold(path)
+        if lock is None:
+            logger.info("%s is being downloaded by another process; waiting for it", target.name)
+            lock = hold(path, LOCK_WAIT)
+    except NoLocksError:
+        return None
+    if lock is None:
+        raise WeightsError(
+            f"another process has been downloading this for {LOCK_WAIT / 60:.0f} minutes",
+            where=target,
+            hint="end that process, or wait for it",
+        )
+    return lock
 
 
 def _fetch_partial(client: httpx.Client, url: str, partial: Path, kind: Kind, progress: bool) -> None:
@@ -120,7 +147,8 @@ def _fetch_partial(client: httpx.Client, url: str, partial: Path, kind: Kind, pr
             failures = 0 if arrived > best else failures + 1
             best = max(best, arrived)
             if failures >= ATTEMPTS:
-                kept = f"; {arrived:,} bytes have arrived and are kept: the same command resumes" if arrived else ""
+                stays = arrived and not is_temporary(partial.parent)
+                kept = f"; {arrived:,} bytes have arrived and are kept: the same command resumes" if stays else ""
                 raise WeightsError("cannot be downloaded", where=url, got=f"{error}{kept}") from None
             logger.info("%s: %s; trying again", partial.stem, error)
             time.sleep(FIRST_WAIT * 2 ** max(0, failures - 1))

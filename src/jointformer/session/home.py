@@ -8,11 +8,12 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from jointformer.errors import DataError
 from jointformer.session.store import FILE, Store
-from jointformer.system.files import make_dir, output_error
+from jointformer.system.files import make_dir, writing
+from jointformer.system.locks import hold
 
 
 class OpenAlready(DataError):
@@ -66,13 +67,10 @@ def check_closed(folder: Path) -> None:
 
 def _lock(folder: Path) -> FileLock:
     """Return the lock of a session's folder, held. Raises OpenAlready where another session holds it, OutputError."""
-    lock = FileLock(folder / ".lock", thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OpenAlready("the session is open already", where=folder, hint="close it there first") from None
-    except OSError as error:
-        raise output_error(error, folder) from error
+    with writing(folder):
+        lock = hold(folder / ".lock")
+    if lock is None:
+        raise OpenAlready("the session is open already", where=folder, hint="close it there first")
     return lock
 
 

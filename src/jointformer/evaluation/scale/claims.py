@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import inspect
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -11,23 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from jointformer.data import writer
 from jointformer.data.writer import is_finished
 from jointformer.errors import OutputError
 from jointformer.evaluation.scale.manifest import Manifest, VideoRecord, no_manifest, read_manifest, read_run_id
 from jointformer.system.files import name_key, output_error, remove, write_json
+from jointformer.system.locks import NoLocksError, hold
 
 #: The folder of claims and records beside the results while a run is not finished. Hidden: scorers pass it over.
 RUN = ".run"
 _MANIFEST_LOCK = "manifest.lock"
-#: What systems say where there are no locks: Lustre without -o flock, NFS without its lock service.
-_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
-#: Newer versions of filelock would put up a mere file instead, which nobody takes away from a process that was killed.
-_REAL_LOCKS: dict[str, Any] = {
-    name: False for name in inspect.signature(FileLock.__init__).parameters if name == "fallback_to_soft"
-}
 #: Seconds that a process waits for the manifest, or for the folder to stay.
 _WAIT = 60.0
 
@@ -70,28 +63,23 @@ class RunFolder:
     def _locked(self, name: str, timeout: float) -> Iterator[bool]:
         try:
             lock = self._acquire(name, timeout)
-        except Timeout:
-            yield False
-            return
-        except (NotImplementedError, OSError) as error:
-            if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
-                hint = "choose another output folder, or mount this one with locks"
-                raise OutputError("this file system has no file locks", where=self.path, hint=hint) from None
+        except NoLocksError:
+            raise
+        except OSError as error:
             raise output_error(error, error.filename or self.path / name) from error
         try:
-            yield True
+            yield lock is not None
         finally:
-            lock.release()
+            if lock is not None:
+                lock.release()
 
-    def _acquire(self, name: str, timeout: float) -> FileLock:
-        """Return a lock that is held. Raises Timeout where another process keeps it, OSError, NotImplementedError."""
+    def _acquire(self, name: str, timeout: float) -> FileLock | None:
+        """Return a lock that is held, None where another process keeps it. Raises OSError, NoLocksError."""
         begun = time.monotonic()
         while True:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(self.path / name, **_REAL_LOCKS)
-                lock.acquire(timeout=max(0.0, begun + timeout - time.monotonic()))
-                return lock
+                return hold(self.path / name, max(0.0, begun + timeout - time.monotonic()))
             except (FileNotFoundError, FileExistsError):
                 # Whoever completes a run removes the folder from under those that wait, who make it again.
                 if self.path.is_file() or time.monotonic() > begun + _WAIT:
