@@ -21,7 +21,7 @@ from jointformer.session import Session, stored_video
 from jointformer.web import app, shelf
 from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
-from jointformer.web.record import RecordFile
+from jointformer.web.record import Range, RecordFile
 from jointformer.web.runs import encode_runs
 from session.scripted import ScriptedSession, SquareTracker, square
 from web.helpers import GatedTracker, Tool
@@ -190,6 +190,21 @@ def test_a_cut_off_run_that_tracks_all_again_goes_on_where_it_was(start: Callabl
     steps = [frame for kind, frame in SquareTracker.calls if kind == "step"]
     assert steps == [0, *range(max(seen), 26)]  # from the drawn frame and the last finished one on
     assert tool.state()["interrupted"] is None
+
+
+def test_a_run_cut_off_after_its_last_frame_is_done(start: Callable[..., Tool]) -> None:
+    tool = start()
+    tool.open()
+    tool.draw(0, 1, square(0))
+    tool.track(end=20)
+    projects = tool.client.app.state.shelf  # type: ignore[attr-defined]
+    projects.close()
+    record = RecordFile.load(projects.folder / tool.project)
+    record.update(tracking=Range(end=20))  # as a kill leaves it before its end is noted
+    for _ in range(2):  # later edits do not make it one that was cut off
+        assert tool.state()["interrupted"] is None
+        tool.draw(10, 1, square(10))
+        projects.close()
 
 
 def test_a_run_stops_after_the_frame_it_is_at_and_is_not_called_interrupted(start: Callable[..., Tool]) -> None:

@@ -37,8 +37,10 @@ class Project:
         self._lock = threading.RLock()  # one edit at a time, so that versions tell the order
         self._version = 0
         self.used = time.monotonic()
-        self.interrupted: Range | None = file.record.tracking
         self.tracking = Tracking(session, desk, self.events.publish, self._remember_run)
+        # A kill may have fallen between a run's last frame and the note that it is done.
+        cut_off = file.record.tracking
+        self.interrupted = cut_off if cut_off is not None and self.tracking.has_more(cut_off) else None
         self.exports = Exports(home / "exports", session, self.events.publish)
 
     @property
@@ -193,8 +195,8 @@ class Project:
         self._tell()
 
     def opened(self) -> None:
-        """Note that somebody opened it now."""
-        self._file.update(opened=time.time())
+        """Note that somebody opened it now, and whether a run is to be gone on with."""
+        self._file.update(opened=time.time(), tracking=self.interrupted)
 
     def close(self) -> None:
         """Stop what goes on and close the files; nothing is lost."""

@@ -75,6 +75,13 @@ class Tracking:
             self._desk.model.warm(lambda: self._publish("tracking", self.status()))
         return {"steps": steps, "objects": objects, "seconds": None if pace is None else steps * pace, "rough": rough}
 
+    def has_more(self, wanted: Range) -> bool:
+        """Return whether a run would find anything to track."""
+        try:
+            return self._session.plan(**vars(wanted)).steps() > 0
+        except (DataError, ConfigError):
+            return False
+
     def outlook(self, wanted: Range) -> dict[str, Any]:
         """Return `plan`; where there is nothing to track from, no steps and the reason.
 
