@@ -183,6 +183,38 @@ def test_pens_and_fingers_draw_and_two_fingers_zoom(person: Person) -> None:
     assert person.area(project, 0, 1) > drawn + 200
 
 
+@pytest.mark.parametrize("first", ["pen", "hand"])
+def test_the_hand_that_holds_the_pen_may_lie_on_the_picture(first: str, person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    control = page.context.new_cdp_session(page)
+
+    def pen(kind: str, x: int, buttons: int = 1) -> None:
+        more = {"button": "left", "buttons": buttons, "clickCount": 1, "pointerType": "pen", "force": 0.5}
+        control.send("Input.dispatchMouseEvent", {"type": kind, **dict(zip("xy", person.at(x, 60))), **more})
+
+    def hand(kind: str, *xs: int) -> None:
+        places = [dict(zip("xy", person.at(x, 200))) for x in xs]
+        control.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    pen("mousePressed", 20)
+    pen("mouseReleased", 20, 0)
+    person.settle()
+    dot, zoom = person.area(project, 0, 1), page.locator(".zoom-label").inner_text()
+    assert dot > 50
+    for x in range(200, 301, 20):
+        if x == (220 if first == "pen" else 200):
+            hand("touchStart", 380)
+        pen("mousePressed" if x == 200 else "mouseMoved", x)
+        if x > 220:
+            hand("touchMove", 380 + x // 50)
+    pen("mouseReleased", 300, 0)
+    hand("touchEnd")
+    person.settle()
+    assert person.area(project, 0, 1) > dot + 800
+    assert page.locator(".zoom-label").inner_text() == zoom
+
+
 def test_two_tabs_see_the_same(person: Person, browser: Any) -> None:
     project = person.open_demo()
     other = Person(person.page.context.new_page(), person.url)

@@ -18,6 +18,7 @@ export class Viewport {
     this.pointers = new Map();
     this.hover = null;
     this.penSeen = false;
+    this.pen = undefined; // the pointer of a pen that is down
     this.listen();
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.element);
@@ -117,11 +118,16 @@ export class Viewport {
 
   down(event) {
     this.canvas.focus({ preventScroll: true });
+    const touches = event.pointerType === "touch";
+    if (touches && this.pen !== undefined) return; // the hand that draws lies on the picture
     this.canvas.setPointerCapture(event.pointerId);
     const at = this.at(event);
+    if (event.pointerType === "pen") {
+      this.penSeen = true;
+      this.pen = event.pointerId;
+      this.release(); // a hand that lay there before
+    }
     this.pointers.set(event.pointerId, at);
-    if (event.pointerType === "pen") this.penSeen = true;
-    const touches = event.pointerType === "touch";
     if (this.pointers.size > 1) {
       this.drop(); // a second finger: the first one's stroke was none
       this.pinch = this.pinchNow();
@@ -141,6 +147,7 @@ export class Viewport {
   move(event) {
     const at = this.at(event);
     const before = this.pointers.get(event.pointerId);
+    if (event.pointerType === "touch" && !before) return;
     if (event.pointerType !== "touch") this.hover = this.toFrame(at);
     if (before) this.pointers.set(event.pointerId, at);
     if (this.pinch && this.pointers.size === 2) {
@@ -162,11 +169,9 @@ export class Viewport {
   up(event, cancelled = false) {
     const was = this.drawing === event.pointerId;
     this.pointers.delete(event.pointerId);
+    if (this.pen === event.pointerId) this.pen = undefined;
     if (this.pointers.size < 2) this.pinch = null;
-    if (this.panning === event.pointerId) {
-      this.panning = undefined;
-      this.canvas.classList.remove("grabbing");
-    }
+    if (this.panning === event.pointerId) this.stopPanning();
     if (!was) return;
     if (cancelled) {
       this.drop();
@@ -174,6 +179,19 @@ export class Viewport {
     }
     this.drawing = undefined;
     this.tool?.up?.(this.toFrame(this.at(event)));
+  }
+
+  stopPanning() {
+    this.panning = undefined;
+    this.canvas.classList.remove("grabbing");
+  }
+
+  /** Gives up what the pointers that are down are doing. */
+  release() {
+    this.drop();
+    this.stopPanning();
+    this.pinch = null;
+    this.pointers.clear();
   }
 
   /** Gives up the stroke that is being drawn, and no corners or scribbles before it. */
