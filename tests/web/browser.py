@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,20 @@ FLAGS = [
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
+
+#: The marks of tests in a browser.
+IN_BROWSER = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)"),
+    pytest.mark.skipif(find_spec("playwright") is None, reason="needs playwright (pip install playwright)"),
+]
+
+
+def in_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that is one in a browser."""
+    for mark in IN_BROWSER:
+        test = mark(test)
+    return test
 
 
 def launch(playwright: Any) -> Any:

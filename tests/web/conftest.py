@@ -9,11 +9,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from jointformer.model.config import ModelConfig
+from jointformer.model.storage import save_weights
 from jointformer.web.app import create_app
 from jointformer.web.config import WebConfig
 from jointformer.web.models import SharedModel
+from seeded import seeded_model
 from session.scripted import SquareTracker, video
+from web.browser import Person, Server, launch
 from web.helpers import HOST, GatedTracker, ScriptedShared, TestClient, Tool
+
+MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 
 
 @pytest.fixture
@@ -54,3 +60,33 @@ def start(tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def tool(start: Callable[..., Tool]) -> Tool:
     """A server with nothing in it."""
     return start()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server process with a mini network."""
+    folder = tmp_path_factory.mktemp("web")
+    server = Server(folder, save_weights(seeded_model(MINI), folder / "mini.safetensors"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as control:
+        chromium = launch(control)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def person(server: Server, browser: Any) -> Iterator[Person]:
+    """Somebody at a laptop; afterwards nothing may have gone wrong in the page."""
+    context = browser.new_context(viewport={"width": 1366, "height": 768}, color_scheme="dark")
+    person = Person(context.new_page(), server.url)
+    yield person
+    context.close()
+    assert person.problems == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,44 +12,10 @@ import numpy as np
 import pytest
 
 from jointformer.data.video_writer import VideoWriter
-from jointformer.model.config import ModelConfig
-from jointformer.model.storage import save_weights
-from seeded import seeded_model
-from web.browser import CHROMIUM, Person, Server, launch
+from web.browser import IN_BROWSER, Person, Server
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright (pip install playwright)")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)"),
-]
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
+pytestmark = IN_BROWSER
 FISH, TURTLE = (40, 70, 150, 160), (222, 78, 365, 205)  # left, top, right, bottom in frame 0
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("web")
-    server = Server(folder, save_weights(seeded_model(MINI), folder / "mini.safetensors"))
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as control:
-        chromium = launch(control)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def person(server: Server, browser: Any) -> Iterator[Person]:
-    """Somebody at a laptop; afterwards nothing may have gone wrong in the page."""
-    context = browser.new_context(viewport={"width": 1366, "height": 768}, color_scheme="dark")
-    person = Person(context.new_page(), server.url)
-    yield person
-    context.close()
-    assert person.problems == []
 
 
 def box(person: Person, corners: tuple[int, int, int, int]) -> None:

@@ -12,25 +12,23 @@ from jointformer.data.video import VideoFile
 from jointformer.model.config import ModelConfig
 from jointformer.model.storage import save_weights
 from seeded import seeded_model
-from web.browser import CHROMIUM, Person, Server, launch
+from web.browser import IN_BROWSER, Person, Server, launch
 from web.phone import SECONDS, facts, make_phone_video, work_through
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright (pip install playwright)")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)"),
-]
+pytestmark = IN_BROWSER
 MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 
 
 def test_a_phone_video_becomes_an_overlay_that_stands_upright_with_its_sound(tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
     video = make_phone_video(tmp_path / "phone.mp4", (320, 180))
     before = facts(video)
     assert (before["size"], abs(before["rotation"])) == ((320, 180), 90)
     assert VideoFile(video).size == (320, 180)  # height, width: upright
     server = Server(tmp_path, save_weights(seeded_model(MINI), tmp_path / "mini.safetensors"), "120", video=video)
     try:
-        with playwright.sync_playwright() as control:
+        with sync_playwright() as control:
             browser = launch(control)
             context = browser.new_context(viewport={"width": 1366, "height": 768})
             person = Person(context.new_page(), server.url)
