@@ -7,6 +7,16 @@ import { Viewing } from "./viewing.js";
 const PALETTE = [[239, 71, 111], [17, 138, 240], [6, 200, 140], [255, 190, 40], [155, 93, 229], [0, 200, 220],
   [255, 127, 50], [140, 200, 60], [241, 91, 181], [90, 110, 255], [200, 140, 90], [120, 220, 200]];
 
+/** A colour for an object when those are used up: hues a golden angle apart, in turn dark and light, hardly come again. */
+function further(id) {
+  const light = id % 2 ? 0.42 : 0.65;
+  const reach = 0.8 * Math.min(light, 1 - light);
+  return [0, 8, 4].map((turn) => {
+    const at = (turn + (id * 137.508) / 30) % 12;
+    return Math.round(255 * (light - reach * Math.max(-1, Math.min(at - 3, 9 - at, 1))));
+  });
+}
+
 export class Drawing extends Viewing {
   // -- objects
 
@@ -35,7 +45,7 @@ export class Drawing extends Viewing {
   newObject() {
     const id = Math.max(0, ...this.state.objects.map((object) => object.id)) + 1;
     const taken = this.state.objects.map((object) => String(object.colour));
-    const colour = PALETTE.find((value) => !taken.includes(String(value))) ?? PALETTE[id % PALETTE.length];
+    const colour = PALETTE.find((value) => !taken.includes(String(value))) ?? further(id);
     return { id, name: `object ${id}`, colour, draft: true };
   }
 
