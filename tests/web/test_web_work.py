@@ -579,5 +579,10 @@ def test_a_project_whose_video_has_gone_is_listed_with_its_problem(tool: Tool, v
     (videos / "square").rename(videos / "moved")
     assert tool.client.get("/api/projects").json()[0]["problem"] == "its video is no longer there"
     tool.client.app.state.shelf.close()  # type: ignore[attr-defined]
-    gone = f"{videos / 'square'}: the project's video is no longer there; put it back where it was"
+    media = tool.client.app.state.shelf.folder / tool.project / "media" / "square"  # type: ignore[attr-defined]
+    hint = f"put it back where it was, or to {media}"
+    gone = f"{videos / 'square'}: the project's video is no longer there; {hint}"
     assert tool.ask("GET", "", status=400)["error"] == gone
+    media.parent.mkdir()
+    (videos / "moved").rename(media)
+    assert tool.ask("GET", "")["frames"] == 30

@@ -175,7 +175,8 @@ class Shelf:
             hint = "start jointformer ui with --folder to allow it"
             raise DataError("the project's video lies outside the folders that may be opened", got=video, hint=hint)
         if not os.path.exists(video):
-            raise DataError("the project's video is no longer there", where=video, hint="put it back where it was")
+            hint = f"put it back where it was, or to {_place_for(video, home)}"
+            raise DataError("the project's video is no longer there", where=video, hint=hint)
         with _said_of_projects():
             session = self._type.load(home, video=video)
         with _closed_if_refused(session):
@@ -228,9 +229,13 @@ def _video_of(home: Path) -> Path | None:
     video = stored_video(home)
     if video is None or os.path.exists(video):
         return video
-    media = home / MEDIA
-    brought = media if video.name == MEDIA else media / video.name
+    brought = _place_for(video, home)
     return brought if os.path.exists(brought) else video
+
+
+def _place_for(video: Path, home: Path) -> Path:
+    """Where a project's folder holds its video, if it does."""
+    return home / MEDIA if video.name == MEDIA else home / MEDIA / video.name
 
 
 @contextmanager
