@@ -148,6 +148,20 @@ def test_pens_and_fingers_draw_and_two_fingers_zoom(person: Person) -> None:
     assert person.area(project, 0, 1) > drawn + 200
 
 
+def test_the_other_end_of_a_pen_erases(person: Person) -> None:
+    project = person.open_demo()
+    person.drag((100, 60), (200, 60))
+    drawn = person.area(project, 0, 1)
+    for kind, x, button in (("down", 140, 5), ("move", 160, -1), ("up", 160, 5)):
+        place = dict(zip(("clientX", "clientY"), person.at(x, 60)))
+        held = {"button": button, "buttons": 0 if kind == "up" else 32}
+        person.page.locator(".stage-canvas").dispatch_event(
+            f"pointer{kind}", {"pointerId": 1, "pointerType": "pen", **held, **place}
+        )
+    person.settle()
+    assert 0 < person.area(project, 0, 1) < drawn - 200
+
+
 @pytest.mark.parametrize("first", ["pen", "hand"])
 def test_the_hand_that_holds_the_pen_may_lie_on_the_picture(first: str, person: Person) -> None:
     page = person.page

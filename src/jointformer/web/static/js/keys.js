@@ -48,6 +48,7 @@ const fixed = [
   ["Enter", "Close the polygon, keep the scribbles"],
   ["Esc", "Give up what is being drawn or typed"],
   ["Right button, Alt", "Erase with the brush; background with scribbles"],
+  ["Eraser of a pen", "As the right button"],
   ["Middle button", "Move the picture"],
   ["Wheel, two fingers", "Zoom, move"],
 ];

@@ -1,6 +1,7 @@
 // A picture of some size in an element: zoom and pan, pointers of all kinds.
 
 const MOST_ZOOM = 24;
+const ERASER = 5; // the other end of a pen, as a button
 
 export class Viewport {
   constructor(size) {
@@ -138,9 +139,9 @@ export class Viewport {
     if (pans) {
       this.panning = event.pointerId;
       this.canvas.classList.add("grabbing");
-    } else if (event.button === 0 || event.button === 2) {
+    } else if ([0, 2, ERASER].includes(event.button)) {
       this.drawing = event.pointerId;
-      this.tool?.down?.(this.toFrame(at), { erase: event.button === 2 || event.altKey });
+      this.tool?.down?.(this.toFrame(at), { erase: event.button !== 0 || event.altKey });
     }
   }
 
