@@ -375,7 +375,9 @@ def test_an_upload_that_is_cancelled_while_it_is_read_becomes_no_project(
 
 
 @pytest.mark.parametrize("look", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1366, 768), (1024, 768), (820, 1180), (390, 844), (844, 390), (320, 568)])
+@pytest.mark.parametrize(
+    "size", [(1366, 768), (1024, 768), (960, 540), (820, 1180), (390, 844), (844, 390), (320, 568)]
+)
 def test_every_screen_fits(server: Server, browser: Any, size: tuple[int, int], look: str) -> None:
     context = browser.new_context(viewport=dict(zip(("width", "height"), size)), color_scheme=look)
     person = Person(context.new_page(), server.url)
@@ -394,6 +396,12 @@ def test_every_screen_fits(server: Server, browser: Any, size: tuple[int, int], 
     for tool in "bepxsh":
         page.keyboard.press(tool)
         assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.tool-options'))"), tool
+    page.keyboard.press("s")
+    person.drag((60, 100), (90, 100))
+    page.get_by_role("button", name="Keep").wait_for()
+    if size != (844, 390):  # where they are scrolled
+        assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.tool-options'))")
+    page.keyboard.press("Escape")
     for part, least in (("tools", 40), ("stage", 100), ("side", 120)):
         assert page.evaluate(f"document.querySelector('.{part}').clientHeight") >= least, part
     assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.transport'))")
@@ -404,6 +412,7 @@ def test_every_screen_fits(server: Server, browser: Any, size: tuple[int, int], 
     page.keyboard.press("?")
     page.get_by_role("dialog", name="Keyboard and mouse").wait_for()
     assert page.evaluate(fits)
+    assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.dialog-body'))")
     context.close()
     assert person.problems == []
 
