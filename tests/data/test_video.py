@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -612,6 +612,23 @@ def test_sound_stays_with_the_picture_where_a_file_begins_between_key_frames(tmp
         pieces = [(float(f.time), f.to_ndarray()[0]) for f in container.decode(audio=0)]
     onset = next(t + np.argmax(abs(x) > 0.05) / 44_100 for t, x in pieces if (abs(x) > 0.05).any())
     assert onset == pytest.approx(1.0 - 12 / 25, abs=0.02)  # frame 12 is the first
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mp4", "a.mkv"])
+def test_a_frame_is_found_from_the_key_frame_before_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = VideoFile(make_video(tmp_path / name, options=SMALL_GROUPS))
+    real, decoded = video._numbered, []
+
+    def counted(*arguments: Any) -> Iterator[tuple[int, Any]]:
+        decoded.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(video, "_numbered", counted)
+    for number in (30, 23, 12, 36, 0, 24):
+        assert number_in(video.frame(number)) == number
+    assert len(decoded) == 6  # each at the first try
 
 
 @pytest.mark.parametrize("later", [0, 7])

@@ -18,11 +18,13 @@ from jointformer.data.video_container import (
     METADATA,
     Upright,
     decoding,
+    frame_rate,
     say_if_hdr,
     shown_aspect,
     to_rgb,
     video_stream,
 )
+from jointformer.data.video_fields import say_if_interlaced, whole_pictures
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
@@ -190,8 +192,7 @@ class DecodedStream:
             stream = video_stream(container, self.place)
             if self.live:
                 stream.thread_type = "SLICE"  # threads that share out frames would each hold one back
-            rate = stream.average_rate or stream.guessed_rate
-            self.fps = Fraction(rate) if rate else self._settings.fps or DEFAULT_FPS
+            self.fps = frame_rate(stream, stream.guessed_rate) or self._settings.fps or DEFAULT_FPS
             self._decoded = self._decode(container, stream)
             self._first = next(self._decoded, None)
         if self._first is None:
@@ -226,32 +227,39 @@ class DecodedStream:
 
     def _decode(self, container: Any, stream: Any) -> Iterator[StreamFrame]:
         """The frames; the container is closed by the thread that reads it, which may be waiting inside it."""
-        count, begin = 0, None
         by_size = not (self._settings.raw or self._settings.device)  # cameras keep to BT.601
         with container:
-            for packet in container.demux(stream):
-                if self._stopped:
-                    return
-                try:
-                    decoded = packet.decode()
-                except av.FFmpegError as error:
-                    if count:
-                        time = Fraction(count) / self.fps
-                        yield StreamFrame(count, time, self._damaged(count, error))
-                        count += 1
-                    continue
-                for frame in decoded:
-                    upright = Upright.of(frame)
-                    if not count:
-                        say_if_hdr(frame, self.place)
-                        self.pixel_aspect = shown_aspect(stream, upright)
-                    time = Fraction(count) / self.fps
-                    clock = _clock(frame)
-                    if clock is not None:
-                        begin = clock if begin is None else begin
-                        time = clock - begin
-                    yield StreamFrame(count, time, upright.apply(to_rgb(frame, by_size=by_size)))
+            for (index, time, upright), frame in whole_pictures(self._numbered(container, stream)):
+                picture = frame if isinstance(frame, DataError) else upright.apply(to_rgb(frame, by_size=by_size))
+                yield StreamFrame(index, time, picture)
+
+    def _numbered(self, container: Any, stream: Any) -> Iterator[tuple[tuple[int, Fraction, Upright], Any]]:
+        """((number, seconds since the first, what sets it upright), decoded frame or error)."""
+        count, begin = 0, None
+        upright = Upright(0, False)
+        for packet in container.demux(stream):
+            if self._stopped:
+                return
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError as error:
+                if count:
+                    yield (count, Fraction(count) / self.fps, upright), self._damaged(count, error)
                     count += 1
+                continue
+            for frame in decoded:
+                upright = Upright.of(frame)
+                if not count:
+                    say_if_hdr(frame, self.place)
+                    say_if_interlaced(frame, self.place)
+                    self.pixel_aspect = shown_aspect(stream, upright)
+                time = Fraction(count) / self.fps
+                clock = _clock(frame)
+                if clock is not None:
+                    begin = clock if begin is None else begin
+                    time = clock - begin
+                yield (count, time, upright), frame
+                count += 1
 
     def _damaged(self, index: int, error: av.FFmpegError) -> DataError:
         if self._settings.raw:

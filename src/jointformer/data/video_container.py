@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,36 +155,3 @@ def frame_rate(stream: Any, measured: Fraction | None) -> Fraction | None:
     if rate and (rate <= _USUAL_RATE or (measured and rate <= 2 * measured)):
         return Fraction(rate)
     return measured
-
-
-def without_head(times: list[int], keys: list[int], first: int | None) -> tuple[list[int], list[int]]:
-    """`frame_index`'s times and numbers without the frames that lack their key frame; first: time of the first decoded.
-
-    Recordings of broadcasts and parts cut out of files begin so, and no player shows those frames. What is missing
-    behind the first key frame is damage, and keeps its number.
-    """
-    if not keys or first is None or first < times[keys[0]]:
-        return times, keys
-    return times[keys[0] :], [number - keys[0] for number in keys]
-
-
-def frame_index(container: Any, stream: Any) -> tuple[list[int], list[int]]:
-    """(times of frames in display order, numbers of key frames); empty where packets carry none that make sense."""
-    if container.format.name == "avi" and stream.codec_context.has_b_frames:
-        return [], []  # AVI stores no display times; FFmpeg's guesses are wrong where frames are reordered
-    times: set[int] = set()
-    keys: set[int] = set()
-    latest: float = -math.inf
-    for packet in container.demux(stream):
-        if not packet.size or packet.is_discard:
-            continue
-        if packet.pts is None or abs(packet.pts * stream.time_base) > LATEST:
-            return [], []
-        if packet.pts in times or (packet.is_keyframe and packet.pts < latest):
-            return [], []  # files joined end to end begin their times anew, and no two frames may share one
-        times.add(packet.pts)
-        latest = max(latest, packet.pts)
-        if packet.is_keyframe:
-            keys.add(packet.pts)
-    ordered = sorted(times)
-    return ordered, [number for number, time in enumerate(ordered) if time in keys]

@@ -1,0 +1,222 @@
+"""A video file as numbered RGB frames, through PyAV."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+
+from jointformer.data.video_container import (
+    Upright,
+    decoding,
+    frame_rate,
+    open_container,
+    say_if_hdr,
+    shown_aspect,
+    to_rgb,
+    video_stream,
+)
+from jointformer.data.video_fields import say_if_interlaced, whole_pictures
+from jointformer.data.video_index import FrameIndex
+from jointformer.errors import DataError
+from jointformer.types import UInt8Array
+
+logger = logging.getLogger(__name__)
+
+#: The rate of a folder of pictures, and of a video that tells none.
+DEFAULT_FPS = Fraction(25)
+
+
+class VideoFile:
+    """A video file with exact access by frame number.
+
+    Opening reads every packet's time once (no decoding), so numbers are exact with B-frames, variable rates
+    and first times other than 0. Frames at the beginning that lack their key frame are left out. Interlaced frames are
+    whole pictures, in which the neighbours have a part; they are the same in whatever order frames are read. `frame`
+    may be called from several threads; every `iter_frames` decodes on its own. Raises `DataError` for files that are
+    missing, damaged or no video.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise DataError("is a folder" if self.path.is_dir() else "no such file", where=self.path)
+        with decoding(self.path), open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            self._time_base: Fraction = stream.time_base
+            index = FrameIndex.read(container, stream)
+        with decoding(self.path), open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            first = next(iter(container.decode(stream)), None)
+            if first is None:
+                raise DataError("no frame can be decoded", where=self.path)
+            say_if_hdr(first, self.path)
+            say_if_interlaced(first, self.path)
+            self._interlaced = bool(first.interlaced_frame)
+            self._upright = Upright.of(first)
+            self.pixel_aspect = shown_aspect(stream, self._upright)
+            self._coded_size = (first.height, first.width)
+            self._index = index.without_head(first.pts)
+            self._times = self._index.times
+            self._count = len(self._times) if self._times else 1 + sum(1 for _ in container.decode(video=0))
+            self.fps = frame_rate(stream, self._measured_rate()) or DEFAULT_FPS
+        self.size = self._upright.size(*self._coded_size)
+        #: Seconds on the file's own clock, which its sound has too, at the first frame; None where it has no times.
+        self.clock_start = self._times[0] * self._time_base if self._times else None
+        if left_out := len(index.times) - len(self._times):
+            logger.warning("%s: it begins with %d frames that lack their key frame: left out", self.path, left_out)
+        self._lock = threading.Lock()
+        self._running: Iterator[tuple[int, UInt8Array]] | None = None
+        self._last: tuple[int, UInt8Array] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def name(self, index: int) -> str:
+        """The frame's number with 5 digits."""
+        return f"{index:05d}"
+
+    def time(self, index: int) -> Fraction:
+        """Seconds from the first frame to a frame, as the file says (rates may vary)."""
+        if not self._times:
+            return index / self.fps
+        return (self._times[index] - self._times[0]) * self._time_base
+
+    def frame(self, index: int) -> UInt8Array:
+        """The (H, W, 3) uint8 RGB frame of a number. Raises `DataError` where it cannot be decoded."""
+        index = checked_index(index, len(self))
+        with self._lock:
+            if self._last is not None and self._last[0] == index:
+                return self._last[1].copy()
+            if self._running is None or self._last is None or not self._near(self._last[0], index):
+                self._drop()
+                self._running = self._decode(index)
+            for at, image in self._running:
+                self._last = (at, image)
+                if at == index:
+                    return image.copy()
+                if at > index:
+                    break
+            self._drop()
+            raise self._damaged(index)
+
+    def iter_frames(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array]:
+        """The frames `start` up to (without) `end` in order, decoded in one go.
+
+        Raises `DataError` at the first frame that the file promises and does not deliver.
+        """
+        for frame in self.iter_readable(start, end):
+            if isinstance(frame, DataError):
+                raise frame
+            yield frame
+
+    def iter_readable(self, start: int = 0, end: int | None = None) -> Iterator[UInt8Array | DataError]:
+        """The frames `start` up to (without) `end` in order; an error in place of each that is not delivered.
+
+        Raises `DataError` where decoding cannot go on: the frame size changes, the file vanishes.
+        """
+        wanted = range(len(self))[start:end]
+        if not wanted:
+            return
+        decoded = self._decode(wanted.start)
+        try:
+            ahead = next(decoded, None)
+            for index in wanted:
+                while ahead is not None and ahead[0] < index:
+                    ahead = next(decoded, None)
+                if ahead is not None and ahead[0] == index:
+                    yield ahead[1]
+                else:
+                    yield self._damaged(index)
+        finally:
+            decoded.close()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Frees the decoder with its threads, once no other thread decodes; the next `frame` opens it anew."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._running is not None:
+            self._running.close()  # type: ignore[attr-defined]
+        self._running = self._last = None
+
+    def _near(self, last: int, index: int) -> bool:
+        """Whether decoding on from `last` is no longer than seeking to the key frame before `index`."""
+        keys, at = self._index.keys, self._index.key_before(index)
+        return last < index and (at < 0 or keys[at] <= last + 1)
+
+    def _decode(self, start: int) -> Iterator[tuple[int, UInt8Array]]:
+        """(number, RGB frame) from `start` on; from earlier and earlier key frames until one suffices."""
+        number = {time: k for k, time in enumerate(self._times)}
+        earlier = max(start - 1, 0)
+        at, step = self._index.key_before(earlier if self._interlaced else start), 1
+        while True:
+            with decoding(self.path), open_container(self.path) as container:
+                stream = video_stream(container, self.path)
+                if at > 0:
+                    container.seek(self._index.places[at], stream=stream, backward=True)
+                numbered = self._numbered(container.demux(stream), number, earlier)
+                first = next(numbered, None)
+                # Whole pictures of interlaced frames need the frame before; that there are such may turn out only now.
+                needed = earlier if self._interlaced else start
+                if at <= 0 or (first is not None and first[0] <= needed):
+                    for index, frame in whole_pictures(chain([first] if first else [], numbered)):
+                        if index >= start:
+                            yield index, self._upright.apply(to_rgb(frame))
+                    return
+            # Streams with imprecise seeking, damage: go back further and further, in the end to the first frame.
+            at, step = at - step, 2 * step
+
+    def _numbered(self, packets: Iterator[Any], number: dict[int, int], start: int) -> Iterator[tuple[int, Any]]:
+        """(number, decoded frame) from `start` on; a damaged packet's is left out, which its missing number tells."""
+        count = -1
+        for packet in packets:
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                if number:
+                    continue
+                raise  # without times nobody could tell which frame is missing
+            for frame in frames:
+                count += 1
+                at = number.get(frame.pts, -1) if number else count
+                if at < start:
+                    continue
+                if (frame.height, frame.width) != self._coded_size:
+                    raise size_changed(self.path, self._coded_size, (frame.height, frame.width))
+                self._interlaced |= bool(frame.interlaced_frame)
+                yield at, frame
+
+    def _damaged(self, index: int) -> DataError:
+        what = f"frame {index} of {len(self)} cannot be decoded"
+        return DataError(what, where=self.path, hint="the file is damaged")
+
+    def _measured_rate(self) -> Fraction | None:
+        span = self.time_span()
+        return Fraction(len(self) - 1) / span if span else None
+
+    def time_span(self) -> Fraction:
+        """Seconds from the first to the last frame; 0 where the file has no times."""
+        return (self._times[-1] - self._times[0]) * self._time_base if self._times else Fraction(0)
+
+
+def checked_index(index: int, count: int) -> int:
+    if not 0 <= index < count:
+        raise IndexError(f"frame {index} of {count}")
+    return index
+
+
+def size_changed(path: Path, expected: tuple[int, int], got: tuple[int, int]) -> DataError:
+    return DataError(
+        "the frame size changes",
+        where=path,
+        expected=f"{expected[1]}x{expected[0]} as the first frame",
+        got=f"{got[1]}x{got[0]}",
+    )

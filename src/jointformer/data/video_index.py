@@ -1,0 +1,87 @@
+"""Where the frames of a video file are: their times in display order, and the key frames where decoding can begin."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from jointformer.data.video_container import LATEST
+
+#: Containers that FFmpeg searches for the time at which a packet is decoded; others know when key frames are shown.
+_SEARCHED = frozenset({"mpegts", "mpeg"})
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """Frames by number; empty where a file's packets carry no times that make sense.
+
+    times: of all frames in display order, in ticks of the stream. keys: numbers of key frames, ascending; places: the
+    time to seek to for each of them.
+    """
+
+    times: list[int]
+    keys: list[int]
+    places: list[int]
+
+    @staticmethod
+    def read(container: Any, stream: Any) -> FrameIndex:
+        """The index of an opened file, of its packets alone: nothing is decoded."""
+        nothing = FrameIndex([], [], [])
+        if container.format.name == "avi" and stream.codec_context.has_b_frames:
+            return nothing  # AVI stores no display times; FFmpeg's guesses are wrong where frames are reordered
+        searched = container.format.name in _SEARCHED
+        times: set[int] = set()
+        keys: dict[int, int] = {}
+        latest: float = -math.inf
+        field: Any = None
+        for packet in container.demux(stream):
+            if not packet.size or packet.is_discard:
+                continue
+            if field is not None and _completes(packet, field):
+                field = None
+                continue
+            if packet.pts is None or abs(packet.pts * stream.time_base) > LATEST:
+                return nothing
+            if packet.pts in times or (packet.is_keyframe and packet.pts < latest):
+                return nothing  # files joined end to end begin their times anew, and no two frames may share one
+            times.add(packet.pts)
+            latest = max(latest, packet.pts)
+            if packet.is_keyframe:
+                keys[packet.pts] = packet.dts if searched and packet.dts is not None else packet.pts
+            field = packet if searched and _is_field(packet, stream.codec_context) else None
+        ordered = sorted(times)
+        numbers = [number for number, time in enumerate(ordered) if time in keys]
+        return FrameIndex(ordered, numbers, [keys[ordered[number]] for number in numbers])
+
+    def without_head(self, first: int | None) -> FrameIndex:
+        """The index without the frames that lack their key frame; first: the time of the first decoded frame.
+
+        Recordings of broadcasts and parts cut out of files begin so, and no player shows those frames. What is missing
+        behind the first key frame is damage, and keeps its number.
+        """
+        if not self.keys or first is None or first < self.times[self.keys[0]]:
+            return self
+        head = self.keys[0]
+        return FrameIndex(self.times[head:], [number - head for number in self.keys], self.places)
+
+    def key_before(self, number: int) -> int:
+        """Which of `keys` is the last one up to a frame; -1 where there is none."""
+        return bisect_right(self.keys, number) - 1
+
+
+def _is_field(packet: Any, context: Any) -> bool:
+    """Whether a packet is one of a frame's two fields: broadcasts and AVCHD may send H.264 so, and it is shown for half
+    a frame's time."""
+    if context.name != "h264" or not context.framerate or not packet.duration:
+        return False
+    return packet.duration * packet.time_base * context.framerate < Fraction(3, 4)
+
+
+def _completes(packet: Any, field: Any) -> bool:
+    """Whether a packet is the second field of a frame, at no time of its own or at the next field's."""
+    if packet.pts is None:
+        return packet.dts is None and packet.duration == field.duration
+    return packet.duration == field.duration and 0 < packet.pts - field.pts < 3 * field.duration // 2

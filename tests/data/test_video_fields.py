@@ -1,0 +1,107 @@
+"""Interlaced videos: whole pictures under the frames' own numbers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from data.fields import H, W, moment, write_fields, write_woven
+from jointformer.data.stream import InputSettings, open_stream
+from jointformer.data.video import VideoFile
+from jointformer.data.video_container import open_container
+from jointformer.data.video_fields import whole_pictures
+from jointformer.errors import DataError
+from jointformer.types import UInt8Array
+
+COUNT = 20
+
+
+def count_openings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that videos open from now on."""
+    opened: list[Path] = []
+    real = open_container
+
+    def noted(path: Path) -> Any:
+        opened.append(path)
+        return real(path)
+
+    monkeypatch.setattr("jointformer.data.video_file.open_container", noted)
+    return opened
+
+
+def far_from(image: UInt8Array, time: float) -> float:
+    """How far a picture is from a moment, on average, where the bar may be."""
+    return float(np.abs(image.astype(int) - moment(time)).mean())
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "top_first"),
+    [
+        ("libx264", "a.mp4", True),
+        ("libx264", "a.ts", False),
+        ("mpeg2video", "a.ts", True),
+        ("mpeg2video", "a.mpg", False),
+    ],
+)
+def test_an_interlaced_frame_is_a_whole_picture_of_its_first_field_in_any_order(
+    codec: str, name: str, top_first: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_woven(tmp_path / name, codec, COUNT, top_first=top_first)
+    video = VideoFile(path)
+    frames = list(video.iter_frames())
+    assert len(video) == len(frames) == COUNT
+    for number, frame in enumerate(frames):
+        assert far_from(frame, number) < 3
+        rows = frame.astype(int).mean(-1)
+        assert np.abs(np.diff(rows[8:56], axis=0)).max() < 40  # half of the rows were 140 off at the bar's edges
+    for number in (12, 11, 0, 19, 6, 7):
+        np.testing.assert_array_equal(VideoFile(path).frame(number), frames[number])
+        np.testing.assert_array_equal(next(video.iter_frames(number)), frames[number])
+        np.testing.assert_array_equal(video.frame(number), frames[number])
+    assert caplog.messages == [f"{path}: an interlaced video, read as whole pictures, each of its frame's first field"]
+
+
+def test_frames_that_are_not_interlaced_stay_as_they_are(tmp_path: Path) -> None:
+    path = write_woven(tmp_path / "a.ts", "mpeg2video", COUNT, plain=9)
+    frames = list(VideoFile(path).iter_frames())
+    assert [far_from(frame, number) < 3 for number, frame in enumerate(frames)] == [True] * COUNT
+    for number in (12, 9, 8):  # an interlaced key frame, of which nothing is known yet
+        np.testing.assert_array_equal(VideoFile(path).frame(number), frames[number])
+
+
+def test_a_piped_interlaced_video_gives_the_frames_of_the_file(tmp_path: Path) -> None:
+    path = write_woven(tmp_path / "a.ts", "mpeg2video", COUNT)
+    with path.open("rb") as file, open_stream(f"/dev/fd/{file.fileno()}", InputSettings("mpegts")) as stream:
+        streamed = list(stream.frames())
+    assert [frame.index for frame in streamed] == list(range(COUNT))
+    for one, other in zip(streamed, VideoFile(path).iter_frames(), strict=True):
+        np.testing.assert_array_equal(one.picture, other)
+
+
+def test_an_error_between_interlaced_frames_keeps_its_place(tmp_path: Path) -> None:
+    with av.open(str(write_woven(tmp_path / "a.ts", "mpeg2video", 6))) as container:
+        decoded: list[Any] = list(container.decode(video=0))
+    decoded[3] = DataError("damaged")
+    made = list(whole_pictures(enumerate(decoded)))
+    assert [number for number, _ in made] == list(range(6))
+    assert made[3][1] is decoded[3]
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_fields_that_come_one_by_one_are_counted_as_frames(
+    timed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = VideoFile(write_fields(tmp_path / "a.ts", 18, timed=timed))
+    assert (len(video), video.size, video.fps) == (18, (H, W), Fraction(25))
+    assert [float(video.time(k)) for k in (1, 17)] == [0.04, 0.68]
+    shades = [frame[H // 2, W // 2, 0] for frame in video.iter_frames()]
+    assert list(np.diff(np.array(shades, int)) > 2) == [True] * 17
+    opened = count_openings(monkeypatch)
+    for number in (14, 5, 12, 8):
+        assert video.frame(number)[H // 2, W // 2, 0] == shades[number]
+    assert len(opened) == 4  # each was found at once
