@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jointformer.ops.palette import colour_of, colours_of, davis_palette
+from jointformer.ops.palette import colour_of, colours_of, davis_palette, with_colours
 
 
 def test_the_palette_is_the_published_one() -> None:
@@ -18,6 +18,16 @@ def test_the_palette_is_the_published_one() -> None:
 
 def test_no_two_ids_share_a_colour() -> None:
     assert len(np.unique(davis_palette(), axis=0)) == 256
+
+
+def test_a_palette_lends_davis_colours_to_ids_it_has_none_for() -> None:
+    assert with_colours(None) is davis_palette()
+    greys = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
+    few = np.where(np.arange(256)[:, None] < 3, greys, 0)
+    assert with_colours(few).tolist() == davis_palette().tolist()
+    assert with_colours(greys).tolist() == [*davis_palette()[:255].tolist(), [255, 255, 255]]
+    few[2] = (9, 0, 0)
+    assert with_colours(few).tolist()[:4] == [[0, 0, 0], [1, 1, 1], [9, 0, 0], davis_palette()[3].tolist()]
 
 
 def test_nobody_can_change_the_palette() -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from jointformer.cli.main import main
 from jointformer.data.masks import read_mask_file, write_mask
+from jointformer.ops.palette import davis_palette
 
 H, W, LENGTH = 33, 49, 6
 
@@ -176,6 +177,31 @@ def test_colours_of_an_rgb_mask_become_ids(folder: Path, tmp_path: Path, mini_we
     assert first.palette is not None
     assert tuple(first.palette[first.ids[5, 6]]) == (255, 0, 0)
     assert not (tmp_path / "out" / "overlay.mp4").exists()
+
+
+@pytest.mark.parametrize("own", [{3: (255, 0, 255), 7: (0, 255, 255)}, {3: (255, 0, 255)}, {}], ids=len)
+def test_objects_have_the_colours_of_the_given_masks_everywhere(
+    own: dict[int, tuple[int, int, int]], tmp_path: Path, mini_weights: Path
+) -> None:
+    (tmp_path / "grey").mkdir()
+    for t in range(2):
+        Image.new("RGB", (W, H), (128, 128, 128)).save(tmp_path / "grey" / f"{t}.png")
+    palette = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1) if not own else np.zeros((256, 3), np.uint8)
+    for number, colour in own.items():
+        palette[number] = colour
+    write_mask(tmp_path / "mask.png", label_map(), palette)
+    assert track(mini_weights, tmp_path / "grey", tmp_path / "mask.png", tmp_path / "out") == 0
+    export = ["export", str(tmp_path / "out" / "masks"), "--video", str(tmp_path / "grey"), "--format", "overlay"]
+    assert main([*export, "-o", str(tmp_path / "again.mp4"), "--quiet"]) == 0
+    stored = read_mask_file(tmp_path / "out" / "masks" / "0.png").palette
+    assert stored is not None
+    for path in (tmp_path / "out" / "overlay.mp4", tmp_path / "again.mp4"):
+        with av.open(str(path)) as container:
+            shown = next(container.decode(video=0)).to_ndarray(format="rgb24")
+        for number, place in ((3, np.s_[8:12, 9:16]), (7, np.s_[22:26, 29:36])):
+            colour = own.get(number, davis_palette()[number])
+            assert tuple(stored[number]) == tuple(colour)
+            np.testing.assert_allclose(shown[place].mean((0, 1)), (np.array(colour, int) + 128) / 2, atol=12)
 
 
 def test_only_the_overlay_can_be_written(folder: Path, tmp_path: Path, mini_weights: Path) -> None:

@@ -25,7 +25,7 @@ from jointformer.data.masks import (
 from jointformer.data.video import FolderVideo, VideoReader
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.drawing import OverlayStyle
-from jointformer.ops.palette import colour_of, davis_palette
+from jointformer.ops.palette import colour_of, davis_palette, with_colours
 from jointformer.types import Colour, FloatArray, LabelMap, UInt8Array
 
 logger = logging.getLogger(__name__)
@@ -243,8 +243,8 @@ class FolderSource:
                 self.label_map(frame)  # raises with both sizes
         if not ids:
             raise DataError("none of the masks names an object", where=self.folder)
-        colours = {i: colour_of(i) if palette is None else _colour(palette[i]) for i in sorted(ids)}
-        return tuple(ExportObject(i, f"object {i}", colour) for i, colour in colours.items())
+        colours = with_colours(palette)
+        return tuple(ExportObject(i, f"object {i}", colour_of(i, colours)) for i in sorted(ids))
 
 
 def picture_name(video: VideoReader, frame: int) -> str:
@@ -270,8 +270,3 @@ def _frame_range(length: int, start: int | None, end: int | None) -> range:
     if not 0 <= low <= high < length:
         raise ConfigError("frames to export", expected=f"start <= end within 0 to {length - 1}", got=f"{low} to {high}")
     return range(low, high + 1)
-
-
-def _colour(row: UInt8Array) -> Colour:
-    red, green, blue = (int(v) for v in row)
-    return red, green, blue

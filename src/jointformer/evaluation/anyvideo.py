@@ -29,7 +29,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.scale.label import AHEAD, OnFrames
 from jointformer.ops.drawing import OverlayStyle, overlay
 from jointformer.ops.label_maps import object_ids
-from jointformer.ops.palette import davis_palette
+from jointformer.ops.palette import with_colours
 from jointformer.system.stop import Interrupted, Stop, never
 from jointformer.track.frames import MasksLike
 from jointformer.track.loop import BadFramePolicy, Steps, Stopwatch, iter_segmentations
@@ -71,9 +71,8 @@ class GivenMasks:
 
     @property
     def palette(self) -> UInt8Array:
-        """The (256, 3) palette of the first mask, the DAVIS palette where it has none. Raises DataError."""
-        palette = self.read(self.first).palette
-        return davis_palette() if palette is None else palette
+        """The (256, 3) colours of the first mask, DAVIS's where it has none. Raises DataError."""
+        return with_colours(self.read(self.first).palette)
 
     def at(self, index: int, known: tuple[int, ...]) -> MasksLike | None:
         """Return what is given at a frame, None where nothing is (see `MasksAt`); masks of known ids correct them."""
@@ -225,7 +224,8 @@ def label_any_video(
             if pictures is not None:
                 pictures.write(video.name(index), result.label_map)
             if films is not None and frame is not None:
-                films.write(overlay(frame, result.label_map, style=style), video.time(index) - video.time(start))
+                drawn = overlay(frame, result.label_map, style=style, palette=palette)
+                films.write(drawn, video.time(index) - video.time(start))
             on_frames(1)
             if stop():
                 raise Interrupted

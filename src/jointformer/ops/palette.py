@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 from jointformer.types import Colour, LabelMap, UInt8Array
 
@@ -22,6 +23,20 @@ def davis_palette() -> UInt8Array:
         palette[:, bit % 3] |= (bits[:, bit] << (7 - bit // 3)).astype(np.uint8)
     palette.flags.writeable = False
     return palette
+
+
+def with_colours(palette: UInt8Array | None) -> UInt8Array:
+    """(256, 3) uint8 RGB: a mask file's palette, the DAVIS one in its place or for ids that it has no colour for.
+
+    Black is none, and so are greys that are the ids themselves, which programs write that know of no palette.
+    """
+    known = davis_palette()
+    if palette is None:
+        return known
+    coloured: npt.NDArray[np.bool_] = palette.max(axis=1, keepdims=True) > 0
+    if (palette == np.where(coloured, np.arange(256)[:, None], 0))[:255].all():
+        coloured[:255] = False  # but white for 255 is one
+    return np.where(coloured, palette, known)
 
 
 def colours_of(label_map: LabelMap, palette: UInt8Array | None = None) -> UInt8Array:
