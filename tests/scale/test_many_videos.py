@@ -366,6 +366,15 @@ def test_flags_for_many_are_refused_for_one(
     assert "--workers is for several videos" in capsys.readouterr().err
 
 
+def test_a_rate_for_folders_says_which_videos_keep_their_own(
+    archive: Path, mini_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(archive / "videos" / name) for name in ("a", "film.mp4")]
+    command = ["track", *given, "--masks", str(archive / "masks"), "-o", str(tmp_path / "out"), "--fps", "12"]
+    assert main([*command, "--model", str(mini_weights), "--size", "-1", "--end", "0", "--no-overlay"]) == 0
+    assert "--fps is for 1 of 2 videos; files keep their own rate: film\n" in capsys.readouterr().err
+
+
 def test_lists_that_are_none_are_refused_with_their_line(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a\tb\tc\n")
     with pytest.raises(DataError, match=r"list\.txt:1: not a line of a list"):

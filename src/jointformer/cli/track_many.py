@@ -39,8 +39,8 @@ def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]
             raise ConfigError(f"--{name.replace('_', '-')} is for one stream", got="several videos")
     options = {**options, **run_options(args)}
     jobs = find_jobs(args.video, args.masks, options["part"])
-    if args.fps is not None and not any(job.video.is_dir() for job in jobs):
-        raise ConfigError("--fps is for folders of pictures", got="video files alone")
+    if args.fps is not None:
+        _say_whose_rate([job.name for job in jobs if not job.video.is_dir()], len(jobs), quiet=args.quiet)
     if args.json:
         refuse_inputs([args.json], (path for job in jobs for path in job.inputs))
         check_writable(args.json)
@@ -50,3 +50,14 @@ def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]
     return label_and_report(
         args, args.output, lambda model: track_many(model, jobs, args.output, config=config, **options)
     )
+
+
+def _say_whose_rate(films: list[str], count: int, *, quiet: bool) -> None:
+    """Say which of `count` videos keep their own rate whatever --fps says: the files. Raises ConfigError for all."""
+    if len(films) == count:
+        raise ConfigError("--fps is for folders of pictures", got="video files alone")
+    if films and not quiet:
+        names = ", ".join(films[:5]) + " …" * (len(films) > 5)
+        print(
+            f"--fps is for {count - len(films)} of {count} videos; files keep their own rate: {names}", file=sys.stderr
+        )
