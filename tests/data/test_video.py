@@ -266,6 +266,14 @@ def test_a_folder_of_pictures_is_a_video_too(tmp_path: Path) -> None:
         FolderVideo(_empty(tmp_path / "none"))
 
 
+def test_a_folder_of_files_that_are_no_pictures_names_one(tmp_path: Path) -> None:
+    for name in ("IMG_10.HEIC", "IMG_9.HEIC", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"")
+    line = r"holds no pictures that can be read, expected JPEG, .*, got IMG_9\.HEIC and 1 more; convert them$"
+    with pytest.raises(DataError, match=line):
+        FolderVideo(tmp_path)
+
+
 def _empty(folder: Path) -> Path:
     folder.mkdir()
     return folder

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-from jointformer.data.frames import list_pictures, picture_size, read_frame
+from jointformer.data.frames import is_hidden, list_folder, list_pictures, natural_key, picture_size, read_frame
 from jointformer.data.video_file import DEFAULT_FPS, VideoFile, checked_index, size_changed
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
@@ -105,7 +105,7 @@ class FolderVideo:
         self.fps = fps
         self.files = list_pictures(self.path)
         if not self.files:
-            raise DataError("holds no pictures", where=self.path, expected="the frames of a video")
+            raise _no_pictures(self.path)
         self.size = picture_size(self.files[0])
 
     def __len__(self) -> int:
@@ -148,3 +148,14 @@ def pixel_aspect(video: VideoReader) -> Fraction:
 def clock_start(video: VideoReader) -> Fraction | None:
     """Seconds that the clock of a video's file, its sound's too, shows at the first frame; None where there is none."""
     return video.clock_start if isinstance(video, VideoFile) else None
+
+
+def _no_pictures(folder: Path) -> DataError:
+    """The error for a folder without frames; phones' HEIC, cameras' raw pictures and EXR are the usual reason."""
+    others = [path for path in list_folder(folder) if path.suffix and not is_hidden(path) and path.is_file()]
+    if not others:
+        return DataError("holds no pictures", where=folder, expected="the frames of a video")
+    first = min(others, key=lambda path: natural_key(path.name))
+    got = first.name if len(others) == 1 else f"{first.name} and {len(others) - 1} more"
+    what, expected = "holds no pictures that can be read", "JPEG, PNG, WebP, TIFF …"
+    return DataError(what, where=folder, expected=expected, got=got, hint="convert them")
