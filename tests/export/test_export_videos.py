@@ -128,6 +128,9 @@ def test_prores_has_alpha_in_ten_bits(tmp_path: Path) -> None:
     assert facts["pix_fmt"] in ("yuva444p10le", "yuva444p12le")  # newer FFmpeg decodes 4444 into 12 bits
     assert facts["size"] == (H, W)
     check_cutout(facts["frames"], colour=6, alpha=1)
+    with av.open(str(tmp_path / "out.mov")) as container:  # BT.709 in each frame, too, where editors look for it
+        said = [(f.color_primaries, f.color_trc, f.colorspace, f.color_range) for f in container.decode(video=0)]
+    assert said == [(1, 1, 1, 1)] * FRAMES
 
 
 def test_webm_has_alpha(tmp_path: Path) -> None:

@@ -21,10 +21,12 @@ def encoder_frame(picture: UInt8Array, pixels: str) -> Any:
     wide = np.pad(picture, ((0, 0), (0, -width % 16), (0, 0)), mode="edge")
     source = av.VideoFrame.from_ndarray(np.ascontiguousarray(wide), format="rgba" if picture.shape[2] == 4 else "rgb24")
     source = source.reformat(format=pixels, dst_colorspace=Colorspace.ITU709)
+    source.color_primaries = source.color_trc = 1  # ProRes notes them in each frame
     if wide.shape[1] == width:
         return source
     frame = av.VideoFrame(width, height, pixels)
     frame.colorspace, frame.color_range = source.colorspace, source.color_range
+    frame.color_primaries, frame.color_trc = source.color_primaries, source.color_trc
     sample = 2 if "10" in pixels else 1
     for old, new in zip(source.planes, frame.planes):
         rows = np.frombuffer(old, np.uint8).reshape(-1, old.line_size)[: new.height, : new.width * sample]
