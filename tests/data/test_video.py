@@ -622,6 +622,26 @@ def test_sound_stays_with_the_picture_where_a_file_begins_between_key_frames(tmp
     assert onset == pytest.approx(1.0 - 12 / 25, abs=0.02)  # frame 12 is the first
 
 
+@pytest.mark.parametrize("codec", ["aac", "mp2"])
+@pytest.mark.parametrize(("start", "heard"), [(0, True), (29, False)])
+def test_sound_of_joined_recordings_is_never_that_of_other_pictures(
+    codec: str, start: int, heard: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = add_sound(make_video(tmp_path / "1.ts", count=25), tmp_path / "1s.ts", codec, 1.0)
+    second = add_sound(make_video(tmp_path / "2.ts"), tmp_path / "2s.ts", codec, 1.6, silent=1.2)
+    (tmp_path / "both.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    write_mask(tmp_path / "masks" / "00000.png", np.ones((HEIGHT, WIDTH), np.uint8))
+    source = FolderSource(tmp_path / "masks", VideoFile(tmp_path / "both.ts"))
+    export(source, "overlay", tmp_path / "a.mp4", start=start)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        decoded = container.decode(audio=0) if container.streams.audio else ()
+        pieces = [(float(f.time), f.to_ndarray()[0]) for f in decoded]
+    loud = [time for time, sound in pieces if (abs(sound) > 0.05).any()]
+    assert (max(loud, default=0) > 0.5, max(loud, default=0) < 1.1) == (heard, True)
+    line = "both.ts: some sound is damaged and left out (recordings were joined: that of the first is kept)"
+    assert sum(message.endswith(line) for message in caplog.messages) == 1
+
+
 @pytest.mark.parametrize("name", ["a.ts", "a.mp4", "a.mkv"])
 def test_a_frame_is_found_from_the_key_frame_before_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 _COPIED = frozenset({"aac", "ac3", "eac3", "alac", "opus", "flac"})
 _AAC_RATES = frozenset({8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000})
 _LEAD = Fraction(1, 2)  # seconds of sound that are looked at before those that are wanted
+_LEAP = Fraction(1, 2)  # seconds back in time, more than any order of packets
 _CLOCK = 90_000  # ticks per second where frame times are given one by one
 
 
@@ -205,7 +207,7 @@ class _Audio:
         if track.codec_context is None:
             raise ValueError("unknown codec")
         begin = self._start + (self._first_picture() if self._zero is None else self._zero)
-        if begin > _LEAD:
+        if begin > _LEAD and self._zero is not None:  # without frame times a clock may come twice
             self._input.seek(int((begin - _LEAD) / track.time_base), stream=track, backward=True)
         copied = track.codec_context.name in _COPIED
         if copied:
@@ -225,10 +227,20 @@ class _Audio:
         first = Fraction((video.start_time or 0) * video.time_base)
         return first if abs(first) <= LATEST else Fraction(0)
 
+    def _first_recording(self, track: Any) -> Iterator[Any]:
+        """The packets up to where their times begin anew: nobody could tell which pictures later ones belong to."""
+        latest = -math.inf
+        for packet in self._input.demux(track):
+            if packet.pts is not None:
+                if (latest - packet.pts) * track.time_base > _LEAP:
+                    raise ValueError("recordings were joined: that of the first is kept")
+                latest = max(latest, packet.pts)
+            yield packet
+
     def _copied(self, track: Any, begin: Fraction) -> Iterator[Any]:
         shift = round(begin / track.time_base)
         before: list[Any] = []
-        for packet in self._input.demux(track):
+        for packet in self._first_recording(track):
             if packet.pts is None:
                 continue
             packet.pts -= shift
@@ -244,7 +256,7 @@ class _Audio:
 
     def _encoded(self, track: Any, begin: Fraction) -> Iterator[Any]:
         resampler = av.AudioResampler(format="fltp", layout=self._out.layout, rate=self._out.rate)
-        for packet in self._input.demux(track):
+        for packet in self._first_recording(track):
             try:
                 for frame in packet.decode():
                     # A frame that lies across the beginning is written whole; mp4 says that nothing is heard before 0.
