@@ -172,6 +172,30 @@ def test_rotation_metadata_is_applied(tmp_path: Path, rotation: int) -> None:
     assert edge[..., 1].mean() < 80
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"), [("a.apng", "apng", "rgba"), ("a.mov", "prores_ks", "yuva444p10le"), ("a.gif", "", "")]
+)
+def test_transparency_is_laid_over_black_as_that_of_pictures(
+    name: str, codec: str, pixels: str, tmp_path: Path
+) -> None:
+    image = np.full((HEIGHT, WIDTH, 4), (255, 0, 0, 0), np.uint8)
+    image[8:24, 8:40], image[32:, 8:40] = (0, 255, 0, 255), (40, 80, 160, 102)
+    if codec:
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream(codec, rate=25, options={"profile": "4444"} if "prores" in codec else {})
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
+            for _ in range(2):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba").reformat(format=pixels)))
+            container.mux(stream.encode())
+    else:
+        image[32:] = 0
+        shown = [Image.fromarray(np.roll(image, k, 1)) for k in range(2)]
+        shown[0].save(tmp_path / name, save_all=True, append_images=shown[1:], disposal=2)
+    frame = VideoFile(tmp_path / name).frame(0)
+    colours = [frame[place].tolist() for place in ((2, 2), (16, 24), (40, 24))]
+    np.testing.assert_allclose(colours, [(0, 0, 0), (0, 255, 0), (16, 32, 64) if codec else (0, 0, 0)], atol=2)
+
+
 def test_frames_handed_out_are_the_callers_own(tmp_path: Path) -> None:
     video = VideoFile(make_video(tmp_path / "a.mp4", count=3))
     first = video.frame(1)

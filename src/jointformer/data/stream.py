@@ -227,10 +227,10 @@ class DecodedStream:
 
     def _decode(self, container: Any, stream: Any) -> Iterator[StreamFrame]:
         """The frames; the container is closed by the thread that reads it, which may be waiting inside it."""
-        by_size = not (self._settings.raw or self._settings.device)  # cameras keep to BT.601
+        bare = self._settings.raw or self._settings.device
         with container:
             for (index, time, upright), frame in whole_pictures(self._numbered(container, stream)):
-                picture = frame if isinstance(frame, DataError) else upright.apply(to_rgb(frame, by_size=by_size))
+                picture = frame if isinstance(frame, DataError) else upright.apply(to_rgb(frame, bare=bare))
                 yield StreamFrame(index, time, picture)
 
     def _numbered(self, container: Any, stream: Any) -> Iterator[tuple[tuple[int, Fraction, Upright], Any]]:

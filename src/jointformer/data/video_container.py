@@ -108,23 +108,31 @@ class Upright:
         return np.ascontiguousarray(np.rot90(picture[::-1] if self.mirrored else picture, self.turns))
 
 
-def to_rgb(frame: Any, *, by_size: bool = True) -> UInt8Array:
-    """The (H, W, 3) uint8 RGB picture of a decoded frame.
+def to_rgb(frame: Any, *, bare: bool = False) -> UInt8Array:
+    """The (H, W, 3) uint8 RGB picture of a decoded frame; transparency is laid over black, as that of pictures.
 
     A video that does not say how its colours are coded is taken by its size, as players do: for BT.709 where it is
-    larger than television's old formats, else for BT.601. FFmpeg by itself, and without `by_size`, takes all of them
-    for BT.601: reds of large ones would be darker than anywhere else, by a tenth. HDR becomes what ordinary screens
-    show (`ops.tone_mapping`).
+    larger than television's old formats, else for BT.601. FFmpeg by itself takes all of them for BT.601: reds of large
+    ones would be darker than anywhere else, by a tenth. HDR becomes what ordinary screens show (`ops.tone_mapping`).
+    bare: pixels of a camera or a program, which are BT.601, and whose alpha is often only the fourth byte.
     """
     curve = _HDR.get(frame.color_trc)
     large = frame.width >= _LARGE[0] or frame.height > _LARGE[1]
     if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
         if curve is not None:
             frame.colorspace = _BT2020
-        elif by_size and large:
+        elif large and not bare:
             frame.colorspace = _BT709
-    picture = frame.to_ndarray(format="rgb24")
+    if not bare and any(component.is_alpha for component in frame.format.components):
+        picture = _over_black(frame.to_ndarray(format="rgba"))
+    else:
+        picture = frame.to_ndarray(format="rgb24")
     return picture if curve is None else to_sdr(picture, curve)
+
+
+def _over_black(rgba: UInt8Array) -> UInt8Array:
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
 
 
 def say_if_hdr(frame: Any, place: Path | str) -> None:
