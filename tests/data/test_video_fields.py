@@ -83,6 +83,17 @@ def test_a_piped_interlaced_video_gives_the_frames_of_the_file(tmp_path: Path) -
         np.testing.assert_array_equal(one.picture, other)
 
 
+def test_piped_dv_has_the_rate_of_its_frames_not_of_its_clock(tmp_path: Path) -> None:
+    path = tmp_path / "a.dv"
+    with av.open(str(path), "w") as container:
+        film = container.add_stream("dvvideo", rate=25)
+        film.width, film.height, film.pix_fmt = 720, 576, "yuv420p"
+        for _ in range(2):
+            container.mux(film.encode(av.VideoFrame(720, 576, "yuv420p")))
+    with path.open("rb") as file, open_stream(f"/dev/fd/{file.fileno()}", InputSettings("dv")) as stream:
+        assert stream.fps == 25
+
+
 def test_an_error_between_interlaced_frames_keeps_its_place(tmp_path: Path) -> None:
     with av.open(str(write_woven(tmp_path / "a.ts", "mpeg2video", 6))) as container:
         decoded: list[Any] = list(container.decode(video=0))
