@@ -41,6 +41,7 @@ VIDEO_SUFFIXES = frozenset(
         ".mpg",
         ".mpeg",
         ".m2ts",
+        ".m2t",
         ".mts",
         ".ts",
         ".gif",

@@ -4,7 +4,7 @@ import { call, projectPath, sendFile } from "./api.js";
 import { ago, bytes, confirmDialog, h, icon, iconButton, openDialog, toast } from "./dom.js";
 import { lookButton } from "./theme.js";
 
-const kinds = "video/*,.mp4,.mov,.m4v,.mkv,.webm,.avi,.mpg,.mpeg,.mts,.m2ts,.ts,.gif,.wmv,.flv,.3gp,.ogv,.mxf,.dv,.vob,image/*,.tif,.tiff,.jp2";
+const kinds = "video/*,.mp4,.mov,.m4v,.mkv,.webm,.avi,.mpg,.mpeg,.mts,.m2ts,.m2t,.ts,.gif,.wmv,.flv,.3gp,.ogv,.mxf,.dv,.vob,image/*,.tif,.tiff,.jp2";
 
 const go = (project) => { location.hash = `#/project/${project.id}`; };
 
