@@ -83,6 +83,22 @@ def test_a_piped_interlaced_video_gives_the_frames_of_the_file(tmp_path: Path) -
         np.testing.assert_array_equal(one.picture, other)
 
 
+def test_hevc_whose_frames_are_single_fields_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        film = container.add_stream("libx265", rate=50, options={"x265-params": "interlace=tff:log-level=none"})
+        film.width, film.height, film.pix_fmt = W, H, "yuv420p"
+        for k in range(6):
+            container.mux(film.encode(av.VideoFrame.from_ndarray(moment(k), format="rgb24")))
+        container.mux(film.encode())
+    with av.open(str(path)) as container:
+        decoded = [(frame.interlaced_frame, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    for frame, (said, alone) in zip(VideoFile(path).iter_frames(), decoded, strict=True):
+        assert said
+        np.testing.assert_array_equal(frame, alone)
+    assert caplog.messages == []
+
+
 def test_piped_dv_has_the_rate_of_its_frames_not_of_its_clock(tmp_path: Path) -> None:
     path = tmp_path / "a.dv"
     with av.open(str(path), "w") as container:
@@ -97,8 +113,8 @@ def test_piped_dv_has_the_rate_of_its_frames_not_of_its_clock(tmp_path: Path) ->
 def test_an_error_between_interlaced_frames_keeps_its_place(tmp_path: Path) -> None:
     with av.open(str(write_woven(tmp_path / "a.ts", "mpeg2video", 6))) as container:
         decoded: list[Any] = list(container.decode(video=0))
-    decoded[3] = DataError("damaged")
-    made = list(whole_pictures(enumerate(decoded)))
+        decoded[3] = DataError("damaged")
+        made = list(whole_pictures(enumerate(decoded), container.streams.video[0]))
     assert [number for number, _ in made] == list(range(6))
     assert made[3][1] is decoded[3]
 

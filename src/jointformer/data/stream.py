@@ -229,7 +229,7 @@ class DecodedStream:
         """The frames; the container is closed by the thread that reads it, which may be waiting inside it."""
         bare = self._settings.raw or self._settings.device
         with container:
-            for (index, time, upright), frame in whole_pictures(self._numbered(container, stream)):
+            for (index, time, upright), frame in whole_pictures(self._numbered(container, stream), stream):
                 picture = frame if isinstance(frame, DataError) else upright.apply(to_rgb(frame, bare=bare))
                 yield StreamFrame(index, time, picture)
 
@@ -251,7 +251,7 @@ class DecodedStream:
                 upright = Upright.of(frame)
                 if not count:
                     say_if_hdr(frame, self.place)
-                    say_if_interlaced(frame, self.place)
+                    say_if_interlaced(frame, stream, self.place)
                     self.pixel_aspect = shown_aspect(stream, upright)
                 time = Fraction(count) / self.fps
                 clock = _clock(frame)

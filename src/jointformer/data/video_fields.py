@@ -19,9 +19,14 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def say_if_interlaced(frame: Any, place: Path | str) -> None:
+def is_interlaced(frame: Any, stream: Any) -> bool:
+    """Whether a decoded frame holds two fields. Of HEVC that is said to be interlaced each frame is a single one."""
+    return bool(frame.interlaced_frame) and stream.codec_context.name != "hevc"
+
+
+def say_if_interlaced(frame: Any, stream: Any, place: Path | str) -> None:
     """Say in the log, once for each video, that the fields of a decoded frame are two moments."""
-    if frame.interlaced_frame:
+    if is_interlaced(frame, stream):
         _say_interlaced(str(place))
 
 
@@ -30,7 +35,7 @@ def _say_interlaced(place: str) -> None:
     logger.warning("%s: an interlaced video, read as whole pictures, each of its frame's first field", place)
 
 
-def whole_pictures(frames: Iterable[tuple[T, Any]]) -> Iterator[tuple[T, Any]]:
+def whole_pictures(frames: Iterable[tuple[T, Any]], stream: Any) -> Iterator[tuple[T, Any]]:
     """The (tag, decoded frame or error) as they come, with whole pictures in place of interlaced frames.
 
     A whole picture shows the moment of its first field. The other's rows come from both, from the frame before and the
@@ -45,7 +50,7 @@ def whole_pictures(frames: Iterable[tuple[T, Any]]) -> Iterator[tuple[T, Any]]:
             if fields is not None:
                 yield from fields.rest()
             fields = before = None
-        if readable and fields is None and frame.interlaced_frame:
+        if readable and fields is None and is_interlaced(frame, stream):
             fields = _Fields(frame, before)
         if fields is None:
             yield tag, frame

@@ -22,7 +22,7 @@ from jointformer.data.video_container import (
     to_rgb,
     video_stream,
 )
-from jointformer.data.video_fields import say_if_interlaced, whole_pictures
+from jointformer.data.video_fields import is_interlaced, say_if_interlaced, whole_pictures
 from jointformer.data.video_index import FrameIndex
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
@@ -57,8 +57,8 @@ class VideoFile:
             if first is None:
                 raise DataError("no frame can be decoded", where=self.path)
             say_if_hdr(first, self.path)
-            say_if_interlaced(first, self.path)
-            self._interlaced = bool(first.interlaced_frame)
+            say_if_interlaced(first, stream, self.path)
+            self._interlaced = is_interlaced(first, stream)
             self._upright = Upright.of(first)
             self.pixel_aspect = shown_aspect(stream, self._upright)
             self._coded_size = (first.height, first.width)
@@ -162,22 +162,22 @@ class VideoFile:
                 stream = video_stream(container, self.path)
                 if at > 0:
                     container.seek(self._index.places[at], stream=stream, backward=True)
-                numbered = self._numbered(container.demux(stream), number, earlier)
+                numbered = self._numbered(container, stream, number, earlier)
                 first = next(numbered, None)
                 # Whole pictures of interlaced frames need the frame before; that there are such may turn out only now.
                 needed = earlier if self._interlaced else start
                 if at <= 0 or (first is not None and first[0] <= needed):
-                    for index, frame in whole_pictures(chain([first] if first else [], numbered)):
+                    for index, frame in whole_pictures(chain([first] if first else [], numbered), stream):
                         if index >= start:
                             yield index, self._upright.apply(to_rgb(frame))
                     return
             # Streams with imprecise seeking, damage: go back further and further, in the end to the first frame.
             at, step = at - step, 2 * step
 
-    def _numbered(self, packets: Iterator[Any], number: dict[int, int], start: int) -> Iterator[tuple[int, Any]]:
+    def _numbered(self, container: Any, stream: Any, number: dict[int, int], start: int) -> Iterator[tuple[int, Any]]:
         """(number, decoded frame) from `start` on; a damaged packet's is left out, which its missing number tells."""
         count = -1
-        for packet in packets:
+        for packet in container.demux(stream):
             try:
                 frames = packet.decode()
             except av.FFmpegError:
@@ -191,7 +191,7 @@ class VideoFile:
                     continue
                 if (frame.height, frame.width) != self._coded_size:
                     raise size_changed(self.path, self._coded_size, (frame.height, frame.width))
-                self._interlaced |= bool(frame.interlaced_frame)
+                self._interlaced |= is_interlaced(frame, stream)
                 yield at, frame
 
     def _damaged(self, index: int) -> DataError:
