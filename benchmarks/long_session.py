@@ -72,6 +72,7 @@ def number(picture: np.ndarray) -> int:
 class Oracle:
     """Stands in for the tracker: knows where the disc is, with soft edges."""
 
+    device = torch.device("cpu")
     steps = 0
 
     def __init__(self) -> None:

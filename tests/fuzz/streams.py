@@ -62,6 +62,7 @@ class _Everything:
     """A tracker to which every pixel is object 1."""
 
     object_ids = (1,)
+    device = torch.device("cpu")
 
     def step(self, frame: Any, masks: Any = None, *, last: bool = False) -> Any:
         """Return the frame's segmentation."""

@@ -55,6 +55,7 @@ class SquareTracker:
     calls: what was asked of any tracker of this class, for tests that count.
     """
 
+    device = torch.device("cpu")
     lost: ClassVar[set[int]] = set()
     calls: ClassVar[list[tuple[str, int]]] = []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from jointformer.errors import WeightsError
-from jointformer.model.cache import published_path, recorded_sha256, verify_or_note, weights_dir
+from jointformer.model.cache import published_path, record_path, verify_or_note, weights_dir
 from jointformer.model.centring import centre_tokens
 from jointformer.model.device import DTYPES, choose_device, choose_precision, exact_products, move_model
 from jointformer.model.download import fetch
@@ -53,7 +53,7 @@ def build_model(stored: StoredWeights) -> JointFormer:
 def load_weights(name_or_path: str | Path, *, progress: bool = True) -> StoredWeights:
     """Return the tensors of a name or file: fetched where needed, verified, checked. Raises WeightsError."""
     path = locate(name_or_path, progress=progress)
-    if path.parent == weights_dir() or recorded_sha256(path) is not None:  # beside a user's own file no note is written
+    if path.parent == weights_dir() or record_path(path).exists():  # beside a user's own file no note is written
         verify_or_note(path)
     return read_weights(path)
 

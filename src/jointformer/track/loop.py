@@ -30,6 +30,10 @@ class Steps(Protocol):
     def object_ids(self) -> tuple[int, ...]:
         """Ids of the objects being tracked."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+
     def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
         """Return the next frame's segmentation."""
 
@@ -79,7 +83,7 @@ def iter_segmentations(
     if on_bad_frame not in BAD_FRAME_POLICIES:
         raise ConfigError("on_bad_frame", expected=f"one of {', '.join(BAD_FRAME_POLICIES)}", got=repr(on_bad_frame))
     watch = watch or Stopwatch()
-    device = getattr(tracker, "device", torch.device("cpu"))
+    device = tracker.device
     ahead = ahead and on_gpu(device)
     if ahead:
         frames = one_behind(

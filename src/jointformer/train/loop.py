@@ -72,7 +72,6 @@ class Trainer:
         self.iteration = 0
         self.clips = 0
         self.skipped = 0
-        self._skipped_before = 0
         self.seconds = 0.0
         self.preview: tuple[ClipBatch, Tensor] | None = None
         self._next_clip = 0
@@ -171,7 +170,7 @@ class Trainer:
              *(() if matching is None else (matching.detach(),))]
         )  # fmt: skip
         skipped, iou, objects, *values = self.processes.mean(figures.float()).tolist()
-        self.skipped = self._skipped_before + round(skipped * self.processes.count)
+        self.skipped = round(skipped * self.processes.count)
         named = dict(zip(("loss", "ce", "dice", "grad", "match"), values, strict=False))
         return {**named, "iou": iou / objects} if objects else named
 
@@ -275,7 +274,8 @@ class Trainer:
             for mine, saved in zip(self.average.average, state["average"], strict=True):
                 mine.copy_(saved)
         self.iteration, self.clips, self.seconds = state["iteration"], state["clips"], state["seconds"]
-        self.skipped = self._skipped_before = state.get("skipped", 0)
+        self.skipped = state.get("skipped", 0)
+        self.loader.skipped = self.skipped if self.processes.first else 0  # the processes' are summed
         pending = checkpoint.plans_from_data(state["pending"])
         self._planned, self._next_clip = self.iteration, pending[0].first_clip if pending else state["next_clip"]
         for plan in pending:  # planned anew: another batch, or another length, may be wanted now
