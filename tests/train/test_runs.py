@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from test_video_clips import write_video
 from train_helpers import SMALL, batch_of, small_network
 
 from jointformer.cli.main import main as jointformer
+from jointformer.cli.train import start_logging
 from jointformer.cli.train_published import main as published
 from jointformer.errors import ConfigError
 from jointformer.model.config import PRESETS
@@ -79,6 +82,31 @@ def test_own_videos_train_from_given_weights_to_weights_that_load(
     trained, start = load_model(str(out / "weights.safetensors"), "cpu", "float32"), small_network()
     assert trained.config.widths == start.config.widths
     assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), start.parameters(), strict=True))
+
+
+def test_a_run_ends_with_the_place_of_its_weights_or_with_how_to_go_on(
+    tmp_path: Path, videos: Path, weights: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
+               "--size", "32", "--frames", "2", "--iterations", "4", "--resume", *SHORT]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(Watcher, "__call__", lambda self, trainer, figures: trainer._end())
+        assert jointformer(command) == 130
+    assert re.search(r"stopped after iteration \d: --resume goes on from there$", caplog.text.strip())
+    assert jointformer(command) == 0
+    assert caplog.text.strip().endswith(f"finished: {tmp_path / 'run/weights.safetensors'}")
+
+
+def test_what_all_processes_would_say_alike_the_first_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels: list[int] = []
+    monkeypatch.setattr("logging.basicConfig", lambda **settings: levels.append(settings["level"]))
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        start_logging()
+    monkeypatch.delenv("RANK")
+    start_logging()
+    assert levels == [logging.INFO, logging.WARNING, logging.INFO]
 
 
 def test_problems_of_own_videos_are_said_and_end_the_run_where_it_is_strict(
@@ -391,6 +419,11 @@ def test_a_run_is_resumed_with_its_own_network_and_kind_only(
         (["--iterations", "0"], "own videos: iterations: must be positive, got 0"),
         (["--batch", "0"], "own videos: batch: must be positive, got 0"),
         (["--objects", "0"], "own videos: objects: must be positive, got 0"),
+        (["--objects", "255"], "own videos: objects: too many, expected at most 254, got 255"),
+        (["--precision", "fp8"], "precision: unknown, expected float32 | bfloat16 |"),
+        (["--checkpointing", "--precision", "bfloat16"], "precision: does not go with activation checkpointing"),
+        (["--init", "nothing"], "nothing: no such weights"),
+        (["--validate", "nowhere"], "nowhere: not in the expected layout"),
         (["--lr", "0"], "lr: must be positive and finite, got 0.0"),
         (["--lr", "inf"], "lr: must be positive and finite, got inf"),
         (["--load", "2"], "--load: goes with --stills only"),
@@ -398,8 +431,10 @@ def test_a_run_is_resumed_with_its_own_network_and_kind_only(
     ],
 )
 def test_settings_that_cannot_be_are_said_before_anything_runs(
-    tmp_path: Path, videos: Path, weights: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
-) -> None:
+    tmp_path: Path, videos: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    flags: list[str], said: str,
+) -> None:  # fmt: skip
+    monkeypatch.delattr("jointformer.train.runs.check_videos")  # which reads every mask
     out = tmp_path / "run"
     usual = ["--iterations", "1", "--size", "32", "--frames", "2", "--validate", str(videos), *SHORT]
     assert jointformer(["train", "--data", str(videos), "--init", str(weights), "--out", str(out), *usual, *flags]) == 2

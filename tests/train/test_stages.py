@@ -96,6 +96,8 @@ def test_a_stage_beyond_the_published_ten_is_named_by_its_number(monkeypatch: py
 def test_a_field_out_of_range_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="stage 2: size"):
         overridden(STAGES[2], {"size": 100})
+    with pytest.raises(ConfigError, match="stage 2: objects: too many, expected at most 254"):
+        overridden(STAGES[2], {"objects": 300})
     with pytest.raises(ConfigError, match="stage 2: frames"):
         overridden(STAGES[2], {"frames": 1})
     with pytest.raises(ConfigError, match="stage 2: fine_tune"):
@@ -191,7 +193,7 @@ def test_a_curriculum_that_ends_early_is_refused() -> None:
 
 def test_a_stage_for_own_videos_scales_with_its_length() -> None:
     stage = own_stage(iterations=2000, batch=4, frames=4, objects=3, size=384, lr=1e-5, max_skip=10)
-    assert stage.steps == (1600,)
+    assert stage.steps == ()  # its learning rate follows a cosine
     assert stage.warm == (400, 1200)
     assert [stage.max_skip(i) for i in (0, 700)] == [5, 10]
     assert [stage.plan(i, 0.0, 0).hardest for i in (399, 1200)] == [None, pytest.approx(0.15)]

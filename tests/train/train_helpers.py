@@ -160,5 +160,5 @@ def losses(folder: Path, processes: Processes, frames: int) -> list[float]:
 def _run_to(folder: Path, processes: Processes, iterations: int, resume: bool = False) -> dict[str, torch.Tensor]:
     model, settings = small_network(), Settings(folder, resume=resume)
     config = small_run(iterations=iterations)
-    run(settings, processes, folder, model, MovingSquares(), FixedPlanner(), config, {"stage": "squares"})
+    run(settings, processes, folder, model, MovingSquares, FixedPlanner(), config, {"stage": "squares"})
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -6,6 +6,7 @@ One process per GPU through torchrun: `torchrun --nproc-per-node 8 -m jointforme
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -153,12 +154,16 @@ def _given(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
 
 
 def start_logging() -> None:
-    """Messages go to standard error, as they are; OpenCV leaves threads to us."""
+    """Messages go to standard error, as they are; OpenCV leaves threads to us.
+
+    What all processes of a run would say alike, only the first one says.
+    """
     import logging
 
     import cv2
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
     cv2.setNumThreads(1)
 
 

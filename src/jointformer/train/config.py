@@ -9,7 +9,7 @@ from typing import Protocol
 from jointformer.errors import ConfigError
 from jointformer.train.optimiser import OptimiserConfig, Schedule, WarmupCosine
 from jointformer.train.plan import StepPlan
-from jointformer.train.unroll import UnrollConfig
+from jointformer.train.unroll import UnrollConfig, check_precision
 
 
 class Planner(Protocol):
@@ -56,3 +56,4 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError("must be positive and finite", where=name, got=value)
+        check_precision(self.precision, self.unroll)

@@ -39,8 +39,7 @@ def check_videos(folder: Path, frames: int) -> Check:
     once. A video with a problem is left out; with ids that appear once it is kept. Raises DataError where
     the layout is another or no video is usable.
     """
-    images = _folder(folder, OWN.images)
-    masks = _folder(folder, OWN.masks)
+    images, masks = require_layout(folder)
     check = Check()
     for path in list_subfolders(images):
         try:
@@ -85,8 +84,9 @@ def _check_video(video: TrainVideo, frames: int, problems: list[str]) -> int:
     return len(seen)
 
 
-def _folder(root: Path, choices: tuple[str, ...]) -> Path:
-    for choice in choices:
-        if (root / choice).is_dir():
-            return root / choice
-    raise DataError("not in the expected layout", where=root, expected=LAYOUT)
+def require_layout(folder: Path) -> tuple[Path, Path]:
+    """The folders of the videos' frames and of their masks. Raises DataError where the layout is another."""
+    images, masks = (next(filter(Path.is_dir, map(folder.joinpath, names)), None) for names in (OWN.images, OWN.masks))
+    if images is None or masks is None:
+        raise DataError("not in the expected layout", where=folder, expected=LAYOUT)
+    return images, masks

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from jointformer.train.initialise import initialise
 from jointformer.train.loader import BatchSource, ClipSource
 from jointformer.train.loop import LOG, Trainer
 from jointformer.train.optimiser import MultiStep, OptimiserConfig, WarmupCosine
-from jointformer.train.own_data import check_videos
+from jointformer.train.own_data import check_videos, require_layout
 from jointformer.train.plan import STILLS_CPU, STILLS_GPU
 from jointformer.train.progress import rewind_log
 from jointformer.train.settings import Settings
@@ -102,13 +104,14 @@ def run_stills(
         workers=settings.workers_on(device),
         checkpointing=settings.checkpointing,
     )
-    source: ClipSource | BatchSource = (
-        DeviceStillsSource(folder, settings.seed, device, strict=settings.refuse_broken)
-        if device.type == "cuda"
-        else StillsSource(folder, settings.seed, strict=settings.refuse_broken)
-    )
     model = build_network(settings.model, settings.init, settings.seed)
-    return run(settings, processes, settings.out, model, source, planner, config, {"stage": "stills"})
+
+    def open_stills_folder() -> ClipSource | BatchSource:
+        if device.type == "cuda":
+            return DeviceStillsSource(folder, settings.seed, device, strict=settings.refuse_broken)
+        return StillsSource(folder, settings.seed, strict=settings.refuse_broken)
+
+    return run(settings, processes, settings.out, model, open_stills_folder, planner, config, {"stage": "stills"})
 
 
 def run_stages(settings: Settings, processes: Processes, stages: list[Stage], data_root: Path) -> bool:
@@ -133,11 +136,10 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
             model.load_state_dict(done)
             log.info("stage %d is finished: %s", stage.number, folder)
             continue
-        source = stage_source(stage, data_root, settings.seed)
+        source = partial(stage_source, stage, data_root, settings.seed)
         mine = settings if number == 0 else dataclasses.replace(settings, checkpoint=None)
         if not run(mine, processes, folder, model, source, stage, config, {"stage": asdict(stage)}):
             return False
-        log.info("stage %d finished: %s", stage.number, folder)
     return True
 
 
@@ -165,17 +167,20 @@ def _check_shares(stage: Stage, processes: Processes, me: str) -> None:
 def run_own(settings: Settings, processes: Processes, folder: Path, stage: Stage) -> bool:
     """Train on one's own videos (DAVIS layout) after checking them; True when the whole run was done."""
     _check_shares(stage, processes, stage.title)
-    check = check_videos(folder, stage.frames)
-    for problem in check.problems if processes.first else []:
-        log.warning("%s", problem)
-    if check.problems and settings.refuse_broken:
-        raise DataError(f"{len(check.problems)} problems", where=folder, hint="they are listed above")
-    log.info("%s: %s", folder, check.summary())
-    source = VideoClips(check.videos, settings.seed)
     config = stage_run(stage, settings, processes)
     config = dataclasses.replace(config, schedule=WarmupCosine(warmup=min(50, stage.total)))
     model = build_network(settings.model, settings.init, settings.seed)
-    return run(settings, processes, settings.out, model, source, stage, config, {"stage": asdict(stage)})
+
+    def open_folder() -> ClipSource:
+        check = check_videos(folder, stage.frames)
+        for problem in check.problems if processes.first else []:
+            log.warning("%s", problem)
+        if check.problems and settings.refuse_broken:
+            raise DataError(f"{len(check.problems)} problems", where=folder, hint="they are listed above")
+        log.info("%s: %s", folder, check.summary())
+        return VideoClips(check.videos, settings.seed)
+
+    return run(settings, processes, settings.out, model, open_folder, stage, config, {"stage": asdict(stage)})
 
 
 def stage_source(stage: Stage, data_root: Path, seed: int) -> ClipSource:
@@ -212,15 +217,19 @@ def export(trainer: Trainer, path: Path) -> None:
 
 
 def run(
-    settings: Settings, processes: Processes, folder: Path, model: JointFormer, source: ClipSource | BatchSource,
-    planner: Planner, config: RunConfig, about: dict[str, Any],
+    settings: Settings, processes: Processes, folder: Path, model: JointFormer,
+    open_source: Callable[[], ClipSource | BatchSource], planner: Planner, config: RunConfig, about: dict[str, Any],
 ) -> bool:  # fmt: skip
     """Train in a folder, from where `settings` say, to the exported weights; True when the whole run was done.
 
-    about: what config.json says besides, with `stage`, a title or a row.
+    open_source: looks at all the data, which may take minutes; what is wrong with the settings is said before. about:
+    what config.json says besides, with `stage`, a title or a row.
     """
-    make_dir(folder)
     state = processes.by_first(starting_state, settings, folder, model, stage_title(about["stage"]))
+    if processes.first and settings.validate_on is not None:
+        require_layout(settings.validate_on)
+    source = open_source()
+    make_dir(folder)
     if processes.device.type == "cpu":
         keep_all_freed_memory()
     config = settings.apply(config)
@@ -247,4 +256,7 @@ def run(
     if finished and processes.first:
         done = {"iterations": trainer.iteration, "clips": trainer.clips, "seconds": round(trainer.seconds, 1)}
         write_json(folder / FINISHED, done)
+        log.info("finished: %s", folder / WEIGHTS)
+    elif not finished:
+        log.info("stopped after iteration %d: --resume goes on from there", trainer.iteration)
     return finished

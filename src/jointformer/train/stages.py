@@ -12,6 +12,8 @@ from jointformer.train.plan import StepPlan
 SKIPS = ((0.0, 5), (0.1, 10), (0.3, 15), (0.9, 5))
 SKIPS_BL30K = ((0.0, 5), (0.1, 10), (0.3, 15), (0.8, 5))
 FINE_TUNE_SKIP = 5
+#: Label maps of clips have 8 bits, and 255 is void.
+MOST_OBJECTS = 254
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Stage:
         for name in ("batch", "iterations", "reference_frames", "objects"):
             if getattr(self, name) < 1:
                 raise ConfigError("must be positive", where=f"{me}: {name}", got=getattr(self, name))
+        if self.objects > MOST_OBJECTS:
+            raise ConfigError("too many", where=f"{me}: objects", expected=f"at most {MOST_OBJECTS}", got=self.objects)
         if self.frames < 2:
             raise ConfigError("clips need two frames", where=f"{me}: frames", got=self.frames)
         if self.size % 16 or self.size < 32:
@@ -122,9 +126,12 @@ def parse_stages(text: str) -> list[Stage]:
 
 
 def own_stage(*, iterations: int, batch: int, frames: int, objects: int, size: int, lr: float, max_skip: int) -> Stage:
-    """A stage for one's own videos: starting from trained weights, all pixels count for most of the run."""
+    """A stage for one's own videos: starting from trained weights, all pixels count for most of the run.
+
+    It has no steps: the learning rate of such a run falls by a cosine.
+    """
     return Stage(
-        -1, "own videos", (("own", 1),), batch, iterations, 0, (max(1, round(0.8 * iterations)),), frames, 2,
+        -1, "own videos", (("own", 1),), batch, iterations, 0, (), frames, 2,
         (max(1, round(0.2 * iterations)), max(2, round(0.6 * iterations))), objects=objects, size=size, lr=lr,
         skips=((0.0, max(1, max_skip // 2)), (0.3, max_skip)),
     )  # fmt: skip

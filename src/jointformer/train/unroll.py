@@ -65,6 +65,20 @@ class UnrollConfig:
     checkpointing: bool = False
 
 
+def check_precision(precision: str, config: UnrollConfig) -> None:
+    """Raises ConfigError for a precision that is unknown, or that clips cannot be unrolled in."""
+    if precision not in PRECISIONS:
+        raise ConfigError("unknown", where="precision", expected=" | ".join(PRECISIONS), got=precision)
+    if config.checkpointing and precision == "bfloat16":
+        # Recomputed activations would meet the float32 weights: the cast ones are gone by then.
+        raise ConfigError(
+            "does not go with activation checkpointing",
+            where="precision",
+            expected="float32 or autocast-*",
+            got=precision,
+        )
+
+
 def normalise(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Frames (..., H, W, 3) uint8 as (..., 3, H, W) in the network's range; memory stays channels-last."""
     mean = torch.tensor(MEAN, device=frames.device) * 255
@@ -179,16 +193,7 @@ class ClipUnroller(nn.Module):
 
     def __init__(self, model: JointFormer, config: UnrollConfig, precision: str = "float32") -> None:
         super().__init__()
-        if precision not in PRECISIONS:
-            raise ConfigError("unknown", where="precision", expected=" | ".join(PRECISIONS), got=precision)
-        if config.checkpointing and precision == "bfloat16":
-            # Recomputed activations would meet the float32 weights: the cast ones are gone by then.
-            raise ConfigError(
-                "does not go with activation checkpointing",
-                where="precision",
-                expected="float32 or autocast-*",
-                got=precision,
-            )
+        check_precision(precision, config)
         self.model = _Unroll(model, config)
         self.precision = precision
 
