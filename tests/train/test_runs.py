@@ -19,15 +19,18 @@ from train_helpers import SMALL, batch_of, small_network
 from jointformer.cli.main import main as jointformer
 from jointformer.cli.train import start_logging
 from jointformer.cli.train_published import main as published
+from jointformer.data.masks import read_mask_file
 from jointformer.errors import ConfigError
 from jointformer.model.config import PRESETS
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_model
 from jointformer.system.files import temporary_name
+from jointformer.track import TrackerConfig
 from jointformer.train.board import preview
 from jointformer.train.datasets import STILL_SETS
 from jointformer.train.distributed import Processes
+from jointformer.train.own_data import check_videos
 from jointformer.train.runs import build_network, run_own, run_stages
 from jointformer.train.settings import Settings
 from jointformer.train.stages import own_stage, parse_stages
@@ -195,6 +198,22 @@ def test_validation_says_which_videos_it_cannot_use_and_begins_at_the_first_mask
     assert "validation: short: too short" in caplog.text
     found = validate(small_network().eval(), watcher.videos, watcher.settings.validation)
     assert list(found.per_video) == ["one", "two"]
+
+
+def test_validation_weighs_every_object_equally_as_scores_of_results_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "JPEGImages/two", tmp_path / "Annotations/two", ids=(1, 2))
+    write_video(tmp_path / "JPEGImages/one", tmp_path / "Annotations/one", ids=(1,))
+
+    def all_but_the_second(model: JointFormer, pictures: list[Path], *_: Any) -> list[np.ndarray]:
+        masks = [Path(str(path).replace("JPEGImages", "Annotations")) for path in pictures]
+        return [np.where(ids == 2, 0, ids) for ids in (read_mask_file(path).ids for path in masks)]
+
+    monkeypatch.setattr("jointformer.train.validate._track", all_but_the_second)
+    found = validate(small_network(), check_videos(tmp_path, 3).videos, TrackerConfig())
+    assert found.per_video == {"one": 100, "two": 50}
+    assert found.j == found.f == found.jf == pytest.approx(200 / 3)
 
 
 def test_stage_0_leaves_the_channel_of_other_objects_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

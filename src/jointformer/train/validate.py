@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over videos, in percent: region similarity J, boundary accuracy F and their mean."""
+    """Means over objects, in percent, as `jointformer score generic` has them; J&F of each video, over its own."""
 
     j: float
     f: float
@@ -36,7 +36,7 @@ class Validation:
 
 
 def validate(model: JointFormer, videos: Sequence[TrainVideo], config: TrackerConfig) -> Validation:
-    """J and F of a network over annotated videos, objects of the first mask, first and last frame left out.
+    """J and F of a network over annotated videos, of objects of the first mask, first and last frame left out.
 
     A video begins with its first mask that is not empty; one of less than 3 frames from there counts for nothing. The
     network is used as it is (precision, device) and stays in its mode.
@@ -52,8 +52,8 @@ def validate(model: JointFormer, videos: Sequence[TrainVideo], config: TrackerCo
         pictures = [image for image, _ in video.frames[begin:]]
         predicted = list(_track(model, pictures, labels[0], config))
         score = jf(predicted[1:-1], labels[1:-1], ids)
-        js.append(100 * score.j)
-        fs.append(100 * score.f)
+        js += [100 * j for j, _ in score.per_object.values()]
+        fs += [100 * f for _, f in score.per_object.values()]
         per_video[video.name] = 100 * score.jf
     if not js:
         return Validation(0.0, 0.0, {})
