@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,8 +76,30 @@ def _colour_mask(folder: Path) -> str:
 
 
 def _deep_mask(folder: Path) -> str:
-    Image.fromarray(np.full((96, 144), 257, np.uint16)).save(folder / "1_mask.png")
+    Image.fromarray(np.full((96, 144), 300, np.uint16)).save(folder / "1_mask.png")
     return "1_mask.png"
+
+
+def _jpeg_mask(folder: Path) -> str:
+    Image.open(folder / "1_mask.png").convert("L").save(folder / "1_mask.png", "JPEG")
+    return "1_mask.png"
+
+
+def _huge_picture(folder: Path) -> str:
+    _write_huge(folder / "1.png")
+    return "1.png"
+
+
+def _huge_mask(folder: Path) -> str:
+    _write_huge(folder / "1_mask.png")
+    return "1_mask.png"
+
+
+def _write_huge(path: Path) -> None:
+    """Writes a PNG whose header tells of 40,000 x 40,000 pixels."""
+    data = path.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 40_000, 40_000) + data[24:29]
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
 
 
 def _small_mask(folder: Path) -> str:
@@ -85,8 +109,9 @@ def _small_mask(folder: Path) -> str:
 
 @pytest.mark.parametrize(
     "damage",
-    [_break_picture, _empty_picture, _remove_picture, _cut_mask, _empty_mask, _colour_mask, _deep_mask, _small_mask],
-)
+    [_break_picture, _empty_picture, _remove_picture, _huge_picture, _cut_mask, _empty_mask, _colour_mask, _deep_mask,
+     _jpeg_mask, _small_mask, _huge_mask],
+)  # fmt: skip
 def test_a_broken_still_is_named_and_left_out_or_refused(
     stills_folder: Path, damage: Callable[[Path], str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -101,6 +126,17 @@ def test_a_broken_still_is_named_and_left_out_or_refused(
         StillsPack(stills_folder, strict=True)
 
 
+def test_masks_of_stills_may_be_what_masks_of_frames_may_be(stills_folder: Path) -> None:
+    ids = StillsPack(stills_folder)[1].masks[0]
+    painted = np.zeros((*ids.shape, 3), np.uint8)
+    for i, colour in ((1, (128, 0, 0)), (2, (0, 128, 0)), (3, (128, 128, 0))):  # as DAVIS paints them
+        painted[ids == i] = colour
+    wide = Image.fromarray(ids.astype(np.uint16) * 257)
+    for image, read in ((Image.fromarray(painted), ids), (wide, ids), (Image.fromarray(ids > 1), ids > 1)):
+        image.save(stills_folder / "1_mask.png")
+        assert np.array_equal(StillsPack(stills_folder, strict=True)[1].masks[0], read)
+
+
 def test_a_folder_without_a_manifest_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"manifest\.csv") as caught:
         StillsPack(tmp_path)
@@ -113,11 +149,13 @@ def test_a_folder_without_a_manifest_is_refused_in_one_line(tmp_path: Path) -> N
         StillsPack(tmp_path)
 
 
-def test_a_manifest_may_come_from_a_spreadsheet_and_a_line_cut_short_is_named(stills_folder: Path) -> None:
+def test_a_manifest_may_be_a_spreadsheets_or_the_least_and_a_line_cut_short_is_named(stills_folder: Path) -> None:
     path = stills_folder / "manifest.csv"
     text = path.read_text()
     path.write_bytes(("\ufeff" + text.replace("\n", "\r\n")).encode())
     assert len(StillsPack(stills_folder)) == 8
+    path.write_text("mask,set,image\n" + "".join(f"{n}_mask.png,own,{n}.png\n" for n in range(3)))
+    assert len(StillsPack(stills_folder, strict=True)) == 3
     path.write_text(text + "ccp,1.png\n")
     with pytest.raises(DataError, match=r"manifest\.csv: a line with too few columns, .* got ccp,1\.png"):
         StillsPack(stills_folder)

@@ -11,15 +11,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage
 
+from jointformer.data.frames import read_frame
+from jointformer.data.masks import read_mask_file
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("set", "image", "mask", "width", "height", "objects")
+#: The least side of a picture.
+SMALLEST = 8
+#: What a manifest has to have; it may have more.
+COLUMNS = ("set", "image", "mask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,15 +113,18 @@ def _iter_manifest(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def _read_still(folder: Path, source: str, image: str, masks: list[str], short_side: int) -> Still:
-    picture = _read_picture(folder / image)
+    picture = read_frame(folder / image)
     height, width = picture.shape[:2]
+    if min(height, width) < SMALLEST:
+        raise DataError("too small a picture", where=folder / image,
+                        expected=f"{SMALLEST}x{SMALLEST} pixels at least", got=f"{width}x{height}")  # fmt: skip
     ratio = min(1.0, short_side / min(height, width))
     size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
     if ratio < 1.0:
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     kept, regions = [], []
     for name in masks:
-        mask = _read_mask(folder / name)
+        mask = read_mask_file(folder / name).ids
         if mask.shape != (height, width):
             raise DataError("mask and picture differ in size", where=folder / name,
                             expected=f"{width}x{height}", got=f"{mask.shape[1]}x{mask.shape[0]}")  # fmt: skip
@@ -148,26 +155,3 @@ def find_regions(mask: UInt8Array) -> Regions:
                           min(2 * columns.stop, width), min(2 * rows.stop, height))  # fmt: skip
     there = boxes[:, 2] > boxes[:, 0]  # a region of odd single pixels only is no object
     return Regions(ids[there], counts[ids][there], boxes[there])
-
-
-def _read_picture(path: Path) -> UInt8Array:
-    try:
-        encoded = np.fromfile(path, np.uint8)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise DataError(f"cannot read the picture ({getattr(error, 'strerror', error)})", where=path) from error
-    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-    if picture is None or min(picture.shape[:2]) < 8:
-        raise DataError("not a readable picture", where=path, expected="a JPEG or PNG of at least 8x8 pixels")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _read_mask(path: Path) -> UInt8Array:
-    try:
-        with Image.open(path) as file:
-            if file.mode not in ("P", "L"):
-                raise DataError("not a palette PNG", where=path, expected="mode P or L", got=file.mode)
-            return np.asarray(file, np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"cannot read the mask ({error})", where=path) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from jointformer.data.clip_config import ClipConfig
 from jointformer.data.clip_motion import CAMERA_MOTION, F64, OBJECT_MOTION, Motions, draw_motions
 from jointformer.data.clip_pack import StillsPack
 from jointformer.data.clip_regions import Region, choose_region
+from jointformer.data.clip_sets import clip_set
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 
@@ -74,22 +75,18 @@ class ClipPlan:
     smear: F64
 
 
-@dataclass
 class Odds:
-    """How often the sets of a pack serve as backdrop and as source of cut-outs; unknown sets count 0.7."""
+    """How often the sets of a pack serve as backdrop and as source of cut-outs."""
 
-    pack: StillsPack
-    backdrops: dict[str, float] = field(
-        default_factory=lambda: {"bsds500": 5.0, "coco_small": 3.0, "ccp": 1.2, "carparts": 1.0}
-    )
-    cutouts: dict[str, float] = field(
-        default_factory=lambda: {"bsds500": 2.0, "ccp": 3.0, "coco_small": 2.5, "carparts": 1.2, "dogcat": 0.8}
-    )
+    def __init__(self, pack: StillsPack) -> None:
+        self.pack = pack
+        self.backdrops = {source: clip_set(source).backdrop for source in pack.by_source}
+        self.cutouts = {source: clip_set(source).cutout for source in pack.by_source}
 
     def draw(self, rng: np.random.Generator, weights: dict[str, float]) -> int:
         """The number of a still."""
         sources = list(self.pack.by_source)
-        edges = np.cumsum([weights.get(source, 0.7) for source in sources])
+        edges = np.cumsum([weights[source] for source in sources])
         source = sources[min(int(np.searchsorted(edges, rng.random() * edges[-1])), len(sources) - 1)]
         numbers = self.pack.by_source[source]
         return numbers[int(rng.integers(len(numbers)))]

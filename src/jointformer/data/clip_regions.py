@@ -10,14 +10,10 @@ import numpy.typing as npt
 
 from jointformer.data.clip_motion import F64
 from jointformer.data.clip_pack import Regions, Still
+from jointformer.data.clip_sets import clip_set
 from jointformer.types import UInt8Array
 
 I64 = npt.NDArray[np.int64]
-
-# Sets whose regions are parts of one thing: their union is the thing.
-PARTS_OF_ONE = frozenset({"ccp", "carparts"})
-# Sets whose regions are whole things.
-INSTANCES = frozenset({"coco_small", "dogcat"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +43,14 @@ def choose_region(
 ) -> Region | None:
     """A region of the still that could be an object, or None if there is none of a fit size.
 
-    Parts of one thing are mostly united, instances taken singly, other regions (human partitions of a
-    picture) singly or with some of their neighbours; what touches the picture's border on several sides is
+    Parts of one thing are mostly united, whole things taken singly, pieces of a picture singly or with some of their
+    neighbours (data/clip_sets.py says which a set's regions are); what touches the picture's border on several sides is
     mostly ground or sky and taken seldom. `small` and `large` bound the share of the picture.
     """
     choice = int(rng.integers(len(still.masks))) if mask is None else mask
     labels, regions = still.masks[choice], still.regions[choice]
-    pixels = labels.size
-    if still.source in PARTS_OF_ONE:
+    pixels, kind = labels.size, clip_set(still.source).regions
+    if kind == "parts":
         picked = regions.ids
         if len(picked) > 1 and rng.random() > 0.75:
             picked = rng.permutation(picked)[: int(rng.integers(1, max(2, len(picked) // 2) + 1))]
@@ -66,7 +62,7 @@ def choose_region(
             return None
         first = int(regions.ids[min(int(np.searchsorted(edges, rng.random() * edges[-1])), len(edges) - 1)])
         picked = np.asarray([first])
-        if still.source not in INSTANCES and rng.random() < 0.5:
+        if kind == "pieces" and rng.random() < 0.5:
             picked = _with_neighbours(rng, labels, first, int(rng.integers(1, 4)))
     rows = np.isin(regions.ids, picked)
     area, boxes = int(regions.areas[rows].sum()), regions.boxes[rows]
