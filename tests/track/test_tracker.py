@@ -520,6 +520,12 @@ def test_settings_out_of_range_are_named(setting: dict[str, Any]) -> None:
         TrackerConfig(**setting)
 
 
+@pytest.mark.parametrize("name", ["size", "topk", "max_memory_frames"])
+def test_a_setting_of_another_kind_is_shown_as_what_it_is(name: str) -> None:
+    with pytest.raises(ConfigError, match="got '480'"):
+        TrackerConfig(**{name: "480"})  # type: ignore[arg-type]
+
+
 def test_settings_may_be_integers_of_numpy() -> None:
     numbers: dict[str, Any] = {"max_memory_frames": np.int32(1), "topk": np.int64(60), "size": np.uint16(240)}
     config = TrackerConfig(**numbers)

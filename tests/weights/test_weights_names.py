@@ -103,6 +103,12 @@ def test_an_unknown_name_gets_the_nearest_known_one(name: str, nearest: str) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_is_not_there_is_not_taken_for_a_name_that_only_ends_like_it() -> None:
+    with pytest.raises(WeightsError, match=r"^nothere\.pth: no such weights") as caught:
+        load_model("nothere.pth", **CPU)
+    assert "did you mean" not in str(caught.value)
+
+
 def test_a_missing_published_file_says_how_to_fetch_it(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=f"jointformer weights download s02 --to {tmp_path}"):
         load_model(tmp_path / "jointformer_s02.pth", **CPU)

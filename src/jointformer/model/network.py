@@ -22,11 +22,12 @@ from jointformer.ops.aggregation import aggregated_logits, soft_aggregate
 
 @dataclass(frozen=True)
 class SegmentOutput:
-    """One segmented frame of B clips with N objects each, float32.
+    """One segmented frame of B clips with N objects each.
 
-    object_prob: (B, N, H, W) before aggregation. prob: (B, N+1, H, W) after it, background first.
-    tokens: (B, N, C) memory tokens, updated unless that was switched off. projected: of every joint block the frame's
-    queries, keys and values, each (B·N, A, P, D), or (B, A, P, D) in the first; None where nobody asked for them.
+    object_prob: (B, N, H, W) float32 before aggregation. prob: (B, N+1, H, W) float32 after it, background first.
+    tokens: (B, N, C) memory tokens of the network's type, updated unless that was switched off. projected: of every
+    joint block the frame's queries, keys and values, each (B·N, A, P, D), or (B, A, P, D) in the first; None where
+    nobody asked for them.
     """
 
     object_prob: Tensor
@@ -53,7 +54,8 @@ class JointFormer(nn.Module):
     """The network of JointFormer (Zhang, Cui, Wu, Wang; TPAMI 2025, arXiv 2308.13505).
 
     Shape letters: B clips, N objects, P = h·w tokens at stride 16, C channels, A heads, D head width, H W pixels
-    (multiples of 16). Building it touches no disk; weights come from `jointformer.load_model`.
+    (multiples of 16). Frames are normalised: RGB from 0 to 1, less ImageNet's mean (0.485, 0.456, 0.406), over its
+    standard deviation (0.229, 0.224, 0.225). Building it touches no disk; weights come from `jointformer.load_model`.
     """
 
     def __init__(self, config: ModelConfig) -> None:

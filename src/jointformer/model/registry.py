@@ -113,8 +113,8 @@ def suitable_size(name_or_path: str | Path) -> int:
 def unknown_name(name: str) -> WeightsError:
     """Return the error for a name that is neither a file nor known, with the nearest known one as a hint."""
     aliases = {name: name for name in (*EMBEDDED, *PUBLISHED)}
-    aliases |= {row.filename: row.name for row in PUBLISHED.values()}
-    close = difflib.get_close_matches(Path(name).name.lower(), aliases, n=1, cutoff=0.5)
+    aliases |= {row.filename.removesuffix(".pth"): row.name for row in PUBLISHED.values()}
+    close = difflib.get_close_matches(Path(name).name.lower().removesuffix(".pth"), aliases, n=1, cutoff=0.5)
     hint = f"did you mean {aliases[close[0]]!r}? " if close else ""
     return WeightsError(
         "no such weights",

@@ -45,7 +45,7 @@ class TrackerConfig:
         self._check_int("max_memory_frames", 0, "0 (unbounded) or more")
         self._check_int("memory_every", 1, "1 or more")
         if not isinstance(self.size, int) or 0 <= self.size < 16 or self.size > 8192:
-            raise ConfigError("size", expected="16 to 8192 pixels, or -1 for the frame's own size", got=self.size)
+            raise ConfigError("size", expected="16 to 8192 pixels, or -1 for the frame's own size", got=repr(self.size))
         if self.objects_per_pass is not None:
             self._check_int("objects_per_pass", 1, "1 or more, or None for all")
         if self.memory_limit is not None:
@@ -55,7 +55,7 @@ class TrackerConfig:
     def _check_int(self, field: str, least: int, expected: str) -> None:
         value = getattr(self, field)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(field, expected=expected, got=value)
+            raise ConfigError(field, expected=expected, got=repr(value))
 
     @property
     def attention(self) -> AttentionConfig:
