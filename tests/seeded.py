@@ -10,6 +10,9 @@ import torch
 from jointformer.model.config import PRESETS, ModelConfig
 from jointformer.model.network import JointFormer
 
+#: A network small enough to track a video in a test.
+MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
+
 
 def seeded_tensor(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
     """Return the tensor that the recipe gives a state-dict name."""

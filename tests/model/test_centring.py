@@ -10,15 +10,12 @@ import torch
 
 from jointformer.evaluation.scale.manifest import weights_hash
 from jointformer.model.centring import centre_tokens
-from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.transformer import _joint
 from jointformer.model.weights import load_model
 from jointformer.track import Tracker, TrackerConfig
-from seeded import seeded_model
-
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
+from seeded import MINI, seeded_model
 
 
 def network() -> JointFormer:

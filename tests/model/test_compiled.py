@@ -15,13 +15,10 @@ import torch
 from jointformer.errors import ConfigError
 from jointformer.model import compiled as compiled_module
 from jointformer.model.compiled import compiled
-from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
 from jointformer.ops import attention
 from jointformer.track import Tracker, TrackerConfig
-from seeded import seeded_model
-
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
+from seeded import MINI, seeded_model
 
 
 def masks_of_a_video(model: JointFormer, compile: bool) -> list[torch.Tensor]:

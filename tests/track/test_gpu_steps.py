@@ -14,11 +14,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
 from jointformer.track import Tracker, TrackerConfig, segmentation, transfer
+from seeded import MINI
 
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 H, W = 72, 104
 DEVICE = torch.device("meta")
 #: They ask the device how many or which elements there are, or bring an index from the CPU.

@@ -14,15 +14,13 @@ import pytest
 import torch
 
 from jointformer.errors import DataError
-from jointformer.model.config import ModelConfig
 from jointformer.track import Tracker, TrackerConfig, transfer
 from jointformer.track.ensemble import EnsembleTracker, View
 from jointformer.track.frames import prepare_frame, stage_frame
 from jointformer.track.loop import Steps, Stopwatch, iter_segmentations
 from jointformer.track.transfer import one_behind
-from seeded import seeded_model
+from seeded import MINI, seeded_model
 
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 CONFIG = TrackerConfig(max_memory_frames=2, memory_every=2, topk=6, size=-1)
 H, W = 40, 56
 CPU = torch.device("cpu")
