@@ -1,219 +1,34 @@
+"""Runs of published stages: one after the other, resumed, refused."""
+
 from __future__ import annotations
 
 import json
-import logging
 import os
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_video_clips import write_video
-from train_helpers import SMALL, batch_of, small_network
+from train_helpers import SHORT, SMALL, batch_of, write_video
 
 from jointformer.cli.main import main as jointformer
-from jointformer.cli.train import start_logging
 from jointformer.cli.train_published import main as published
-from jointformer.data.masks import read_mask_file
 from jointformer.errors import ConfigError
 from jointformer.model.config import PRESETS
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_model
 from jointformer.system.files import temporary_name
-from jointformer.track import TrackerConfig
 from jointformer.train.board import preview
 from jointformer.train.datasets import STILL_SETS
 from jointformer.train.distributed import Processes
-from jointformer.train.own_data import check_videos
-from jointformer.train.runs import build_network, run_own, run_stages
+from jointformer.train.runs import build_network, run_stages
 from jointformer.train.settings import Settings
-from jointformer.train.stages import own_stage, parse_stages
+from jointformer.train.stages import parse_stages
 from jointformer.train.state import checkpoints
-from jointformer.train.validate import Validation, validate
-from jointformer.train.watch import Watcher
-
-# Validation looks at frames no larger than these videos, not at the usual 480 pixels.
-SHORT = ["--device", "cpu", "--precision", "float32", "--log-every", "1", "--validate-size", "60"]
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    """A file of very small weights: the network's shape comes from the file."""
-    return save_weights(small_network(), tmp_path / "start.safetensors")
-
-
-@pytest.fixture
-def videos(tmp_path: Path) -> Path:
-    for name in ("one", "two"):
-        write_video(tmp_path / "mine/JPEGImages" / name, tmp_path / "mine/Annotations" / name)
-    return tmp_path / "mine"
-
-
-def test_own_videos_train_from_given_weights_to_weights_that_load(
-    tmp_path: Path,
-    videos: Path,
-    weights: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    out = tmp_path / "run"
-    validated_with: list[list[str]] = []
-
-    def looking(*args: Any) -> Validation:
-        validated_with.append([path.name for path in checkpoints(out)])
-        return validate(*args)
-
-    monkeypatch.setattr("jointformer.train.watch.validate", looking)
-    code = jointformer(
-        ["train", "--data", str(videos), "--init", str(weights), "--out", str(out), "--iterations", "3", "--batch", "2",
-         "--size", "32", "--frames", "3", "--tensorboard", "--validate", str(videos), "--validate-every", "2", *SHORT]
-    )  # fmt: skip
-    assert code == 0
-    assert validated_with == [["checkpoint_00000002.pt"]]
-    assert "clips/s" in capsys.readouterr().err
-    assert json.loads((out / "finished.json").read_text())["iterations"] == 3
-    assert json.loads((out / "config.json").read_text())["stage"]["title"] == "own videos"
-    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert any(0 <= entry["validation"]["j"] <= 100 for entry in entries if "validation" in entry)
-    assert list((out / "board").glob("events.out.*"))
-    trained, start = load_model(str(out / "weights.safetensors"), "cpu", "float32"), small_network()
-    assert trained.config.widths == start.config.widths
-    assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), start.parameters(), strict=True))
-
-
-def test_a_run_ends_with_the_place_of_its_weights_or_with_how_to_go_on(
-    tmp_path: Path, videos: Path, weights: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caplog.set_level("INFO")
-    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
-               "--size", "32", "--frames", "2", "--iterations", "4", "--resume", *SHORT]  # fmt: skip
-    with monkeypatch.context() as patch:
-        patch.setattr(Watcher, "__call__", lambda self, trainer, figures: trainer._end())
-        assert jointformer(command) == 130
-    assert re.search(r"stopped after iteration \d: --resume goes on from there$", caplog.text.strip())
-    assert jointformer(command) == 0
-    assert caplog.text.strip().endswith(f"finished: {tmp_path / 'run/weights.safetensors'}")
-
-
-def test_what_all_processes_would_say_alike_the_first_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    levels: list[int] = []
-    monkeypatch.setattr("logging.basicConfig", lambda **settings: levels.append(settings["level"]))
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
-        start_logging()
-    monkeypatch.delenv("RANK")
-    start_logging()
-    assert levels == [logging.INFO, logging.WARNING, logging.INFO]
-
-
-def test_problems_of_own_videos_are_said_and_end_the_run_where_it_is_strict(
-    tmp_path: Path, videos: Path, weights: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    write_video(videos / "JPEGImages/short", videos / "Annotations/short", length=1)
-    command = ["train", "--data", str(videos), "--init", str(weights), "--iterations", "1", "--batch", "1",
-               "--size", "32", "--frames", "2", *SHORT, "--out"]  # fmt: skip
-    assert jointformer([*command, str(tmp_path / "strict"), "--strict"]) == 2
-    assert f"{videos}: 1 problems; they are listed above" in capsys.readouterr().err
-    assert "short: too short" in caplog.text
-    assert not (tmp_path / "strict").exists()
-    assert jointformer([*command, str(tmp_path / "run")]) == 0
-
-
-def test_a_run_that_goes_on_validates_at_its_intervals_and_logs_the_learning_rate_it_was_given(
-    tmp_path: Path, videos: Path, weights: Path
-) -> None:
-    log = tmp_path / "run/log.jsonl"
-    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
-               "--size", "32", "--frames", "3", "--lr", "1e-4", "--validate", str(videos), "--validate-every", "4",
-               "--resume", *SHORT]  # fmt: skip
-    for iterations, validated in (("5", [4]), ("7", [4]), ("8", [4, 8])):
-        assert jointformer([*command, "--iterations", iterations]) == 0
-        entries = [json.loads(line) for line in log.read_text().splitlines()]
-        assert [entry["iteration"] for entry in entries if "validation" in entry] == validated
-    assert entries[0]["lr"] == pytest.approx(1e-4 / 5)  # the first of a warm-up over all 5
-
-
-def test_what_a_killed_run_makes_anew_stands_in_the_log_once(tmp_path: Path, videos: Path, weights: Path) -> None:
-    out = tmp_path / "run"
-    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(out), "--batch", "1",
-               "--size", "32", "--frames", "3", "--validate", str(videos), "--validate-every", "2",
-               "--resume", *SHORT]  # fmt: skip
-    assert jointformer([*command, "--iterations", "5"]) == 0
-    for path in checkpoints(out)[-2:]:
-        path.unlink()  # of iterations 4 and 5, as if it had been killed before
-    with (out / "log.jsonl").open("a") as log:
-        log.write('{"iteration": 6, "lo')
-    assert jointformer([*command, "--iterations", "6"]) == 0
-    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [entry["iteration"] for entry in entries if "loss" in entry] == [1, 2, 3, 4, 5, 6]
-    assert [entry["iteration"] for entry in entries if "validation" in entry] == [2, 4, 6]
-
-
-def test_a_validation_that_a_kill_ended_is_made_when_the_run_goes_on(
-    tmp_path: Path, videos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
-               "--size", "32", "--frames", "3", "--validate", str(videos), "--validate-every", "2", "--iterations", "3",
-               "--resume", *SHORT]  # fmt: skip
-
-    def killed(*_: Any) -> Validation:
-        raise SystemExit(9)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("jointformer.train.watch.validate", killed)
-        with pytest.raises(SystemExit):
-            jointformer(command)
-    for _ in range(2):  # once only
-        assert jointformer(command) == 0
-        entries = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
-        assert [entry["iteration"] for entry in entries if "validation" in entry] == [3]
-
-
-def test_validation_without_a_video_long_enough_is_no_figure(
-    tmp_path: Path, videos: Path, weights: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in ("one", "two"):
-        for number in range(4):  # of 6
-            Image.fromarray(np.zeros((60, 80), np.uint8)).save(videos / f"Annotations/{name}/{number:05d}.png")
-    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
-               "--size", "32", "--frames", "2", "--validate", str(videos), "--validate-every", "1", *SHORT]  # fmt: skip
-    assert jointformer([*command, "--iterations", "1"]) == 0
-    assert "validation: no video has 3 frames from its first object on" in caplog.text
-    assert "validation" not in (tmp_path / "run/log.jsonl").read_text()
-
-
-def test_validation_says_which_videos_it_cannot_use_and_begins_at_the_first_mask_that_is_not_empty(
-    tmp_path: Path, videos: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write_video(videos / "JPEGImages/short", videos / "Annotations/short", length=2)
-    for number in range(3):  # of 6
-        Image.fromarray(np.zeros((60, 80), np.uint8)).save(videos / f"Annotations/two/{number:05d}.png")
-    watcher = Watcher(Settings(tmp_path / "run", validate_on=videos, validate_size=48), tmp_path / "run")
-    assert "validation: short: too short" in caplog.text
-    found = validate(small_network().eval(), watcher.videos, watcher.settings.validation)
-    assert list(found.per_video) == ["one", "two"]
-
-
-def test_validation_weighs_every_object_equally_as_scores_of_results_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_video(tmp_path / "JPEGImages/two", tmp_path / "Annotations/two", ids=(1, 2))
-    write_video(tmp_path / "JPEGImages/one", tmp_path / "Annotations/one", ids=(1,))
-
-    def all_but_the_second(model: JointFormer, pictures: list[Path], *_: Any) -> list[np.ndarray]:
-        masks = [Path(str(path).replace("JPEGImages", "Annotations")) for path in pictures]
-        return [np.where(ids == 2, 0, ids) for ids in (read_mask_file(path).ids for path in masks)]
-
-    monkeypatch.setattr("jointformer.train.validate._track", all_but_the_second)
-    found = validate(small_network(), check_videos(tmp_path, 3).videos, TrackerConfig())
-    assert found.per_video == {"one": 100, "two": 50}
-    assert found.j == found.f == found.jf == pytest.approx(200 / 3)
 
 
 def test_stage_0_leaves_the_channel_of_other_objects_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,18 +48,6 @@ def test_stage_0_leaves_the_channel_of_other_objects_at_zero(tmp_path: Path, mon
     weight = trained.convmae.patch_embed1_memory.proj.weight
     assert not weight[:, 4].any()  # as a published s0, which had no such channel, is padded when it is loaded
     assert weight[:, 3].any()
-
-
-def test_a_folder_that_holds_a_run_is_not_overwritten(
-    tmp_path: Path, videos: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"),
-               "--iterations", "1",
-               "--batch", "1", "--size", "32", "--frames", "2", *SHORT]  # fmt: skip
-    assert jointformer(command) == 0
-    assert jointformer(command) == 2
-    assert "--resume" in capsys.readouterr().err
-    assert jointformer([*command, "--resume"]) == 0
 
 
 def test_published_stages_run_one_after_the_other_and_resume_skips_finished_ones(
@@ -316,18 +119,6 @@ def test_what_would_end_a_later_stage_is_said_before_the_first_begins(
     with pytest.raises(ConfigError, match=r"^stage 2: batch: cannot be shared equally, expected a multiple of 8, the"):
         run_stages(settings, processes, parse_stages("02"), tmp_path / "data")
     assert not (tmp_path / "saves").exists()
-
-
-def test_a_batch_that_processes_cannot_share_leaves_a_finished_run_of_own_videos_as_it_was(
-    tmp_path: Path, videos: Path
-) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/finished.json").write_text('{"iterations": 1}')
-    stage = own_stage(iterations=2, batch=4, frames=2, objects=1, size=32, lr=1e-5, max_skip=10)
-    settings, processes = Settings(tmp_path / "run", resume=True), Processes(0, 3, torch.device("cpu"))
-    with pytest.raises(ConfigError, match=r"^own videos: batch: cannot be shared equally, expected a multiple of 3"):
-        run_own(settings, processes, videos, stage)
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["finished.json"]
 
 
 def test_a_later_stages_folder_that_holds_a_run_is_refused_before_the_first_begins(
@@ -430,40 +221,6 @@ def test_a_run_is_resumed_with_its_own_network_and_kind_only(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--seed", "-1"], "seed: out of range, expected 0 to 2^63 - 1, got -1"),
-        (["--seed", str(1 << 70)], "seed: out of range"),
-        (["--workers", "0"], "workers: must be positive, got 0"),
-        (["--validate-every", "0"], "validate_every: must be positive, got 0"),
-        (["--validate-size", "5"], "size, expected 16 to 8192 pixels"),
-        (["--iterations", "0"], "own videos: iterations: must be positive, got 0"),
-        (["--batch", "0"], "own videos: batch: must be positive, got 0"),
-        (["--objects", "0"], "own videos: objects: must be positive, got 0"),
-        (["--objects", "255"], "own videos: objects: too many, expected at most 254, got 255"),
-        (["--precision", "fp8"], "precision: unknown, expected float32 | bfloat16 |"),
-        (["--checkpointing", "--precision", "bfloat16"], "precision: does not go with activation checkpointing"),
-        (["--init", "nothing"], "nothing: no such weights"),
-        (["--validate", "nowhere"], "nowhere: not in the expected layout"),
-        (["--lr", "0"], "lr: must be positive and finite, got 0.0"),
-        (["--lr", "inf"], "lr: must be positive and finite, got inf"),
-        (["--load", "2"], "--load: goes with --stills only"),
-        (["--data-root", "."], "--data-root: goes with --stages only"),
-    ],
-)
-def test_settings_that_cannot_be_are_said_before_anything_runs(
-    tmp_path: Path, videos: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    flags: list[str], said: str,
-) -> None:  # fmt: skip
-    monkeypatch.delattr("jointformer.train.runs.check_videos")  # which reads every mask
-    out = tmp_path / "run"
-    usual = ["--iterations", "1", "--size", "32", "--frames", "2", "--validate", str(videos), *SHORT]
-    assert jointformer(["train", "--data", str(videos), "--init", str(weights), "--out", str(out), *usual, *flags]) == 2
-    assert f"jointformer train: {said}" in capsys.readouterr().err
-    assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
         (["--lr", "1e-4"], "--lr: goes with --stages and --data only"),
         (["--batch", "4"], "--batch: goes with --stages and --data only; --load makes iterations smaller or larger"),
         (["--data-root", "."], "--data-root: goes with --stages only"),
@@ -521,4 +278,3 @@ def test_the_preview_shows_given_true_and_predicted_masks() -> None:
     picture = preview(batch, logits)
     assert picture.shape == (96, 64, 3)
     assert picture.dtype == np.uint8
-    assert isinstance(JointFormer(PRESETS["tiny"]), JointFormer)

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from PIL import Image
 
 from jointformer.data.stills import Clip
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
+from jointformer.model.storage import save_weights
 from jointformer.train.config import RunConfig
 from jointformer.train.distributed import Processes, join_processes
 from jointformer.train.initialise import initialise
@@ -27,6 +30,10 @@ from jointformer.train.unroll import ClipBatch
 
 SMALL = ModelConfig("small-test", (12, 12, 24), (1, 1, 2), heads=2)
 ALONE = Processes(0, 1, torch.device("cpu"))
+# Validation looks at frames no larger than the videos here, not at the usual 480 pixels.
+SHORT = ["--device", "cpu", "--precision", "float32", "--log-every", "1", "--validate-size", "60"]
+#: Of bands of background and of objects 1 to 4 and others.
+COLOURS = np.array([(20, 20, 20), (220, 40, 40), (40, 220, 40), (40, 40, 220), (220, 220, 40)], np.uint8)
 
 
 def small_network(seed: int = 0) -> JointFormer:
@@ -110,6 +117,39 @@ def batch_of(*indices: int, frames: int = 3, slots: int = 1, size: int = 32) -> 
         torch.tensor([c.num_objects for c in clips]),
         slots,
     )
+
+
+def clip_plan(**changes: int | bool) -> StepPlan:
+    """What clips of videos are like in tests."""
+    return StepPlan(0, 0.0, 0, 1, **{"frames": 3, "slots": 3, "size": 64, "max_skip": 2, **changes})  # type: ignore[arg-type]
+
+
+def write_video(
+    images: Path, masks: Path, length: int = 6, ids: tuple[int, ...] = (1, 2), size: tuple[int, int] = (60, 80)
+) -> None:
+    """Objects are vertical bands whose colour says their id."""
+    images.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    for t in range(length):
+        labels = np.zeros(size, np.uint8)
+        for n, i in enumerate(ids):
+            labels[10:50, 8 + 22 * n + t : 24 + 22 * n + t] = i
+        Image.fromarray(COLOURS[np.where(labels > 4, 4, labels)]).save(images / f"{t:05d}.png")
+        Image.fromarray(labels).save(masks / f"{t:05d}.png")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A file of very small weights: the network's shape comes from the file."""
+    return save_weights(small_network(), tmp_path / "start.safetensors")
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """A folder of two videos of one's own."""
+    for name in ("one", "two"):
+        write_video(tmp_path / "mine/JPEGImages" / name, tmp_path / "mine/Annotations" / name)
+    return tmp_path / "mine"
 
 
 def work_of_rank(rank: int, count: int, port: int, folder: str) -> None:
