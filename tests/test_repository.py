@@ -54,6 +54,11 @@ def test_scoring_needs_no_pytorch() -> None:
     assert "torch" not in modules_after("import jointformer.metrics, jointformer.evaluation.score")
 
 
+def test_weights_that_are_there_need_no_http_library() -> None:
+    # Its command line's, which comes with it, draws from the program's random numbers when it is imported.
+    assert "httpx" not in modules_after("from jointformer import load_model; load_model('tiny')")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_subcommand_of_the_table_has_help(name: str) -> None:
     parser, _ = build_parser(name)

@@ -11,7 +11,6 @@ from jointformer.errors import WeightsError
 from jointformer.model.cache import published_path, record_path, verify_or_note, weights_dir
 from jointformer.model.centring import centre_tokens
 from jointformer.model.device import DTYPES, choose_device, choose_precision, exact_products, move_model
-from jointformer.model.download import fetch
 from jointformer.model.network import JointFormer
 from jointformer.model.registry import EMBEDDED, PublishedWeights, find_published, unknown_name
 from jointformer.model.storage import SUFFIXES, StoredWeights, read_weights
@@ -98,6 +97,8 @@ def download(row: PublishedWeights, folder: Path | None = None, *, progress: boo
     """Return a published file's path after making sure that it is there. Raises WeightsError, OutputError."""
     path = published_path(row, folder)
     if not path.exists():
+        from jointformer.model.download import fetch  # its HTTP library takes longer to import than all else here
+
         logger.info("%s: fetching %s", row.name, row.url)
         fetch(row.url, path, page=row.page, progress=progress)
     return path
