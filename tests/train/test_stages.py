@@ -9,7 +9,7 @@ from jointformer.cli import train, train_published
 from jointformer.cli.train_published import STAGE_FLAGS, build_parser
 from jointformer.errors import ConfigError
 from jointformer.train.datasets import STILL_SETS, VIDEO_SETS
-from jointformer.train.plan import CALM_FRAMES, STILLS_CPU, STILLS_GPU, Curriculum, Phase, StepPlan
+from jointformer.train.plan import CALM_FRAMES, STILLS_CPU, STILLS_GPU, Curriculum, IterationPlan, Phase
 from jointformer.train.stages import STAGES, overridden, own_stage, parse_stages, with_total
 
 
@@ -142,7 +142,7 @@ def test_the_published_flags_are_understood() -> None:
 
 
 def test_processes_share_a_batch_however_many_they_are() -> None:
-    plan = StepPlan(3, 0.1, 100, 12, 3, 1, 64)
+    plan = IterationPlan(3, 0.1, 100, 12, 3, 1, 64)
     for processes in (1, 2, 3, 4):
         assert [i for rank in range(processes) for i in plan.share(rank, processes)] == list(range(100, 112))
     with pytest.raises(ConfigError, match="batch"):

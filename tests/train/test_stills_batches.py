@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from jointformer.train.loader import ClipLoader
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 from jointformer.train.stills import DeviceStillsSource
 
-PLAN = StepPlan(0, 0.0, 6, 4, 3, 2, 64, 0.5, width=96)
+PLAN = IterationPlan(0, 0.0, 6, 4, 3, 2, 64, 0.5, width=96)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from train_helpers import ALONE, SMALL
 from jointformer.model.config import PRESETS
 from jointformer.train import runs
 from jointformer.train.distributed import Processes
-from jointformer.train.plan import STILLS_CPU, Curriculum, StepPlan
+from jointformer.train.plan import STILLS_CPU, Curriculum, IterationPlan
 from jointformer.train.runs import run_stills
 from jointformer.train.settings import Settings
 from jointformer.train.stills import StillsSource
@@ -44,7 +44,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_clips_have_the_plans_shape_and_depend_on_the_index_only(pack: Path) -> None:
     one, two = StillsSource(pack, 0), StillsSource(pack, 0)
-    plan = StepPlan(0, 0.0, 0, 2, 3, 2, 48, 0.5, width=80)
+    plan = IterationPlan(0, 0.0, 0, 2, 3, 2, 48, 0.5, width=80)
     for index in range(4):
         clip = one.sample(index, plan)
         assert clip.frames.shape == (3, 48, 80, 3)
@@ -54,7 +54,7 @@ def test_clips_have_the_plans_shape_and_depend_on_the_index_only(pack: Path) -> 
 
 def test_most_clips_fill_every_slot(pack: Path) -> None:
     source = StillsSource(pack, 0)
-    plan = StepPlan(0, 0.0, 0, 2, 2, 2, 64, 0.3)
+    plan = IterationPlan(0, 0.0, 0, 2, 2, 2, 64, 0.3)
     counts = [source.sample(i, plan).num_objects for i in range(12)]
     assert np.mean(counts) > 1.6
 

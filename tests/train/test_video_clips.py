@@ -21,7 +21,7 @@ from jointformer.train.datasets import (
 )
 from jointformer.train.loader import ClipLoader
 from jointformer.train.passes import RandomPasses
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 from jointformer.train.video_clips import VideoClips, draw_frames, targets
 
 
@@ -191,7 +191,7 @@ def test_an_empty_mask_is_named_and_another_clip_taken_or_refused(
     broken = next(i for i in range(2) if clips.videos[RandomPasses(2, clips.seed).item(i)].name == "bear")
     loader = ClipLoader(clips, 0, 1)
     loader.ask(clip_plan())
-    loader.ask(StepPlan(1, 0.0, broken, 1, 3, 3, 64))
+    loader.ask(IterationPlan(1, 0.0, broken, 1, 3, 3, 64))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             _, batch = loader.next()
@@ -200,7 +200,7 @@ def test_an_empty_mask_is_named_and_another_clip_taken_or_refused(
     assert loader.skipped > 0
     assert str(masks) in caplog.text
     strict = ClipLoader(clips, 0, 1, refuse_broken=True)
-    strict.ask(StepPlan(1, 0.0, broken, 1, 3, 3, 64))
+    strict.ask(IterationPlan(1, 0.0, broken, 1, 3, 3, 64))
     with pytest.raises(DataError, match="no object in the first frame"):
         strict.next()
     strict.close()

@@ -22,7 +22,7 @@ from jointformer.train.distributed import Processes, join_processes
 from jointformer.train.initialise import initialise
 from jointformer.train.loop import Trainer
 from jointformer.train.optimiser import OptimiserConfig
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 from jointformer.train.runs import run
 from jointformer.train.settings import Settings
 from jointformer.train.start import finished_weights
@@ -48,7 +48,7 @@ class MovingSquares:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def sample(self, index: int, plan: StepPlan) -> Clip:
+    def sample(self, index: int, plan: IterationPlan) -> Clip:
         self.asked.append(index)
         rng = np.random.default_rng(index)
         height, width = plan.shape
@@ -73,7 +73,7 @@ class Missing(MovingSquares):
         super().__init__()
         self.indices = indices
 
-    def sample(self, index: int, plan: StepPlan) -> Clip:
+    def sample(self, index: int, plan: IterationPlan) -> Clip:
         if index in self.indices:
             raise DataError(f"no files of clip {index}")
         return super().sample(index, plan)
@@ -86,8 +86,8 @@ class FixedPlanner:
         self.work = (batch, frames, slots, size)
         self.fewest_frames = frames
 
-    def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan:
-        return StepPlan(iteration, fraction, first_clip, *self.work)
+    def plan(self, iteration: int, fraction: float, first_clip: int) -> IterationPlan:
+        return IterationPlan(iteration, fraction, first_clip, *self.work)
 
 
 def small_run(**changes: Any) -> RunConfig:
@@ -109,7 +109,7 @@ def small_trainer(
 
 
 def batch_of(*indices: int, frames: int = 3, slots: int = 1, size: int = 32) -> ClipBatch:
-    plan = StepPlan(0, 0.0, 0, len(indices), frames, slots, size)
+    plan = IterationPlan(0, 0.0, 0, len(indices), frames, slots, size)
     clips = [MovingSquares().sample(i, plan) for i in indices]
     return ClipBatch(
         torch.from_numpy(np.stack([c.frames for c in clips])),
@@ -119,9 +119,9 @@ def batch_of(*indices: int, frames: int = 3, slots: int = 1, size: int = 32) -> 
     )
 
 
-def clip_plan(**changes: int | bool) -> StepPlan:
+def clip_plan(**changes: int | bool) -> IterationPlan:
     """What clips of videos are like in tests."""
-    return StepPlan(0, 0.0, 0, 1, **{"frames": 3, "slots": 3, "size": 64, "max_skip": 2, **changes})  # type: ignore[arg-type]
+    return IterationPlan(0, 0.0, 0, 1, **{"frames": 3, "slots": 3, "size": 64, "max_skip": 2, **changes})  # type: ignore[arg-type]
 
 
 def write_video(
@@ -187,7 +187,7 @@ def losses(folder: Path, processes: Processes, frames: int) -> list[float]:
     values: list[float] = []
     step = trainer.step
 
-    def recording(plan: StepPlan, batch: ClipBatch) -> dict[str, float]:
+    def recording(plan: IterationPlan, batch: ClipBatch) -> dict[str, float]:
         figures = step(plan, batch)
         values.append(figures["loss"])
         return figures

@@ -121,20 +121,20 @@ class StillsBatches:
 
     def _backdrops(self, drawn: list[_Drawn], grids: Tensor) -> _Canvas:
         """The backdrops alone."""
-        views = [d.plan.view for d in drawn]
-        flips, ratios = [v.flip for v in views], [v.ratio for v in views]
-        levels, places, points = self._places(grids, flips, ratios, [v.middle for v in views])
-        holes, labels = np.zeros((2, len(views), 256), np.float32)
-        masks = [v.mask if v.hole is None else v.hole.mask for v in views]
-        for b, view in enumerate(views):
-            if view.hole is not None:
-                holes[b] = view.hole.table(1)
-            if view.labels is not None:
-                labels[b] = view.labels
-        rows = self._tensor(np.asarray([self.pack.row(v.still, m) for v, m in zip(views, masks, strict=True)]))
+        backdrops = [d.plan.backdrop for d in drawn]
+        flips, ratios = [v.flip for v in backdrops], [v.ratio for v in backdrops]
+        levels, places, points = self._places(grids, flips, ratios, [v.middle for v in backdrops])
+        holes, labels = np.zeros((2, len(backdrops), 256), np.float32)
+        masks = [v.mask if v.hole is None else v.hole.mask for v in backdrops]
+        for b, backdrop in enumerate(backdrops):
+            if backdrop.hole is not None:
+                holes[b] = backdrop.hole.table(1)
+            if backdrop.labels is not None:
+                labels[b] = backdrop.labels
+        rows = self._tensor(np.asarray([self.pack.row(v.still, m) for v, m in zip(backdrops, masks, strict=True)]))
         colours, hole = self.pack.sample(rows, levels, places, self._tensor(holes), reflect=True)
         frames = colours.movedim(2, 1)
-        lifted = [b for b, view in enumerate(views) if view.hole is not None]
+        lifted = [b for b, backdrop in enumerate(backdrops) if backdrop.hole is not None]
         if lifted:
             chosen = self._tensor(np.asarray(lifted))
             filled = fill_holes(frames[chosen].flatten(0, 1), hole[chosen].flatten(0, 1))

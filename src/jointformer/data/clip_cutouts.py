@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from jointformer.data.clip_motion import F64
 from jointformer.data.clip_pack import Still
-from jointformer.data.clip_plan import Cutout, View
+from jointformer.data.clip_plan import BackdropPlan, Cutout
 from jointformer.data.clip_regions import Region
 from jointformer.types import UInt8Array
 
@@ -54,21 +54,21 @@ def make_sprite(still: Still, cutout: Cutout) -> tuple[UInt8Array, Point] | None
     return sprite, middle
 
 
-def make_backdrop(still: Still, view: View) -> tuple[UInt8Array, UInt8Array | None, Point]:
-    """(picture (h,w,3), its label map or None, x, y of the view's middle in it)."""
+def make_backdrop(still: Still, backdrop: BackdropPlan) -> tuple[UInt8Array, UInt8Array | None, Point]:
+    """(picture (h,w,3), its label map or None, x, y of the backdrop's middle in it)."""
     height, width = still.picture.shape[:2]
     whole = (0, 0, width, height)
-    picture, (_, _, scale_x, scale_y) = _window(still.picture, still.half, whole, view.ratio)
-    middle = ((view.middle[0] + 0.5) * scale_x - 0.5, (view.middle[1] + 0.5) * scale_y - 0.5)
+    picture, (_, _, scale_x, scale_y) = _window(still.picture, still.half, whole, backdrop.ratio)
+    middle = ((backdrop.middle[0] + 0.5) * scale_x - 0.5, (backdrop.middle[1] + 0.5) * scale_y - 0.5)
     size = (picture.shape[1], picture.shape[0])
     labels: UInt8Array | None = None
-    if view.hole is not None:
-        hole = region_window(still, view.hole, whole, view.ratio)
+    if backdrop.hole is not None:
+        hole = region_window(still, backdrop.hole, whole, backdrop.ratio)
         picture = fill_hole(picture, np.asarray(cv2.resize(hole, size, interpolation=cv2.INTER_LINEAR), np.uint8))
-    if view.labels is not None:
-        own = np.asarray(cv2.LUT(still.masks[view.mask], view.labels))
+    if backdrop.labels is not None:
+        own = np.asarray(cv2.LUT(still.masks[backdrop.mask], backdrop.labels))
         labels = np.asarray(cv2.resize(own, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-    if view.flip:
+    if backdrop.flip:
         picture = np.ascontiguousarray(picture[:, ::-1])
         labels = None if labels is None else np.ascontiguousarray(labels[:, ::-1])
         middle = (picture.shape[1] - 1 - middle[0], middle[1])

@@ -43,8 +43,8 @@ class Cutout:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """The backdrop: which still, flipped or not, at which scale, and the point seen in the middle.
+class BackdropPlan:
+    """The backdrop to be: which still, flipped or not, at which scale, and the point seen in the middle.
 
     `labels` (256,): the label of each id of mask `mask` (own targets), or None; `hole`: the region that
     was lifted off and has to be filled.
@@ -67,7 +67,7 @@ class ClipPlan:
     pixels moved while a frame is exposed; `targets`: the number of labels.
     """
 
-    view: View
+    backdrop: BackdropPlan
     cutouts: tuple[Cutout, ...]
     targets: int
     motions: Motions
@@ -121,11 +121,11 @@ class ClipPlanner:
         number = self.odds.draw(rng, self.odds.backdrops)
         cutouts: list[Cutout] = []
         kind, targets = rng.random(), 0
-        view = self._view(rng, number, None)
+        backdrop = self._backdrop(rng, number, None)
         if not easy and kind < config.own_share:
-            view, targets = self._own(rng, number, wanted)
+            backdrop, targets = self._own(rng, number, wanted)
         elif not easy and kind < config.own_share + config.lifted_share:
-            view, cutouts = self._lifted(rng, number)
+            backdrop, cutouts = self._lifted(rng, number)
             targets = len(cutouts)
         if targets and not full and rng.random() < 0.5:
             wanted = targets
@@ -138,7 +138,7 @@ class ClipPlanner:
             cutouts.insert(int(rng.integers(len(cutouts) + 1)), cutout)
         if cutouts and not easy and rng.random() < config.twin_share * config.difficulty:
             cutouts.insert(int(rng.integers(len(cutouts) + 1)), self._twin(rng, cutouts))
-        return self._moving(rng, view, cutouts, targets, speed) if targets else None
+        return self._moving(rng, backdrop, cutouts, targets, speed) if targets else None
 
     def _place(self, rng: np.random.Generator, spread: float) -> tuple[float, float]:
         """Where a thing starts, in sides from the picture's middle."""
@@ -189,24 +189,21 @@ class ClipPlanner:
         """A distractor that looks like one of the cut-outs."""
         model = cutouts[int(rng.integers(len(cutouts)))]
         flip, start = rng.random() < 0.5, self._place(rng, 0.35)
-        return Cutout(
-            model.still, model.region, 0, flip, model.ratio, model.middle, model.span, start,
-            float(rng.normal(0.0, 0.2)), model.feather, model.outline,
-        )  # fmt: skip
+        return replace(model, label=0, flip=flip, start=start, turn=float(rng.normal(0.0, 0.2)))
 
-    def _view(self, rng: np.random.Generator, number: int, middle: tuple[float, float] | None) -> View:
+    def _backdrop(self, rng: np.random.Generator, number: int, middle: tuple[float, float] | None) -> BackdropPlan:
         """The still covering the picture with some to spare, its middle near `middle` where one is given."""
         height, width = self.config.shape
         tall, wide = self.pack[number].picture.shape[:2]
         ratio = max(height / tall, width / wide) * float(rng.uniform(1.0, 1.6))
         point = []
-        for view, whole, wish in zip((width, height), (wide, tall), middle or (None, None), strict=True):
-            half = min(0.5 * view / ratio, 0.5 * whole)
+        for side, whole, wish in zip((width, height), (wide, tall), middle or (None, None), strict=True):
+            half = min(0.5 * side / ratio, 0.5 * whole)
             at = rng.uniform(half, whole - half) if wish is None else wish + rng.normal(0.0, 0.24) * half
             point.append(float(np.clip(at, half, whole - half)))
-        return View(number, rng.random() < 0.5, ratio, (point[0], point[1]))
+        return BackdropPlan(number, rng.random() < 0.5, ratio, (point[0], point[1]))
 
-    def _own(self, rng: np.random.Generator, number: int, wanted: int) -> tuple[View, int]:
+    def _own(self, rng: np.random.Generator, number: int, wanted: int) -> tuple[BackdropPlan, int]:
         """A backdrop with regions of its own as targets."""
         still = self.pack[number]
         mask = int(rng.integers(len(still.masks)))
@@ -217,30 +214,30 @@ class ClipPlanner:
                 count += 1
                 labels[region.ids] = count
                 middle = middle or region.middle
-        view = self._view(rng, number, middle)
-        return View(view.still, view.flip, view.ratio, view.middle, mask, labels if count else None), count
+        backdrop = self._backdrop(rng, number, middle)
+        return replace(backdrop, mask=mask, labels=labels if count else None), count
 
-    def _lifted(self, rng: np.random.Generator, number: int) -> tuple[View, list[Cutout]]:
+    def _lifted(self, rng: np.random.Generator, number: int) -> tuple[BackdropPlan, list[Cutout]]:
         """A backdrop and one of its own regions as a target that moves apart from it."""
         still, config = self.pack[number], self.config
         region = choose_region(rng, still, small=0.02, large=0.35)
         if region is None or region.area > 0.4 * still.picture.shape[0] * still.picture.shape[1]:
-            return self._view(rng, number, None), []
-        view = self._view(rng, number, region.middle)
-        sign = -1.0 if view.flip else 1.0
-        start = [view.ratio * (a - b) / config.side for a, b in zip(region.middle, view.middle, strict=True)]
+            return self._backdrop(rng, number, None), []
+        backdrop = self._backdrop(rng, number, region.middle)
+        sign = -1.0 if backdrop.flip else 1.0
+        start = [backdrop.ratio * (a - b) / config.side for a, b in zip(region.middle, backdrop.middle, strict=True)]
         left, top, right, bottom = region.box
-        span = view.ratio * max(right - left, bottom - top)
+        span = backdrop.ratio * max(right - left, bottom - top)
         feather = float(rng.uniform(0.5, 1.2)) * max(config.side / 256, 0.6)
-        cutout = Cutout(number, region, 1, view.flip, view.ratio, region.middle, span,
+        cutout = Cutout(number, region, 1, backdrop.flip, backdrop.ratio, region.middle, span,
                         (sign * start[0], start[1]), 0.0, feather)  # fmt: skip
-        return View(view.still, view.flip, view.ratio, view.middle, hole=region), [cutout]
+        return replace(backdrop, hole=region), [cutout]
 
     def _moving(
-        self, rng: np.random.Generator, view: View, cutouts: list[Cutout], targets: int, speed: float
+        self, rng: np.random.Generator, backdrop: BackdropPlan, cutouts: list[Cutout], targets: int, speed: float
     ) -> ClipPlan:
         config, count = self.config, 1 + len(cutouts)
-        pair = self._face(rng, view, cutouts)
+        pair = self._face(rng, backdrop, cutouts)
         # A camera that follows its object keeps it in place while the background passes.
         follows = rng.random() < 0.35
         pace = speed * float(rng.uniform(0.8, 2.2) if follows else rng.uniform(0.1, 1.2))
@@ -264,14 +261,14 @@ class ClipPlanner:
             if not follows and rng.random() < 0.4:
                 motions.centre[number] += motions.centre[0]
         spans = np.asarray([config.side] + [cutout.span for cutout in cutouts])
-        return ClipPlan(view, tuple(cutouts), targets, motions, spans, self._smear(rng, motions))
+        return ClipPlan(backdrop, tuple(cutouts), targets, motions, spans, self._smear(rng, motions))
 
-    def _face(self, rng: np.random.Generator, view: View, cutouts: list[Cutout]) -> tuple[int, int] | None:
+    def _face(self, rng: np.random.Generator, backdrop: BackdropPlan, cutouts: list[Cutout]) -> tuple[int, int] | None:
         """Put two pasted targets on both sides of the middle; their places among the cut-outs, None in other clips."""
         config = self.config
         targets = [number for number, cutout in enumerate(cutouts) if cutout.label]
         odds = config.cross_share * config.difficulty
-        if len(targets) < 2 or view.hole is not None or config.frames < 5 or not odds:
+        if len(targets) < 2 or backdrop.hole is not None or config.frames < 5 or not odds:
             return None  # before anything is drawn: clips of which none cross stay what they were
         if rng.random() >= odds:
             return None

@@ -73,7 +73,7 @@ class StillsClips:
     def _renderer(self, rng: np.random.Generator, plan: ClipPlan) -> Renderer | None:
         config = self.config
         grids = local_grids(plan.motions, *config.shape, plan.spans)
-        picture, labels, middle = make_backdrop(self.pack[plan.view.still], plan.view)
+        picture, labels, middle = make_backdrop(self.pack[plan.backdrop.still], plan.backdrop)
         backdrop = Backdrop(picture, labels, grids[0] + np.asarray(middle, np.float32), plan.smear[0])
         count = len(plan.cutouts)
         tones = draw_tones(rng, count, config.frames, fixed=0.1, drift=0.03 * config.difficulty)

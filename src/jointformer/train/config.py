@@ -8,7 +8,7 @@ from typing import Protocol
 
 from jointformer.errors import ConfigError
 from jointformer.train.optimiser import OptimiserConfig, Schedule, WarmupCosine
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 from jointformer.train.unroll import UnrollConfig, check_precision
 
 
@@ -20,7 +20,7 @@ class Planner(Protocol):
         """Frames of the shortest clips, blind ones left out."""
         ...
 
-    def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan: ...
+    def plan(self, iteration: int, fraction: float, first_clip: int) -> IterationPlan: ...
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jointformer.data.stills import Clip
 from jointformer.errors import DataError
 from jointformer.train.datasets import TrainStill
 from jointformer.train.passes import RandomPasses
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 from jointformer.types import UInt8Array
 
 TRIES = 10
@@ -30,7 +30,7 @@ class ImageClips:
         self.seed = seed
         self._passes = RandomPasses(len(self.stills), seed)
 
-    def sample(self, index: int, plan: StepPlan) -> Clip:
+    def sample(self, index: int, plan: IterationPlan) -> Clip:
         """The clip with this index. Raises DataError naming a broken file or an empty mask."""
         still = self.stills[self._passes.item(index)]
         rng = np.random.default_rng((self.seed, 0, index))
@@ -53,7 +53,7 @@ def _read_mask(path: Path) -> UInt8Array:
 
 
 def _views(
-    rng: np.random.Generator, picture: UInt8Array, mask: UInt8Array, plan: StepPlan
+    rng: np.random.Generator, picture: UInt8Array, mask: UInt8Array, plan: IterationPlan
 ) -> tuple[UInt8Array, UInt8Array]:
     """(frames (T, S, S, 3), label maps (T, S, S)): views that share a scale, a flip and a change of colour."""
     size = plan.size

@@ -14,7 +14,7 @@ import torch
 
 from jointformer.data.stills import Clip
 from jointformer.errors import DataError
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 from jointformer.train.unroll import ClipBatch
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ FAR = 1 << 40
 class ClipSource(Protocol):
     """Anything that makes the clip of an index; the same index and plan always give the same clip."""
 
-    def sample(self, index: int, plan: StepPlan) -> Clip:
+    def sample(self, index: int, plan: IterationPlan) -> Clip:
         """The clip; raises DataError where its pictures or masks are broken."""
         ...
 
@@ -37,7 +37,7 @@ class ClipSource(Protocol):
 class BatchSource(Protocol):
     """A source that makes whole batches at once, where they are used."""
 
-    def sample_batch(self, indices: range, plan: StepPlan) -> ClipBatch:
+    def sample_batch(self, indices: range, plan: IterationPlan) -> ClipBatch:
         """The clips of these indices; raises DataError where pictures or masks are broken."""
         ...
 
@@ -66,13 +66,13 @@ class ClipLoader:
         self.waited = 0.0
         self._clips = ThreadPoolExecutor(workers, "clip") if workers > 1 else None
         self._batches = ThreadPoolExecutor(1, "batch")
-        self._ahead: deque[tuple[StepPlan, Future[tuple[ClipBatch, int]]]] = deque()
+        self._ahead: deque[tuple[IterationPlan, Future[tuple[ClipBatch, int]]]] = deque()
 
-    def ask(self, plan: StepPlan) -> None:
+    def ask(self, plan: IterationPlan) -> None:
         """Start making the batch of a plan."""
         self._ahead.append((plan, self._batches.submit(self._batch, plan)))
 
-    def next(self) -> tuple[StepPlan, ClipBatch]:
+    def next(self) -> tuple[IterationPlan, ClipBatch]:
         """The oldest batch asked for, waiting for it where needed (`waited` sums the seconds).
 
         Raises DataError where it cannot be made; it is still pending then.
@@ -86,7 +86,7 @@ class ClipLoader:
         return plan, batch
 
     @property
-    def pending(self) -> list[StepPlan]:
+    def pending(self) -> list[IterationPlan]:
         """Plans asked for and not yet taken."""
         return [plan for plan, _ in self._ahead]
 
@@ -96,7 +96,7 @@ class ClipLoader:
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _batch(self, plan: StepPlan) -> tuple[ClipBatch, int]:
+    def _batch(self, plan: IterationPlan) -> tuple[ClipBatch, int]:
         """The batch of a plan, and how many broken clips others took the place of."""
         source, indices = self.source, plan.share(self.rank, self.processes)
         if isinstance(source, BatchSource):
@@ -115,7 +115,7 @@ class ClipLoader:
         )
         return batch, sum(skipped for _, skipped in made)
 
-    def _clip(self, source: ClipSource, index: int, plan: StepPlan) -> tuple[Clip, int]:
+    def _clip(self, source: ClipSource, index: int, plan: IterationPlan) -> tuple[Clip, int]:
         for attempt in range(RETRIES):
             try:
                 return source.sample(index + attempt * FAR, plan), attempt

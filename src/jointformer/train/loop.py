@@ -28,7 +28,7 @@ from jointformer.train.optimiser import (
     build_optimiser,
     set_learning_rate,
 )
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 from jointformer.train.progress import Progress
 from jointformer.train.unroll import ClipBatch, ClipUnroller, Unrolled
 
@@ -140,7 +140,7 @@ class Trainer:
 
     # --- one iteration -------------------------------------------------------------------------------------
 
-    def step(self, plan: StepPlan, batch: ClipBatch) -> dict[str, float]:
+    def step(self, plan: IterationPlan, batch: ClipBatch) -> dict[str, float]:
         """The figures of an optimiser update on a batch, over all processes; `iou` if a last frame has an object."""
         config = self.config
         batch = batch.to(self.processes.device)
@@ -174,7 +174,7 @@ class Trainer:
         named = dict(zip(("loss", "ce", "dice", "grad", "match"), values, strict=False))
         return {**named, "iou": iou / objects} if objects else named
 
-    def _losses(self, plan: StepPlan, batch: ClipBatch, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def _losses(self, plan: IterationPlan, batch: ClipBatch, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         losses = [
             frame_loss(one, batch.label_maps[:, t], batch.num_objects, plan.hardest, void=self.config.void)
             for t, one in enumerate(logits, plan.blind + 1)
@@ -200,7 +200,7 @@ class Trainer:
 
     # --- state ---------------------------------------------------------------------------------------------
 
-    def _report(self, progress: Progress, plan: StepPlan) -> None:
+    def _report(self, progress: Progress, plan: IterationPlan) -> None:
         if not self.processes.first:
             return
         extra = {

@@ -17,7 +17,7 @@ DEAREST = 2.5
 
 
 @dataclass(frozen=True)
-class StepPlan:
+class IterationPlan:
     """One iteration's work, the same on every process.
 
     `first_clip` is the index of the batch's first clip in the run's endless sequence of clips; `fraction`
@@ -113,7 +113,7 @@ class Curriculum:
         """Frames of the shortest clips, blind ones left out."""
         return min(frames for phase in self.phases for frames in phase.frames)
 
-    def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan:
+    def plan(self, iteration: int, fraction: float, first_clip: int) -> IterationPlan:
         """The plan of an iteration; depends on its arguments and the seed only."""
         index = next((i for i, p in enumerate(self.phases) if fraction < p.until), len(self.phases) - 1)
         phase, start = self.phases[index], self._starts[index]
@@ -129,7 +129,7 @@ class Curriculum:
         along = min(1.0, (fraction - start) / max(phase.until - start, 1e-9))
         low, high = phase.difficulty
         difficulty = (low + along * (high - low)) / (1 + blind / CALM_FRAMES)
-        return StepPlan(
+        return IterationPlan(
             iteration, fraction, first_clip, batch, frames + blind, objects, height, difficulty,
             hardest=phase.hardest, width=width, blind=blind,
         )  # fmt: skip

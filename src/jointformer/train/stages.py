@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from jointformer.errors import ConfigError
 from jointformer.train.losses import hardest_share
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 
 #: Frame distances along a run: (from this share of the iterations, at most this many frames apart).
 SKIPS = ((0.0, 5), (0.1, 10), (0.3, 15), (0.9, 5))
@@ -75,9 +75,9 @@ class Stage:
         share = iteration / self.iterations
         return next(skip for start, skip in reversed(self.skips) if share >= start)
 
-    def plan(self, iteration: int, fraction: float, first_clip: int) -> StepPlan:
+    def plan(self, iteration: int, fraction: float, first_clip: int) -> IterationPlan:
         """The plan of an iteration."""
-        return StepPlan(
+        return IterationPlan(
             iteration, fraction, first_clip, self.batch, self.frames, self.objects, self.size,
             max_skip=self.max_skip(iteration),
             hardest=hardest_share(iteration, *self.warm),

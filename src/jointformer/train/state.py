@@ -14,7 +14,7 @@ import torch
 from jointformer.errors import DataError, WeightsError
 from jointformer.model.storage import load_pickled, save_pickled
 from jointformer.system.files import make_dir
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 
 NAME = re.compile(r"checkpoint_(\d{8})\.pt")
 
@@ -78,11 +78,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def plans_to_data(plans: list[StepPlan]) -> list[dict[str, Any]]:
+def plans_to_data(plans: list[IterationPlan]) -> list[dict[str, Any]]:
     """Plans as plain dictionaries."""
     return [asdict(plan) for plan in plans]
 
 
-def plans_from_data(data: list[dict[str, Any]]) -> list[StepPlan]:
+def plans_from_data(data: list[dict[str, Any]]) -> list[IterationPlan]:
     """The plans that `plans_to_data` took apart."""
-    return [StepPlan(**one) for one in data]
+    return [IterationPlan(**one) for one in data]

@@ -12,7 +12,7 @@ from jointformer.data.clip_device import DevicePack
 from jointformer.data.stills import Clip, ClipConfig, StillsClips, StillsPack
 from jointformer.train.config import RunConfig
 from jointformer.train.optimiser import OptimiserConfig, WarmupCosine
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 from jointformer.train.unroll import ClipBatch, UnrollConfig
 
 #: Weight of the matching loss.
@@ -33,7 +33,7 @@ class StillsSource:
         self.seed = seed
         self._maker = lru_cache(64)(self._build)
 
-    def sample(self, index: int, plan: StepPlan) -> Clip:
+    def sample(self, index: int, plan: IterationPlan) -> Clip:
         """The clip with this index, made as the plan wants it."""
         return self._maker(clip_config(plan)).sample(index)
 
@@ -49,7 +49,7 @@ class DeviceStillsSource:
         self.seed = seed
         self._maker = lru_cache(64)(self._build)
 
-    def sample_batch(self, indices: range, plan: StepPlan) -> ClipBatch:
+    def sample_batch(self, indices: range, plan: IterationPlan) -> ClipBatch:
         """The clips of these indices on the device."""
         clips = self._maker(clip_config(plan)).sample(indices)
         points = clips.points.flatten(2, 3)
@@ -59,7 +59,7 @@ class DeviceStillsSource:
         return StillsBatches(self.pack, config, self.seed)
 
 
-def clip_config(plan: StepPlan) -> ClipConfig:
+def clip_config(plan: IterationPlan) -> ClipConfig:
     """The settings of the clips that a plan wants."""
     height, width = plan.shape
     difficulty = round(round(plan.difficulty / STEP) * STEP, 4)

@@ -14,7 +14,7 @@ from jointformer.data.stills import Clip
 from jointformer.errors import DataError
 from jointformer.train.datasets import TrainVideo
 from jointformer.train.passes import RandomPasses
-from jointformer.train.plan import StepPlan
+from jointformer.train.plan import IterationPlan
 from jointformer.types import UInt8Array
 
 TRIES, TRIES_VOID = 10, 20
@@ -38,7 +38,7 @@ class VideoClips:
         self.nonempty_start = nonempty_start
         self._passes = RandomPasses(len(self.videos), seed)
 
-    def sample(self, index: int, plan: StepPlan) -> Clip:
+    def sample(self, index: int, plan: IterationPlan) -> Clip:
         """The clip with this index. Raises DataError naming a broken file, or a video without any object."""
         video = self.videos[self._passes.item(index)]
         rng = np.random.default_rng((self.seed, 0, index))
@@ -48,7 +48,7 @@ class VideoClips:
                 return clip
         raise DataError("no object in the first frame of any clip tried", where=video.frames[0][1].parent)
 
-    def _attempt(self, video: TrainVideo, plan: StepPlan, rng: np.random.Generator) -> Clip | None:
+    def _attempt(self, video: TrainVideo, plan: IterationPlan, rng: np.random.Generator) -> Clip | None:
         skip = max(1, plan.max_skip // video.row.every)
         chosen = [video.frames[i] for i in draw_frames(rng, len(video.frames), plan.frames, skip)]
         labels = [video.read_labels(mask) for _, mask in chosen]
@@ -80,7 +80,11 @@ def draw_frames(rng: np.random.Generator, length: int, count: int, max_skip: int
 
 
 def augment_clip(
-    rng: np.random.Generator, pictures: list[UInt8Array], labels: list[UInt8Array], plan: StepPlan, video: TrainVideo
+    rng: np.random.Generator,
+    pictures: list[UInt8Array],
+    labels: list[UInt8Array],
+    plan: IterationPlan,
+    video: TrainVideo,
 ) -> tuple[list[UInt8Array], list[UInt8Array]]:
     """The clip's frames and label maps at the plan's size: one crop and one change of colour for all of them,
     and a small turn, shear and change of colour for each (no turn and shear in the fine-tune phase)."""
