@@ -13,6 +13,7 @@ An interrupted run continues with the unfinished videos. Exit code 0 when all vi
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,21 +142,31 @@ def evaluate_command(
             **options,
         ),
     )
-    if code == 0:
-        _say_what_to_pack(dataset, output, args.save_all)
+    if code == 0 and not args.videos:
+        _say_what_to_pack(args, dataset, output)
     return code
 
 
-def _say_what_to_pack(dataset: Dataset, output: Path, save_all: bool) -> None:
+def _say_what_to_pack(args: argparse.Namespace, dataset: Dataset, output: Path) -> None:
     """Say where the results themselves, or their zip, are not what the benchmark's server takes."""
     row = dataset.benchmark
     if not row.zip_holds:
         return
-    if save_all and row.saved != "all":
+    if args.save_all and row.saved != "all":
         what = "there is no zip, as the server does not ask for all frames"
     elif row.saved == "lvos" and any(min(video.frames_to_save) < video.first_mask for video in dataset.videos):
         what = "there are no masks of frames before the first given one, which LVOS asks for"
     else:
         return
-    pack = f"jointformer submit pack {row.key} {output} --split {row.split}"
-    print(f"note: {what}; `{pack}` makes the archive", file=sys.stderr)
+    pack = [
+        "jointformer",
+        "submit",
+        "pack",
+        row.key,
+        str(output),
+        "--split",
+        row.split,
+        "--data-root",
+        str(args.data_root),
+    ]
+    print(f"note: {what}; `{shlex.join(pack)}` makes the archive", file=sys.stderr)
