@@ -74,7 +74,7 @@ def test_all_frames_are_no_archive_where_the_server_wants_some(
     assert len(list(output.rglob("*.png"))) == sum(len(video.frames) for video in tree.videos.values()) - 1
     assert not list(output.glob("*.zip"))
     command = f"jointformer submit pack Y19 {output} --split val --data-root {tree.root}"
-    note = f"note: there is no zip, as the server does not ask for all frames; `{command}` makes the archive"
+    note = f"note: there is no zip, as it would hold frames that are not scored; `{command}` makes the archive"
     assert capsys.readouterr().err.splitlines()[-1] == note
     assert cli_main([*command.split()[1:], "-o", str(tmp_path / "y19.zip")]) == 0
     assert run(tree, mini_weights, tmp_path / "one", "--size", "24", "--save_all", "--videos", min(tree.videos)) == 0

@@ -153,7 +153,7 @@ def _say_what_to_pack(args: argparse.Namespace, dataset: Dataset, output: Path) 
     if not row.zip_holds:
         return
     if args.save_all and row.saved != "all":
-        what = "there is no zip, as the server does not ask for all frames"
+        what = "there is no zip, as it would hold frames that are not scored"
     elif row.saved == "lvos" and any(min(video.frames_to_save) < video.first_mask for video in dataset.videos):
         what = "there are no masks of frames before the first given one, which LVOS asks for"
     else:
