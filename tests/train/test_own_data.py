@@ -20,6 +20,9 @@ def test_own_videos_are_checked_and_every_problem_is_named(tmp_path: Path) -> No
         write_video(images / name, masks / name)
     write_video(images / "short", masks / "short", length=2)
     (images / "lonely").mkdir()
+    write_video(images / "named", masks / "named")
+    for path in (masks / "named").iterdir():
+        path.rename(path.with_name(f"mask_{path.name}"))
     blank = Image.fromarray(np.zeros((60, 80), np.uint8))
     blank.save(masks / "late/00000.png")
     for path in (masks / "empty").iterdir():
@@ -33,6 +36,7 @@ def test_own_videos_are_checked_and_every_problem_is_named(tmp_path: Path) -> No
     text = "\n".join(check.problems)
     for words in ("late/00000.png: the first annotated frame is empty", "empty: all masks are empty",
                   "small/00003.png: mask and frame differ in size", "short: too short", "lonely",
+                  "named: no mask has a frame's name, expected 00000.png for the frame 00000.jpg",
                   "once: ids [9] are in one frame only"):  # fmt: skip
         assert words in text, words
     assert check.summary().startswith("3 videos, 18 annotated frames")

@@ -101,7 +101,8 @@ def _iter_manifest(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         hint = "a folder of stills has a manifest.csv beside its pictures"
-        raise DataError(f"cannot read the list of stills ({error})", where=path, hint=hint) from error
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read the list of stills ({why})", where=path, hint=hint) from error
     grouped: dict[str, tuple[str, list[str]]] = {}
     for row in rows:
         if None in row.values():

@@ -58,6 +58,8 @@ def check_videos(folder: Path, frames: int) -> Check:
 
 def _check_video(video: TrainVideo, frames: int, problems: list[str]) -> int:
     """The number of objects of a video; raises DataError for what makes it useless."""
+    if not video.frames:
+        raise DataError("no mask has a frame's name", where=video.name, expected="00000.png for the frame 00000.jpg")
     if len(video.frames) < frames:
         raise DataError(
             "too short", where=video.name, expected=f"{frames} annotated frames or more", got=len(video.frames)
