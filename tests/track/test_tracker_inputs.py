@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from jointformer import evaluate
 from jointformer.data.frames import read_frame
 from jointformer.errors import ConfigError, DataError, UserError
 from jointformer.model.network import JointFormer
@@ -164,6 +165,14 @@ def test_settings_out_of_range_are_named(setting: dict[str, Any]) -> None:
     name = next(iter(setting)).replace("topk_blocks", "topk blocks").replace("topk_range", "topk range")
     with pytest.raises(ConfigError, match=name):
         TrackerConfig(**setting)
+
+
+def test_a_name_in_the_place_of_a_network_is_refused() -> None:
+    name: Any = "tiny"
+    nothing: Any = None
+    for call in (lambda: Tracker(name), lambda: evaluate(name, nothing, "nowhere")):
+        with pytest.raises(ConfigError, match=r"^model, expected a network, as load_model returns one, got 'tiny'$"):
+            call()
 
 
 @pytest.mark.parametrize("name", ["size", "topk", "max_memory_frames"])

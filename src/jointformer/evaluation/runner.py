@@ -15,7 +15,7 @@ from jointformer.evaluation.scale.label import BenchmarkWork
 from jointformer.evaluation.scale.manifest import Manifest
 from jointformer.evaluation.scale.run import Scale, run_jobs
 from jointformer.evaluation.scale.shards import zip_path
-from jointformer.model.network import JointFormer
+from jointformer.model.network import JointFormer, require_network
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 from jointformer.track.loop import BadFramePolicy
@@ -49,6 +49,7 @@ def evaluate(
     Raises ConfigError for unknown videos and whatever `run_jobs` raises: for settings, for output that cannot be
     written, for videos that failed, and Interrupted after SIGINT or SIGTERM.
     """
+    require_network(model)
     config, scale = config or TrackerConfig(), scale or Scale()
     views = tuple(views or (View(config.size),))
     target = Path(output).absolute()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jointformer.errors import ConfigError
 from jointformer.model.attention import DENSE, AttentionConfig
 from jointformer.model.config import ModelConfig
 from jointformer.model.cost import objects_at_once
@@ -242,6 +243,12 @@ class JointFormer(nn.Module):
 
         token = self.convmae.write(embedded, token, attention, keep)
         return MemoryFrame(tuple(keys), tuple(values)), token
+
+
+def require_network(model: object) -> None:
+    """Raises ConfigError for what is no network, such as a name of weights."""
+    if not isinstance(model, JointFormer):
+        raise ConfigError("model", expected="a network, as load_model returns one", got=repr(model)[:80])
 
 
 def sum_of_others(masks: Tensor) -> Tensor:

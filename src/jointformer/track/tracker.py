@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from jointformer.errors import DataError, UserError
-from jointformer.model.network import JointFormer
+from jointformer.model.network import JointFormer, require_network
 from jointformer.ops.resize import network_size
 from jointformer.track.config import TrackerConfig
 from jointformer.track.engine import Engine
@@ -30,6 +30,7 @@ class Tracker:
     """
 
     def __init__(self, model: JointFormer, config: TrackerConfig | None = None) -> None:
+        require_network(model)
         self.model = model
         self.config = config or TrackerConfig()
         self._engine = Engine(model, self.config)
