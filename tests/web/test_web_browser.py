@@ -254,6 +254,38 @@ def test_projects_that_cannot_be_listed_can_be_asked_for_again(server: Server, p
     person.problems = [text for text in person.problems if "ERR_" not in text]
 
 
+def test_nothing_is_drawn_into_a_frame_whose_picture_is_not_there_yet(person: Person) -> None:
+    page, held = person.page, list[Any]()
+    project = person.open_demo()
+    page.route("**/frames/39", lambda route: held.append(route))
+    page.keyboard.press("End")
+    person.wait("document.querySelector('.badge').textContent === 'nothing yet'")
+    page.wait_for_timeout(500)
+    person.drag((60, 116), (120, 116))
+    page.get_by_text("The picture is still on its way.").wait_for()
+    assert person.api(project)["annotated"] == []
+    held[0].continue_()
+    page.wait_for_timeout(500)
+    person.drag((60, 116), (120, 116))
+    assert person.api(project)["annotated"] == [39]
+    page.unroute("**/frames/39")
+
+
+def test_a_frame_chosen_while_the_server_is_away_is_shown_when_it_is_back(server: Server, person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    server.kill()
+    page.locator(".connection").wait_for()
+    page.keyboard.press("End")
+    page.get_by_text("The server cannot be reached.").first.wait_for()
+    with page.expect_response(lambda answer: answer.url.endswith("/frames/39") and answer.ok):
+        server.start()
+    page.wait_for_timeout(500)
+    person.drag((60, 116), (120, 116))
+    assert person.api(project)["annotated"] == [39]
+    person.problems.clear()  # lost connections, as the browser logs them
+
+
 def test_a_stroke_drawn_while_the_server_is_away_is_saved_when_it_is_back(server: Server, person: Person) -> None:
     page = person.page
     project = person.open_demo()

@@ -124,9 +124,9 @@ export class Drawing extends Viewing {
   /** Whether a stroke may begin; says why not. */
   beginStroke() {
     this.pause();
-    if (this.shown?.frame !== this.frame) return false; // its masks are still on their way
     const object = this.selectedObject();
-    if (!object) this.say("Add an object first.");
+    if (this.pictured !== this.frame || this.shown?.frame !== this.frame) this.say("The picture is still on its way.");
+    else if (!object) this.say("Add an object first.");
     else if (this.hidden.has(object.id)) this.say(`${object.name} is hidden: show it first.`);
     else if (!this.stage.showMasks) this.say("All masks are hidden: show them first (V).");
     else return true;

@@ -48,6 +48,7 @@ class Editor extends Drawing {
     this.queue = Promise.resolve();
     this.visited = [];
     this.shown = null; // the masks of the frame shown: {frame, status, masks}
+    this.pictured = null; // the frame whose picture is shown
     this.connected = true;
     this.control = new AbortController();
   }
@@ -126,7 +127,8 @@ class Editor extends Drawing {
     this.masks.forget();
     this.visited = before.version === state.version ? this.visited : [];
     this.loadTimeline();
-    this.showMasks();
+    if (this.pictured === this.frame) this.showMasks();
+    else this.go(this.frame); // perhaps chosen while the server was away
     this.changed("state", "objects", "tracking", "exports");
   }
 

@@ -24,11 +24,18 @@ export class Viewing extends News {
       const [picture] = await Promise.all([pictures.get(frame), this.showMasks()]);
       // Who paused meanwhile is shown the frame in full, which may be there already.
       const late = pictures !== this.stillPictures && !this.playing;
-      if (this.frame === frame && !late) this.stage.setPicture(picture);
+      if (this.frame === frame && !late) this.showPicture(picture);
       this.prefetch(step);
     } catch (error) {
-      if (error.name !== "AbortError") this.say(error.message, "error");
+      if (error.name === "AbortError") return;
+      if (this.frame === frame) this.stage.setPicture(null); // the one before is another frame's
+      this.say(error.message, "error");
     }
+  }
+
+  showPicture(picture) {
+    this.stage.setPicture(picture);
+    this.pictured = this.frame;
   }
 
   /** Shows the masks of the frame as the server knows them; not while a person draws, unless `now`. */
@@ -118,7 +125,7 @@ export class Viewing extends News {
     this.playedPictures.focus();
     try {
       const picture = await this.stillPictures.get(frame);
-      if (this.frame === frame && !this.playing) this.stage.setPicture(picture);
+      if (this.frame === frame && !this.playing) this.showPicture(picture);
     } catch (error) {
       if (error.name !== "AbortError") this.say(error.message, "error");
     }
