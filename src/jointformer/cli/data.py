@@ -7,7 +7,7 @@
   jointformer data burst-json output/BURST_val predictions.json --like all_classes.json
   jointformer data visor-json output/VISOR_val val.json --mapping VISOR/val_data_mapping.json
 
-A video whose folder is there is finished: an interrupted conversion goes on with the others.
+The same command continues an interrupted conversion: videos that have a folder in the target are finished.
 """
 
 from __future__ import annotations
@@ -35,23 +35,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("--quiet", action="store_true", help="no progress bar")
         return sub
 
-    masks, tree, file = "folder of <video>/<frame>.png", "folder to write, or to go on with", "json to write"
+    masks, tree, file = "folder of <video>/<frame>.png", "folder to write, or to continue", "json to write"
     resize = action(
-        "resize", "Frames (bicubic) and masks (nearest) at a shorter side of 480.",
+        "resize", "Resize frames (bicubic) and masks (nearest) to a shorter side of 480 pixels.",
         source="folder with JPEGImages and Annotations in it", target=tree,
     )  # fmt: skip
     resize.add_argument("--size", type=int, default=480, help="the shorter side in pixels (default: 480)")
     resize.add_argument("--only-shrink", action="store_true", help="leave smaller pictures as they are")
-    text = "Of each object only the mask of the frame where it appears."
+    text = "Keep of each object only the mask of the frame where it first appears."
     action("first-masks", text, source=masks, target=tree)
-    draw = action("burst-masks", "BURST's json -> palette PNGs.", source="BURST's json", target=tree)
-    draw.add_argument("--first-only", action="store_true", help="of each track only the frame where it appears")
-    text = "BURST's frames in one folder per sequence."
+    draw = action("burst-masks", "Convert BURST's json to palette PNGs.", source="BURST's json", target=tree)
+    draw.add_argument("--first-only", action="store_true", help="of each track only the frame where it first appears")
+    text = "Put BURST's frames into one folder per sequence."
     frames = action("burst-frames", text, source="BURST's json", frames="folder of <dataset>/<sequence>/", target=tree)
     frames.add_argument("--every", action="store_true", help="all images of the json, not only the annotated ones")
-    burst = action("burst-json", "Palette PNGs -> BURST's json.", source=masks, target=file)
-    burst.add_argument("--like", type=Path, required=True, metavar="JSON", help="truth or first frames to fill in")
-    text = "Palette PNGs -> the polygons that VISOR's server takes."
+    burst = action("burst-json", "Convert palette PNGs to BURST's json.", source=masks, target=file)
+    burst.add_argument(
+        "--like",
+        type=Path,
+        required=True,
+        metavar="JSON",
+        help="json of the annotations or of the first frames, as a template",
+    )
+    text = "Convert palette PNGs to the polygons that VISOR's server takes."
     visor = action("visor-json", text, source=masks, target=file)
     visor.add_argument("--mapping", type=Path, required=True, metavar="JSON", help="VISOR's val_data_mapping.json")
 

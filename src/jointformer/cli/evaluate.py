@@ -1,4 +1,4 @@
-"""Run a benchmark: label every video, write its masks where its scorer or server wants them.
+"""Run a benchmark: track every video and write its masks where its scorer or server wants them.
 
 An interrupted run continues with the unfinished videos. Exit code 0 when all videos are finished, 1 when some failed
 (each is listed with its error; the others are finished), 2 for a mistake in settings or data, 130 when interrupted.
@@ -6,7 +6,7 @@ An interrupted run continues with the unfinished videos. Exit code 0 when all vi
   jointformer evaluate --dataset D17 --workers 4              four processes, one network each
   jointformer evaluate --dataset D17 --devices cuda:0,cuda:1  one process per GPU
   jointformer evaluate --dataset D17 --shard 3/8              part 3 of 8, as in a SLURM array
-  jointformer evaluate --merge output/D17_val                 put shards together, name what is missing
+  jointformer evaluate --merge output/D17_val                 combine the shards, list what is missing
   jointformer evaluate --dataset D17 --ray auto               a Ray cluster
 """
 
@@ -36,11 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_flag(parser)
     parser.add_argument("--dataset", help="D16 D17 Y18 Y19 VOST MOSE VISOR LVOS BURST, or G for folders")
     parser.add_argument("--split", default="val", help="val (default) or test")
-    parser.add_argument("--data-root", default="..", type=Path, help="the folder of DAVIS/, VOST/, … (default: ..)")
-    parser.add_argument("--generic-path", type=Path, help="for G: the folder of JPEGImages/ and Annotations/")
-    parser.add_argument("--output", "-o", type=Path, help="results (default: output/<dataset>_<split>)")
+    parser.add_argument(
+        "--data-root", default="..", type=Path, help="the folder that holds DAVIS/, VOST/, … (default: ..)"
+    )
+    parser.add_argument("--generic-path", type=Path, help="for G: the folder that holds JPEGImages/ and Annotations/")
+    parser.add_argument("--output", "-o", type=Path, help="folder for the results (default: output/<dataset>_<split>)")
     parser.add_argument("--save-scores", action="store_true", help="also write each object's probabilities")
-    parser.add_argument("--save-all", action="store_true", help="write every frame, not only those that are scored")
+    parser.add_argument(
+        "--save-all", action="store_true", help="write masks of all frames, not only of those that are scored"
+    )
     memory = parser.add_argument_group("memory")
     memory.add_argument("--preset", action="store_true", help="take memory and k from the benchmark's published row")
     memory.add_argument("--max-memory-frames", type=int, help="memory frames per object, 0: no bound (default: 5)")
@@ -48,17 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     memory.add_argument("--memory-every", type=int, default=5, help="steps between memory frames (default: 5)")
     memory.add_argument("--no-last", action="store_true", help="do not keep the last frame as temporary memory")
     add_running_arguments(parser)
-    views = parser.add_argument_group("views (more than one: probabilities are averaged)")
+    views = parser.add_argument_group("views (if several, their probabilities are averaged)")
     views.add_argument(
-        "--sizes", default="480", help="shorter sides the network sees, comma-separated (default: 480); -1: as it is"
+        "--sizes",
+        default="480",
+        help="shorter sides the network sees, comma-separated (default: 480); -1: the frame's own",
     )
-    views.add_argument("--flip", action="store_true", help="also look at the mirrored video")
+    views.add_argument("--flip", action="store_true", help="also run the mirrored video")
 
 
 def add_running_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `evaluate` and eval.py share besides the published flags."""
     group = add_running_flags(parser)
-    group.add_argument("--videos", nargs="+", metavar="NAME", help="these videos only")
+    group.add_argument("--videos", nargs="+", metavar="NAME", help="run only these videos")
     group.add_argument("--json", action="store_true", help="print the run's figures as JSON on standard output")
     add_scale_flags(parser)
 

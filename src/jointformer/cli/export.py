@@ -1,4 +1,4 @@
-"""Turn masks into the formats other tools read.
+"""Convert masks to the formats of other tools.
 
   jointformer export my-session --format overlay -o overlay.mp4
   jointformer export masks/ --video video.mp4 --format coco -o masks.json
@@ -41,15 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `jointformer export`."""
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a session's folder, or a folder of mask PNGs")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file or new folder to write")
-    parser.add_argument("--format", required=True, metavar="FORMAT", help="one of those above")
+    parser.add_argument("--format", required=True, metavar="FORMAT", help="one of the formats above")
     parser.add_argument("--video", metavar="VIDEO", help="the video or folder of pictures the masks belong to")
     add_rate_flag(parser, "a folder of pictures")
     parser.add_argument("--start", type=int, metavar="N", help="first frame, counted from 0")
     parser.add_argument("--end", type=int, metavar="N", help="last frame")
-    parser.add_argument("--objects", type=_ids, metavar="IDS", help="only these, as 1,2,5")
+    parser.add_argument(
+        "--objects", type=_ids, metavar="IDS", help="ids of the objects to export, as 1,2,5 (default: all)"
+    )
     looks = parser.add_argument_group("overlay and sheet")
     looks.add_argument("--style", metavar="STYLE", help="fill (default), contour, spotlight or blur")
-    looks.add_argument("--opacity", type=float, metavar="X", help="of the tint, 0 to 1 (default 0.5)")
+    looks.add_argument("--opacity", type=float, metavar="X", help="opacity of the tint, 0 to 1 (default 0.5)")
     looks.add_argument("--labels", action="store_true", default=None, help="write each object's id on it")
     looks.add_argument("--pictures", type=int, metavar="N", help="sheet: how many frames (default 12)")
     looks.add_argument("--columns", type=int, metavar="N", help="sheet: pictures per row (default 4)")
@@ -59,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     videos.add_argument(
         "--soft", action="store_true", default=None, help="rgba, prores, webm: edges follow the probabilities"
     )
-    parser.add_argument("--json", action="store_true", help="say what was written as json on stdout")
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

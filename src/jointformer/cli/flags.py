@@ -63,7 +63,7 @@ def read_memory_size(text: str) -> int:
 
 def add_workers_flag(parser: argparse.ArgumentParser) -> None:
     """Declare how many processes share the work."""
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
+    parser.add_argument("--workers", type=int, metavar="N", help="parallel processes (default: one per processor)")
 
 
 def worker_count(wanted: int | None) -> int:

@@ -1,4 +1,4 @@
-"""Show a model's size, the cost of a step and the memory that its bank takes, for given settings."""
+"""Compute a model's size, the cost of a step and the size of the memory bank for given settings."""
 
 from __future__ import annotations
 

@@ -14,17 +14,17 @@ from jointformer.errors import ConfigError, UserError
 
 #: name: one line of help. The module is cli/<name>.py with `add_arguments(parser)` and `run(args) -> exit code`.
 COMMANDS = {
-    "track": "label a video or a folder of pictures, given masks of its objects",
-    "evaluate": "run a benchmark and write its results",
+    "track": "track objects through videos, given masks of them",
+    "evaluate": "run a benchmark and write its masks",
     "score": "score predictions as a benchmark's toolkit does",
-    "reproduce": "evaluate and score rows of the published tables, ours beside published",
+    "reproduce": "run rows of the published tables and compare with the published figures",
     "submit": "check and pack a submission archive",
     "data": "convert and prepare benchmark data",
     "weights": "list, download, convert and inspect weights",
-    "info": "show a model's size, cost and memory for given settings",
-    "speed": "measure the parts of a step against the machine's limit",
-    "train": "train a stage, or on one's own videos",
-    "export": "turn masks into the formats other tools read",
+    "info": "compute a model's size, cost per step and memory",
+    "speed": "measure the time of a step and its parts on this machine",
+    "train": "train on the published data sets, stills or your own videos",
+    "export": "convert masks to the formats of other tools",
     "ui": "open the web tool",
     "demo": "track the bundled clip with the embedded weights",
 }

@@ -26,13 +26,17 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the published flags, with ours that speed and safety need."""
     parser = argparse.ArgumentParser(prog="eval.py", description=__doc__)
     parser.add_argument("--model", default=None, help="tiny, a published name (s012, …) or a weights file")
-    parser.add_argument("--data_root", default="..", type=Path, help="the folder of DAVIS/, VOST/, … (default: ..)")
+    parser.add_argument(
+        "--data_root", default="..", type=Path, help="the folder that holds DAVIS/, VOST/, … (default: ..)"
+    )
     parser.add_argument("--dataset", default="D17", help="D16 D17 (default) Y18 Y19 VOST MOSE VISOR LVOS BURST G")
     parser.add_argument("--split", default="val", help="val (default) or test")
-    parser.add_argument("--generic_path", type=Path, help="for G: the folder of JPEGImages/ and Annotations/")
-    parser.add_argument("--output", type=Path, help="default: ./output/<dataset>_<split>")
-    parser.add_argument("--save_all", action="store_true", help="write every frame, not only those that are scored")
-    parser.add_argument("--benchmark", action="store_true", help="full precision, for timing")
+    parser.add_argument("--generic_path", type=Path, help="for G: the folder that holds JPEGImages/ and Annotations/")
+    parser.add_argument("--output", type=Path, help="folder for the results (default: ./output/<dataset>_<split>)")
+    parser.add_argument(
+        "--save_all", action="store_true", help="write masks of all frames, not only of those that are scored"
+    )
+    parser.add_argument("--benchmark", action="store_true", help="compute in float32, for timing")
     parser.add_argument("--topk_num", type=int, default=30, help="memory keys kept per query (default: 30)")
     parser.add_argument("--topk_range", default="all_frames", help="all_frames (default) or every_frame")
     parser.add_argument(
@@ -52,11 +56,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save_scores", action="store_true", help="also write each object's probabilities")
     parser.add_argument("--flip", action="store_true", help="mirror the video and mirror the result back")
     parser.add_argument(
-        "--size", type=int, default=480, help="shorter side the network sees (default: 480); -1: as it is"
+        "--size", type=int, default=480, help="shorter side the network sees (default: 480); -1: the frame's own"
     )
-    parser.add_argument("--update_block_depth", type=int, help="read from the checkpoint; given: must agree")
-    parser.add_argument("--enhance_block_depth", type=int, help="read from the checkpoint; given: must agree")
-    parser.add_argument("--sizes", help="several sizes, comma-separated: probabilities averaged, with --flip both ways")
+    parser.add_argument("--update_block_depth", type=int, help="must agree with the checkpoint, from which it is read")
+    parser.add_argument("--enhance_block_depth", type=int, help="must agree with the checkpoint, from which it is read")
+    parser.add_argument(
+        "--sizes", help="several sizes, comma-separated: probabilities are averaged; with --flip, mirrored too"
+    )
     add_running_arguments(parser)
     return parser
 

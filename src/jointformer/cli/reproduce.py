@@ -1,15 +1,15 @@
-"""Run rows of the published tables again and set ours beside published.
+"""Run rows of the published tables again and compare our figures with the published ones.
 
   jointformer reproduce --list
   jointformer reproduce d17-val/s012 --data-root ..          one row: download, evaluate, score, compare
   jointformer reproduce d17-val s02 'lvos-*'                 a benchmark, a checkpoint, a pattern
-  jointformer reproduce --dry-run                            what all rows need, and what is missing here
-  jointformer reproduce d17-val --published-masks            score the masks that were published: needs no GPU
+  jointformer reproduce --dry-run                            what all rows need, and what is missing
+  jointformer reproduce d17-val --published-masks            score the published masks; needs no GPU
   jointformer reproduce --workers 4                          four processes, one network each (docs/scaling.md)
   jointformer reproduce --shard 3/8                          part 3 of 8 of every row's videos
 
-Where a benchmark's truth is with a server, the archive for it is checked and packed instead. A run that was cut off
-goes on with the unfinished videos. Exit code 0 where every row came to its end, 2 otherwise.
+If a benchmark's annotations are on a server, the submission is checked and packed instead of scored. An interrupted run
+continues with the unfinished videos. Exit code 0 if every row was completed, 2 otherwise.
 """
 
 from __future__ import annotations
@@ -32,16 +32,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="d17-val/s012, d17-val, s012, a pattern (default: all)")
     parser.add_argument("--list", action="store_true", help="list the rows with settings and published figures")
     parser.add_argument("--dry-run", action="store_true", help="say what each row needs and what is missing")
-    parser.add_argument("--published-masks", action="store_true", help="score the published masks, run no network")
-    parser.add_argument("--data-root", default="..", type=Path, help="the folder of DAVIS/, VOST/, … (default: ..)")
     parser.add_argument(
-        "--output", "-o", default="output/reproduce", type=Path, help="results (default: output/reproduce)"
+        "--published-masks", action="store_true", help="score the published masks instead of running the network"
+    )
+    parser.add_argument(
+        "--data-root", default="..", type=Path, help="the folder that holds DAVIS/, VOST/, … (default: ..)"
+    )
+    parser.add_argument(
+        "--output",
+        "-o",
+        default="output/reproduce",
+        type=Path,
+        help="folder for the results (default: output/reproduce)",
     )
     report = parser.add_argument_group("report")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write the comparison as Markdown")
     report.add_argument("--json", metavar="FILE", help="write it as JSON, full digits; - for standard output")
     running = add_running_flags(parser)
-    running.add_argument("--model", metavar="NAME", help="these weights with the rows' settings")
+    running.add_argument("--model", metavar="NAME", help="use these weights instead of the rows' own")
     running.add_argument(
         "--size", type=int, default=480, help="shorter side the network sees (default: 480, as published)"
     )

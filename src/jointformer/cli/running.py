@@ -25,15 +25,19 @@ def add_running_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     group = parser.add_argument_group("running")
     add_device_flag(group)
     add_precision_flag(group)
-    group.add_argument("--overwrite", action="store_true", help="start anew where results are there already")
-    group.add_argument("--objects-per-pass", type=int, help="bound the working memory of videos with many objects")
-    group.add_argument("--compile", action="store_true", help="for GPUs: PyTorch's compiler, minutes at the start")
-    group.add_argument("--memory-budget", metavar="SIZE", help="such as 2GB: plan for it, or refuse what cannot fit")
+    group.add_argument("--overwrite", action="store_true", help="remove existing results and start anew")
+    group.add_argument(
+        "--objects-per-pass", type=int, help="objects that go through the network together; fewer take less memory"
+    )
+    group.add_argument(
+        "--compile", action="store_true", help="use PyTorch's compiler (for GPUs); takes minutes at the start"
+    )
+    group.add_argument("--memory-budget", metavar="SIZE", help="such as 2GB: plan the memory, refuse what cannot fit")
     group.add_argument(
         "--on-bad-frame",
         default="stop",
         metavar="stop|skip|hold",
-        help="frames that cannot be read: their video fails (default), they get no mask, or the mask before",
+        help="frames that cannot be read: fail the video (default), write no mask, or repeat the mask before",
     )
     group.add_argument("--quiet", action="store_true", help="no progress bar")
     return group
@@ -42,13 +46,17 @@ def add_running_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
 def add_scale_flags(parser: argparse.ArgumentParser, *, merge: bool = True) -> None:
     """Declare who does the work. merge: with the flag that only puts shards together."""
     scale = parser.add_argument_group("scaling out (docs/scaling.md)")
-    scale.add_argument("--workers", type=int, metavar="N", help="processes; with --ray: at most so many actors")
-    scale.add_argument("--devices", metavar="LIST", help="a process each: cuda:0,cuda:1 (with --ray: cuda or cpu)")
+    scale.add_argument("--workers", type=int, metavar="N", help="number of processes; with --ray, the most actors")
+    scale.add_argument("--devices", metavar="LIST", help="one process on each: cuda:0,cuda:1 (with --ray: cuda or cpu)")
     scale.add_argument("--threads", type=int, metavar="N", help="processor threads of each process")
-    scale.add_argument("--shard", metavar="I/N", help="only part I of N (counted from 1) of the videos")
+    scale.add_argument("--shard", metavar="I/N", help="process only part I of N of the videos, counted from 1")
     if merge:
-        scale.add_argument("--merge", type=Path, metavar="OUTPUT", help="only put the shards of this folder together")
-    scale.add_argument("--ray", metavar="auto|ADDRESS", help="the workers of a Ray cluster (needs the extra: scale)")
+        scale.add_argument(
+            "--merge", type=Path, metavar="OUTPUT", help="run nothing; combine the shards in this folder"
+        )
+    scale.add_argument(
+        "--ray", metavar="auto|ADDRESS", help="use the workers of a Ray cluster (needs the extra: scale)"
+    )
 
 
 def add_missing_flag(parser: argparse._ActionsContainer) -> None:
@@ -57,13 +65,13 @@ def add_missing_flag(parser: argparse._ActionsContainer) -> None:
         "--missing",
         choices=("toolkit", "empty"),
         default="toolkit",
-        help="missing predictions: what the toolkit does (default; most stop), or score them as empty masks",
+        help="missing predictions: do as the toolkit does (default; most stop), or score empty masks",
     )
 
 
 def add_rate_flag(parser: argparse.ArgumentParser, of: str) -> None:
     """Declare the rate at which pictures are shown."""
-    parser.add_argument("--fps", metavar="RATE", help=f"of {of}: 30, 23.976, 24000/1001 … (default: 25)")
+    parser.add_argument("--fps", metavar="RATE", help=f"frame rate of {of}: 30, 23.976, 24000/1001 … (default: 25)")
 
 
 def read_rate(args: argparse.Namespace) -> Fraction | None:

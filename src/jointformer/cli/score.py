@@ -1,4 +1,4 @@
-"""Score predicted masks as a benchmark's own toolkit does, and say where that toolkit is odd.
+"""Score predicted masks as a benchmark's own toolkit does, and name what it gets wrong.
 
   jointformer score davis17 --annotations DAVIS/2017/trainval --predictions output/D17_val
   jointformer score lvos --annotations LVOS/valid --predictions results.zip --json scores.json
@@ -30,23 +30,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--annotations", required=True, type=Path, metavar="DIR", help="the dataset's folder or its folder of masks"
     )
     parser.add_argument(
-        "--predictions", required=True, type=Path, metavar="DIR", help="folder or zip of masks (BURST: json too)"
+        "--predictions", required=True, type=Path, metavar="DIR", help="folder or zip of masks (BURST: also a json)"
     )
     parser.add_argument("--set", metavar="NAME", help="list of videos: a name such as val (default) or a .txt file")
-    parser.add_argument("--meta", type=Path, metavar="FILE", help="meta.json where it is not beside the annotations")
+    parser.add_argument("--meta", type=Path, metavar="FILE", help="meta.json, if it is not beside the annotations")
     parser.add_argument(
         "--groups", type=Path, metavar="FILE", help="LVOS: list of unseen videos; YouTube-VOS: seen categories"
     )
     parser.add_argument(
         "--rules",
         metavar="NAME",
-        help="another toolkit's or year's rules; any wrong name lists those of the benchmark (see docs/scoring.md)",
+        help="rules of another toolkit or year (docs/scoring.md; an unknown name lists the benchmark's)",
     )
-    parser.add_argument("--strict-toolkit", action="store_true", help="give the toolkit's NaN and wrong decay too")
+    parser.add_argument(
+        "--strict-toolkit", action="store_true", help="give the toolkit's values even where they are NaN or wrong"
+    )
     add_missing_flag(parser)
     burst = parser.add_argument_group("BURST")
-    burst.add_argument("--similarity", choices=("box", "mask"), default="box", help="what HOTA compares (default box)")
-    burst.add_argument("--filter-tracks", action="store_true", help="tie predictions to the truth's tracks by id")
+    burst.add_argument(
+        "--similarity", choices=("box", "mask"), default="box", help="IoU of boxes or of masks in HOTA (default: box)"
+    )
+    burst.add_argument("--filter-tracks", action="store_true", help="match predictions to annotated tracks by id")
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="FILE", help="write all figures with full digits; - for standard output")
     output.add_argument("--per-object", action="store_true", help="print a row per object (BURST: per class)")

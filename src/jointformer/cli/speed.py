@@ -1,4 +1,4 @@
-"""Measure a step and its parts, count its operations, and set both beside the machine's own rates."""
+"""Measure the time of a step and its parts, and compare it with the machine's own rates (docs/performance.md)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from jointformer.cli.flags import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer speed`."""
     parser.add_argument(
-        "--model", default="tiny", help="base, small or tiny (random weights; default: tiny), a name or a file"
+        "--model",
+        default="tiny",
+        help="base, small or tiny (random weights; default: tiny), a published name or a weights file",
     )
     add_frame_size_flag(parser)
     parser.add_argument("--objects", type=int, default=1, help="objects in the frame (default: 1)")
     parser.add_argument("--memory", type=int, default=1, help="memory frames besides the last one (default: 1)")
     add_topk_flag(parser)
-    parser.add_argument(
-        "--steps", type=int, default=10, help="steps that are timed, the memory being full (default: 10)"
-    )
+    parser.add_argument("--steps", type=int, default=10, help="timed steps, after the memory is full (default: 10)")
     add_device_flag(parser)
     add_precision_flag(parser)
-    parser.add_argument("--objects-per-pass", type=int, help="bound the working memory of many objects")
-    parser.add_argument("--compile", action="store_true", help="for GPUs: PyTorch's compiler, minutes at the start")
+    parser.add_argument(
+        "--objects-per-pass", type=int, help="objects that go through the network together; fewer take less memory"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="use PyTorch's compiler (for GPUs); takes minutes at the start"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

@@ -1,10 +1,10 @@
-"""Check results against a benchmark's submission rules, and pack the archive that its server takes.
+"""Check results against a benchmark's submission rules, and pack the archive for its server.
 
   jointformer submit check D17 output/D17_test --split test --data-root ..
   jointformer submit pack LVOS output/LVOS_test --split test --output lvos_test.zip
 
-Checked are videos, frames, sizes, labels and palette of every mask. Packing adds empty masks for frames before the
-first given mask where they are missing, and leaves out what the server does not ask for; both are said.
+Both check the videos, and the frames, sizes, labels and palettes of all masks. Packing also writes empty masks for
+missing frames before the first given mask, leaves out what the server does not ask for, and says so.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from jointformer.cli.flags import add_workers_flag, worker_count
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the two actions of `jointformer submit`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, text in (("check", "Say what is wrong with results."), ("pack", "Check, then write the archive.")):
+    for name, text in (("check", "List what is wrong with the results."), ("pack", "Check, then write the archive.")):
         sub = actions.add_parser(name, help=text, description=text)
         sub.add_argument("dataset", metavar="DATASET", help="D17 Y18 Y19 MOSE LVOS VISOR BURST")
         sub.add_argument("results", type=Path, metavar="RESULTS", help="folder or zip of <video>/<frame>.png")
         sub.add_argument("--split", default="val", help="val or test (default: val)")
-        sub.add_argument("--data-root", default="..", type=Path, help="the folder of DAVIS/, MOSE/, … (default: ..)")
+        sub.add_argument(
+            "--data-root", default="..", type=Path, help="the folder that holds DAVIS/, MOSE/, … (default: ..)"
+        )
         add_workers_flag(sub)
         sub.add_argument("--json", action="store_true", help="print the findings as JSON on standard output")
         sub.add_argument("--quiet", action="store_true", help="no progress bar")
         if name == "pack":
-            sub.add_argument("--output", "-o", type=Path, metavar="ZIP", help="default: <dataset>_<split>.zip here")
+            sub.add_argument(
+                "--output", "-o", type=Path, metavar="ZIP", help="archive to write (default: <dataset>_<split>.zip)"
+            )
 
 
 def run(args: argparse.Namespace) -> int:

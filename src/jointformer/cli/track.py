@@ -1,18 +1,20 @@
-"""Label a video or a folder of pictures, or many of them, given masks of their objects.
+"""Track objects through a video, a folder of pictures or many of them, given masks of the objects.
 
 VIDEO is a file (mp4, mov, webm, …) or a folder of pictures. --masks is one PNG for the first frame, or a folder of
-PNGs named after frames (their names or numbers from 0): masks of later frames bring new objects and correct known
-ones. Writes OUT/masks/<frame>.png (palette PNGs of object ids) and OUT/overlay.mp4.
+PNGs named after frames (their names or numbers from 0): masks of later frames add new objects and correct known ones.
+Writes OUT/masks/<frame>.png (palette PNGs of object ids) and OUT/overlay.mp4.
 
-Frames are also labelled as they come, and masks written as they are made:
+  jointformer track video.mp4 --masks first.png -o out
+
+Live, from a pipe, an address or a camera (docs/streams.md); every mask is written as soon as it is made:
 
   jointformer track - --masks first.png -o masks < video.mkv
   jointformer track - --input-format bgr24 --input-size 640x480 --masks first.png -o - --output-format nut | ffplay -
   jointformer track rtsp://camera/stream --masks first.png -o masks
 
-Many videos are given by name, as a folder of them, or in a list.txt (one per line; behind a tab its masks). --masks is
-then the folder of <name>.png or <name>/, and OUT/<name>/ appears when that video is finished; the same command goes on
-where an earlier one was cut off (docs/scaling.md).
+Many videos: name them, or give a folder of them, or a list.txt with one per line (and, after a tab, its masks). --masks
+is then a folder that holds <name>.png or <name>/ for each. OUT/<name>/ appears when that video is finished; the same
+command continues an interrupted run (docs/scaling.md).
 
   jointformer track videos/ --masks masks/ -o out --workers 4
   jointformer track list.txt -o out --devices cuda:0,cuda:1
@@ -39,14 +41,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer track`."""
     parser.add_argument(
-        "video", nargs="+", help="a video file or a folder of pictures; -, an address or a device: see streams"
+        "video", nargs="+", help="a video file or a folder of pictures; -, an address or a device (see streams)"
     )
     parser.add_argument("--masks", type=Path, help="a PNG for the first frame, or a folder of PNGs")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
     add_model_flag(parser)
     parser.add_argument("--start", type=int, help="first frame, numbered from 0")
     parser.add_argument("--end", type=int, help="last frame")
-    parser.add_argument("--size", type=int, help="shorter side the network sees (480; tiny: 240); -1: as it is")
+    parser.add_argument("--size", type=int, help="shorter side the network sees (480; tiny: 240); -1: the frame's own")
     add_memory_flags(parser)
     add_rate_flag(parser, "a folder of pictures, raw frames or a device")
     parser.add_argument("--style", default="fill", help="overlay: fill (default), contour, spotlight or blur")

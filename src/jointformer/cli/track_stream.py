@@ -27,20 +27,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "streams", "VIDEO may be - (standard input), an address, a device or a named pipe; OUT may be - or a named pipe"
     )
-    group.add_argument("--input-format", metavar="F", help="rgb24, bgr24, gray, yuv420p …; v4l2 …; mpegts, mjpeg …")
-    group.add_argument("--input-size", type=_size, metavar="WxH", help="of raw frames, or wanted of a device")
+    group.add_argument(
+        "--input-format", metavar="F", help="rgb24, bgr24, gray, yuv420p … (raw); v4l2 … (devices); mpegts, mjpeg …"
+    )
+    group.add_argument(
+        "--input-size", type=_size, metavar="WxH", help="size of raw frames, or size to ask a device for"
+    )
     group.add_argument(
         "--output-format",
         metavar="F",
-        help="raw (default for -), png, nut, matroska, overlay, overlay-mpegts, folder (default for names)",
+        help="raw (default for - and pipes), png, nut, matroska, overlay, overlay-mpegts, folder (default otherwise)",
     )
     group.add_argument(
         "--when-late",
         metavar="wait|drop",
-        help="frames come too fast: let them wait (default), or drop the oldest (default of live sources)",
+        help="frames arrive too fast: let the source wait (default), or drop the oldest (default for live sources)",
     )
-    group.add_argument("--queue", type=int, metavar="N", help="frames that wait at most (4; 1 when dropping)")
-    group.add_argument("--json", metavar="FILE", help="write frames, drops, rate and latency to a file")
+    group.add_argument("--queue", type=int, metavar="N", help="most frames that wait (default: 4; 1 when dropping)")
+    group.add_argument("--json", metavar="FILE", help="write number of frames, drops, rate and latency")
 
 
 def is_wanted(args: argparse.Namespace) -> bool:

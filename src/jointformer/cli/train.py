@@ -1,6 +1,10 @@
-"""Train: published stages, clips from stills, or one's own videos.
+"""Train on the published data sets, on clips from stills, or on your own videos (docs/training.md).
 
-One process per GPU through torchrun: `torchrun --nproc-per-node 8 -m jointformer.cli.main train ...`
+  jointformer train --data MYVIDEOS --init s02 --iterations 2000
+  jointformer train --stages 02 --data-root .. --init convmae
+  jointformer train --stills FOLDER --model tiny --minutes 25
+
+On several GPUs, one process each: torchrun --nproc-per-node 8 -m jointformer.cli.main train ...
 """
 
 from __future__ import annotations
@@ -29,30 +33,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--stages", metavar="DIGITS", help="published stages in order, such as 02")
     kind.add_argument("--data", type=Path, metavar="FOLDER", help="own videos: JPEGImages/ and Annotations/ in FOLDER")
     kind.add_argument("--stills", type=Path, metavar="FOLDER", help="clips from the stills of FOLDER/manifest.csv")
-    what.add_argument("--data-root", type=Path, metavar="FOLDER", help="for --stages: the folder of DAVIS/, ... (..)")
+    what.add_argument(
+        "--data-root", type=Path, metavar="FOLDER", help="for --stages: the folder that holds DAVIS/, ... (..)"
+    )
     add_run_arguments(parser)
     run = parser.add_argument_group("length and size")
     run.add_argument(
         "--iterations", type=int, metavar="N",
-        help="optimiser updates; for --stages: of each stage in all, its phases and steps in proportion",
+        help="optimiser updates; for --stages: total of each stage, its phases and steps in proportion",
     )  # fmt: skip
     run.add_argument("--minutes", type=float, help="for --stills: length of the run in minutes of training")
-    run.add_argument("--batch", type=int, metavar="N", help="clips of an iteration, over all processes")
-    run.add_argument("--frames", type=int, metavar="N", help="frames of a clip")
-    run.add_argument("--objects", type=int, metavar="N", help="most objects of a clip")
+    run.add_argument("--batch", type=int, metavar="N", help="clips per iteration, over all processes")
+    run.add_argument("--frames", type=int, metavar="N", help="frames per clip")
+    run.add_argument("--objects", type=int, metavar="N", help="most objects per clip")
     run.add_argument("--size", type=int, metavar="PIXELS", help="side of the crops, a multiple of 16")
     run.add_argument("--lr", type=float, help="learning rate (the backbone gets a tenth)")
-    run.add_argument("--load", type=float, help="for --stills: factor on the clips of an iteration (1)")
+    run.add_argument("--load", type=float, help="for --stills: factor on the number of clips per iteration (1)")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags that the published command line shares."""
     run = parser.add_argument_group("the run")
     run.add_argument("--out", type=Path, default=Path("runs/train"), help="checkpoints, log, weights (runs/train)")
-    run.add_argument("--model", default="base", help="base, small or tiny, where no weights say it (base)")
+    run.add_argument("--model", default="base", help="base, small or tiny, unless the weights say it (base)")
     run.add_argument("--init", metavar="WEIGHTS", help="start from weights: a name, a file, or convmae")
-    run.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
-    run.add_argument("--seed", type=int, default=0, help="of weights, clips and order (0)")
+    run.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out, if any")
+    run.add_argument("--seed", type=int, default=0, help="random seed of weights, clips and their order (0)")
     run.add_argument("--strict", action="store_true", help="stop at the first broken file instead of skipping it")
     run.add_argument(
         "--log-every", "--log_every", type=int, default=20, metavar="N", help="iterations between progress lines (20)"
@@ -72,7 +78,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--validate-every", type=int, default=1000, metavar="N", help="iterations between validations (1000)"
     )
     run.add_argument(
-        "--validate-size", type=int, default=480, metavar="PIXELS", help="shorter side the network sees there (480)"
+        "--validate-size",
+        type=int,
+        default=480,
+        metavar="PIXELS",
+        help="shorter side the network sees in validation (480)",
     )
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--device", default="auto", help="auto (default), cpu or cuda")

@@ -14,13 +14,13 @@ from jointformer.cli.train import add_run_arguments, settings_from, start_loggin
 
 #: Per-stage flags `--s2_<name>`: the field of the stage's row that each replaces, its type and what it is.
 STAGE_FLAGS: dict[str, tuple[str, type, str]] = {
-    "batch_size": ("batch", int, "clips of an iteration, over all processes"),
+    "batch_size": ("batch", int, "clips per iteration, over all processes"),
     "iterations": ("iterations", int, "optimiser updates before the fine-tune phase"),
     "finetune": ("fine_tune", int, "optimiser updates of the fine-tune phase"),
     "lr": ("lr", float, "learning rate (the backbone gets a tenth)"),
-    "num_frames": ("frames", int, "frames of a clip"),
-    "num_ref_frames": ("reference_frames", int, "memory frames of a clip"),
-    "num_objects": ("objects", int, "most objects of a clip"),
+    "num_frames": ("frames", int, "frames per clip"),
+    "num_ref_frames": ("reference_frames", int, "memory frames per clip"),
+    "num_objects": ("objects", int, "most objects per clip"),
     "crop_size": ("size", int, "side of the crops, a multiple of 16"),
 }
 #: The same for flags that replace no whole field: where the learning rate falls, and what the loss keeps.
@@ -38,11 +38,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--exp_id", default="run", help="the run's name (run); results go to <out>/<exp_id>_s<stages>")
     parser.add_argument("--load_network", metavar="WEIGHTS", help="start from these weights")
     parser.add_argument(
-        "--load_checkpoint", type=Path, metavar="FILE", help="go on from this checkpoint (--resume: if none is there)"
+        "--load_checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="continue from this checkpoint (with --resume: unless the folder has one)",
     )
-    parser.add_argument("--data_root", type=Path, default=Path(".."), help="the folder of static/, DAVIS/, ... (..)")
+    parser.add_argument(
+        "--data_root", type=Path, default=Path(".."), help="the folder that holds static/, DAVIS/, ... (..)"
+    )
     add_run_arguments(parser)
-    group = parser.add_argument_group("one stage's values, here of stage 2; the rest is the published table")
+    group = parser.add_argument_group(
+        "values of one stage (here 2; --s0_ to --s9_ likewise); default: the published table"
+    )
     for digit in range(10):
         shown = digit == 2  # one stands for all
         for name, (_, kind, text) in STAGE_FLAGS.items():

@@ -1,8 +1,7 @@
 """Open the web tool: draw masks, track, correct and export in a browser, on this computer.
 
-VIDEO is a file or a folder of pictures to begin with; without one the page shows the projects and lets you choose.
-Everything is saved as it happens in the projects folder. Ends with Ctrl+C; a run that goes on can be continued at the
-next start.
+VIDEO is a file or a folder of pictures to open; without it, the page shows your projects. Everything is saved in the
+projects folder immediately. Ctrl+C ends the tool; an interrupted run can be continued at the next start.
 """
 
 from __future__ import annotations
@@ -15,25 +14,27 @@ from jointformer.cli.flags import add_device_flag, add_memory_flags, add_model_f
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer ui`."""
-    parser.add_argument("video", type=Path, nargs="?", help="a video file or a folder of pictures to begin with")
+    parser.add_argument("video", type=Path, nargs="?", help="a video file or a folder of pictures to open")
     parser.add_argument(
         "--folder",
         type=Path,
         action="append",
         default=[],
-        help="a folder whose videos the page may open (repeatable; default: VIDEO's folder, else this one)",
+        help="a folder whose videos the page may open (repeatable; default: VIDEO's folder, else the current one)",
     )
     parser.add_argument("--projects", type=Path, help="where projects are saved (default: your user data folder)")
     add_model_flag(parser)
-    parser.add_argument("--size", type=int, help="shorter side the network sees (480; tiny: 240); -1: as it is")
+    parser.add_argument("--size", type=int, help="shorter side the network sees (480; tiny: 240); -1: the frame's own")
     add_memory_flags(parser)
     add_device_flag(parser)
     add_precision_flag(parser)
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1); what others reach needs a token"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1); one that others can reach needs a token",
     )
     parser.add_argument("--port", type=int, help="port to listen on (default: 8765, or a free one)")
-    parser.add_argument("--token", help="what a browser must show, 16 characters or more; auto: a new one")
+    parser.add_argument("--token", help="secret that browsers must send, at least 16 characters; auto: make one")
     parser.add_argument("--max-upload", type=float, default=4096, metavar="MIB", help="largest upload (default: 4096)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
 

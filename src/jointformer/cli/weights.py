@@ -16,22 +16,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=text, description=text)
-        sub.add_argument("--json", action="store_true", help="machine-readable result on stdout")
+        sub.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
         return sub
 
-    action("list", "All weights that have a name, what they were trained on and whether they are here.")
+    action("list", "List all names, what they were trained on, and whether they are on this computer.")
 
-    get = action("download", "Fetch published weights into the user's cache (resumed after a break).")
+    get = action("download", "Download published weights into the user's cache; an interrupted download is resumed.")
     get.add_argument("names", nargs="*", metavar="NAME", help="s012, jointformer_s012, convmae, …")
     get.add_argument("--all", action="store_true", help="all 14 published checkpoints")
-    get.add_argument("--to", type=Path, metavar="FOLDER", help="this folder instead of the cache")
+    get.add_argument("--to", type=Path, metavar="FOLDER", help="download into this folder instead of the cache")
 
-    convert = action("convert", "Write weights in another format or precision; the suffix of OUT decides.")
+    convert = action("convert", "Convert weights to another format (by the suffix of OUT) or precision.")
     convert.add_argument("source", metavar="IN", help="a name or a .pth or .safetensors file")
     convert.add_argument("target", type=Path, metavar="OUT", help="a .safetensors or .pth file")
-    convert.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: as they are stored")
+    convert.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: as stored")
 
-    info = action("info", "What a file or name holds: shape of the network, parameters, type, SHA-256.")
+    info = action("info", "Show the network, parameters, type and SHA-256 of weights.")
     info.add_argument("source", metavar="NAME_OR_PATH", help="a name or a .pth or .safetensors file")
 
 
