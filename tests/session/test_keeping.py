@@ -9,7 +9,9 @@ import os
 import re
 import signal
 import sqlite3
+import struct
 import threading
+from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -244,6 +246,44 @@ def test_a_strangers_session_is_refused_in_one_line(kept: Path, statement: str, 
     with pytest.raises((DataError, ConfigError)) as error:
         use_everything(kept)
     assert "\n" not in str(error.value)
+
+
+def write_journal_of_several(database: Path, named: Path) -> None:
+    """Leave a journal beside a closed database, as of a process that was killed while it wrote to several."""
+    with sqlite3.connect(database) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        pages, page_size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    db.close()
+    magic, name = bytes.fromhex("d9d505f920a163d7"), os.fsencode(named)
+    head = magic + struct.pack(">5I", 0, 1, pages, 512, page_size)
+    end = struct.pack(">I", 2**30 // page_size + 1) + name + struct.pack(">2I", len(name), sum(name)) + magic
+    database.with_name(database.name + "-journal").write_bytes(head.ljust(512, b"\0") + end)
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["", "linked"])
+def test_a_strangers_journal_deletes_no_file(kept: Path, tmp_path: Path, linked: bool) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    database = kept / FILE
+    if linked:
+        database = database.rename(kept / "other.db")
+        (kept / FILE).symlink_to(database)
+    write_journal_of_several(database, precious)
+    for use in (use_everything, stored_video, lambda folder: ScriptedSession(video(), folder=folder)):
+        with pytest.raises(DataError, match="its journal names another file"):
+            use(kept)
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [".lock", "session.db-wal", "session.db-shm", "session.db-journal"])
+def test_links_in_a_strangers_session_lead_nowhere(kept: Path, tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (kept / name).unlink(missing_ok=True)
+    (kept / name).symlink_to(precious)
+    with suppress(DataError, OutputError):
+        use_everything(kept)
+    assert precious.read_text() == "mine"
 
 
 @pytest.mark.parametrize("cut", [0, 100, 5000, 20000])

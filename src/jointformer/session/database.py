@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ _TABLES = {
     ),
     "stale": "CREATE TABLE stale (edit INTEGER, object INTEGER, low INTEGER, high INTEGER)",
 }
+#: What a journal ends with that belongs to several files, behind the name of the journal of them all.
+_OF_SEVERAL = bytes.fromhex("d9d505f920a163d7")
 _FRAMES = "CREATE INDEX cells_by_frame ON cells (kind, frame)"
 
 
@@ -41,6 +44,7 @@ class Database:
         self.lock = threading.RLock()
         if not create and not path.is_file():
             raise DataError("no session here", where=path.parent, expected=f"a folder with {path.name}")
+        _refuse_journal_of_several(path)
         with self._errors():
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
@@ -123,3 +127,21 @@ class Database:
             raise DataError("the session is closed", where=self.path) from error
         except (sqlite3.DatabaseError, OverflowError) as error:
             raise self._damaged(str(error)) from error
+
+
+def _refuse_journal_of_several(path: Path) -> None:
+    """Refuse a file with a journal of several files, as SQLite would delete the one named there, whichever that is.
+
+    Ours have none: they are written by themselves.
+    """
+    journal = os.path.realpath(path) + "-journal"  # SQLite follows links first, too
+    if not os.path.isfile(journal):
+        return
+    try:
+        with open(journal, "rb") as file:
+            file.seek(max(0, os.path.getsize(journal) - len(_OF_SEVERAL)))
+            end = file.read()
+    except OSError as error:
+        raise DataError("cannot be read", where=journal, got=error.strerror) from error
+    if end == _OF_SEVERAL:
+        raise DataError("not a session of JointFormer: its journal names another file", where=journal)
