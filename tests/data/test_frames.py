@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from jointformer.data.frames import list_pictures, list_subfolders, natural_key, picture_size, read_frame
+from jointformer.data.masks import read_mask_file
 from jointformer.errors import DataError
 
 RAMP = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
@@ -121,6 +122,14 @@ def test_a_picture_of_monstrous_size_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(DataError, match="the picture is too large"):
         read_frame(path)
+
+
+def test_what_is_called_a_picture_and_is_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was called"))
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    for read in (read_frame, picture_size, read_mask_file):
+        with pytest.raises(DataError, match=r"a\.png: not a picture, got a file starting with b'%!PS"):
+            read(tmp_path / "a.png")
 
 
 def test_missing_files_and_folders_are_one_line(tmp_path: Path) -> None:

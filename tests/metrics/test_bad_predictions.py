@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jointformer.errors import ConfigError, DataError
+from jointformer.evaluation import score_sources
 from jointformer.evaluation.score import score
 from jointformer.evaluation.score_plans import VideoPlan
 from jointformer.evaluation.score_run import ScoreJob, score_videos
@@ -257,6 +258,17 @@ def test_a_damaged_zip_member_is_named(tree: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"cannot be read: 1 \(cow/00002.png \(.*CRC"):
         score("davis17", tree / "gt", path)
+
+
+def test_a_zip_member_that_grows_beyond_any_mask_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_sources, "MOST_BYTES", 10_000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bear/0.png", bytes(10_000))
+        archive.writestr("bear/1.png", bytes(10_001))
+    masks = score_sources.open_masks(tmp_path / "a.zip", ["bear"])
+    assert len(masks.read_bytes("bear", "0")) == 10_000
+    with pytest.raises(DataError, match=r"a\.zip/bear/1\.png: the mask is too large, expected at most 10,000 bytes"):
+        masks.read_bytes("bear", "1")
 
 
 def test_predictions_of_other_videos_say_what_was_expected_and_found(tree: Path) -> None:

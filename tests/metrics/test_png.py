@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,19 @@ def test_a_file_that_inflates_to_more_than_its_size_is_left_to_the_library(tmp_p
     content = bytearray(path.read_bytes())
     content[16:24] = (5).to_bytes(4, "big") * 2
     with pytest.raises(DataError, match="damaged"):  # the header's checksum no longer fits
+        read_index_png(bytes(content))
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_a_size_that_would_fill_the_memory_is_refused_before_anything_is_unpacked(
+    mode: str, tmp_path: Path, save_labels: Save
+) -> None:
+    path = tmp_path / "mask.png"
+    save_labels(path, LABELS, mode)
+    content = bytearray(path.read_bytes())
+    content[16:24] = (30_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    with pytest.raises(DataError, match=r"the mask is too large, expected at most 178,956,970 pixels, got 30000x30000"):
         read_index_png(bytes(content))
 
 

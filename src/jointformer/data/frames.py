@@ -32,6 +32,9 @@ PICTURE_SUFFIXES = frozenset(
     }
 )
 
+#: What Pillow may take a file for, whatever its name. Of the others one (EPS) runs Ghostscript, and none is meant above.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+
 
 def natural_key(name: str) -> tuple[tuple[int, int | str, str], ...]:
     """A sort key that counts: `frame2` before `frame10`; names of equal width sort as plain text does."""
@@ -111,7 +114,7 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
     path = Path(path)
     try:
         # By name Pillow maps bare pixels into memory, of turned TIFFs in rows of the wrong length (its version 13).
-        with open(path, "rb") as file, Image.open(file) as image:
+        with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
             yield image
     except DataError:
         raise

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from jointformer.data.frames import is_hidden, list_subfolders
 from jointformer.data.metas import is_plain_name
 from jointformer.errors import DataError
-from jointformer.ops.png import HEADER_BYTES, PngHeader, parse_png_header, read_index_png
+from jointformer.ops.png import HEADER_BYTES, MOST_BYTES, PngHeader, parse_png_header, read_index_png
 from jointformer.types import UInt8Array
 
 #: The flag by which a zip's member says that its name is UTF-8 (APPNOTE 4.4.4, bit 11).
@@ -80,10 +80,14 @@ class MaskTree:
                     return file.read(size)
             changed = self.archive.stat().st_mtime_ns
             with _opened(self.archive, changed).open(name) as file:
-                return file.read(size)
+                data = file.read(size if size >= 0 else MOST_BYTES + 1)  # packed, it may grow a thousandfold
         except (OSError, KeyError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"cannot read the mask ({reason})", where=self.where(video, frame)) from error
+        if len(data) > MOST_BYTES:
+            place, expected = self.where(video, frame), f"at most {MOST_BYTES:,} bytes"
+            raise DataError("the mask is too large", where=place, expected=expected)
+        return data
 
 
 @lru_cache(maxsize=2)

@@ -20,6 +20,10 @@ _KINDS = {GREY: "grey", 2: "RGB", PALETTE: "palette", 4: "grey with alpha", 6: "
 
 #: So many bytes of a file have its header.
 HEADER_BYTES = 33
+#: Larger ones are refused: a megabyte of zeros, packed, can ask for gigabytes. Pillow's own limit for pictures.
+_MOST_PIXELS = 178_956_970
+#: No mask of so many pixels is larger than this, even where nothing is packed.
+MOST_BYTES = 256 * 2**20
 
 PngSource = str | Path | bytes
 
@@ -58,6 +62,9 @@ def parse_png_header(data: bytes, where: str = "PNG data") -> PngHeader:
         got = f"{len(data)} bytes" if len(data) < 29 else "other content"
         raise DataError("not a PNG file", where=where, got=got)
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
+    if width * height > _MOST_PIXELS:
+        expected = f"at most {_MOST_PIXELS:,} pixels"
+        raise DataError("the mask is too large", where=where, expected=expected, got=f"{width}x{height}")
     return PngHeader(width, height, depth, colour, interlace != 0)
 
 
@@ -117,7 +124,7 @@ def _unfiltered(data: bytes, header: PngHeader) -> UInt8Array | None:
 
 def _decode(data: bytes, name: str) -> UInt8Array:
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             labels = np.array(picture, dtype=np.uint8)
     except UnidentifiedImageError:  # its text is the address of the bytes
         raise DataError("damaged or truncated PNG", where=name) from None
