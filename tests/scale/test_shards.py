@@ -13,6 +13,7 @@ import pytest
 
 from jointformer.cli.main import main
 from jointformer.data.benchmarks import open_benchmark
+from jointformer.evaluation.scale.claims import RUN
 from jointformer.evaluation.scale.shards import Shard
 from scale.scale_helpers import Runs, leftovers
 from trees import make_tree
@@ -118,6 +119,7 @@ def test_merging_makes_the_servers_zip_only_when_nothing_is_missing(tmp_path: Pa
         ('{"settings": {}, "videos": {}}', "names no known benchmark"),
         ('{"settings": {}, "videos": {"a": 3}}', "not a run's manifest"),
         ('{"settings": {}, "videos": {"a": {"state": "finished", "frames": 1e999}}}', "not a run's manifest"),
+        ('{"settings": {}, "videos": {"../a": {"state": "finished"}}}', "not a run's manifest"),
         ("[" * 100_000, "not a run's manifest"),
     ],
 )
@@ -141,3 +143,20 @@ def test_merging_takes_the_command_of_its_run_and_nothing_that_would_label(
     assert main(["evaluate", "--merge", str(output), "-o", str(tmp_path)]) == 2
     assert "--merge and --output name two folders" in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize("place", ["run.json", f"{RUN}/x.json"])
+def test_a_strangers_run_packs_nothing_from_beside_it(place: str, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key").write_text("secret")
+    output = tmp_path / "out"
+    (output / RUN).mkdir(parents=True)
+    record = {"run": "a", "state": "finished", "video": "../private"}
+    videos = {record["video"]: record} if place == "run.json" else {}
+    settings = {"dataset": "D17", "split": "test"}
+    manifest = {"run": "a", "settings": settings, "dataset_videos": 1, "videos": videos}
+    (output / "run.json").write_text(json.dumps(manifest))
+    if not videos:
+        (output / place).write_text(json.dumps(record))
+    main(["evaluate", "--merge", str(output)])
+    assert not list(output.glob("*.zip"))

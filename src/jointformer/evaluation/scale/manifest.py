@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from jointformer import __version__
+from jointformer.data.metas import is_plain_name
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.network import JointFormer
 from jointformer.system.files import write_json
@@ -158,6 +159,8 @@ class Manifest:
 
     def add(self, video: str, data: dict[str, Any]) -> None:
         """Take up what became of a video; a finished one stays finished. Raises TypeError or ValueError."""
+        if not is_plain_name(video):  # its folder is packed, and others are not
+            raise ValueError(f"not a video's name: {video!r}")
         self.wanted.add(video)
         if data.get("state") == "finished":
             self.videos[video] = VideoRecord.from_data(data)
