@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +136,25 @@ def test_a_compiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     torch.compiler.reset()
     with pytest.raises(ConfigError, match=r"compile.*no C\+\+ compiler"):
         masks_of_a_video(seeded_model(MINI), compile=True)
+
+
+@pytest.mark.parametrize("whose", ["the cache's", "the user's", "PyTorch's"])
+def test_programs_are_kept_where_nobody_else_can_have_put_any(
+    whose: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(compiled_module.platformdirs, "user_cache_dir", lambda *_, **__: str(cache))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "own"))
+    if whose != "the user's":
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    if whose == "PyTorch's":
+        cache.touch()  # nothing can be kept there
+    compiled(seeded_model(MINI))
+    place = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")
+    assert (place == str(cache / "compiled")) == (whose == "the cache's")
+    assert (place == str(tmp_path / "own")) == (whose == "the user's")
+    if whose == "the cache's":
+        assert (cache / "compiled").stat().st_mode & 0o077 == 0
 
 
 def test_who_does_not_ask_for_the_compiler_does_not_load_it() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
+import platformdirs
 import torch
 from torch import nn
 
@@ -39,11 +43,25 @@ def compiled(model: JointFormer) -> JointFormer:
     """
     known = _compiled.get(model)
     if known is None:
+        _keep_programs_at_home()
         known = _with_compiled(model, PARTS)
         known.convmae = _with_compiled(model.convmae, READING_PARTS)
         known.hands_out_layers = False  # a program is whole: it returns all layers at its end
         _compiled[model] = known
     return known
+
+
+def _keep_programs_at_home() -> None:
+    """Have programs kept in the user's cache, unless the user says where or it cannot be written.
+
+    By itself PyTorch keeps them in /tmp, in a folder that another user of the computer may have made before: what lies
+    there is run.
+    """
+    folder = Path(platformdirs.user_cache_dir("jointformer", appauthor=False)) / "compiled"
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def _with_compiled(module: M, parts: tuple[str, ...]) -> M:
