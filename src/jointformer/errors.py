@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: Names of files, of members of zips and of titles may hold what steers a terminal.
+_SHOWN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
 
 class UserError(Exception):
     """A mistake in the input, the settings or the surroundings that the user can mend.
@@ -33,7 +36,7 @@ class UserError(Exception):
         text = ", ".join(parts)
         if hint:
             text += f"; {hint}"
-        super().__init__(" ".join(text.split()))
+        super().__init__(" ".join(text.split()).translate(_SHOWN))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword arguments do not survive pickling on their own; worker processes need it.

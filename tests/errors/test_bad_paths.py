@@ -66,3 +66,11 @@ def test_an_empty_path_is_a_mistake_and_not_the_current_folder(
     error = capsys.readouterr().err
     assert "is empty; is a variable of your shell unset?" in error
     assert error.count("\n") == 1
+
+
+def test_what_steers_a_terminal_is_shown_and_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "\x1b]0;mine\x07\x9b2J.png").write_text("no picture")
+    assert main(["track", str(tmp_path), "--masks", str(tmp_path), "-o", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert r"\x1b]0;mine\x07\x9b2J.png: not a picture" in error
+    assert error.rstrip("\n").isprintable()

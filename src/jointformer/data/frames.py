@@ -32,7 +32,7 @@ PICTURE_SUFFIXES = frozenset(
     }
 )
 
-#: What Pillow may take a file for, whatever its name. Of the others one (EPS) runs Ghostscript, and none is meant above.
+#: What Pillow may take a file for, whatever its name: what is meant above. Of the others one (EPS) runs Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
 
 
