@@ -7,8 +7,10 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, MutableMapping
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,9 @@ def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(start:
     assert client.get("/api/projects", headers={"origin": "http://evil.example"}).status_code == 403
 
 
-@pytest.mark.parametrize("path", ["../secret.mp4", "/etc/passwd", "~", "square/../../secret.mp4", "link", "a\0b", "/"])
+@pytest.mark.parametrize(
+    "path", ["../secret.mp4", "/etc/passwd", "~", "square/../../secret.mp4", "link", "a\0b", "/", "~\0"]
+)
 def test_paths_outside_the_chosen_folders_are_refused(tool: Tool, videos: Path, path: str) -> None:
     (videos.parent / "secret.mp4").write_bytes(b"secret")
     os.symlink(videos.parent, videos / "link")
@@ -233,6 +237,39 @@ def test_a_project_of_a_folder_no_longer_allowed_is_not_opened(
     later = start(roots=(tmp_path / "other",))
     later.project = tool.project
     assert "outside the folders" in later.ask("GET", "", status=400)["error"]
+
+
+@pytest.mark.parametrize("part", ["media", "exports", "media/0000.png"])
+def test_links_in_a_strangers_project_lead_nowhere(tool: Tool, videos: Path, tmp_path: Path, part: str) -> None:
+    pictures = {path.name: path.read_bytes() for path in (videos / "square").iterdir()}
+    started, _ = upload(tool, pictures)
+    made = tool.client.post("/api/projects", json={"upload": started}).json()["id"]
+    tool.project = "handed-over"
+    home = shutil.copytree(tmp_path / "projects" / made, tmp_path / "projects" / tool.project)
+    with closing(sqlite3.connect(home / "session.db", isolation_level=None)) as db:
+        db.execute("UPDATE meta SET value = ? WHERE key = 'video'", (json.dumps(str(home / "media")),))
+    assert tool.state()["frames"] == 30
+    tool.client.__exit__(None, None, None)
+    tool.client.__enter__()
+    (home / "exports").mkdir(exist_ok=True)
+    (home / part).rename(tmp_path / "private")
+    (home / part).symlink_to(tmp_path / "private")
+    assert "is a link to" in tool.ask("GET", "", status=400)["error"]
+    tool.ask("DELETE", "")
+    assert (tmp_path / "private").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_strangers_thumbnail_that_is_no_file_is_none(tool: Tool, tmp_path: Path, kind: str) -> None:
+    tool.open()
+    thumbnail = tmp_path / "projects" / tool.project / "thumbnail.jpg"
+    if kind == "pipe":
+        thumbnail.unlink()
+        os.mkfifo(thumbnail)
+    else:
+        thumbnail.rename(tmp_path / "private")
+        thumbnail.symlink_to(tmp_path / "private")
+    tool.ask("GET", "/thumbnail", status=404)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def real(path: str | Path) -> Path:
     try:
         return Path(os.path.realpath(path))
     except (OSError, ValueError) as error:
-        raise DataError("not a path", got=repr(str(path))[:120]) from error
+        raise _no_path(path) from error
 
 
 def is_inside(path: Path, folder: Path) -> bool:
@@ -52,12 +52,16 @@ class Roots:
         if not os.path.exists(path):  # unlike Path.exists, false for what is too long or forbidden
             raise DataError("no such file or folder", where=path)
         if path.is_dir():
-            for picture in list_pictures(path):
-                if not self.holds(real(picture)):
-                    raise DataError("a picture is a link to outside the folders that may be opened", where=picture)
+            self.check_pictures(path)
         elif path.suffix.lower() not in VIDEO_SUFFIXES:
             raise DataError("not a video", where=path, expected="a video file or a folder of pictures")
         return path
+
+    def check_pictures(self, folder: Path) -> None:
+        """Raise DataError where one of a folder's pictures is a link to outside the chosen folders."""
+        for picture in list_pictures(folder):
+            if not self.holds(real(picture)):
+                raise DataError("a picture is a link to outside the folders that may be opened", where=picture)
 
     def listing(self, text: str | None) -> dict[str, Any]:
         """Return a folder's subfolders and videos, and how many pictures it holds; without a path the first folder."""
@@ -85,4 +89,11 @@ class Roots:
         }
 
     def _path(self, text: str) -> Path:
-        return real(self.folders[0] / os.path.expanduser(text))
+        try:
+            return real(self.folders[0] / os.path.expanduser(text))
+        except ValueError as error:  # the name of a user that is none
+            raise _no_path(text) from error
+
+
+def _no_path(path: str | Path) -> DataError:
+    return DataError("not a path", got=repr(str(path))[:120])

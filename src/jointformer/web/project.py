@@ -24,6 +24,8 @@ from jointformer.web.record import Range, RecordFile, checked_name
 from jointformer.web.runs import decode_runs, encode_runs
 from jointformer.web.tracking import Desk, Tracking
 
+#: The folder of a project's exports.
+EXPORTS = "exports"
 _JPEG_QUALITY = 90
 
 
@@ -41,7 +43,7 @@ class Project:
         # A kill may have fallen between a run's last frame and the note that it is done.
         cut_off = file.record.tracking
         self.interrupted = cut_off if cut_off is not None and self.tracking.has_more(cut_off) else None
-        self.exports = Exports(home / "exports", session, self.events.publish)
+        self.exports = Exports(home / EXPORTS, session, self.events.publish)
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ from jointformer.web.config import WebConfig
 from jointformer.web.models import SharedModel, SharedSession
 from jointformer.web.pace import FILE as PACE_FILE
 from jointformer.web.pace import Pace
-from jointformer.web.project import Project
+from jointformer.web.project import EXPORTS, Project
 from jointformer.web.record import FILE, RecordFile, fitting_name, slug
 from jointformer.web.tracking import Desk
 
@@ -82,10 +82,13 @@ class Shelf:
 
     def thumbnail(self, project_id: str) -> bytes:
         """Return a project's small picture as JPEG. Raises DataError where there is none."""
+        path = self._home(project_id) / _THUMBNAIL
         try:
-            return (self._home(project_id) / _THUMBNAIL).read_bytes()
+            if path.is_file() and not path.is_symlink():  # folders of strangers may hold pipes, devices and links
+                return path.read_bytes()
         except OSError as error:
             raise NotThere("no thumbnail", got=project_id) from error
+        raise NotThere("no thumbnail", got=project_id)
 
     def create_from_path(self, text: str, name: str | None, options: dict[str, Any]) -> Project:
         """Return a new project of a video or folder of pictures in the chosen folders. Raises DataError."""
@@ -171,12 +174,18 @@ class Shelf:
     def _load(self, home: Path) -> Project:
         file = RecordFile.load(home)
         video = _video_of(home)
-        if video is None or not (self.roots.holds(real(video)) or is_inside(real(video), real(home / MEDIA))):
+        for part in (MEDIA, EXPORTS):
+            if not is_inside(real(home / part), real(home)):
+                raise DataError("a part of the project is a link to elsewhere", where=home / part)
+        allowed = next((r for r in (self.roots, Roots((home / MEDIA,))) if video and r.holds(real(video))), None)
+        if video is None or allowed is None:
             hint = "start jointformer ui with --folder to allow it"
             raise DataError("the project's video lies outside the folders that may be opened", got=video, hint=hint)
         if not os.path.exists(video):
             hint = f"put it back where it was, or to {_place_for(video, home)}"
             raise DataError("the project's video is no longer there", where=video, hint=hint)
+        if os.path.isdir(video):
+            allowed.check_pictures(video)
         with _said_of_projects():
             session = self._type.load(home, video=video)
         with _closed_if_refused(session):
