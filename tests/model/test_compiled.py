@@ -143,7 +143,7 @@ def test_programs_are_kept_where_nobody_else_can_have_put_any(
     whose: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    monkeypatch.setattr(compiled_module.platformdirs, "user_cache_dir", lambda *_, **__: str(cache))
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: str(cache))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "own"))
     if whose != "the user's":
         monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")

@@ -50,6 +50,15 @@ def test_a_cut_connection_is_resumed_where_it_broke(target: Path, url: str, serv
     assert [r for _, r in server.asked] == [None, "bytes=1000-", "bytes=51000-"]
 
 
+def test_a_link_in_the_place_of_a_file_that_grows_is_not_followed(target: Path, url: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.with_name("w.pth.partial").symlink_to(tmp_path / "mine")
+    with pytest.raises(OutputError, match=r"w\.pth: cannot be written: .*link"):
+        fetch(url, target)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
 def test_a_later_call_resumes_what_an_earlier_one_had_to_leave(target: Path, url: str, server: Server) -> None:
     server.cut = [40_000] + [0] * download.ATTEMPTS
     with pytest.raises(WeightsError, match=r"40,000 bytes have arrived.*the same command resumes"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -182,7 +183,7 @@ def _attempt(client: httpx.Client, url: str, partial: Path, kind: Kind, progress
                 mininterval=interval,
                 disable=not progress,
             )
-            with open(partial, "ab" if have else "wb") as file, bar:
+            with open(partial, "ab" if have else "wb", opener=_no_link) as file, bar:
                 # No block size: a buffer would lose what had arrived when the connection broke.
                 for block in response.iter_raw():
                     have += len(block)
@@ -205,6 +206,11 @@ def _attempt(client: httpx.Client, url: str, partial: Path, kind: Kind, progress
     if other is not None:
         _discard(partial)
         raise WeightsError("the server sent something else", where=url, expected=kind.file, got=other)
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file; of a link, which others may have put into a shared folder of weights, OSError where systems can."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _check_room(total: int | None, have: int, partial: Path, url: str, kind: Kind) -> None:
