@@ -72,7 +72,7 @@ def fetch(url: str, target: Path, *, kind: Kind = WEIGHTS, page: str | None = No
     Raises WeightsError (not there, not reachable, not the file expected) and OutputError (cannot be written).
     """
     make_dir(target.parent)
-    with writing(target), _partial(target) as partial:
+    with writing(target), _partial(target) as partial, writing(target, partial):
         if target.exists():
             return verify_or_note(target, kind)
         expected = recorded_sha256(target, kind)

@@ -39,6 +39,7 @@ _REASONS = {
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another output folder"),
     errno.EISDIR: ("a folder is in the way", "choose another name or remove the folder"),
     errno.EEXIST: ("a file is in the way", "choose another name or remove the file"),
+    errno.ELOOP: ("a link is in the way", "remove it or choose another folder"),
     errno.ESTALE: ("the network mount is gone", "mount it and run the same command again"),
     errno.EBADF: ("it is closed", "let it lead to a file, a program or /dev/null"),
     errno.EIO: ("the device reports a failure", "check the disk or mount and run the same command again"),
