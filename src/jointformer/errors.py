@@ -52,6 +52,12 @@ class ConfigError(UserError, ValueError):
     """A setting out of range or of the wrong kind."""
 
 
+def missing_extra(what: str, extra: str, *, where: str | None = None) -> ConfigError:
+    """Return the error for packages of one of the extras that are not installed; it says how to install them."""
+    hint = f"in the checkout: pip install '.[{extra}]'; without one: pip install 'jointformer[{extra}]'"
+    return ConfigError(what, where=where, hint=hint)
+
+
 class DataError(UserError, ValueError):
     """Frames, masks, folders or metadata that are missing, damaged or inconsistent."""
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from jointformer.errors import ConfigError
 from jointformer.evaluation.scale.claims import RunFolder
 from scale.scale_helpers import Runs, leftovers, make_videos
 from watched import ENV, finished, kill_a_worker, masks, stamps, two_nodes, wait_for
@@ -20,7 +18,7 @@ from watched import ENV, finished, kill_a_worker, masks, stamps, two_nodes, wait
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_worker_and_a_node_may_die_and_the_masks_are_those_of_one_process(mini_weights: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs Ray: pip install 'jointformer[scale]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install '.[scale]'")
     runs = Runs(make_videos(tmp_path / "tree", [40, 60, 30, 50, 200, 45, 200, 35]), mini_weights)
     assert runs.here(tmp_path / "whole", "--threads", "1") == 0
     output = tmp_path / "out"
@@ -51,16 +49,8 @@ def test_a_worker_and_a_node_may_die_and_the_masks_are_those_of_one_process(mini
 def test_a_cluster_that_does_not_answer_is_one_line(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("ray", reason="needs Ray: pip install 'jointformer[scale]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install '.[scale]'")
     code, text = runs.run(tmp_path / "out", "--ray", "nonsense://nowhere:1")
     assert code == 2
     assert "no Ray cluster answers" in text
     assert text.count("\n") == 1
-
-
-def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from jointformer.evaluation.scale import ray_actors
-
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"pip install 'jointformer\[scale\]'"):
-        ray_actors._connect("auto")

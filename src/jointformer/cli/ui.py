@@ -49,14 +49,14 @@ def run(args: argparse.Namespace) -> int:
 
     from platformdirs import user_data_path
 
-    from jointformer.errors import ConfigError, DataError
+    from jointformer.errors import ConfigError, DataError, missing_extra
 
     try:
         from jointformer.web.server import address, listen, serve
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn"):
             raise
-        raise ConfigError("the web tool is not installed", hint="pip install 'jointformer[web]'") from None
+        raise missing_extra("the web tool needs Starlette and Uvicorn, which are not installed", "web") from None
     from starlette.applications import Starlette
 
     from jointformer.model.device import choose_device, choose_precision

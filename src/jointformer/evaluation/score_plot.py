@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jointformer.data.frames import natural_key
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, missing_extra
 from jointformer.evaluation.score_results import Scores
 from jointformer.metrics.results import ObjectScores
 from jointformer.system.files import write_bytes
@@ -25,7 +25,7 @@ _PER_ROW = 4
 def plot_scores(scores: Scores, path: str | Path) -> None:
     """Write a PNG with a bar per video and, for each video, a line per object over its scored frames.
 
-    Of very many videos the 40 with the lowest scores are shown. Raises ConfigError without matplotlib and for
+    Of very many videos the 40 with the lowest scores are shown. Raises ConfigError without Matplotlib and for
     scores that have no J per frame (BURST).
     """
     if not scores.frames:
@@ -34,8 +34,7 @@ def plot_scores(scores: Scores, path: str | Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        hint = "pip install 'jointformer[plot]'"
-        raise ConfigError("plots need matplotlib, which is not installed", where="--plot", hint=hint) from error
+        raise missing_extra("plots need Matplotlib, which is not installed", "plot", where="--plot") from error
     measure = "J&F" if all("J&F" in figures for figures in scores.videos.values()) else "J"
     ranked = sorted(scores.videos, key=lambda video: scores.videos[video][measure])[:_MOST_VIDEOS]
     rows = math.ceil(len(ranked) / _PER_ROW)

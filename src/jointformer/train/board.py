@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointformer.errors import ConfigError
+from jointformer.errors import missing_extra
 from jointformer.ops.drawing import overlay
 from jointformer.train.unroll import ClipBatch
 from jointformer.types import UInt8Array
@@ -19,7 +19,7 @@ COLUMNS = 4
 
 
 class Board:
-    """Writes a run's event files into a folder. Raises ConfigError where tensorboard is not installed.
+    """Writes a run's event files into a folder. Raises ConfigError where TensorBoard is not installed.
 
     begun: the iteration that the run goes on from; what is there of later ones is not shown any more.
     """
@@ -28,9 +28,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise ConfigError(
-                "tensorboard is not installed", where="--tensorboard", hint="pip install 'jointformer[train]'"
-            ) from None
+            raise missing_extra("TensorBoard is not installed", "train", where="--tensorboard") from None
         self.writer = SummaryWriter(str(folder), purge_step=begun + 1)
 
     def figures(self, iteration: int, figures: dict[str, Any]) -> None:

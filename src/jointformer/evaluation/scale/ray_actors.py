@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, missing_extra
 from jointformer.evaluation.scale.label import Job, Work, unpack_model
 from jointformer.evaluation.scale.processes import portable
 from jointformer.evaluation.scale.schedule import Message
@@ -183,7 +183,7 @@ def _connect(address: str) -> Any:
         import ray
         import ray.exceptions
     except ImportError:
-        raise ConfigError("Ray is not installed", hint="pip install 'jointformer[scale]'") from None
+        raise missing_extra("Ray is not installed", "scale", where="--ray") from None
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
