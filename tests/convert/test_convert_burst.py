@@ -162,7 +162,7 @@ def test_frames_that_are_links_arrive_as_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seq_name": "../up"}, "no file name"),
+        ({"seq_name": "../up"}, "not a file name"),
         ({"annotated_image_paths": ["a1.jpg"]}, "not one segmentation per annotated image"),
         ({"height": 5}, "damaged run lengths"),
         ({"segmentations": [{"300": {"rle": encode_rle(np.ones((4, 6)))}}, {}]}, "an 8-bit mask cannot hold"),
@@ -171,7 +171,7 @@ def test_frames_that_are_links_arrive_as_pictures(tmp_path: Path) -> None:
         ({"width": None}, "no size"),
         (
             {"annotated_image_paths": ["../a1.jpg", "a2.jpg"]},
-            "annotated_image_paths with something that is no file name",
+            "annotated_image_paths with something that is not a file name",
         ),
         ({"segmentations": [{"0": {"rle": encode_rle(np.ones((4, 6)))}}, {}]}, "expected 1..255, got '0'"),
         ({"segmentations": [{"256": {"rle": encode_rle(np.ones((4, 6)))}}, {}]}, "expected 1..255, got '256'"),
@@ -245,7 +245,7 @@ def test_the_json_to_be_filled_in_is_not_written_over(tmp_path: Path) -> None:
     path = make_json(tmp_path)
     burst_to_masks(path, tmp_path / "out")
     before = path.read_bytes()
-    with pytest.raises(OutputError, match="what is read lies there"):
+    with pytest.raises(OutputError, match="input is read from there"):
         masks_to_burst(tmp_path / "out", path, path)
     assert path.read_bytes() == before
 

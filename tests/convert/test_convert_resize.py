@@ -184,7 +184,7 @@ def test_a_region_to_ignore_is_no_object(tmp_path: Path) -> None:
 
 def test_a_video_without_objects_is_named(tmp_path: Path) -> None:
     write_mask(tmp_path / "full/a/0.png", draw_ids((), 0))
-    with pytest.raises(DataError, match="none of the masks names an object"):
+    with pytest.raises(DataError, match="none of the masks has an object"):
         first_masks(tmp_path / "full", tmp_path / "first")
     assert not (tmp_path / "first/a").exists()
 
@@ -239,7 +239,7 @@ def test_visor_does_not_write_over_its_mapping(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.json"
     mapping.write_text(json.dumps({"P01_107_seq_00001": {"1": "hand"}}))
     before = mapping.read_bytes()
-    with pytest.raises(OutputError, match="what is read lies there"):
+    with pytest.raises(OutputError, match="input is read from there"):
         masks_to_visor(tmp_path / "masks", mapping, mapping)
     assert mapping.read_bytes() == before
 

@@ -59,7 +59,7 @@ def test_burst_names_frames_without_their_suffix(tmp_path: Path) -> None:
     path = _write(tmp_path, {"sequences": [sequence]})
     assert burst_frames(path) == {"HACS_-_a.b_c": ["frame0001", "frame.2"]}
     sequence["annotated_image_paths"] = ["x/.."]
-    with pytest.raises(DataError, match="no file name"):
+    with pytest.raises(DataError, match="with something that is not a file name: 'x/..'"):
         burst_frames(_write(tmp_path, {"sequences": [sequence]}))
 
 
@@ -92,7 +92,7 @@ _BURST = {"dataset": "HACS", "seq_name": "a", "height": 4, "width": 6, "segmenta
         (
             burst_frames,
             {"sequences": [_BURST | {"annotated_image_paths": [5]}]},
-            "sequence 0 has annotated_image_paths with something that is no file name: 5",
+            "sequence 0 has annotated_image_paths with something that is not a file name: 5",
         ),
     ],
 )

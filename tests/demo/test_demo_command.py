@@ -52,7 +52,7 @@ def test_the_demo_prints_every_object_and_writes_a_video_and_a_sheet(
     (output / command.SHEET).unlink()
     before = (output / command.OVERLAY).stat()
     assert main([*arguments, "--quiet"]) == 2
-    assert f"{command.OVERLAY}: results are there already; --overwrite" in capsys.readouterr().err
+    assert f"{command.OVERLAY}: the results already exist; --overwrite" in capsys.readouterr().err
     assert (output / command.OVERLAY).stat() == before
     assert main([*arguments, "--quiet", "--overwrite"]) == 0
     assert (output / command.SHEET).is_file()

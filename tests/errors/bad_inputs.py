@@ -104,26 +104,26 @@ def flags(name: str, *more: str) -> None:
 
 
 flags("an unknown dataset", "--dataset", "D18")
-flags("a split that the dataset has not", "--dataset", "D17", "--split", "train")
+flags("a split that the dataset does not have", "--dataset", "D17", "--split", "train")
 flags("k below 1", "--topk", "-3")
 flags("a size too small for the network", "--sizes", "5")
-flags("sizes that are no numbers", "--sizes", "480,x")
+flags("sizes that are not numbers", "--sizes", "480,x")
 flags("memory below 0", "--max-memory-frames", "-1")
 flags("memory every 0 steps", "--memory-every", "0")
-flags("no object per pass", "--objects-per-pass", "0")
+flags("0 objects per pass", "--objects-per-pass", "0")
 flags("an unknown device", "--device", "tpu")
 flags("an unknown precision", "--precision", "int8")
 flags("a misspelt checkpoint", "--model", "s0123")
 flags("a video that is not there", "--videos", "dog")
 flags("a preset of unpublished data", "--preset")
-flags("no process", "--workers", "0")
-flags("no thread", "--threads", "0")
+flags("0 processes", "--workers", "0")
+flags("0 threads", "--threads", "0")
 flags("one of several GPUs with Ray, which hands them out", "--ray", "auto", "--devices", "cuda:1")
 flags("part 5 of 4", "--shard", "5/4")
-flags("a part that is no fraction", "--shard", "first")
-flags("starting anew in parts", "--shard", "1/2", "--overwrite")
+flags("a part that is not a fraction", "--shard", "first")
+flags("overwriting in a run of several parts", "--shard", "1/2", "--overwrite")
 flags("an unknown policy for bad frames", "--on-bad-frame", "pray")
-flags("a memory budget that is no size", "--memory-budget", "lots")
+flags("a memory budget that is not a size", "--memory-budget", "lots")
 flags("a memory budget that cannot hold the program", "--memory-budget", "100MB")
 
 
@@ -132,7 +132,7 @@ def _(bench: Bench) -> list[str]:
     return ["evaluate", *bench.common()]
 
 
-@case("Settings", "scores of BURST's videos, which its measure has not")
+@case("Settings", "scores per video of BURST, whose measure has none")
 def _(bench: Bench) -> list[str]:
     return ["score", "burst", "--annotations", str(bench.masks), "--predictions", str(bench.masks), "--per-video"]
 
@@ -172,12 +172,12 @@ def _called(bench: Bench, name: str, *more: str) -> list[str]:
     return bench.evaluate(*more)
 
 
-@case("Output folders", "a video that is called as the scores' folder")
+@case("Output folders", "a video with the name of the folder of scores")
 def _(bench: Bench) -> list[str]:
     return _called(bench, "scores", "--save-scores")
 
 
-@case("Output folders", "a video that is called as the run's manifest")
+@case("Output folders", "a video with the name of the run's manifest")
 def _(bench: Bench) -> list[str]:
     return _called(bench, "run.json")
 
@@ -210,7 +210,7 @@ def _(bench: Bench) -> list[str]:
     return ["evaluate", "--merge", str(bench.out)]
 
 
-@case("Output folders", "merging and labelling in one command")
+@case("Output folders", "merging and tracking in one command")
 def _(bench: Bench) -> list[str]:
     return ["evaluate", "--merge", str(bench.out), "--shard", "1/2"]
 
@@ -244,7 +244,7 @@ def _(bench: Bench) -> list[str]:
     return bench.track()
 
 
-@case("Output folders", "results where the given masks lie")
+@case("Output folders", "results in the folder of the given masks")
 def _(bench: Bench) -> list[str]:
     (bench.root / "masks").mkdir()
     mask = bench.mask.rename(bench.root / "masks/00000.png")
@@ -479,7 +479,7 @@ def _(bench: Bench) -> list[str]:
     return _meta(bench, json.dumps({"videos": {"../../secret": {"objects": {"1": {"frames": ["00000"]}}}}}))
 
 
-@case("Benchmarks", "a meta.json that knows a video less")
+@case("Benchmarks", "a meta.json that lacks a video")
 def _(bench: Bench) -> list[str]:
     path = next(bench.tree("Y19").rglob("meta.json"))
     data = json.loads(path.read_text())
@@ -595,12 +595,12 @@ def _(bench: Bench) -> list[str]:
     return bench.track(None, None, "--fps", "0")
 
 
-@case("Videos", "a frame in three hours")
+@case("Videos", "one frame in three hours")
 def _(bench: Bench) -> list[str]:
     return bench.track(None, None, "--fps", "0.0001")
 
 
-@case("Videos", "a rate that is none")
+@case("Videos", "a rate that is not a number")
 def _(bench: Bench) -> list[str]:
     return bench.track(None, None, "--fps", "24/0")
 
@@ -612,7 +612,7 @@ def _(bench: Bench) -> list[str]:
     return bench.track(bench.root / "film.mp4", None, "--fps", "24")
 
 
-@case("Videos", "a picture cut off, and nothing said about bad frames", loose=True)
+@case("Videos", "a picture that is cut off, without --on-bad-frame", loose=True)
 def _(bench: Bench) -> list[str]:
     path = bench.images / "00001.jpg"
     path.write_bytes(path.read_bytes()[:400])
@@ -628,7 +628,7 @@ def _many(bench: Bench, *more: str) -> list[str]:
     return [*command, *bench.common("--size", "-1"), *more]
 
 
-@case("Many videos", "no masks for any")
+@case("Many videos", "no masks for any of them")
 def _(bench: Bench) -> list[str]:
     return _many(bench)
 
@@ -746,7 +746,7 @@ def _(bench: Bench) -> list[str]:
     return bench.model(path)
 
 
-@case("Weights", "not a number among the weights")
+@case("Weights", "NaN among the weights")
 def _(bench: Bench) -> list[str]:
     state = safetensors.torch.load_file(bench.weights)
     state["convmae.norm.weight"][0] = float("nan")

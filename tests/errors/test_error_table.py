@@ -15,11 +15,14 @@ from errors.bad_inputs import CASES, Bench, Case
 from jointformer.cli.main import main
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
-HEAD = """# What is said about bad inputs
+HEAD = """# Error messages
 
-Every row was run: `tests/errors` makes the bad input, runs the command and writes down what it says. The command ends
-with exit code 2, or with 1 where one video of a run fails and the others are finished. `…` stands for a folder, or for
-words of a library. Made by `JOINTFORMER_WRITE_ERRORS=1 python -m pytest tests/errors`.
+A mistake in the input or the settings ends a command with one line on standard error. The line says what is wrong and
+where, what was expected, what was found, and what to do. The exit code is 2; it is 1 if single videos of a run failed
+and the others are finished.
+
+Below, `…` stands for a folder, or for the words of a library. The tests cause every one of these errors and compare the
+messages with this page (`tests/errors`).
 """
 
 
@@ -71,7 +74,7 @@ def test_the_table_is_what_is_really_said(messages: dict[tuple[str, str], str]) 
     assert len(CASES) >= 60
     text = HEAD
     for group in dict.fromkeys(case.group for case in CASES):
-        text += f"\n## {group}\n\n| what is wrong | what is said |\n| --- | --- |\n"
+        text += f"\n## {group}\n\n| what is wrong | message |\n| --- | --- |\n"
         for (of, name), message in messages.items():
             if of == group:
                 text += f"| {name} | {message.replace('|', chr(92) + '|').replace('<', '&lt;')} |\n"

@@ -153,7 +153,7 @@ def test_given_masks_are_never_replaced(tmp_path: Path, mini_weights: Path, caps
     for more in ([], ["--overwrite"]):
         target = ["-o", str(tree.root / "Annotations"), "--model", str(mini_weights), "--quiet"]
         assert cli_main([*command, *target, *more]) == 2
-        assert "cannot be written: what is read lies there" in capsys.readouterr().err
+        assert "cannot be written: input is read from there" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tree.root.rglob("*.*")} == before
 
 

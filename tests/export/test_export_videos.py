@@ -166,6 +166,6 @@ def test_a_missing_encoder_is_told_in_one_line(tmp_path: Path, monkeypatch: pyte
 def test_the_video_itself_is_never_overwritten(tmp_path: Path) -> None:
     path = write_video(tmp_path / "mine.mp4", sound=False)
     before = path.read_bytes()
-    with pytest.raises(OutputError, match="what is read lies there"):
+    with pytest.raises(OutputError, match="input is read from there"):
         export(Padded(VideoFile(path)), "overlay", path)
     assert path.read_bytes() == before

@@ -385,7 +385,7 @@ def test_lvos_counts_zeros_of_a_video_that_has_nothing_but_them(tree: Path) -> N
 
 def test_a_broken_meta_file_is_named(tree: Path) -> None:
     (tree / "gt/valid_meta.json").write_text('{"videos": [1]}')
-    with pytest.raises(DataError, match=r"valid_meta.json: the file.videos is of the wrong kind, expected an object"):
+    with pytest.raises(DataError, match=r"valid_meta.json: videos is of the wrong type, expected an object"):
         score("lvos", tree / "gt", tree / "pred")
 
 

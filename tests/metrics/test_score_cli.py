@@ -133,7 +133,7 @@ def test_scores_are_not_written_over_what_is_read(
     before = truth.read_bytes()
     line = ["score", "burst", "--annotations", str(truth), "--predictions", f"{folder}/pred_png", "--json", str(truth)]
     assert main(line) == 2
-    assert "all_classes.json: cannot be written: what is read lies there" in capsys.readouterr().err
+    assert "all_classes.json: cannot be written: input is read from there" in capsys.readouterr().err
     assert truth.read_bytes() == before
 
 

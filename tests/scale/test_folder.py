@@ -122,7 +122,7 @@ def test_names_that_differ_in_capitals_are_the_same_to_some_file_systems(
     work = BenchmarkWork(
         output=tmp_path, folder=tmp_path, config=TrackerConfig(), views=(View(480),), save_scores=scores
     )
-    with pytest.raises(ConfigError, match=f"no video may be called {name}"):
+    with pytest.raises(ConfigError, match=f"no video can be called {name}: a run uses this name itself"):
         work.refuse_names(["a", name])
     if scores:
         BenchmarkWork(output=tmp_path, folder=tmp_path, config=TrackerConfig(), views=(View(480),)).refuse_names([name])

@@ -261,11 +261,11 @@ def test_videos_and_masks_are_never_replaced(
     videos = (str(tmp_path / "here/videos"),)
     masks = ("--masks", str(tmp_path / "here/masks"))
     assert track(tmp_path / "here/videos", *masks, *flags, videos=videos) == 2
-    assert "videos/a: cannot be written: what is read lies there" in capsys.readouterr().err
+    assert "videos/a: cannot be written: input is read from there" in capsys.readouterr().err
     assert track(tmp_path / "here/masks", *masks, *flags, videos=videos) == 2
-    assert "masks/b: cannot be written: what is read lies there" in capsys.readouterr().err
+    assert "masks/b: cannot be written: input is read from there" in capsys.readouterr().err
     assert track(tmp_path / "out", *masks, *flags, "--json", f"{videos[0]}/film.mp4", videos=videos) == 2
-    assert "film.mp4: cannot be written: what is read lies there" in capsys.readouterr().err
+    assert "film.mp4: cannot be written: input is read from there" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 
@@ -279,7 +279,7 @@ def test_masks_of_a_damaged_video_are_never_replaced_either(
     videos = (str(tmp_path / "here/videos"),)
     for _ in range(2):  # with masks of one video in two places it is not said which are right
         assert track(given, "--masks", str(given), "--overwrite", videos=videos) == 2
-        assert "masks/b: cannot be written: what is read lies there" in capsys.readouterr().err
+        assert "masks/b: cannot be written: input is read from there" in capsys.readouterr().err
         write_mask(given / "b.png", draw_ids((7,), 0))
     (given / "b.png").unlink()
     assert files(tmp_path) == before
@@ -303,7 +303,7 @@ def test_the_root_of_all_files_is_no_video_whose_results_are_the_whole_output(
     (tmp_path / "out/notes.md").write_text("precious")
     (tmp_path / "list.txt").write_text(f"/\n{archive / 'videos/a'}\n")
     assert track(tmp_path / "out", *flags, videos=(str(tmp_path / "list.txt"),)) == 2
-    assert "jointformer track: /: has no name that its results could have" in capsys.readouterr().err
+    assert "jointformer track: /: has no name for its folder of results" in capsys.readouterr().err
     assert (tmp_path / "out/notes.md").read_text() == "precious"
 
 
@@ -345,7 +345,7 @@ def test_one_video_by_itself_is_planned_as_it_is_among_many(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--shard", "1/2", "--overwrite"), "overwrite with shard"),
+        (("--shard", "1/2", "--overwrite"), "overwrite does not go with shard; empty the output folder"),
         (("--workers", "0"), "workers, expected 1 to 1024, got 0"),
         (("--when-late", "drop"), "--when-late is for one stream"),
         (("--on-bad-frame", "pray"), "--on-bad-frame, expected one of stop, skip, hold"),
@@ -377,7 +377,7 @@ def test_a_rate_for_folders_says_which_videos_keep_their_own(
 
 def test_lists_that_are_none_are_refused_with_their_line(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a\tb\tc\n")
-    with pytest.raises(DataError, match=r"list\.txt:1: not a line of a list"):
+    with pytest.raises(DataError, match=r"list\.txt:1: bad line, expected a video, or a video, a tab and its masks"):
         find_jobs([tmp_path / "list.txt"], None, Part())
     (tmp_path / "list.txt").write_text("\n\n")
     with pytest.raises(DataError, match="no videos"):

@@ -146,7 +146,7 @@ def test_the_longest_video_comes_first(runs: Runs) -> None:
         (("--threads", "-2"), "threads, expected 1 to 1024, got -2"),
         (("--shard", "5/4"), "shard, expected I/N with I from 1 to N, got 5/4"),
         (("--shard", "a"), "shard, expected I/N such as 1/4"),
-        (("--shard", "1/2", "--overwrite"), "overwrite with shard"),
+        (("--shard", "1/2", "--overwrite"), "overwrite does not go with shard; empty the output folder"),
         (("--devices", "cpu,tpu"), "device, expected auto, cpu"),
         (("--on-bad-frame", "pray"), "on_bad_frame, expected one of stop, skip, hold, got 'pray'"),
     ],

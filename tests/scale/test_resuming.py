@@ -56,7 +56,7 @@ def test_masks_of_another_program_are_refused_and_never_zipped(
     shutil.copytree(mose.masks / name, output / name)
     theirs = masks(output)
     assert evaluate(output) == 2
-    assert f"{output}: holds results that are not known to be this program's, got {name}; choose" in last_line(capsys)
+    assert f"{output}: holds results that no run of JointFormer has recorded, got {name}; choose" in last_line(capsys)
     assert masks(output) == theirs
     assert not list(output.glob("*.zip"))
     assert evaluate(output, "--overwrite") == 0
@@ -359,7 +359,7 @@ def test_input_is_never_overwritten(
         for output in (images, given):
             flags = ["-o", str(output), "--model", str(mini_weights), "--device", "cpu", "--quiet"]
             assert main([*command, *flags]) == 2
-            assert f"{output / 'v0'}: cannot be written: what is read lies there" in last_line(capsys)
+            assert f"{output / 'v0'}: cannot be written: input is read from there" in last_line(capsys)
             assert main([*command, *flags, "--overwrite"]) == 2
-            assert f"{output / 'v0'}: cannot be written: what is read lies there" in last_line(capsys)
+            assert f"{output / 'v0'}: cannot be written: input is read from there" in last_line(capsys)
     assert (masks(tmp_path / "tree"), len(list(images.rglob("*.jpg")))) == before

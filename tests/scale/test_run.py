@@ -147,7 +147,7 @@ def test_old_results_that_would_go_are_no_input_either(
     (output / "Scores").symlink_to(frames)
     before = sorted(frames.rglob("*"))
     assert two.here(output, "--videos", "v1", "--overwrite") == 2
-    assert f"{output}/Scores/v1: cannot be written: what is read lies there" in last_line(capsys)
+    assert f"{output}/Scores/v1: cannot be written: input is read from there" in last_line(capsys)
     assert sorted(frames.rglob("*")) == before
 
 

@@ -566,7 +566,7 @@ def test_masks_of_one_call_do_not_overlap_and_later_calls_win(session: Session) 
     ("call", "message"),
     [
         (lambda s: s.add_masks(30, {1: square(0)}), "no such frame, expected 0 to 29, got 30"),
-        (lambda s: s.add_masks(0, np.zeros((H, W), np.uint8)), "names no object"),
+        (lambda s: s.add_masks(0, np.zeros((H, W), np.uint8)), "the mask has no object"),
         (lambda s: s.add_masks(0, np.zeros((3, 3), np.uint8)), "another size"),
         (lambda s: s.add_masks(0, {1: np.zeros((H, W), bool)}), "new object 1 is empty"),
         (lambda s: list(s.propagate()), "no masks to track from"),

@@ -240,7 +240,7 @@ def test_the_zip_that_is_read_is_not_packed_over(
     before = (tmp_path / "D17_test.zip").read_bytes()
     line = ["submit", "pack", "D17", "D17_test.zip", "--split", "test", "--data-root", str(tree.root), "--quiet"]
     assert main(line) == 2
-    assert capsys.readouterr().err.startswith("jointformer submit: D17_test.zip: cannot be written: what is read lies")
+    assert capsys.readouterr().err.startswith("jointformer submit: D17_test.zip: cannot be written: input is read from")
     assert (tmp_path / "D17_test.zip").read_bytes() == before
     assert main([*line, "--output", "again.zip"]) == 0
 

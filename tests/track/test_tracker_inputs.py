@@ -96,13 +96,13 @@ def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model: JointForm
 @pytest.mark.parametrize(
     ("masks", "message"),
     [
-        (np.zeros((H, W), np.uint8), "names no object"),
+        (np.zeros((H, W), np.uint8), "the mask has no object"),
         (np.zeros((H, W + 1), np.uint8), "another size than its frame"),
         (np.zeros((H, W), np.float32), "expected a 2-D array of integers"),
         (np.full((H, W), -1, np.int32), "expected ids of 0 and above, got -1"),
         ({0: np.ones((H, W), bool)}, "object id"),
         ({1: np.ones((H, W), bool), "2": np.ones((H, W), bool)}, "object id, expected an integer"),
-        ({}, "names no object"),
+        ({}, "the mapping has no object"),
         ({3: np.zeros((H, W), bool)}, "new object 3 is empty"),
     ],
 )

@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     if args.merge is not None:
         return merge_command(args)
     if args.dataset is None:
-        raise ConfigError("--dataset is missing", expected="D16 D17 Y18 Y19 VOST MOSE VISOR LVOS BURST or G")
+        raise ConfigError(
+            "--dataset is missing", expected="one of D16, D17, Y18, Y19, VOST, MOSE, VISOR, LVOS, BURST, G"
+        )
     memory, topk = args.max_memory_frames, args.topk
     if args.preset:
         rows = published_on(args.dataset, args.split)

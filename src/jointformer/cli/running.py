@@ -182,8 +182,8 @@ def merge_command(args: argparse.Namespace) -> int:
 
     for name in ("overwrite", "videos", "workers", "devices", "threads", "shard", "ray"):
         if getattr(args, name):
-            hint = "label the videos without --merge, then give it without this flag"
-            raise ConfigError(f"--{name} does not go with --merge, which labels no video", hint=hint)
+            hint = "track the videos first, then give --merge without this flag"
+            raise ConfigError(f"--{name} does not go with --merge, which tracks no video", hint=hint)
     if args.output is not None and args.output.absolute() != args.merge.absolute():
         raise ConfigError("--merge and --output name two folders", expected=args.merge, got=args.output)
     manifest, missing = merge(args.merge)

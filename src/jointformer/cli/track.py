@@ -104,7 +104,7 @@ def _refuse_file(output: Path) -> None:
 
     if output.suffix.lower() in FILE_SUFFIXES and not output.is_dir():
         hint = "the overlay will be overlay.mp4 in it"
-        raise ConfigError("--output is a folder of results", expected="a folder's name", got=str(output), hint=hint)
+        raise ConfigError("--output names a folder, not a file", expected="a folder's name", got=str(output), hint=hint)
 
 
 def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> int:

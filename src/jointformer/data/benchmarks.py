@@ -47,7 +47,7 @@ def open_benchmark(
     else:
         root = Path(data_root)
     if not root.is_dir():
-        what = "is not a folder" if root.exists() else "no such folder"
+        what = "not a folder" if root.exists() else "no such folder"
         flag = "generic_path" if key == "G" else "data_root"
         raise DataError(what, where=root, hint=f"{flag} must be the folder that holds {row.images[0].split('/')[0]}/")
     if key in ("D16", "D17") and size != 480:

@@ -91,7 +91,7 @@ def _wrong_with(entry: Any) -> str | None:
     size = entry["height"], entry["width"]
     for key in ("dataset", "seq_name"):
         if not isinstance(entry[key], str) or not is_plain_name(entry[key]):
-            return f"has a {key} that is no file name: {short(entry[key])}"
+            return f"has a {key} that is not a file name: {short(entry[key])}"
     if not all(_is_int(side) and 0 < side <= _LARGEST_SIDE for side in size):
         return f"has height and width that are no size: {short(size)}"
     for key in ("annotated_image_paths", "all_image_paths"):
@@ -100,7 +100,7 @@ def _wrong_with(entry: Any) -> str | None:
             return f"has {key} that are no list"
         for image in listed:
             if not _is_path(image):
-                return f"has {key} with something that is no file name: {short(image)}"
+                return f"has {key} with something that is not a file name: {short(image)}"
     if not isinstance(frames, list) or len(images) != len(frames):
         return "has not one segmentation per annotated image"
     categories = entry.get("track_category_ids", {})

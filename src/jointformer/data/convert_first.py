@@ -53,7 +53,7 @@ class FirstMasksJob:
                 known |= set(found)
                 write_mask(folder / f"{path.stem}.png", np.ascontiguousarray(new), mask.palette)
             if not known:
-                raise DataError("none of the masks names an object", where=self.source)
+                raise DataError("none of the masks has an object", where=self.source)
 
 
 def first_masks(source: Path, target: Path, *, workers: int = 1, progress: bool = False) -> Converted:

@@ -242,7 +242,7 @@ class FolderSource:
             if stored.ids.shape != self.video.size:
                 self.label_map(frame)  # raises with both sizes
         if not ids:
-            raise DataError("none of the masks names an object", where=self.folder)
+            raise DataError("none of the masks has an object", where=self.folder)
         colours = with_colours(palette)
         return tuple(ExportObject(i, f"object {i}", colour_of(i, colours)) for i in sorted(ids))
 

@@ -161,11 +161,11 @@ def rgb_pixels(image: Image.Image) -> UInt8Array:
     if image.mode.startswith("I"):  # 16-bit grey; Pillow calls it I;16, I;16B or (in some formats) I
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError(f"32-bit values {values.min()}..{values.max()}; only 8 and 16 bits are pictures")
+            raise ValueError(f"32-bit values {values.min()}..{values.max()}; only pictures of 8 or 16 bits can be read")
         grey = (values >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode == "F":
-        raise ValueError("floating-point pixels; only 8 and 16 bits are pictures")
+        raise ValueError("floating-point pixels; only pictures of 8 or 16 bits can be read")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))

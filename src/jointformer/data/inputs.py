@@ -32,7 +32,7 @@ def refuse_inputs(targets: Iterable[str | Path], inputs: Iterable[str | Path]) -
             folders[_identity(place)] = path
     read.pop(None, None)  # where it cannot be looked at
     for target in map(Path, targets):
-        found, what = read.get(_identity(target)), "what is read lies there"
+        found, what = read.get(_identity(target)), "input is read from there"
         if found is None and target.suffix.lower() in PICTURE_SUFFIXES:
             found, what = folders.get(_identity(target.parent)), "the pictures beside it are read"
         if found is not None:
@@ -43,7 +43,7 @@ def refuse_results(targets: Iterable[Path], overwrite: bool) -> None:
     """Raise OutputError where a target is there already, unless it is to be overwritten."""
     for target in () if overwrite else targets:
         if target.exists():
-            raise OutputError("results are there already", where=target, hint="--overwrite replaces them")
+            raise OutputError("the results already exist", where=target, hint="--overwrite replaces them")
 
 
 def is_read(target: Path, inputs: Iterable[str | Path]) -> bool:

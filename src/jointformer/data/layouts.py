@@ -138,7 +138,7 @@ def _saved_frames(row: Benchmark, images: Path, folders: Sequence[str], meta: Pa
     saved = _META_READERS[row.saved](meta)
     _refuse_lost_videos(row, images, saved.keys() - set(folders), meta)
     for name in sorted(set(folders) - saved.keys()):
-        raise DataError(f"the video {name} is not named here", where=meta, hint=f"but {images / name} is there")
+        raise DataError(f"the video {name} is not listed", where=meta, hint=f"its frames are in {images / name}")
     return saved
 
 
@@ -249,7 +249,7 @@ def _given_masks(row: Benchmark, folder: Path, frames: list[Path], index_of: dic
 def _drop_empty(
     row: Benchmark, folder: Path, given: dict[int, Path], colours: ColourTable | None
 ) -> tuple[dict[int, Path], bool]:
-    """The masks from the first one that names an object, and whether 255 is an object in this video."""
+    """The masks from the first one that has an object, and whether 255 is an object in this video."""
     for index in sorted(given):
         ids = read_mask_file(given[index], colours).ids
         found = object_ids(resolve_void(ids))
@@ -258,7 +258,7 @@ def _drop_empty(
         if row.masks_read == "first":
             break
     where = given[min(given)] if len(given) == 1 else folder
-    raise DataError("the mask names no object" if len(given) == 1 else "none of the masks names an object", where=where)
+    raise DataError("the mask has no object" if len(given) == 1 else "none of the masks has an object", where=where)
 
 
 def _same_frame(folder: Path, stem: str) -> Path:

@@ -83,7 +83,7 @@ def read_mask_file(path: str | Path, colours: ColourTable | None = None) -> Mask
         if image.format in ("JPEG", "MPO"):
             raise DataError("a JPEG cannot hold exact object ids", where=path, hint="save masks as PNG")
         if image.mode == "F":
-            raise DataError("floating-point pixels are no object ids", where=path, hint="save masks as PNG")
+            raise DataError("floating-point pixels are not object ids", where=path, hint="save masks as PNG")
         raw = _raw_mode(image)
         ImageOps.exif_transpose(image, in_place=True)  # upright as frames are
         if has_colours(image):

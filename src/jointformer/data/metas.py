@@ -49,7 +49,7 @@ def listed_videos(path: Path) -> list[str]:
 
 def video_objects(path: str | Path) -> dict[str, dict[str, Any]]:
     """Video -> what `videos.<video>.objects` holds by object, in the file's order. Raises `DataError`."""
-    videos = _get(read_json(path), "videos", dict, path, "the file")
+    videos = _get(read_json(path), "videos", dict, path)
     return {
         _text(name, path, "videos"): _get(entry, "objects", dict, path, f"videos.{name}")
         for name, entry in videos.items()
@@ -97,11 +97,12 @@ def lvos_frames(path: str | Path) -> dict[str, list[str]]:
     return frames
 
 
-def _get(value: Any, key: str, kind: type, path: str | Path, at: str) -> Any:
+def _get(value: Any, key: str, kind: type, path: str | Path, at: str = "") -> Any:
     if not isinstance(value, dict) or key not in value:
-        raise DataError(f"{at} has no {key!r}", where=path, hint="is this the benchmark's own json file?")
+        raise DataError(f"{at or 'the file'} has no {key!r}", where=path, hint="is this the benchmark's own json file?")
     if not isinstance(value[key], kind):
-        raise DataError(f"{at}.{key} is of the wrong kind", where=path, expected=_KINDS[kind], got=short(value[key]))
+        name = f"{at}.{key}" if at else key
+        raise DataError(f"{name} is of the wrong type", where=path, expected=_KINDS[kind], got=short(value[key]))
     return value[key]
 
 
@@ -112,7 +113,7 @@ def _text(value: Any, path: str | Path, at: str) -> str:
     """A name that stays inside its folder."""
     if isinstance(value, str) and is_plain_name(value):
         return value
-    raise DataError(f"{at} holds something that is no file name", where=path, got=short(value))
+    raise DataError(f"{at} holds something that is not a file name", where=path, got=short(value))
 
 
 def is_plain_name(name: str) -> bool:

@@ -116,7 +116,7 @@ def masks_by_frame(
                 got=f"{ids.shape[1]}×{ids.shape[0]}",
             )
         if index == masks.first and not found:
-            raise DataError("mask names no object", where=file, expected="at least one pixel above 0")
+            raise DataError("the mask has no object", where=file, expected="at least one pixel above 0")
     say_if_void(objects)
     return masks
 
@@ -131,7 +131,7 @@ def _folder_masks(folder: Path, wanted: range, names: Mapping[str, int], length:
             index = int(file.stem)
         if index is None or index >= length:
             raise DataError(
-                "is named after no frame", where=file, expected=f"a frame's name or a number from 0 to {length - 1}"
+                "no frame has this name", where=file, expected=f"a frame's name or a number from 0 to {length - 1}"
             )
         if index in found:
             raise DataError("two masks for one frame", where=file, got=f"{found[index].name} too")

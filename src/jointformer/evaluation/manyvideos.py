@@ -213,7 +213,7 @@ def find_jobs(paths: Sequence[str | Path], masks: str | Path | None, part: Part)
         whole = Path(os.path.abspath(video))
         name = whole.stem if _exists(video) and video.is_file() else whole.name
         if not name:  # its results would be the output folder itself, with all that lies in it
-            raise DataError("has no name that its results could have", where=video, hint="track it by itself")
+            raise DataError("has no name for its folder of results", where=video, hint="track it on its own")
         if name in jobs:
             raise DataError(
                 f"two videos are called {name}",
@@ -274,9 +274,7 @@ def _read_list(path: Path) -> Iterator[tuple[Path, Path | None]]:
         if not video and not any(masks):
             continue
         if not video or len(masks) > 1 or "\0" in line:
-            raise DataError(
-                "not a line of a list", where=f"{path}:{number}", expected="a video, and behind a tab its masks"
-            )
+            raise DataError("bad line", where=f"{path}:{number}", expected="a video, or a video, a tab and its masks")
         yield path.parent / video, path.parent / masks[0] if masks and masks[0] else None
 
 

@@ -32,7 +32,7 @@ class AttentionConfig:
 
     def __post_init__(self) -> None:
         if self.topk is not None and (not isinstance(self.topk, int) or self.topk < 1):
-            raise ConfigError("topk", expected="a positive integer or None", got=repr(self.topk))
+            raise ConfigError("topk", expected="1 or more, or None (--topk 0) for all keys", got=repr(self.topk))
         for field, allowed in (("range", RANGES), ("blocks", BLOCKS)):
             if getattr(self, field) not in allowed:
                 got = repr(getattr(self, field))

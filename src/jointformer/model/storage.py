@@ -212,7 +212,7 @@ def _check_archive(path: Path) -> None:
             where=path,
             expected="a zip archive as torch.save writes it",
             got=str(error)[:100] or type(error).__name__,
-            hint="download it again; a file of PyTorch before 1.6 must be saved anew first",
+            hint="download it again; a file of PyTorch before 1.6 must be saved again with a newer one",
         ) from None
     size = path.stat().st_size
     total = sum(entry.file_size for entry in entries)

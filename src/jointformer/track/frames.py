@@ -152,7 +152,7 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
             check_label_map(array, height, width, f"mask of object {key}")
             result[int(key)] = array > 0
         if not result:
-            raise DataError("mapping names no object", expected="at least one {id: mask}", got="an empty mapping")
+            raise DataError("the mapping has no object", expected="at least one {id: mask}", got="an empty mapping")
         return result
     if isinstance(masks, ScaledLabelMap):
         masks = masks.ids
@@ -161,7 +161,7 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     check_label_map(label_map, height, width, "label map")
     ids = object_ids(label_map)
     if not ids:
-        raise DataError("mask names no object", expected="at least one pixel above 0", got="an empty label map")
+        raise DataError("the mask has no object", expected="at least one pixel above 0", got="an empty label map")
     if ids[-1] > _LARGEST_ID:
         raise _unusable_id(ids[-1])
     return {i: label_map == i for i in ids}

@@ -92,7 +92,7 @@ class Work(ABC, Generic[J]):
         for name in names:
             if name.casefold() in taken:  # on some file systems capitals are the same
                 raise ConfigError(
-                    f"no video may be called {name}: a run keeps something else there",
+                    f"no video can be called {name}: a run uses this name itself",
                     where=self.output / name,
                     hint="rename the video",
                 )

@@ -77,7 +77,8 @@ class Scale:
     def refuse_overwriting(self) -> None:
         """Raise ConfigError for a shard: it must not remove what the other parts have finished."""
         if self.shard is not None:
-            raise ConfigError("overwrite with shard", expected="one of them", hint="empty the folder before the shards")
+            hint = "empty the output folder, then start the shards"
+            raise ConfigError("overwrite does not go with shard", hint=hint)
 
 
 def run_jobs(

@@ -144,7 +144,7 @@ def _refuse_unknown(output: Path, names: Sequence[str]) -> None:
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise ConfigError(
-            "holds results that are not known to be this program's",
+            "holds results that no run of JointFormer has recorded",
             where=output,
             got=f"{', '.join(names[:3])}{more}",
             hint="choose another --output, or --overwrite to replace them",
