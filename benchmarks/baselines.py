@@ -1,4 +1,4 @@
-"""Two baselines that no network is needed for, scored beside results: what a default must clearly beat.
+"""Two baselines that need no network, scored beside results.
 
 `copy`: the first mask on every frame. `flow`: the first mask carried on from frame to frame by dense optical flow
 (OpenCV's DIS, medium preset). With --results, a folder of evaluate's results is scored in the same run.

@@ -4,7 +4,7 @@
 
 Every case runs in a process of its own, so that its peak memory is its own, one after the other on an otherwise idle
 machine. Times are medians of single steps. The page has a table for each kind of processor; the one of this kind is
-written anew.
+rewritten.
 """
 
 from __future__ import annotations

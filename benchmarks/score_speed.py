@@ -3,7 +3,7 @@
     python benchmarks/score_speed.py --annotations DAVIS/2016 --predictions osvos [--benchmark davis16] [--repeat 3]
 
 Each video is scored in one process and decoded on its own, several times; the fastest of each counts. Processor time
-is given beside the clock's, which other programs on the machine spoil. With --workers the whole benchmark, checks
+is given as well, because other programs distort the time by the clock. With --workers the whole benchmark, checks
 and the processes' start included, is timed by the clock, with one and with that many.
 Peak memory is printed per number of frames, to show that it does not grow with a video's length.
 """
