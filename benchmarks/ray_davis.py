@@ -2,7 +2,7 @@
 
     python benchmarks/ray_davis.py --data-root ../shared/data
 
-Three evaluations of the same videos, one thread per worker: in one process; two actors; two actors of which one is killed
+Three evaluations of the same videos, one thread per worker: one process; two actors; two actors of which one is killed
 while it labels its first video and one loses its node after a third of the videos. The masks of all three must be the
 same bytes, and finished videos must not be touched again. Prints JSON; exit code 1 where anything differs. About 7
 minutes on two quiet cores at the default size; --videos and --frames make it shorter. Needs the extra `scale`.
