@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from jointformer.model.storage import save_weights
+from seeded import MINI, seeded_model
+
 # The same examples on every machine, and none fails for taking long there. tests/fuzz.py looks for new ones.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -27,6 +30,12 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"needs the real pictures: no folder {folder}/data (set JOINTFORMER_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def mini_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of seeded weights of the mini network."""
+    return save_weights(seeded_model(MINI), tmp_path_factory.mktemp("weights") / "mini.safetensors")
 
 
 @pytest.fixture

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from scale.scale_helpers import mini_weights, runs, undisturbed
+from scale.scale_helpers import runs, undisturbed
 
-__all__ = ["mini_weights", "runs", "undisturbed"]
+__all__ = ["runs", "undisturbed"]

@@ -11,19 +11,8 @@ import pytest
 from PIL import Image
 
 from jointformer.data.masks import write_mask
-from jointformer.model.config import ModelConfig
-from jointformer.model.storage import save_weights
-from seeded import seeded_model
 from trees import draw_frame, draw_ids
 from watched import ENV, masks
-
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
-
-
-@pytest.fixture(scope="session")
-def mini_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The path of seeded mini weights."""
-    return save_weights(seeded_model(MINI), tmp_path_factory.mktemp("weights") / "mini.safetensors")
 
 
 def make_videos(root: Path, lengths: list[int]) -> Path:

@@ -21,10 +21,9 @@ from PIL import Image
 
 from jointformer.cli.main import COMMANDS, build_parser, main
 from jointformer.data.video_writer import VideoWriter
-from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
 from jointformer.session import Session
-from seeded import seeded_model
+from seeded import MINI, seeded_model
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 #: Documents whose blocks need data, weights or time. Every other one is a guide.
@@ -42,7 +41,6 @@ READ = {
 }
 GUIDES = sorted({path.stem for path in DOCS.glob("*.md") if "\n```" in path.read_text()} - READ)
 READ_PATHS = [DOCS.parent / "README.md", *(DOCS / f"{name}.md" for name in sorted(READ))]
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 H, W = 48, 64
 
 

@@ -10,12 +10,10 @@ import pytest
 
 from jointformer import Session, Tracker, TrackerConfig
 from jointformer.errors import DataError
-from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer
 from jointformer.session.plan import distance_weight
-from seeded import seeded_model
+from seeded import MINI, seeded_model
 
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 CONFIG = TrackerConfig(max_memory_frames=5, memory_every=2, topk=6, size=-1)
 H, W = 40, 56
 

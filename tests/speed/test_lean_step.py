@@ -14,16 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from jointformer.evaluation import speed
 from jointformer.evaluation.speed import PARTS, MachineRates, SpeedReport, measure_speed
-from jointformer.model.config import ModelConfig
 from jointformer.model.cost import step_cost
 from jointformer.model.fused import conv_relu, fuses, linear
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import iter_segmentations
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.tracker import Tracker
-from seeded import seeded_model
+from seeded import MINI, seeded_model
 
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 H, W = 48, 64
 PRODUCTS = ("aten.linear", "aten.matmul", "mkldnn._linear_pointwise")
 CONVOLUTIONS = ("aten.conv2d", "mkldnn._convolution_pointwise")

@@ -17,18 +17,8 @@ import pytest
 
 from jointformer.cli.main import main
 from jointformer.data.masks import read_mask_file, write_mask
-from jointformer.model.config import ModelConfig
-from jointformer.model.storage import save_weights
-from seeded import seeded_model
 
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 H, W, LENGTH = 34, 50, 7
-
-
-@pytest.fixture(scope="session")
-def mini_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The path of seeded mini weights."""
-    return save_weights(seeded_model(MINI), tmp_path_factory.mktemp("weights") / "mini.safetensors")
 
 
 def frames() -> np.ndarray:

@@ -9,17 +9,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from jointformer.model.config import ModelConfig
 from jointformer.model.storage import save_weights
 from jointformer.web.app import create_app
 from jointformer.web.config import WebConfig
 from jointformer.web.models import SharedModel
-from seeded import seeded_model
+from seeded import MINI, seeded_model
 from session.scripted import SquareTracker, video
 from web.browser import Person, Server, launch
 from web.helpers import HOST, GatedTracker, ScriptedShared, TestClient, Tool
-
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from jointformer.errors import DataError, OutputError
-from jointformer.model.config import ModelConfig
 from jointformer.web.config import WebConfig
 from jointformer.web.cutout import Stroke, cut_out
 from jointformer.web.events import Broadcaster
@@ -21,7 +20,7 @@ from jointformer.web.pace import Pace
 from jointformer.web.runs import decode_runs, encode_runs
 from jointformer.web.server import address, listen
 from jointformer.web.uploads import Uploads
-from seeded import seeded_model
+from seeded import MINI, seeded_model
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -193,7 +192,7 @@ def test_other_sizes_and_numbers_of_objects_are_estimated_from_the_nearest(tmp_p
 
 def test_a_step_that_was_never_measured_is_guessed_from_the_machines_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     model = SharedModel("mini", "cpu", "float32")
-    network = seeded_model(ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2))
+    network = seeded_model(MINI)
     monkeypatch.setattr("jointformer.web.models.load_model", lambda *_: network)
     assert model.guess(48, 64, 1, 2) is None
     warm = threading.Event()

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 
 from jointformer.data.video import VideoFile
-from jointformer.model.config import ModelConfig
 from jointformer.model.storage import save_weights
-from seeded import seeded_model
+from seeded import MINI, seeded_model
 from web.browser import IN_BROWSER, Person, Server, launch
 from web.phone import SECONDS, facts, make_phone_video, work_through
 
 pytestmark = IN_BROWSER
-MINI = ModelConfig("mini", (16, 24, 48), (1, 1, 3), heads=2)
 
 
 def test_a_phone_video_becomes_an_overlay_that_stands_upright_with_its_sound(tmp_path: Path) -> None:
