@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -27,6 +28,17 @@ def test_a_lock_is_held_once_and_free_when_it_is_released(tmp_path: Path) -> Non
     assert first is not None
     assert hold(tmp_path / "lock") is None
     first.release()
+    again = hold(tmp_path / "lock")
+    assert again is not None
+    again.release()
+
+
+def test_a_lock_may_be_released_by_another_thread(tmp_path: Path) -> None:
+    first = hold(tmp_path / "lock")
+    assert first is not None
+    thread = Thread(target=first.release)
+    thread.start()
+    thread.join()
     again = hold(tmp_path / "lock")
     assert again is not None
     again.release()
