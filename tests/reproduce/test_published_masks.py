@@ -132,9 +132,10 @@ def hostile_zip(name: str, size: int = 10) -> bytes:
         (hostile_zip("other/00000.png"), "none of the benchmark's videos is here"),
         (b"<!DOCTYPE html><html>login</html>", "expected a zip of masks, got an HTML page"),
         (b"PK\x03\x04 but no zip", "not a zip of masks"),
+        (b"PK\x05\x06" + bytes(18), "not a zip of masks, got an empty zip"),
     ],
     # A zip's bytes name the time it was made at: processes that share the tests out would not find the same ones.
-    ids=["above it", "absolute", "grows too far", "other videos", "a page", "no zip"],
+    ids=["above it", "absolute", "grows too far", "other videos", "a page", "no zip", "an empty zip"],
 )
 def test_what_is_no_zip_of_masks_is_refused_in_one_line(
     body: bytes, message: str, whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
