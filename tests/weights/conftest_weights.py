@@ -37,7 +37,8 @@ class Server:
     """What the server has, how it behaves, and what it was asked for.
 
     cut: bytes after which each of the next answers breaks off (one entry an answer). statuses: answered instead of
-    the file, one an answer. claim: a Content-Length that is not the file's.
+    the file, one an answer. claim: a Content-Length that is not the file's. headers: what takes the place of its own
+    ("": is left out).
     """
 
     base: str = ""
@@ -48,7 +49,7 @@ class Server:
     claim: int | None = None
     ranges: bool = True
     etag: str | None = '"one"'
-    content_type: str = "application/octet-stream"
+    headers: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
     def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
@@ -68,13 +69,15 @@ class Server:
         if wanted and self.ranges and handler.headers.get("If-Range") == self.etag:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
         handler.send_response(206 if start else 200)
-        handler.send_header("Content-Type", self.content_type)
-        if self.etag:
-            handler.send_header("ETag", self.etag)
-        if start:
-            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        length = len(body) - start if self.claim is None else self.claim
-        handler.send_header("Content-Length", str(length))
+        lines = {
+            "Content-Type": "application/octet-stream",
+            "ETag": self.etag,
+            "Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}" if start else None,
+            "Content-Length": str(len(body) - start if self.claim is None else self.claim),
+        }
+        for name, value in (lines | self.headers).items():
+            if value:
+                handler.send_header(name, value)
         handler.end_headers()
         part = body[start:]
         handler.wfile.write(part[: self.cut.pop(0)] if self.cut else part)

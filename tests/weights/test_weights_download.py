@@ -161,27 +161,51 @@ def test_fewer_bytes_than_announced_are_not_a_file(target: Path, url: str, serve
     assert not target.exists()
 
 
-def test_a_wrong_total_size_is_an_error(
-    target: Path, url: str, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_total_size_is_an_error(target: Path, url: str, server: Server) -> None:
     server.cut = [1000]
-    answer = server.answer
-
-    def lying(handler: BaseHTTPRequestHandler) -> None:
-        if server.asked:
-            original = handler.send_header
-
-            def send_header(keyword: str, value: str) -> None:
-                value = value.replace(f"/{len(BODY)}", f"/{len(BODY) + 5}") if keyword == "Content-Range" else value
-                original(keyword, value)
-
-            handler.send_header = send_header  # type: ignore[method-assign]
-        answer(handler)
-
-    monkeypatch.setattr(server, "answer", lying)
+    server.headers = {"Content-Range": f"bytes 1000-{len(BODY) - 1}/{len(BODY) + 5}"}
     with pytest.raises(WeightsError, match=r"wrong size, expected 102,405 bytes, got 102,400"):
         fetch(url, target)
     assert leftovers(target.parent) == set()
+
+
+@pytest.mark.parametrize("part", ["", "bytes 0-102399/102400", "bytes 2000-102399/102400", "bytes */102400"])
+def test_another_part_than_was_asked_for_is_not_added(target: Path, url: str, server: Server, part: str) -> None:
+    server.cut = [1000]
+    server.headers = {"Content-Range": part}
+    with pytest.raises(WeightsError, match=r"another part than asked for, expected from byte 1,000 on"):
+        fetch(url, target)
+    assert not target.exists()
+    server.headers = {}
+    assert fetch(url, target) == SHA
+
+
+def test_a_server_that_has_no_such_part_is_asked_for_the_whole(target: Path, url: str, server: Server) -> None:
+    server.cut = [40_000] + [0] * download.ATTEMPTS
+    with pytest.raises(WeightsError):
+        fetch(url, target)
+    server.asked.clear()
+    server.statuses = [416]
+    assert fetch(url, target) == SHA
+    assert [wanted for _, wanted in server.asked] == ["bytes=40000-", None]
+
+
+def test_a_file_that_the_server_packed_is_not_taken_for_the_file(target: Path, url: str, server: Server) -> None:
+    server.headers = {"Content-Encoding": "gzip"}
+    with pytest.raises(WeightsError, match=r"the server packed the file, got gzip"):
+        fetch(url, target)
+    assert leftovers(target.parent) == set()
+
+
+def test_a_file_of_untold_size_is_whole_when_it_ends_and_cut_off_when_it_is_too_large(
+    target: Path, url: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.headers = {"Content-Length": ""}
+    assert fetch(url, target) == SHA
+    monkeypatch.setattr(download, "MAX_BYTES", 50_000)
+    with pytest.raises(WeightsError, match=r"too large for weights, expected at most 50,000 bytes"):
+        fetch(url, target.with_name("other.pth"))
+    assert not target.with_name("other.pth").exists()
 
 
 def test_the_hash_noted_at_the_first_download_is_enforced_at_the_next(target: Path, url: str, server: Server) -> None:
@@ -194,7 +218,7 @@ def test_the_hash_noted_at_the_first_download_is_enforced_at_the_next(target: Pa
 
 
 def test_an_html_page_is_not_a_file(target: Path, url: str, server: Server) -> None:
-    server.content_type = "text/html; charset=utf-8"
+    server.headers = {"Content-Type": "text/html; charset=utf-8"}
     with pytest.raises(WeightsError, match=r"something else.*an HTML page"):
         fetch(url, target)
 
