@@ -16,7 +16,7 @@ from jointformer.train.video_clips import VideoClips
 
 def test_own_videos_are_checked_and_every_problem_is_named(tmp_path: Path) -> None:
     images, masks = tmp_path / "JPEGImages", tmp_path / "Annotations"
-    for name in ("good", "late", "empty", "small", "once"):
+    for name in ("good", "late", "empty", "small", "once", "turned"):
         write_video(images / name, masks / name)
     write_video(images / "short", masks / "short", length=2)
     (images / "lonely").mkdir()
@@ -28,14 +28,16 @@ def test_own_videos_are_checked_and_every_problem_is_named(tmp_path: Path) -> No
     for path in (masks / "empty").iterdir():
         blank.save(path)
     Image.fromarray(np.zeros((30, 40), np.uint8)).save(masks / "small/00003.png")
+    Image.new("RGB", (60, 80)).save(images / "turned/00004.png")
     extra = np.zeros((60, 80), np.uint8)
-    extra[:20, :20] = 9
+    extra[:20, :20], extra[:20, 60:] = 9, 255
     Image.fromarray(extra).save(masks / "once/00002.png")
     check = check_videos(tmp_path, 3)
     assert [video.name for video in check.videos] == ["good", "late", "once"]
     text = "\n".join(check.problems)
     for words in ("late/00000.png: the first annotated frame is empty", "empty: all masks are empty",
                   "small/00003.png: mask and frame differ in size", "short: too short", "lonely",
+                  "turned/00004.png: frame size changes within the video",
                   "named: no mask has a frame's name, expected 00000.png for the frame 00000.jpg",
                   "once: ids [9] are in one frame only"):  # fmt: skip
         assert words in text, words
@@ -77,3 +79,10 @@ def test_a_folder_of_another_layout_says_what_is_expected(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="JPEGImages/VIDEO"):
         check_videos(tmp_path, 3)
     assert OWN.every == 1
+
+
+def test_a_folder_without_a_usable_video_says_what_is_wrong_with_the_first(tmp_path: Path) -> None:
+    write_video(tmp_path / "JPEGImages/a", tmp_path / "Annotations/a", length=2)
+    with pytest.raises(DataError, match="no usable video; first problem: a: too short"):
+        check_videos(tmp_path, 3)
+    assert [video.name for video in check_videos(tmp_path, 2).videos] == ["a"]
