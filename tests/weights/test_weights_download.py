@@ -180,6 +180,13 @@ def test_another_part_than_was_asked_for_is_not_added(target: Path, url: str, se
     assert fetch(url, target) == SHA
 
 
+def test_a_part_of_a_file_of_untold_size_is_added(target: Path, url: str, server: Server) -> None:
+    server.cut = [1000]
+    server.headers = {"Content-Range": f"bytes 1000-{len(BODY) - 1}/*"}
+    assert fetch(url, target) == SHA
+    assert [wanted for _, wanted in server.asked] == [None, "bytes=1000-"]
+
+
 def test_a_server_that_has_no_such_part_is_asked_for_the_whole(target: Path, url: str, server: Server) -> None:
     server.cut = [40_000] + [0] * download.ATTEMPTS
     with pytest.raises(WeightsError):
@@ -279,7 +286,7 @@ def test_https_never_leads_to_http_not_even_at_localhost() -> None:
 
 @pytest.mark.parametrize("address", ["http://example.org/w.pth", "ftp://example.org/w", "/etc/passwd", "https://x:y"])
 def test_only_https_addresses_are_asked(target: Path, address: str) -> None:
-    with pytest.raises(WeightsError, match=r"https only|not an address"):
+    with pytest.raises(WeightsError, match=r"refused: weights come over https only|not an address"):
         fetch(address, target)
 
 
