@@ -23,10 +23,11 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("
 
 
 def modules_after(statement: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has loaded after `statement`."""
+    """Modules, and the packages they are in, that a fresh interpreter has loaded after `statement`."""
     code = f"{statement}\nimport sys; print('\\n' + ' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    names = done.stdout.splitlines()[-1].split()
+    return {*names, *(name.partition(".")[0] for name in names)}
 
 
 def test_help_loads_no_heavy_library() -> None:
@@ -54,9 +55,16 @@ def test_scoring_needs_no_pytorch() -> None:
     assert "torch" not in modules_after("import jointformer.metrics, jointformer.evaluation.score")
 
 
-def test_weights_that_are_there_need_no_http_library() -> None:
-    # Its command line's, which comes with it, draws from the program's random numbers when it is imported.
-    assert "httpx" not in modules_after("from jointformer import load_model")
+def test_a_video_is_tracked_without_an_http_library_or_the_compiler() -> None:
+    # The http library's command line, which comes with it, draws from the program's random numbers when it is imported.
+    loaded = modules_after(
+        "import numpy as np\n"
+        "from jointformer import Tracker, TrackerConfig, load_model\n"
+        "tracker = Tracker(load_model('tiny', device='cpu'), TrackerConfig(size=48))\n"
+        "picture = np.zeros((48, 64, 3), np.uint8)\n"
+        "for masks in (picture[..., 0] + 1, None): tracker.step(picture, masks).label_map"
+    )
+    assert loaded.isdisjoint({"httpx", "torch._dynamo", "torch._inductor", "sympy"})
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
-import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -155,19 +153,3 @@ def test_programs_are_kept_where_nobody_else_can_have_put_any(
     assert (place == str(tmp_path / "own")) == (whose == "the user's")
     if whose == "the cache's":
         assert (cache / "compiled").stat().st_mode & 0o077 == 0
-
-
-def test_who_does_not_ask_for_the_compiler_does_not_load_it() -> None:
-    asked = """
-import sys
-import numpy as np
-from jointformer import Tracker, TrackerConfig, load_model
-
-tracker = Tracker(load_model("tiny", device="cpu"), TrackerConfig(size=48))
-picture = np.zeros((48, 64, 3), np.uint8)
-for masks in (picture[..., 0] + 1, None):
-    tracker.step(picture, masks).label_map
-sys.exit(" ".join({"torch._dynamo", "torch._inductor", "sympy"} & set(sys.modules)) or 0)
-"""
-    done = subprocess.run([sys.executable, "-c", asked], timeout=120, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -238,12 +239,15 @@ def of_the_embedded_weights(precision: str) -> list[Segmentation]:
     return [tracker.step(np.roll(frame, 3 * t, axis=1), masks if t == 1 else None) for t in range(4)]
 
 
+expected_of_the_embedded_weights = functools.cache(of_the_embedded_weights)
+
+
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])  # its kernels
 @pytest.mark.parametrize("settings", [default_float64, another_default_device, autocast])
 def test_the_callers_settings_of_pytorch_change_no_result(
     settings: Callable[[], AbstractContextManager[object]], precision: str
 ) -> None:
-    expected = of_the_embedded_weights(precision)
+    expected = expected_of_the_embedded_weights(precision)
     _statistics.cache_clear()
     with settings():
         got = of_the_embedded_weights(precision)
