@@ -18,6 +18,7 @@ from jointformer.model.download import fetch
 from weights.conftest_weights import Server
 
 BODY = bytes(range(256)) * 400
+DATE = "Sun, 01 Nov 2026 08:00:00 GMT"
 SHA = hashlib.sha256(BODY).hexdigest()
 
 
@@ -86,6 +87,23 @@ def test_a_server_that_cannot_resume_sends_all_again(
         setattr(server, name, value)
     server.cut = [1000]
     assert fetch(url, target) == SHA
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted"),
+    [
+        ({"ETag": "", "Last-Modified": DATE}, "bytes=1000-"),
+        ({"ETag": 'W/"weak"', "Last-Modified": DATE}, "bytes=1000-"),
+        ({"ETag": 'W/"weak"'}, None),
+        ({"ETag": ""}, None),
+    ],
+)
+def test_a_file_without_a_strong_mark_is_resumed_by_its_date_alone(
+    target: Path, url: str, server: Server, lines: dict[str, str], wanted: str | None
+) -> None:
+    server.etag, server.headers, server.cut = DATE, lines, [1000]  # what an If-Range must be for a part to be sent
+    assert fetch(url, target) == SHA
+    assert [asked for _, asked in server.asked] == [None, wanted]
 
 
 def test_a_download_killed_before_its_last_rename_is_not_fetched_again(target: Path, url: str, server: Server) -> None:
