@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jointformer.errors import OutputError, WeightsError
-from jointformer.model import download
+from jointformer.model import cache, download
 from jointformer.model.download import fetch
 from weights.conftest_weights import Server
 
@@ -263,6 +263,19 @@ def test_a_page_or_pointer_under_a_file_name_is_recognised(
     with pytest.raises(WeightsError, match=f"something else, expected a weights file, got {what}"):
         fetch(url, target)
     assert leftovers(target.parent) == set()
+
+
+def test_a_file_whose_hash_cannot_be_noted_serves_with_a_word_about_it(
+    target: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, value: object) -> None:
+        raise OutputError("cannot be written: the file system is read-only", where=path)
+
+    monkeypatch.setattr(cache, "write_json", full)
+    target.parent.mkdir(parents=True)
+    target.write_bytes(BODY)
+    assert cache.verify_or_note(target) == SHA
+    assert "w.pth could not be noted" in caplog.text
 
 
 def test_redirects_at_the_same_scheme_are_followed(target: Path, url: str, server: Server) -> None:
