@@ -312,6 +312,17 @@ def test_lvos_numbers_that_are_none_are_one_line(tmp_path: Path, number: str) ->
         open_tree(tree)
 
 
+@pytest.mark.parametrize("end", [26, 31])
+def test_an_lvos_range_may_end_with_its_last_frame_or_one_past_it(tmp_path: Path, end: int) -> None:
+    tree = make_tree(tmp_path, "LVOS")
+    path = tmp_path / "LVOS/valid/valid_meta.json"
+    before = path.read_text()
+    assert '"end": 27' in before
+    expected = {name: video.frames_to_save for name, video in open_tree(tree).items()}
+    path.write_text(before.replace('"end": 27', f'"end": {end}'))
+    assert {name: video.frames_to_save for name, video in open_tree(tree).items()} == expected
+
+
 def test_an_lvos_range_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     tree = make_tree(tmp_path, "LVOS")
     path = tmp_path / "LVOS/valid/valid_meta.json"
