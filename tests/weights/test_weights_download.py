@@ -148,6 +148,18 @@ def test_without_a_network_the_line_says_what_was_tried_and_where_to_put_the_fil
     assert f"put the file by hand at {target}" in str(caught.value)
 
 
+def test_a_host_that_cannot_be_reached_any_more_is_tried_again_and_what_has_arrived_is_kept(
+    target: Path, server: Server
+) -> None:
+    url, partial = "http://127.0.0.1:9/w.pth", target.with_name("w.pth.partial")
+    target.parent.mkdir(parents=True)
+    partial.write_bytes(BODY[:1000])
+    partial.with_name("w.pth.partial.json").write_text(json.dumps({"url": url, "validator": '"one"', "total": None}))
+    with pytest.raises(WeightsError, match=r"cannot be downloaded, .*1,000 bytes have arrived and are kept"):
+        fetch(url, target)
+    assert partial.read_bytes() == BODY[:1000]
+
+
 def test_a_silent_server_is_given_up(target: Path, url: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     import httpx
 
