@@ -29,15 +29,33 @@ def write_woven(path: Path, codec: str, count: int, *, top_first: bool = True, p
         stream = container.add_stream(codec, rate=25, options=small[codec])
         stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
         stream.codec_context.flags |= 1 << 18 | 1 << 29  # AV_CODEC_FLAG_INTERLACED_DCT and _ME
-        for k in range(count):
+        whole = av.CodecContext.create(codec, "w")  # an encoder says the same of all its frames
+        whole.options, whole.framerate, whole.time_base = {**small[codec], "bf": "0"}, Fraction(25), Fraction(1, 25)
+        whole.width, whole.height, whole.pix_fmt = W, H, "yuv420p"
+
+        def write(packets: list[av.Packet]) -> None:
+            for packet in packets:
+                packet.stream = stream
+                container.mux(packet)
+
+        for k in range(plain):
+            write(whole.encode(_frame(moment(k), k)))
+        if plain:
+            write(whole.encode())
+        for k in range(plain, count):
             woven = moment(k)
-            if k >= plain:
-                woven[top_first::2] = moment(k + 0.5)[top_first::2]
-            frame = av.VideoFrame.from_ndarray(woven, format="rgb24").reformat(format="yuv420p")
-            frame.pts, frame.time_base = k, Fraction(1, 25)
-            container.mux(stream.encode(_said(frame, "prog" if k < plain else "tff" if top_first else "bff")))
+            woven[top_first::2] = moment(k + 0.5)[top_first::2]
+            # Later by a frame than the plain ones, as a frame is sent before its time where others lean on it.
+            frame = _frame(woven, k + (plain > 0))
+            container.mux(stream.encode(_said(frame, "tff" if top_first else "bff")))
         container.mux(stream.encode())
     return path
+
+
+def _frame(image: UInt8Array, time: int) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+    frame.pts, frame.time_base = time, Fraction(1, 25)
+    return frame
 
 
 def _said(frame: av.VideoFrame, fields: str) -> av.VideoFrame:

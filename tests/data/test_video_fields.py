@@ -70,6 +70,10 @@ def test_frames_that_are_not_interlaced_stay_as_they_are(tmp_path: Path) -> None
     path = write_woven(tmp_path / "a.ts", "mpeg2video", COUNT, plain=9)
     frames = list(VideoFile(path).iter_frames())
     assert [far_from(frame, number) < 3 for number, frame in enumerate(frames)] == [True] * COUNT
+    with av.open(str(path)) as container:
+        decoded = [(frame.interlaced_frame, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    assert [said for said, _ in decoded] == [False] * 9 + [True] * 11
+    np.testing.assert_array_equal(frames[:9], [picture for _, picture in decoded[:9]])
     for number in (12, 9, 8):  # an interlaced key frame, of which nothing is known yet
         np.testing.assert_array_equal(VideoFile(path).frame(number), frames[number])
 
