@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from jointformer import evaluate
 from jointformer.data.frames import read_frame
 from jointformer.errors import ConfigError, DataError, UserError
 from jointformer.model.network import JointFormer
-from jointformer.ops.resize import network_size
+from jointformer.ops.resize import network_size, resize_bilinear
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View
+from jointformer.track.frames import MEAN, STD, prepare_frame
 from track.short_videos import CONFIG, H, W, box, run, video
 
 
@@ -42,6 +44,34 @@ def test_frames_may_be_arrays_pictures_or_tensors(model: JointFormer) -> None:
     forms = (frame, Image.fromarray(frame), tensor)
     results = [Tracker(model, CONFIG).step(f, box(2, 2).astype(np.uint8)) for f in forms]
     assert all(torch.equal(results[0].prob, r.prob) for r in results)
+
+
+def test_a_picture_is_looked_up_as_the_arithmetic_has_it_to_the_bit_and_none_of_it_is_done() -> None:
+    size = 96, 128
+    values = np.arange(3 * size[0] * size[1]).reshape(*size, 3) * 7 % 256  # every value in every channel
+    frame = np.flip(values.astype(np.uint8), axis=1)
+    frame.flags.writeable = False
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (MEAN, STD))
+    expected = (torch.from_numpy(frame.copy()).permute(2, 0, 1).contiguous().float() / 255 - mean) / std
+    prepare_frame(frame, 32, torch.device("cpu"))  # makes the table
+    work = _Work()
+    with work:
+        whole, small = (prepare_frame(frame, side, torch.device("cpu")) for side in (-1, 32))
+    assert torch.equal(whole, expected)
+    assert torch.equal(small, resize_bilinear(expected[None], 32, 42)[0])
+    assert work.numbers == small.numel()
+
+
+class _Work(TorchDispatchMode):
+    """Counts the numbers that PyTorch's operations compute: of a 4K frame each of them takes a third of a step."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and not func.is_view:
+            self.numbers += result.numel()
+        return result
 
 
 def sixteen_bits(frame: np.ndarray) -> Image.Image:
