@@ -105,6 +105,28 @@ def test_a_blurred_background_takes_no_colour_from_the_objects(label_map: LabelM
     assert (image[label_map != 0] == 255).all()
 
 
+def test_a_large_picture_is_blurred_on_a_smaller_copy_that_shows_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    frame = cv2.resize(rng.integers(0, 256, (90, 91, 3)).astype(np.uint8), (728, 720))
+    label_map = np.zeros((720, 728), np.uint8)
+    label_map[100:400, 200:600] = 1
+    background = (label_map == 0).astype(np.float32)
+    weight = cv2.GaussianBlur(background, (0, 0), 18)
+    plain = cv2.GaussianBlur(frame * background[..., None], (0, 0), 18) / np.maximum(weight, 1e-3)[..., None]
+    work: list[float] = []  # a blur's pixels times its width
+    blur = cv2.GaussianBlur
+
+    def noted(picture: Any, size: Any, spread: float) -> Any:
+        work.append(picture.size * spread)
+        return blur(picture, size, spread)
+
+    monkeypatch.setattr(cv2, "GaussianBlur", noted)
+    image = blur_background(frame, label_map)
+    assert np.abs(image - plain)[label_map == 0].max() < 4
+    assert len(work) == 2
+    assert sum(work) < 4 * frame[..., 0].size * 18 / 7
+
+
 def test_a_label_lies_within_its_object_even_at_the_frame_border(frame: UInt8Array) -> None:
     label_map = np.zeros((60, 80), np.int32)
     label_map[:, 50:] = 3

@@ -23,6 +23,8 @@ from jointformer.types import Colour, LabelMap, Mask, UInt8Array
 OverlayStyle = Literal["fill", "contour", "spotlight", "blur"]
 OVERLAY_STYLES: tuple[OverlayStyle, ...] = get_args(OverlayStyle)
 
+_FINEST_SPREAD = 8  # pixels, for the blur of a smaller copy; pictures of up to 640 rows are blurred as they are
+
 
 def overlay(
     frame: UInt8Array,
@@ -94,13 +96,26 @@ def blur_background(frame: UInt8Array, label_map: LabelMap) -> UInt8Array:
 
     The objects' own colours do not leak into the blur: only background pixels are averaged.
     """
-    spread = max(1.0, min(frame.shape[:2]) / 40)
-    background = (np.asarray(label_map) == 0).astype(np.float32)
-    weight = cv2.GaussianBlur(background, (0, 0), spread)
-    total = cv2.GaussianBlur(frame.astype(np.float32) * background[..., None], (0, 0), spread)
+    height, width = frame.shape[:2]
+    spread = max(1.0, min(height, width) / 40)
+    # The work grows with the cube of a side, to seconds for 4K, and so wide a blur leaves nothing fine: large pictures
+    # are blurred on a smaller copy, which differs by a few of 255 levels.
+    step = max(1, int(spread / _FINEST_SPREAD))
+    small = (-(-width // step), -(-height // step))
+    background = (np.asarray(label_map) == 0).view(np.uint8)
+    shown = np.zeros_like(frame)
+    cv2.copyTo(frame, background, shown)
+    weight, total = (
+        cv2.GaussianBlur(np.asarray(part, np.float32), (0, 0), spread / step)
+        for part in (
+            cv2.resize(background.astype(np.float32), small, interpolation=cv2.INTER_AREA),
+            cv2.resize(shown, small, interpolation=cv2.INTER_AREA),
+        )
+    )
     # Deep inside an object no background is near: what is divided there is never shown.
-    blurred = np.clip(np.rint(total / np.maximum(weight, 1e-3)[..., None]), 0, 255).astype(np.uint8)
-    return _choose(label_map, frame, blurred)
+    mean = total / np.maximum(weight, 1e-3)[..., None]
+    blurred = cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR)
+    return _choose(label_map, frame, np.clip(np.rint(blurred), 0, 255).astype(np.uint8))
 
 
 def draw_labels(frame: UInt8Array, label_map: LabelMap, *, palette: UInt8Array | None = None) -> UInt8Array:
