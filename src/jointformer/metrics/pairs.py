@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from jointformer.metrics.boundary import ContourRule, boundary_score, contour, disk
+from jointformer.ops.label_maps import object_ids
 from jointformer.types import LabelMap, UInt8Array
 
 
@@ -58,5 +59,4 @@ def mask_of(labels: LabelMap, object_id: int) -> UInt8Array:
 
 def labels_in(labels: UInt8Array) -> list[int]:
     """The sorted labels that occur in an (H, W) uint8 label map, background left out."""
-    counts = cv2.calcHist([np.ascontiguousarray(labels)], [0], None, [256], [0, 256])
-    return [int(label) for label in np.flatnonzero(counts.ravel()) if label]
+    return list(object_ids(labels))

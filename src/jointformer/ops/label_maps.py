@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from jointformer.errors import DataError
@@ -10,8 +11,9 @@ from jointformer.types import LabelMap
 
 def object_ids(ids: LabelMap) -> tuple[int, ...]:
     """The ids that a label map names, ascending, without background."""
-    if ids.dtype == np.uint8:  # a histogram is several times faster than sorting
-        return tuple(int(i) for i in np.flatnonzero(np.bincount(ids.reshape(-1), minlength=256)) if i)
+    if ids.dtype == np.uint8 and ids.size:  # a histogram is many times faster than sorting, OpenCV's than NumPy's
+        counts = cv2.calcHist([ids.reshape(1, -1)], [0], None, [256], [0, 256])
+        return tuple(int(i) for i in np.flatnonzero(counts) if i)
     return tuple(int(i) for i in np.unique(ids) if i)
 
 
