@@ -66,6 +66,13 @@ def test_the_best_overlay_is_played_as_any_other(tmp_path: Path) -> None:
         assert container.streams.video[0].codec_context.profile == "High"
 
 
+def test_an_overlay_is_encoded_beside_what_comes_next_and_alike_on_all_machines(tmp_path: Path) -> None:
+    path = export(Masks(ArrayVideo(pictures())), "overlay", tmp_path / "out")
+    settings = path.read_bytes()  # x264 notes them in the first frame
+    assert b" sliced_threads=0 " in settings  # slices are waited for, and each machine makes as many as it has cores
+    assert b" threads=4 " in settings
+
+
 def test_an_overlay_has_the_videos_sound_and_stands_upright(tmp_path: Path) -> None:
     video = VideoFile(write_video(tmp_path / "phone.mp4", rotation=90))
     assert video.size == (W + 1, H + 1)

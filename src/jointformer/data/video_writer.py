@@ -28,6 +28,7 @@ _AAC_RATES = frozenset({8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44
 _LEAD = Fraction(1, 2)  # seconds of sound that are looked at before those that are wanted
 _LEAP = Fraction(1, 2)  # seconds back in time, more than any order of packets
 _CLOCK = 90_000  # ticks per second where frame times are given one by one
+_THREADS = 4  # of the H.264 encoder, each with a frame of its own: about 12 bytes a pixel
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,9 @@ class VideoWriter:
         height, width = self.size
         stream.height, stream.width = height + codec.even * (height % 2), width + codec.even * (width % 2)
         stream.pix_fmt = codec.pixels
+        if codec.encoder == "libx264":
+            # Left to itself PyAV has each frame cut into slices, and whoever writes it waits until they are encoded.
+            stream.codec_context.thread_type, stream.codec_context.thread_count = "FRAME", _THREADS
         stream.codec_context.time_base = Fraction(1, _CLOCK) if self._variable else 1 / self.fps
         if self._pixel_aspect != 1:
             stream.codec_context.sample_aspect_ratio = self._pixel_aspect

@@ -37,8 +37,8 @@ from jointformer.types import UInt8Array
 
 MASKS = "masks"
 OVERLAY = "overlay.mp4"
-#: What an overlay's encoder takes, per pixel of a frame and besides; noise took 104 a pixel at 854x480 on two cores.
-_ENCODER_PER_PIXEL, _ENCODER = 110, 6 << 20
+#: What an overlay's encoder takes, per pixel of a frame and besides; noise took 132 a pixel at 854x480 on two cores.
+_ENCODER_PER_PIXEL, _ENCODER = 140, 6 << 20
 
 
 def overlay_bytes(size: tuple[int, int]) -> int:
