@@ -64,15 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score, print the table, write what was asked for."""
     _refuse_unused(args)
-    from jointformer.data.inputs import refuse_inputs
+    from jointformer.data.inputs import check_outputs
     from jointformer.evaluation.score import score
-    from jointformer.system.files import check_writable, write_text
+    from jointformer.system.files import write_text
 
     given = [path for path in (args.annotations, args.predictions, args.meta, args.groups) if path and path.is_file()]
-    written = [path for path in (args.json, args.plot) if path and path != "-"]
-    refuse_inputs(written, given)
-    for path in written:
-        check_writable(path)
+    check_outputs([path for path in (args.json, args.plot) if path and path != "-"], given)
     scores = score(
         args.benchmark,
         args.annotations,

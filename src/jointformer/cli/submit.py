@@ -41,21 +41,19 @@ def run(args: argparse.Namespace) -> int:
     """Return 0 where the results are in order (or packed), 2 where they are not."""
     from jointformer.data.benchmarks import find_benchmark, open_benchmark
     from jointformer.data.convert_visor import read_mapping
-    from jointformer.data.inputs import refuse_inputs
+    from jointformer.data.inputs import check_outputs, refuse_inputs
     from jointformer.evaluation.submit import (
         check_submission,
         pack_submission,
         refuse_without_server,
         visor_mapping,
     )
-    from jointformer.system.files import check_writable
 
     refuse_without_server(find_benchmark(args.dataset, args.split))  # said before the data are looked for
     target: Path | None = None
     if args.action == "pack":
         target = args.output or Path(f"{args.dataset}_{args.split}.zip")
-        refuse_inputs([target], [args.results])
-        check_writable(target)
+        check_outputs([target], [args.results])
     workers = worker_count(args.workers)
     dataset = open_benchmark(args.dataset, args.split, args.data_root)
     if target is not None:  # no picture that is read becomes an archive, whatever name it was given
@@ -63,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         read = (path for video in dataset.videos for path in video.inputs)
         refuse_inputs([target], [*read, *(args.results / name for name in names)])
         if dataset.benchmark.key == "VISOR":
-            read_mapping(visor_mapping(dataset))  # as `check_writable`: before every mask is read
+            read_mapping(visor_mapping(dataset))  # before every mask is read
     found = check_submission(dataset, args.results, workers=workers, progress=not args.quiet)
     for line in found.lines():
         print(line, file=sys.stderr)

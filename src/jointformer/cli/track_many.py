@@ -30,9 +30,8 @@ def is_wanted(args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]) -> int:
     """Return the exit code of `jointformer track` over many videos; options: those of `track_many` that are checked."""
-    from jointformer.data.inputs import refuse_inputs
+    from jointformer.data.inputs import check_outputs
     from jointformer.evaluation.manyvideos import find_jobs, track_many
-    from jointformer.system.files import check_writable
 
     for name in ("input_format", "input_size", "output_format", "when_late", "queue"):
         if getattr(args, name) is not None:
@@ -42,8 +41,7 @@ def run(args: argparse.Namespace, config: TrackerConfig, options: dict[str, Any]
     if args.fps is not None:
         _say_whose_rate([job.name for job in jobs if not job.video.is_dir()], len(jobs), quiet=args.quiet)
     if args.json:
-        refuse_inputs([args.json], (path for job in jobs for path in job.inputs))
-        check_writable(args.json)
+        check_outputs([args.json], (path for job in jobs for path in job.inputs))
     for job in jobs:
         if job.error is not None and not args.quiet:
             print(f"cannot be tracked: {job.error}", file=sys.stderr)

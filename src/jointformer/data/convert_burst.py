@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from jointformer.data.burst import BurstSequence, read_burst
 from jointformer.data.convert_jobs import Converted, run_jobs
-from jointformer.data.inputs import refuse_inputs
+from jointformer.data.inputs import check_outputs
 from jointformer.data.masks import object_ids, without, write_mask
 from jointformer.errors import DataError
 from jointformer.ops.png import read_index_png
 from jointformer.ops.rle import decode_rle, encode_rle
-from jointformer.system.files import check_writable, replace_dir, write_text
+from jointformer.system.files import replace_dir, write_text
 from jointformer.system.parallel import parallel_map
 from jointformer.types import LabelMap
 
@@ -130,8 +130,7 @@ def masks_to_burst(
     DataError for missing folders, other sizes and labels that are no track of their sequence, OutputError where
     `target` is the template.
     """
-    refuse_inputs([target], [template])
-    check_writable(target)
+    check_outputs([target], [template])
     burst = read_burst(template)
     root = _masks_root(masks, burst.sequences)
     jobs = [_EncodeJob(sequence, root / sequence.folder) for sequence in burst.sequences]

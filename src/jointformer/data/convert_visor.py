@@ -13,13 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from jointformer.data.frames import list_pictures, list_subfolders
-from jointformer.data.inputs import refuse_inputs
+from jointformer.data.inputs import check_outputs
 from jointformer.data.masks import object_ids
 from jointformer.data.metas import read_json
 from jointformer.data.writer import SCORES
 from jointformer.errors import DataError
 from jointformer.ops.png import read_index_png
-from jointformer.system.files import check_writable, write_text
+from jointformer.system.files import write_text
 from jointformer.system.parallel import parallel_map
 from jointformer.types import UInt8Array
 
@@ -69,8 +69,7 @@ def masks_to_visor(
 
     Raises DataError for videos and labels that the mapping does not name, OutputError where `target` is the mapping.
     """
-    refuse_inputs([target], [mapping])
-    check_writable(target)
+    check_outputs([target], [mapping])
     content, counts = visor_content(masks, read_mapping(mapping), workers=workers, progress=progress)
     write_text(target, json.dumps(content))
     return counts

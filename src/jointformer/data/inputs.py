@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jointformer.data.frames import PICTURE_SUFFIXES
 from jointformer.errors import OutputError
+from jointformer.system.files import check_writable
 
 _Identity = tuple[int, int] | None  # device and inode; None where nothing is there
 
@@ -37,6 +38,13 @@ def refuse_inputs(targets: Iterable[str | Path], inputs: Iterable[str | Path]) -
             found, what = folders.get(_identity(target.parent)), "the pictures beside it are read"
         if found is not None:
             raise OutputError(f"cannot be written: {what}", where=target, got=found, hint="choose another output")
+
+
+def check_outputs(files: Sequence[str | Path], inputs: Iterable[str | Path]) -> None:
+    """Raise OutputError where a file that is written at the end of long work is an input, or cannot be written now."""
+    refuse_inputs(files, inputs)
+    for file in files:
+        check_writable(file)
 
 
 def refuse_results(targets: Iterable[Path], overwrite: bool) -> None:
