@@ -160,21 +160,11 @@ def _say_what_to_pack(args: argparse.Namespace, dataset: Dataset, output: Path) 
     row = dataset.benchmark
     if not row.zip_holds:
         return
-    if args.save_all and row.saved != "all":
+    if not row.zips_run(args.save_all):
         what = "there is no zip, as it would hold frames that are not scored"
     elif row.saved == "lvos" and any(min(video.frames_to_save) < video.first_mask for video in dataset.videos):
         what = "there are no masks of frames before the first given one, which LVOS asks for"
     else:
         return
-    pack = [
-        "jointformer",
-        "submit",
-        "pack",
-        row.key,
-        str(output),
-        "--split",
-        row.split,
-        "--data-root",
-        str(args.data_root),
-    ]
-    print(f"note: {what}; `{shlex.join(pack)}` makes the archive", file=sys.stderr)
+    place = shlex.join([str(output), "--split", row.split, "--data-root", str(args.data_root)])
+    print(f"note: {what}; `jointformer submit pack {row.key} {place}` makes the archive", file=sys.stderr)

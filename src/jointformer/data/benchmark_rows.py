@@ -43,6 +43,10 @@ class Benchmark:
         """The folder of the server's zip that holds the videos' folders; "" where these are at its root."""
         return "Annotations" if self.zip_holds == "Annotations" else ""
 
+    def zips_run(self, save_all: bool) -> bool:
+        """Whether a run's masks become the server's zip; of all frames `submit pack` chooses those that it wants."""
+        return bool(self.zip_holds) and not (save_all and self.saved != "all")
+
 
 _DAVIS = "https://davischallenge.org/davis2017/code.html"
 _YOUTUBE = "https://youtube-vos.org/dataset/vos/"

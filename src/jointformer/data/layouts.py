@@ -17,7 +17,7 @@ from jointformer.data.masks import (
     read_mask_file,
     resolve_void,
 )
-from jointformer.data.metas import listed_videos, lvos_frames, youtube_beginnings, youtube_frames
+from jointformer.data.metas import listed_videos, lvos_frames, youtube_frames, youtube_objects
 from jointformer.data.sources import VideoSource
 from jointformer.errors import DataError
 
@@ -33,13 +33,13 @@ def open_tree(row: Benchmark, root: Path, *, save_all: bool = False) -> tuple[Vi
     masks = _find(row, root, row.masks, "masks")
     names, meta = _video_names(row, root, images, masks)
     saved = None if meta is None else _saved_frames(row, images, names, meta)
-    begins = youtube_beginnings(meta) if meta is not None and row.saved == "youtube" else {}
+    listed = youtube_objects(meta) if meta is not None and row.saved == "youtube" else {}
 
     def check(name: str) -> VideoSource | DataError:
         try:
             frames = None if save_all or saved is None else saved[name]
             video = _open_video(row, root, name, images / name, masks / name, frames)
-            _check_beginnings(video, masks / name, begins.get(name, {}))
+            _check_beginnings(video, masks / name, listed.get(name, {}))
             return video
         except DataError as error:
             return error
@@ -150,9 +150,10 @@ def _refuse_lost_videos(row: Benchmark, images: Path, lost: Collection[str], nam
         raise DataError("no folder of frames for a video", where=images / name, hint=hint)
 
 
-def _check_beginnings(video: VideoSource, folder: Path, begins: Mapping[str, str]) -> None:
+def _check_beginnings(video: VideoSource, folder: Path, listed: Mapping[str, Sequence[str]]) -> None:
     """Raise DataError for an object that the json names and no mask gives: it would never be tracked."""
     given = {video.frame_names[index] for index in video.masks}
+    begins = {label: min(frames) for label, frames in listed.items() if frames}
     late = {label: frame for label, frame in begins.items() if frame not in given}
     if not late:  # as it is in a whole download: nothing has to be decoded
         return

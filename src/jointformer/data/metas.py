@@ -56,25 +56,20 @@ def video_objects(path: str | Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def youtube_frames(path: str | Path) -> dict[str, list[str]]:
-    """Video -> names of the frames that its objects list in YouTube-VOS's meta.json. Raises `DataError`."""
-    frames: dict[str, list[str]] = {}
+def youtube_objects(path: str | Path) -> dict[str, dict[str, list[str]]]:
+    """Video -> {object: names of the frames that YouTube-VOS's meta.json lists for it}. Raises `DataError`."""
+    found: dict[str, dict[str, list[str]]] = {}
     for video, objects in video_objects(path).items():
-        names: set[str] = set()
+        found[video] = {}
         for number, entry in objects.items():
             listed = _get(entry, "frames", list, path, f"videos.{video}.objects.{number}")
-            names.update(_text(name, path, f"videos.{video}.objects.{number}.frames") for name in listed)
-        frames[video] = sorted(names)
-    return frames
+            found[video][number] = [_text(name, path, f"videos.{video}.objects.{number}.frames") for name in listed]
+    return found
 
 
-def youtube_beginnings(path: str | Path) -> dict[str, dict[str, str]]:
-    """Video -> {object: the first of the frames that YouTube-VOS's meta.json lists for it}. Raises `DataError`."""
-    # `youtube_frames` has checked the lists.
-    return {
-        video: {number: min(entry["frames"]) for number, entry in objects.items() if entry["frames"]}
-        for video, objects in video_objects(path).items()
-    }
+def youtube_frames(path: str | Path) -> dict[str, list[str]]:
+    """Video -> names of the frames that its objects list in YouTube-VOS's meta.json. Raises `DataError`."""
+    return {video: sorted(set().union(*objects.values())) for video, objects in youtube_objects(path).items()}
 
 
 def lvos_frames(path: str | Path) -> dict[str, list[str]]:

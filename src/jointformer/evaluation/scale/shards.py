@@ -238,8 +238,8 @@ def zip_if_finished(output: Path, manifest: Manifest) -> Path | None:
 
 def _archive(output: Path, manifest: Manifest) -> Path | None:
     row = _benchmark(output, manifest)
-    if row is None or (manifest.settings.get("save_all") and row.saved != "all"):
-        return None  # what of all the frames the server asks for is in the data alone: `submit pack` reads them
+    if row is None or not row.zips_run(bool(manifest.settings.get("save_all"))):
+        return None
     return zip_path(output, row)
 
 
