@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointformer.ops import topk_cpu
 from jointformer.ops.attention import joint_attention, plain_attention
+from jointformer.ops.kernels import topk_cpu
 
 TOKENS, WIDTH = 1620, 64
 CASES = ((12, 2, 60), (12, 4, 120), (3, 2, 60))  # heads, memory frames (with the last), k

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jointformer.ops.tile_support import AMX, CAN_MULTIPLY
+from jointformer.ops.kernels.processor import AMX, CAN_MULTIPLY
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 KIND = "AMX" if AMX else "AVX512-BF16" if CAN_MULTIPLY else "other"

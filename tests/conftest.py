@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Compile every kernel between them, which takes half a minute of one core where none is kept. Two processes share the
 #: tests out: with these files first each compiles its own, and else both the same ones at the same time.
-COMPILE_KERNELS = ("tests/ops/test_attention_kernels.py", "tests/ops/test_tile_linear.py")
+COMPILE_KERNELS = ("tests/ops/test_attention_kernels.py", "tests/ops/test_linear_kernels.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,8 +18,8 @@ from torch import Tensor
 from jointformer.ops import attention
 from jointformer.ops.attention import joint_attention, plain_attention
 
-topk_cpu = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
-topk_compile = pytest.importorskip("jointformer.ops.topk_compile", reason="needs numba")
+topk_cpu = pytest.importorskip("jointformer.ops.kernels.topk_cpu", reason="needs numba")
+compiling = pytest.importorskip("jointformer.ops.kernels.compiling", reason="needs numba")
 needs_tiles = pytest.mark.skipif(not topk_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
 
 
@@ -246,7 +246,7 @@ def test_a_function_that_cannot_be_cached_is_compiled_all_the_same() -> None:
     names: dict[str, Callable[..., None]] = {}
     exec("def fill(array): array[:] = 3", names)  # belongs to no file: Numba finds no folder for it
     array = np.zeros(2)
-    topk_compile.compiled(names["fill"])(array)
+    compiling.compiled(names["fill"])(array)
     assert array.tolist() == [3, 3]
 
 
@@ -262,10 +262,10 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def fill_and_enter(kept: dict[str, Any]) -> list[int]:
     """As a process does that has just been started; returns how often what is kept was used."""
-    entry, array = topk_compile.compiled(kept["fill"]), np.zeros(2)
+    entry, array = compiling.compiled(kept["fill"]), np.zeros(2)
     entry(array)
     assert array.tolist() == [3, 3]
-    kernel = topk_compile.TeamKernel(kept["enter"], entry)
+    kernel = compiling.TeamKernel(kept["enter"], entry)
     assert kernel.address
     return [sum(entry.stats.cache_hits.values()), kernel._code._cache_hits]
 
@@ -300,7 +300,7 @@ def test_on_a_full_disk_kernels_are_compiled_and_not_kept(
 
 ROWS_TWICE = """
 import torch
-from jointformer.ops import topk_cpu
+from jointformer.ops.kernels import topk_cpu
 torch.set_num_threads(1)
 inputs = torch.randn(4, 1, 1, 300, 64, generator=torch.Generator().manual_seed(0))
 out = torch.empty(1, 1, 100, 64)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-topk_ir = pytest.importorskip("jointformer.ops.topk_ir", reason="needs numba")
-tile_support = pytest.importorskip("jointformer.ops.tile_support", reason="needs numba")
+llvm = pytest.importorskip("jointformer.ops.kernels.llvm", reason="needs numba")
+processor = pytest.importorskip("jointformer.ops.kernels.processor", reason="needs numba")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names an x86 processor"),
@@ -19,7 +19,7 @@ pytestmark = [
 
 OLDER = """
 import torch
-from jointformer.ops import topk_cpu
+from jointformer.ops.kernels import topk_cpu
 from jointformer.ops.attention import plain_attention
 assert not topk_cpu.CAN_MULTIPLY
 g = torch.Generator().manual_seed(0)
@@ -30,11 +30,11 @@ torch.testing.assert_close(out, plain_attention(q, k, v, mk, mv, 9, 50), atol=2e
 """
 NEWER = """
 from numba import cfunc
-from jointformer.ops import tile_support
-tile_support.AMX = True  # the system need not let this process use it: nothing is run
-from jointformer.ops import tile_linear, topk_compile, topk_heads
-for kernel in (topk_heads.attend_heads, tile_linear.layer_rows):
-    code = cfunc(topk_compile._KERNEL)(kernel._function)._library.get_asm_str()
+from jointformer.ops.kernels import processor
+processor.AMX = True  # the system need not let this process use it: nothing is run
+from jointformer.ops.kernels import compiling, linear_layers, topk_heads
+for kernel in (topk_heads.attend_heads, linear_layers.layer_rows):
+    code = cfunc(compiling._KERNEL)(kernel._function)._library.get_asm_str()
     assert code.count("tdpbf16ps") > code.count("vdpbf16ps")  # which a few sums take in any case
 """
 
@@ -56,10 +56,10 @@ def test_processors_with_amx_multiply_by_its_tiles(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", NEWER], env=newer, check=True, timeout=280)
 
 
-@pytest.mark.skipif(not tile_support.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
-@pytest.mark.skipif(not tile_support.AMX, reason="without AMX the kernels' own tests do this")
+@pytest.mark.skipif(not processor.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
+@pytest.mark.skipif(not processor.AMX, reason="without AMX the kernels' own tests do this")
 def test_processors_without_amx_multiply_by_dot_products(tmp_path: Path) -> None:
-    features = [name for name, has in topk_ir.FEATURES.items() if has and not name.startswith("amx")]
-    files = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("attention_kernels", "tile_linear")]
+    features = [name for name, has in llvm.FEATURES.items() if has and not name.startswith("amx")]
+    files = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("attention_kernels", "linear_kernels")]
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:xdist", "-p", "no:cacheprovider", *files]
     subprocess.run(command, env=environment(tmp_path, "sapphirerapids", features), check=True, timeout=500)

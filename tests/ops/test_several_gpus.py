@@ -42,7 +42,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
 @pytest.mark.parametrize("device", ["cuda:1", "cpu"])
 def test_triton_launches_where_its_tensors_are(gpus: Gpus, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     pytest.importorskip("triton", reason="needs triton (PyTorch's CUDA builds bring it)")
-    from jointformer.ops import topk_gpu, topk_triton
+    from jointformer.ops.kernels import topk_gpu, topk_triton
 
     launched: list[int] = []
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from jointformer.ops import workers
+from jointformer.ops.kernels import workers
 
-tile_cpu = pytest.importorskip("jointformer.ops.tile_cpu", reason="needs numba")
-topk_cpu = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
+linear_cpu = pytest.importorskip("jointformer.ops.kernels.linear_cpu", reason="needs numba")
+topk_cpu = pytest.importorskip("jointformer.ops.kernels.topk_cpu", reason="needs numba")
 needs_tiles = pytest.mark.skipif(not topk_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
 
 
@@ -35,7 +35,7 @@ def test_several_threads_give_the_bits_of_one(threads: int) -> None:
         out = torch.empty_like(q)
         topk_cpu.attend_tiles(q, k, v, mk, mv, 9, 70, out)
         one = topk_cpu.attend_one_row(q[:, :, :1], mk, mv)
-        return [tile_cpu.linear(x, (weight, bias), gelu=True), out, one]
+        return [linear_cpu.linear(x, (weight, bias), gelu=True), out, one]
 
     def same(turn: int) -> bool:
         torch.set_num_threads(threads)  # every thread of Python has a number of its own

@@ -15,9 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointformer.ops import attention, topk_gpu
+from jointformer.ops import attention
 from jointformer.ops.attention import plain_attention
-from jointformer.ops.topk_gpu import Tiles
+from jointformer.ops.kernels import topk_gpu
+from jointformer.ops.kernels.topk_gpu import Tiles
 
 DEVICE = "cpu" if topk_gpu.INTERPRETED else "cuda"
 SMALL = Tiles(rows=32, columns=32, warps=4, stages=1)

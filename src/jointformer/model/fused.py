@@ -1,10 +1,10 @@
 """Linear layers and convolutions that take what comes before and after them into the same pass.
 
-Inference in bfloat16 on a CPU uses kernels of our own for many rows (ops/tile_cpu.py, on processors that multiply it),
-else oneDNN's fused operations, which PyTorch has under `torch.ops.mkldnn`: what follows a product (GELU, ReLU, an
-addition) is done while it is still in registers or the nearest cache, and no bias is spread out beforehand. Everything
-else (gradients, accelerators, float32, where they gain nothing) takes the plain operations that the fused ones are
-tested against.
+Inference in bfloat16 on a CPU uses kernels of our own for many rows (ops/kernels, on processors that multiply it), else
+oneDNN's fused operations, which PyTorch has under `torch.ops.mkldnn`: what follows a product (GELU, ReLU, an addition)
+is done while it is still in registers or the nearest cache, and no bias is spread out beforehand. Everything else
+(gradients, accelerators, float32, where they gain nothing) takes the plain operations that the fused ones are tested
+against.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def fuses(x: Tensor, weight: Tensor) -> bool:
 
 def _maps(x: Tensor, *others: Tensor) -> ModuleType | None:
     """The kernels for whole maps where they serve x (B, C, h, w) with these."""
-    maps = kernel_module("tile_maps_cpu") if fuses(x, others[0]) else None
+    maps = kernel_module("maps_cpu") if fuses(x, others[0]) else None
     return maps if maps is not None and maps.fits_map(x, *others) else None
 
 
 def _rows(x: Tensor, *weights: Tensor) -> ModuleType | None:
     """The kernels for rows where they multiply x (..., C) by these weights (D, C)."""
-    tiles = kernel_module("tile_cpu") if fuses(x, weights[0]) else None
+    tiles = kernel_module("linear_cpu") if fuses(x, weights[0]) else None
     return tiles if tiles is not None and tiles.fits(x, *weights) else None
 
 
@@ -121,7 +121,7 @@ def linear_mlp(
 
 def norm_gelu(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Return GELU(norm(x)) of x (..., C); nobody else may need x, whose place the result may take."""
-    tiles = kernel_module("tile_cpu") if fuses(x, norm.weight) and x.is_contiguous() else None
+    tiles = kernel_module("linear_cpu") if fuses(x, norm.weight) and x.is_contiguous() else None
     if tiles is not None and tiles.fits_norm(x):
         changed: Tensor = tiles.norm_gelu_(x, (norm.weight, norm.bias, norm.eps))
         return changed

@@ -156,7 +156,7 @@ def triton_serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
 def _gpu_kernel() -> ModuleType | None:
     """The Triton kernel's module, or None where Triton is not installed; the log says so once."""
     try:
-        return importlib.import_module("jointformer.ops.topk_gpu")
+        return importlib.import_module("jointformer.ops.kernels.topk_gpu")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "triton":
             raise

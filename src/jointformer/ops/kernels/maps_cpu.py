@@ -1,4 +1,4 @@
-"""Whole maps in bfloat16 on CPUs that multiply it (see tile_maps): rows shared out to threads. Imports Numba."""
+"""Whole maps in bfloat16 on CPUs that multiply it (see maps.py): rows shared out to threads. Imports Numba."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointformer.ops import tile_maps
-from jointformer.ops.tile_support import CAN_MULTIPLY
-from jointformer.ops.workers import run_team
+from jointformer.ops.kernels import maps
+from jointformer.ops.kernels.processor import CAN_MULTIPLY
+from jointformer.ops.kernels.workers import run_team
 
 
 def fits_map(x: Tensor, *others: Tensor) -> bool:
@@ -27,7 +27,7 @@ def enlarge_add(x: Tensor, add: Tensor) -> tuple[Tensor, Tensor]:
     objects, channels, height, width = x.shape
     add = add.permute(0, 2, 3, 1).contiguous()
     total, positive = (x.new_empty(objects, 2 * height, 2 * width, channels) for _ in range(2))
-    _run(tile_maps.ENLARGE, total, x, add, None, positive)
+    _run(maps.ENLARGE, total, x, add, None, positive)
     return total.permute(0, 3, 1, 2), positive.permute(0, 3, 1, 2)
 
 
@@ -36,7 +36,7 @@ def predict(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     objects, _, height, width = x.shape
     factors = weight[0].permute(1, 2, 0).contiguous()
     found = x.new_empty(objects, height, width, 1)
-    _run(tile_maps.PREDICT, found, x, factors, bias, None)
+    _run(maps.PREDICT, found, x, factors, bias, None)
     return found.view(objects, 1, height, width)
 
 
@@ -53,4 +53,4 @@ def _run(kind: int, out: Tensor, x: Tensor, other: Tensor, bias: Tensor | None, 
         ],
         np.int64,
     )  # fmt: skip
-    run_team(tile_maps.map_rows.address, numbers.ctypes.data, min(torch.get_num_threads(), objects * height))
+    run_team(maps.map_rows.address, numbers.ctypes.data, min(torch.get_num_threads(), objects * height))

@@ -6,12 +6,12 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from jointformer.ops.tile_team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
-from jointformer.ops.topk_compile import SOURCES, TeamKernel, kernel_part
-from jointformer.ops.topk_floats import finish_row, product_sum, weigh_values
-from jointformer.ops.topk_heads import SCALE, place
+from jointformer.ops.kernels.compiling import SOURCES, TeamKernel, kernel_part
+from jointformer.ops.kernels.team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
+from jointformer.ops.kernels.topk_floats import finish_row, product_sum, weigh_values
+from jointformer.ops.kernels.topk_heads import SCALE, place
 
-#: The shared numbers after what tile_team counts in; BUFFERS: where the threads' room begins, ROOM bytes for each: a
+#: The shared numbers after what team.py counts in; BUFFERS: where the threads' room begins, ROOM bytes for each: a
 #: weight (float32) and a number (int32) for every key, then 64 sums. Last come four tensors' places as in topk_heads.
 HEADS, KEYS, BUFFERS, ROOM = range(HEADER, HEADER + 4)
 PLACES = HEADER + 4
@@ -43,7 +43,7 @@ def attend_row(q, k, k_step, v, v_step, count, scale, weights, order, sums, out)
 
 
 def _with_stamp(stamp):
-    """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
+    """The entry point; `stamp` stands for the sources it is made from (see compiling.py)."""
 
     def attend_rows(shared):
         """Writes the results of the tasks (object and head, counted through) that this thread takes."""

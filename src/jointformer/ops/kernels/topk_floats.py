@@ -1,6 +1,6 @@
 """Vectors of scores, weights and values for the fused bfloat16 attention, as Numba intrinsics.
 
-They take plain addresses (intp). Rounding to bfloat16 is the processor's: see tile_support.
+They take plain addresses (intp). Rounding to bfloat16 is the processor's: see processor.py.
 """
 
 # mypy: disable-error-code="import-untyped,untyped-decorator"
@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from jointformer.ops.topk_ir import (
+from jointformer.ops.kernels.llvm import (
     BRAINS,
     F32,
     FLOATS,
@@ -40,7 +40,7 @@ from jointformer.ops.topk_ir import (
     store,
     times,
 )
-from jointformer.ops.topk_tiles import score_products
+from jointformer.ops.kernels.tiles import score_products
 
 _largest_half = instruction("llvm.vector.reduce.smax.v32i16", I16, HALVES)
 _largest_word = instruction("llvm.vector.reduce.smax.v16i32", I32, WORDS)

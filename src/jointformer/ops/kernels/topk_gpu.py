@@ -16,7 +16,7 @@ import torch
 import triton
 from torch import Tensor
 
-from jointformer.ops import topk_triton
+from jointformer.ops.kernels import topk_triton
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,9 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from jointformer.ops.tile_rows import all_lanes, widened
-from jointformer.ops.tile_team import HEADER, NEXT_TASK, TASKS, take
-from jointformer.ops.topk_compile import SOURCES, TeamKernel, kernel_part
-from jointformer.ops.topk_ir import (
+from jointformer.ops.kernels.compiling import SOURCES, TeamKernel, kernel_part
+from jointformer.ops.kernels.linear_rows import all_lanes, widened
+from jointformer.ops.kernels.llvm import (
     BRAINS,
     FLOATS,
     HALVES,
@@ -34,9 +33,10 @@ from jointformer.ops.topk_ir import (
     store,
     times,
 )
+from jointformer.ops.kernels.team import HEADER, NEXT_TASK, TASKS, take
 
 ENLARGE, PREDICT = range(2)
-#: The shared numbers after what tile_team counts in. A task is a row of the result, HEIGHT of them an object, each of
+#: The shared numbers after what team.py counts in. A task is a row of the result, HEIGHT of them an object, each of
 #: WIDTH points; CHANNELS: of x. OTHER: what is added, OTHER_STEP bytes from object to object, or the weight.
 KIND, HEIGHT, WIDTH, CHANNELS, X, OTHER, OTHER_STEP, BIAS, OUT, POSITIVE = range(HEADER, HEADER + 10)
 NUMBERS = HEADER + 10
@@ -148,7 +148,7 @@ def row_of_map(numbers, n, y):
 
 
 def _with_stamp(stamp):
-    """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
+    """The entry point; `stamp` stands for the sources it is made from (see compiling.py)."""
 
     def map_rows(shared):
         """Writes the rows that this thread takes."""

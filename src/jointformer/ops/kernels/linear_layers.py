@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from jointformer.ops.tile_rows import (
+from jointformer.ops.kernels.compiling import SOURCES, TeamKernel, kernel_part
+from jointformer.ops.kernels.linear_rows import (
     BLOCK,
     copy_lines,
     finish_add,
@@ -24,14 +25,13 @@ from jointformer.ops.tile_rows import (
     pack_tile,
     widen,
 )
-from jointformer.ops.tile_team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
-from jointformer.ops.topk_compile import SOURCES, TeamKernel, kernel_part
-from jointformer.ops.topk_tiles import set_tiles
+from jointformer.ops.kernels.team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
+from jointformer.ops.kernels.tiles import set_tiles
 
 ROWS = 32
 PLAIN, GELU, ADD = 0, 1, 2
 
-#: The shared numbers after what tile_team counts in: rows of all tasks and of each (the last one's are the rest), the
+#: The shared numbers after what team.py counts in: rows of all tasks and of each (the last one's are the rest), the
 #: tiles' configuration, where the threads' buffers are, and the number of stages, whose numbers follow.
 ROWS_IN_ALL, ROWS_EACH, TILES, BUFFERS, STAGES = range(HEADER, HEADER + 5)
 START = HEADER + 5
@@ -231,7 +231,7 @@ def stage_rows(numbers, first, last, at):
 
 
 def _with_stamp(stamp):
-    """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
+    """The entry point; `stamp` stands for the sources it is made from (see compiling.py)."""
 
     def layer_rows(shared):
         """Writes the rows of the tasks that this thread takes, stage after stage: a row needs no other row."""

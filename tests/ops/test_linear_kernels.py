@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-tile_cpu = pytest.importorskip("jointformer.ops.tile_cpu", reason="needs numba")
-topk_cpu = pytest.importorskip("jointformer.ops.topk_cpu", reason="needs numba")
+linear_cpu = pytest.importorskip("jointformer.ops.kernels.linear_cpu", reason="needs numba")
+topk_cpu = pytest.importorskip("jointformer.ops.kernels.topk_cpu", reason="needs numba")
 pytestmark = pytest.mark.skipif(not topk_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
 
 ROWS, WIDTH, HIDDEN = 75, 64, 96
@@ -36,14 +36,14 @@ def exact_norm(x: Tensor) -> Tensor:
 @pytest.fixture(params=["whole", "in chunks"])
 def _sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Weights packed at once, and in chunks of columns and parts of rows."""
-    plans = tile_cpu._plan_linear, tile_cpu._plan_mlp
+    plans = linear_cpu._plan_linear, linear_cpu._plan_mlp
     for plan in plans:
         plan.cache_clear()
     if request.param == "in chunks":
-        monkeypatch.setattr(tile_cpu, "WHOLE_BYTES", 0)
-        monkeypatch.setattr(tile_cpu, "CHUNK_BYTES", 1)
-        monkeypatch.setattr(tile_cpu, "PART", 48)
-    monkeypatch.setattr(tile_cpu, "SMALL_PART", 32)
+        monkeypatch.setattr(linear_cpu, "WHOLE_BYTES", 0)
+        monkeypatch.setattr(linear_cpu, "CHUNK_BYTES", 1)
+        monkeypatch.setattr(linear_cpu, "PART", 48)
+    monkeypatch.setattr(linear_cpu, "SMALL_PART", 32)
     yield
     for plan in plans:
         plan.cache_clear()
@@ -58,7 +58,7 @@ def test_a_layer_agrees_with_plain_operations(kind: str, normed: bool) -> None:
     weight, bias = layer(2, HIDDEN, WIDTH)
     expected = F.linear(exact_norm(x) if normed else x.float(), weight.float(), bias.float())
     expected = F.gelu(expected) if kind == "gelu" else expected + add.float() if kind == "add" else expected
-    got = tile_cpu.linear(
+    got = linear_cpu.linear(
         x, (weight, bias), norm=norm() if normed else None, gelu=kind == "gelu", add=add if kind == "add" else None
     )
     assert got.dtype == torch.bfloat16
@@ -70,7 +70,7 @@ def test_an_mlp_agrees_with_plain_operations() -> None:
     x, first, second = tensor(0, 3, 25, WIDTH), layer(2, HIDDEN, WIDTH), layer(4, WIDTH, HIDDEN)
     hidden = F.gelu(F.linear(exact_norm(x), first[0].float(), first[1].float()))
     expected = x.float() + F.linear(hidden, second[0].float(), second[1].float())
-    got = tile_cpu.mlp(x, norm(), first, second, add=x)
+    got = linear_cpu.mlp(x, norm(), first, second, add=x)
     assert got.shape == x.shape
     torch.testing.assert_close(got.float(), expected, atol=0.05, rtol=0.01)
 
@@ -79,32 +79,32 @@ def test_an_mlp_agrees_with_plain_operations() -> None:
 def test_a_layer_and_an_mlp_in_one_call_are_the_two_calls() -> None:
     x, add = tensor(0, 3, 25, HIDDEN), tensor(1, 1, 25, WIDTH)
     before, first, second = layer(6, WIDTH, HIDDEN), layer(2, HIDDEN, WIDTH), layer(4, WIDTH, HIDDEN)
-    between = tile_cpu.linear(x, before, add=add)
-    expected = tile_cpu.mlp(between, norm(), first, second, add=between)
-    assert torch.equal(tile_cpu.linear_mlp(x, before, add, norm(), first, second), expected)
+    between = linear_cpu.linear(x, before, add=add)
+    expected = linear_cpu.mlp(between, norm(), first, second, add=between)
+    assert torch.equal(linear_cpu.linear_mlp(x, before, add, norm(), first, second), expected)
 
 
 def test_norm_and_gelu_in_place_agree_with_plain_operations() -> None:
     x = tensor(0, 3, 25, WIDTH)
     expected = F.gelu(exact_norm(x))
-    got = tile_cpu.norm_gelu_(x, norm())
+    got = linear_cpu.norm_gelu_(x, norm())
     assert got.data_ptr() == x.data_ptr()
     torch.testing.assert_close(got.float(), expected, atol=0.01, rtol=0.01)
 
 
 def test_the_gelu_is_within_a_rounding_of_the_exact_one_everywhere() -> None:
     x = torch.linspace(-30, 30, 64 * 32).reshape(64, 32).bfloat16()
-    got = tile_cpu.linear(x, (torch.eye(32).bfloat16(), torch.zeros(32).bfloat16()), gelu=True)
+    got = linear_cpu.linear(x, (torch.eye(32).bfloat16(), torch.zeros(32).bfloat16()), gelu=True)
     exact = F.gelu(x.double())
     assert ((got.double() - exact).abs() <= 1e-4 + exact.abs() / 256).all()
 
 
 def test_nan_stays_in_its_row() -> None:
     x, one = tensor(0, 64, WIDTH), layer(2, WIDTH, WIDTH)
-    clean = tile_cpu.mlp(x, norm(), one, one, add=x)
+    clean = linear_cpu.mlp(x, norm(), one, one, add=x)
     spoilt = x.clone()
     spoilt[40, 3] = float("nan")
-    got = tile_cpu.mlp(spoilt, norm(), one, one, add=spoilt)
+    got = linear_cpu.mlp(spoilt, norm(), one, one, add=spoilt)
     assert got[40].isnan().all()
     rest = torch.arange(64) != 40
     assert torch.equal(got[rest], clean[rest])
@@ -116,8 +116,8 @@ def test_any_number_of_threads_gives_the_same_bits(threads: int) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = tile_cpu.mlp(x, norm(), first, second, add=x)
+        alone = linear_cpu.mlp(x, norm(), first, second, add=x)
         torch.set_num_threads(threads)
-        assert torch.equal(tile_cpu.mlp(x, norm(), first, second, add=x), alone)
+        assert torch.equal(linear_cpu.mlp(x, norm(), first, second, add=x), alone)
     finally:
         torch.set_num_threads(before)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jointformer.ops.topk_compile import SOURCES, compiled, kernel_part
-from jointformer.ops.topk_vectors import (
+from jointformer.ops.kernels.compiling import SOURCES, compiled, kernel_part
+from jointformer.ops.kernels.topk_vectors import (
     CAN_COMPRESS,
     VECTOR_BYTES,
     compress_indices,
@@ -214,7 +214,7 @@ def add_values(values, index, weight, n, result):
 
 
 def _with_stamp(stamp):
-    """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
+    """The entry point; `stamp` stands for the sources it is made from (see compiling.py)."""
 
     def attend_rows(own, memory, values, topk, group, scale, mixed, total, work):
         """Own scores become weights in place, `mixed` the kept memory's weighted values, `total` all weights' sum.

@@ -1,6 +1,6 @@
 """Products of 32 x 32 blocks by dot products of bfloat16 pairs, for processors that have these but no AMX tiles.
 
-The operands lie as AMX tiles want them (see topk_tiles), so that all around a product is the same for both.
+The operands lie as AMX tiles want them (see tiles.py), so that all around a product is the same for both.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from jointformer.ops.topk_ir import (
+from jointformer.ops.kernels.llvm import (
     BRAINS,
     FLOATS,
     HALVES,

@@ -1,6 +1,6 @@
 """Joint attention on the CPU without gradients: heads shared out to threads, rows in blocks that stay in the cache.
 
-Two ways, both tested against plain_attention: "tiles" (bfloat16 on processors that multiply it, see tile_support;
+Two ways, both tested against plain_attention: "tiles" (bfloat16 on processors that multiply it, see processor.py;
 everything in one kernel) and "rows" (PyTorch multiplies in float32, the kernel selects: float32, or bfloat16
 elsewhere). Importing this file imports Numba.
 """
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointformer.ops import topk_fused, topk_heads, topk_rows, topk_token
-from jointformer.ops.tile_support import CAN_MULTIPLY, tile_configuration
-from jointformer.ops.workers import run_team, share_out
+from jointformer.ops.kernels import topk_fused, topk_heads, topk_rows, topk_token
+from jointformer.ops.kernels.processor import CAN_MULTIPLY, tile_configuration
+from jointformer.ops.kernels.workers import run_team, share_out
 
 HEAD_WIDTH = 64  # of the tiles' kernel
 MOST_KEYS = 1 << 16  # a group's keys are numbered with 16 bits

@@ -6,13 +6,13 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from jointformer.ops.tile_team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
-from jointformer.ops.topk_compile import SOURCES, TeamKernel, kernel_part
-from jointformer.ops.topk_fused import CHUNK, QUICK, ROWS, WIDE, attend_head
-from jointformer.ops.topk_rows import TOGETHER
+from jointformer.ops.kernels.compiling import SOURCES, TeamKernel, kernel_part
+from jointformer.ops.kernels.team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
+from jointformer.ops.kernels.topk_fused import CHUNK, QUICK, ROWS, WIDE, attend_head
+from jointformer.ops.kernels.topk_rows import TOGETHER
 
 PAD = 64  # whole vectors are written behind the last value
-#: The shared numbers: what tile_team counts in, then these; six tensors' PLACES (address, bytes from object to object,
+#: The shared numbers: what team.py counts in, then these; six tensors' PLACES (address, bytes from object to object,
 #: from head to head, from row to row) come last.
 TASK_LIST, OWN, GROUP, GROUPS, TOPK, TILES, BUFFERS = range(HEADER, HEADER + 7)
 PLACES = HEADER + 7
@@ -116,7 +116,7 @@ def place(places, tensor, n, a):
 
 
 def _with_stamp(stamp):
-    """The entry point; `stamp` stands for the sources it is made from (see topk_compile)."""
+    """The entry point; `stamp` stands for the sources it is made from (see compiling.py)."""
 
     def attend_heads(shared):
         """Writes the results of the tasks (object, head, first row, last row) that this thread takes."""

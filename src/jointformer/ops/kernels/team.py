@@ -12,8 +12,8 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from jointformer.ops.topk_compile import kernel_part
-from jointformer.ops.topk_ir import I64, at
+from jointformer.ops.kernels.compiling import kernel_part
+from jointformer.ops.kernels.llvm import I64, at
 
 #: The first numbers of what a kernel's threads share: the next thread, the next task, the number of tasks.
 NEXT_THREAD, NEXT_TASK, TASKS = range(3)

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointformer.ops import tile_linear
-from jointformer.ops.tile_support import CAN_MULTIPLY, tile_configuration
-from jointformer.ops.topk_cpu import aligned
-from jointformer.ops.workers import run_team
+from jointformer.ops.kernels import linear_layers
+from jointformer.ops.kernels.processor import CAN_MULTIPLY, tile_configuration
+from jointformer.ops.kernels.topk_cpu import aligned
+from jointformer.ops.kernels.workers import run_team
 
-ROWS = tile_linear.ROWS
+ROWS = linear_layers.ROWS
 #: Fewer rows than these for each thread are not worth packing the weights for.
 LEAST_ROWS = 192
 #: Weights up to these sizes are packed once for all rows, else a chunk of columns at a time.
@@ -55,7 +55,7 @@ def linear(
     outer, inner = weight.shape
     out = x.new_empty(*x.shape[:-1], outer)
     rows = out.numel() // outer
-    kind = tile_linear.ADD if add is not None else tile_linear.GELU if gelu else tile_linear.PLAIN
+    kind = linear_layers.ADD if add is not None else linear_layers.GELU if gelu else linear_layers.PLAIN
     plan = _plan_linear(inner, outer, rows, torch.get_num_threads())
     _run(plan, _Stage(plan, kind, x, norm, layer, None, add, out))
     return out
@@ -65,7 +65,7 @@ def mlp(x: Tensor, norm: Norm, first: Layer, second: Layer, *, add: Tensor) -> T
     """Return add + second(GELU(first(norm(x)))) of rows x (..., C). See `fits`."""
     (hidden, width), out = first[0].shape, x.new_empty(x.shape)
     plan = _plan_mlp(width, hidden, x.numel() // width, torch.get_num_threads())
-    _run(plan, _Stage(plan, tile_linear.ADD, x, norm, first, second, add, out))
+    _run(plan, _Stage(plan, linear_layers.ADD, x, norm, first, second, add, out))
     return out
 
 
@@ -77,8 +77,8 @@ def linear_mlp(x: Tensor, layer: Layer, add: Tensor, norm: Norm, first: Layer, s
     plans = _plan_linear(inner, outer, rows, threads), _plan_mlp(outer, first[0].shape[0], rows, threads)
     _run(
         plans[1],
-        _Stage(plans[0], tile_linear.ADD, x, None, layer, None, add, between),
-        _Stage(plans[1], tile_linear.ADD, between, norm, first, second, between, out),
+        _Stage(plans[0], linear_layers.ADD, x, None, layer, None, add, between),
+        _Stage(plans[1], linear_layers.ADD, between, norm, first, second, between, out),
     )
     return out
 
@@ -87,7 +87,7 @@ def norm_gelu_(x: Tensor, norm: Norm) -> Tensor:
     """Return GELU(norm(x)) of rows x (..., C) in their place. See `fits`; x must be contiguous."""
     width = x.shape[-1]
     plan = _plan_norm(width, x.numel() // width, torch.get_num_threads())
-    _run(plan, _Stage(plan, tile_linear.GELU, x, norm, None, None, None, x))
+    _run(plan, _Stage(plan, linear_layers.GELU, x, norm, None, None, None, x))
     return x
 
 
@@ -139,7 +139,7 @@ def _chunk(inner: int, outer: int) -> int:
 
 
 class _Stage:
-    """The numbers of a stage (see tile_linear), and the tensors whose addresses they are, kept until it is done."""
+    """The numbers of a stage (see linear_layers.py), and the tensors whose addresses they are, kept meanwhile."""
 
     def __init__(
         self, plan: _Plan, kind: int, x: Tensor, norm: Norm | None, first: Layer | None, second: Layer | None,
@@ -170,9 +170,9 @@ def _run(plan: _Plan, *stages: _Stage) -> None:
     for stage in stages:
         _local.make_room(plan.tasks, stage.buffers)
         numbers += stage.numbers
-    numbers[tile_linear.BUFFERS] = _local.address
+    numbers[linear_layers.BUFFERS] = _local.address
     _local.numbers[: len(numbers)] = numbers
-    run_team(tile_linear.layer_rows.address, ctypes.addressof(_local.numbers), plan.tasks)
+    run_team(linear_layers.layer_rows.address, ctypes.addressof(_local.numbers), plan.tasks)
 
 
 @functools.cache
@@ -203,11 +203,11 @@ class _Scratch(threading.local):
     """What the threads of this thread's calls work in; buffers grow as needed."""
 
     def __init__(self) -> None:
-        self.numbers: Any = (ctypes.c_int64 * tile_linear.NUMBERS)()
+        self.numbers: Any = (ctypes.c_int64 * linear_layers.NUMBERS)()
         self.known: set[tuple[int, tuple[int, ...]]] = set()
         self.buffers: list[list[np.ndarray]] = []
-        self.sizes: tuple[int, ...] = (0,) * tile_linear.BUFFERS_EACH
-        self.addresses = np.zeros((0, tile_linear.BUFFERS_EACH), np.int64)
+        self.sizes: tuple[int, ...] = (0,) * linear_layers.BUFFERS_EACH
+        self.addresses = np.zeros((0, linear_layers.BUFFERS_EACH), np.int64)
         self.address = 0
 
     def make_room(self, threads: int, sizes: tuple[int, ...]) -> None:

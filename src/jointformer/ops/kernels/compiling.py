@@ -15,14 +15,14 @@ from numba.core import event
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 
-from jointformer.ops.tile_support import AMX
+from jointformer.ops.kernels.processor import AMX
 
 logger = logging.getLogger(__name__)
 
 #: Stands for the text of all kernel files and for how they multiply. Numba's cache looks only at the file of the
 #: function it caches, but compiles in what that function calls from the others; a value its closure holds is part of
 #: the cache's key.
-_FILES = sorted(path for pattern in ("topk_*.py", "tile_*.py") for path in Path(__file__).parent.glob(pattern))
+_FILES = sorted(Path(__file__).parent.glob("*.py"))
 SOURCES = zlib.crc32(b"".join([bytes([AMX]), *(path.read_bytes() for path in _FILES)]))
 
 

@@ -1,6 +1,6 @@
 """Vector instructions for the compiled top-k attention, as Numba intrinsics.
 
-Every intrinsic serves both widths of scores (see topk_ir for their keys) and works on one 512-bit vector of an
+Every intrinsic serves both widths of scores (see llvm.py for their keys) and works on one 512-bit vector of an
 array, whatever the processor's own width is.
 """
 
@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from jointformer.ops.topk_ir import (
+from jointformer.ops.kernels.llvm import (
     F32,
     FEATURES,
     I32,

@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from jointformer.ops.topk_ir import FEATURES
+from jointformer.ops.kernels.llvm import FEATURES
 
 
 def _amx_allowed() -> bool:
@@ -23,7 +23,7 @@ def _amx_allowed() -> bool:
 _VECTORS = all(FEATURES.get(name) for name in ("avx512bw", "avx512bf16", "avx512vbmi", "avx512vbmi2"))
 #: Whether products of blocks are made by AMX tiles; without permission such an instruction would end the process.
 AMX = _VECTORS and all(FEATURES.get(name) for name in ("amx-tile", "amx-bf16")) and _amx_allowed()
-#: Whether they can be made at all: without AMX by dot products of bfloat16 pairs (see tile_dots).
+#: Whether they can be made at all: without AMX by dot products of bfloat16 pairs (see dots.py).
 CAN_MULTIPLY = _VECTORS
 
 

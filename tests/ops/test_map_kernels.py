@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from jointformer.model import fused
 
-maps = pytest.importorskip("jointformer.ops.tile_maps_cpu", reason="needs numba")
+maps = pytest.importorskip("jointformer.ops.kernels.maps_cpu", reason="needs numba")
 pytestmark = pytest.mark.skipif(not maps.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
 
 

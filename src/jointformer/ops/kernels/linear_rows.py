@@ -2,7 +2,7 @@
 
 They take plain addresses (intp) and byte steps. A left factor's block is 32 rows "in tiles": for every 32 values of the
 inner dimension 32 lines of 64 bytes, one after the other, so that a product reads memory in order. A right factor's
-block, 32 columns, is the same of packed tiles (see topk_tiles).
+block, 32 columns, is the same of packed tiles (see tiles.py).
 """
 
 # mypy: disable-error-code="import-untyped,untyped-decorator"
@@ -17,9 +17,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from jointformer.ops.tile_dots import dot_products
-from jointformer.ops.tile_support import AMX
-from jointformer.ops.topk_ir import (
+from jointformer.ops.kernels.dots import dot_products
+from jointformer.ops.kernels.llvm import (
     F32,
     FLOATS,
     HALVES,
@@ -39,7 +38,8 @@ from jointformer.ops.topk_ir import (
     splat,
     store,
 )
-from jointformer.ops.topk_tiles import tile_load, tile_multiply, tile_store, tile_zero, transposed
+from jointformer.ops.kernels.processor import AMX
+from jointformer.ops.kernels.tiles import tile_load, tile_multiply, tile_store, tile_zero, transposed
 
 BLOCK = 2048  # bytes of 32 lines
 _SIXTEEN = ir.VectorType(I16, 16)

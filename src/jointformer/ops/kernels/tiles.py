@@ -1,4 +1,4 @@
-"""Products of tiles for the fused bfloat16 attention, as Numba intrinsics: by AMX, else by dot products (tile_dots).
+"""Products of tiles for the fused bfloat16 attention, as Numba intrinsics: by AMX, else by dot products (dots.py).
 
 They take plain addresses (intp) and byte strides, so that views are read where they lie. Tiles are 16 rows of 64
 bytes: 16 x 32 bfloat16 for factors, 16 x 16 float32 for sums. A right factor's tile holds pairs of rows side by side
@@ -17,9 +17,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from jointformer.ops.tile_dots import dot_products
-from jointformer.ops.tile_support import AMX
-from jointformer.ops.topk_ir import (
+from jointformer.ops.kernels.dots import dot_products
+from jointformer.ops.kernels.llvm import (
     HALVES,
     I8,
     I64,
@@ -32,6 +31,7 @@ from jointformer.ops.topk_ir import (
     shuffle,
     store,
 )
+from jointformer.ops.kernels.processor import AMX
 
 _NOTHING = ir.VoidType()
 _BYTES = I8.as_pointer()

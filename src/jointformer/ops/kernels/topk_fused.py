@@ -5,8 +5,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from jointformer.ops.topk_compile import kernel_part
-from jointformer.ops.topk_floats import (
+from jointformer.ops.kernels.compiling import kernel_part
+from jointformer.ops.kernels.tiles import (
+    add_products,
+    begin_products,
+    copy_row,
+    end_products,
+    multiply_tiles,
+    next_products,
+    pack_keys,
+    pack_values,
+    set_tiles,
+)
+from jointformer.ops.kernels.topk_floats import (
     finish_row,
     keys_to_weights,
     largest_key,
@@ -22,19 +33,8 @@ from jointformer.ops.topk_floats import (
     tile_to_weights,
     weigh_values,
 )
-from jointformer.ops.topk_rows import TOGETHER, candidates, groups_for, power_of_two
-from jointformer.ops.topk_tiles import (
-    add_products,
-    begin_products,
-    copy_row,
-    end_products,
-    multiply_tiles,
-    next_products,
-    pack_keys,
-    pack_values,
-    set_tiles,
-)
-from jointformer.ops.topk_vectors import key_to_float, power_above
+from jointformer.ops.kernels.topk_rows import TOGETHER, candidates, groups_for, power_of_two
+from jointformer.ops.kernels.topk_vectors import key_to_float, power_above
 
 ROWS = 32  # query rows at a time: two tiles
 WIDE = 32  # keys at a time
