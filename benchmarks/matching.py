@@ -16,7 +16,9 @@ from pathlib import Path
 import torch
 
 from jointformer import load_model
-from jointformer.data.stills import ClipConfig, StillsClips, StillsPack
+from jointformer.data.clips.config import ClipConfig
+from jointformer.data.clips.pack import StillsPack
+from jointformer.data.clips.stills import StillsClips
 from jointformer.train.matching import HEAD, matching_targets
 from jointformer.train.unroll import normalise, one_hot
 

@@ -73,7 +73,7 @@ def check_video() -> None:
     """Write a video and read it again: that a new PyAV takes other arguments shows in no import."""
     import numpy as np
 
-    from jointformer.data.video import VideoFile
+    from jointformer.data.video_file import VideoFile
     from jointformer.data.video_writer import VideoWriter
 
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jointformer.data.benchmarks import find_benchmark
+from jointformer.data.benchmark_rows import find_benchmark
 from jointformer.data.masks import write_mask
 from jointformer.types import UInt8Array
 

@@ -15,14 +15,14 @@ _PUBLIC = {
     "TrackerConfig": ".track",
     "Segmentation": ".track",
     "Session": ".session",
-    "BENCHMARKS": ".data.benchmarks",
+    "BENCHMARKS": ".data.benchmark_rows",
     "evaluate": ".evaluation.runner",
 }
 
 __all__ = ["BENCHMARKS", "Segmentation", "Session", "Tracker", "TrackerConfig", "__version__", "evaluate", "load_model"]
 
 if TYPE_CHECKING:
-    from jointformer.data.benchmarks import BENCHMARKS
+    from jointformer.data.benchmark_rows import BENCHMARKS
     from jointformer.evaluation.runner import evaluate
     from jointformer.model.weights import load_model
     from jointformer.session import Session

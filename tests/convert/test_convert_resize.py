@@ -14,8 +14,9 @@ from jointformer.cli.main import main
 from jointformer.data.convert_first import first_masks
 from jointformer.data.convert_resize import ResizeJob, resize_nearest, resize_tree, resized_size
 from jointformer.data.convert_visor import INFO, masks_to_visor, polygons
-from jointformer.data.masks import object_ids, read_mask_file, write_mask
+from jointformer.data.masks import read_mask_file, write_mask
 from jointformer.errors import ConfigError, DataError, OutputError
+from jointformer.ops.label_maps import object_ids
 from jointformer.ops.png import parse_png_header, read_index_png
 from jointformer.system import parallel
 from trees import HEIGHT, WIDTH, draw_frame, draw_ids, make_tree

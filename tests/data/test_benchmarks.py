@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointformer.data.benchmarks import BENCHMARKS, find_benchmark, open_benchmark
+from jointformer.data.benchmark_rows import BENCHMARKS, find_benchmark
+from jointformer.data.benchmarks import open_benchmark
 from jointformer.data.masks import write_mask
 from jointformer.data.sources import VideoSource
 from jointformer.errors import ConfigError, DataError

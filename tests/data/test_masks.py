@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from jointformer.data.mask_colours import ColourTable
 from jointformer.data.masks import (
-    ColourTable,
     encode_mask,
-    object_ids,
     read_mask_file,
     read_scores,
     resolve_void,
@@ -24,6 +23,7 @@ from jointformer.data.masks import (
     write_scores,
 )
 from jointformer.errors import DataError, OutputError
+from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
 
 IDS = np.zeros((20, 30), np.uint8)

@@ -19,7 +19,8 @@ from jointformer.data.export_source import FolderSource
 from jointformer.data.export_video import varies
 from jointformer.data.masks import write_mask
 from jointformer.data.stream import InputSettings, open_stream
-from jointformer.data.video import FolderVideo, VideoFile, VideoReader, open_video
+from jointformer.data.video import FolderVideo, VideoReader, open_video
+from jointformer.data.video_file import VideoFile
 from jointformer.data.video_writer import VideoWriter, h264
 from jointformer.errors import DataError, OutputError
 from jointformer.ops.tone_mapping import Curve, tone_mapped

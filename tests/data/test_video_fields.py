@@ -12,9 +12,9 @@ import pytest
 
 from data.fields import H, W, moment, write_fields, write_woven
 from jointformer.data.stream import InputSettings, open_stream
-from jointformer.data.video import VideoFile
 from jointformer.data.video_container import open_container
 from jointformer.data.video_fields import whole_pictures
+from jointformer.data.video_file import VideoFile
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointformer.data.stills import StillsPack
+from jointformer.data.clips.pack import StillsPack
 
 SETS = ("bsds500", "ccp", "coco_small", "carparts")
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jointformer.data.clip_appearance import (
+from jointformer.data.clips.appearance import (
     Appearance,
     NoiseBank,
     apply_appearance,

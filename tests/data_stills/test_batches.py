@@ -13,16 +13,17 @@ import torch
 from PIL import Image
 
 from data_stills.conftest import write_stills
-from jointformer.data import clip_batches, stills
-from jointformer.data.clip_appearance import Appearance, draw_appearance, motion_blur
-from jointformer.data.clip_batches import StillsBatches
-from jointformer.data.clip_config import ClipConfig
-from jointformer.data.clip_cutouts import fill_hole
-from jointformer.data.clip_device import DevicePack, dense_grids, device_grids, level_of
-from jointformer.data.clip_device_look import apply_tones, compress, fill_holes, gaussian_blur, smear
-from jointformer.data.clip_motion import CELLS, draw_motions, local_grids
-from jointformer.data.clip_render import dense_map
-from jointformer.data.stills import StillsClips, StillsPack
+from jointformer.data.clips import batches, stills
+from jointformer.data.clips.appearance import Appearance, draw_appearance, motion_blur
+from jointformer.data.clips.batches import StillsBatches
+from jointformer.data.clips.config import ClipConfig
+from jointformer.data.clips.cutouts import fill_hole
+from jointformer.data.clips.device import DevicePack, dense_grids, device_grids, level_of
+from jointformer.data.clips.device_look import apply_tones, compress, fill_holes, gaussian_blur, smear
+from jointformer.data.clips.motion import CELLS, draw_motions, local_grids
+from jointformer.data.clips.pack import StillsPack
+from jointformer.data.clips.render import dense_map
+from jointformer.data.clips.stills import StillsClips
 
 CPU = torch.device("cpu")
 CONFIG = ClipConfig(size=64, width=96, frames=5)
@@ -86,7 +87,7 @@ def _set_look(monkeypatch: pytest.MonkeyPatch, **look: Any) -> None:
         return replace(drawn, blur=np.zeros(frames), **look)
 
     monkeypatch.setattr(stills, "draw_appearance", draw)
-    monkeypatch.setattr(clip_batches, "draw_appearance", draw)
+    monkeypatch.setattr(batches, "draw_appearance", draw)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_a_clip_of_which_no_target_is_seen_gives_way_to_its_neighbour(device_pac
     labels[2] = 1  # all that is seen: not to be told from its background
     labels[4, :, :, :2] = 2
     frames, points = torch.arange(5.0).view(5, 1, 1, 1, 1), -torch.arange(5.0).view(5, 1, 1, 1, 1)
-    found = clips._checked(frames, clip_batches._Canvas(frames, labels, points), [1, 3, 1, 1, 2])
+    found = clips._checked(frames, batches._Canvas(frames, labels, points), [1, 3, 1, 1, 2])
     assert found.frames.flatten().tolist() == [1, 1, 1, 1, 4]
     assert torch.equal(found.points, -found.frames)
     assert found.num_objects.tolist() == [2, 2, 2, 2, 1]

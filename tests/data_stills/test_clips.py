@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointformer.data.clip_plan import ClipPlanner, Odds
-from jointformer.data.stills import Clip, ClipConfig, StillsClips, StillsPack
+from jointformer.data.clips.config import ClipConfig
+from jointformer.data.clips.pack import StillsPack
+from jointformer.data.clips.plan import ClipPlanner, Odds
+from jointformer.data.clips.stills import Clip, StillsClips
 from jointformer.errors import ConfigError, DataError
 
 CONFIG = ClipConfig(size=96, frames=5)

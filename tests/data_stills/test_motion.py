@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from jointformer.data.clip_cutouts import fill_hole, soft_alpha
-from jointformer.data.clip_motion import CELLS, Motions, draw_motions, local_grids, smooth_walks
-from jointformer.data.clip_render import Backdrop, Layer, Renderer, dense_map, touched_cells
+from jointformer.data.clips.cutouts import fill_hole, soft_alpha
+from jointformer.data.clips.motion import CELLS, Motions, draw_motions, local_grids, smooth_walks
+from jointformer.data.clips.render import Backdrop, Layer, Renderer, dense_map, touched_cells
 
 
 def _still_motion(centre: tuple[float, float], zoom: float = 1.0) -> Motions:

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointformer.data.clip_pack import find_regions
-from jointformer.data.stills import StillsPack
+from jointformer.data.clips.pack import StillsPack, find_regions
 from jointformer.errors import DataError
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jointformer.cli.main import main as cli_main
 from jointformer.cli.published import main
-from jointformer.data.benchmarks import BENCHMARKS
+from jointformer.data.benchmark_rows import BENCHMARKS
 from jointformer.data.frames import picture_size
 from jointformer.data.masks import read_mask_file, read_scores
 from jointformer.data.sources import VideoSource

@@ -12,7 +12,7 @@ import pytest
 from export.clips import FRAMES, RED, H, Masks, W, labels, pictures, read_streams, turn, write_video
 from jointformer.data.export_formats import export
 from jointformer.data.export_source import ExportObject
-from jointformer.data.video import VideoFile
+from jointformer.data.video_file import VideoFile
 from jointformer.errors import OutputError
 from jointformer.session.source import ArrayVideo
 from jointformer.types import LabelMap

@@ -76,7 +76,8 @@ def _masks() -> Seeds:
 
 @reader("masks", _masks)
 def _read_mask(path: Path) -> object:
-    from jointformer.data.masks import ColourTable, is_colour_mask, read_mask_file, resolve_void
+    from jointformer.data.mask_colours import ColourTable
+    from jointformer.data.masks import is_colour_mask, read_mask_file, resolve_void
 
     is_colour_mask(path)
     return resolve_void(read_mask_file(path, ColourTable.from_files([path])).ids)
@@ -281,7 +282,7 @@ def _read_list(path: Path) -> object:
     },
 )
 def _read_stills(path: Path) -> object:
-    from jointformer.data.clip_pack import StillsPack
+    from jointformer.data.clips.pack import StillsPack
 
     target = path.parent / "manifest.csv"
     if path != target:

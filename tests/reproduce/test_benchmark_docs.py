@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jointformer.cli.main import build_parser
-from jointformer.data.benchmarks import BENCHMARKS
+from jointformer.data.benchmark_rows import BENCHMARKS
 from jointformer.train.datasets import VIDEO_SETS
 
 TEXT = (Path(__file__).resolve().parent.parent.parent / "docs/benchmarks.md").read_text()

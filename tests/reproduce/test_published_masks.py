@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jointformer.cli.main import main
-from jointformer.data.benchmarks import BENCHMARKS
+from jointformer.data.benchmark_rows import BENCHMARKS
 from jointformer.evaluation.published_masks import masks_path
 from jointformer.evaluation.reproduce_rows import select_rows
 from trees import Tree

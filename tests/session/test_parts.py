@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from jointformer.data.video import VideoFile
+from jointformer.data.video_file import VideoFile
 from jointformer.data.video_writer import VideoWriter, h264
 from jointformer.errors import DataError
 from jointformer.session.confidence import Trust, combined, soft_jaccard, steadiness

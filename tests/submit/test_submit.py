@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 from jointformer.cli.main import main
-from jointformer.data.benchmarks import BENCHMARKS, open_benchmark
-from jointformer.data.masks import object_ids, write_mask
+from jointformer.data.benchmark_rows import BENCHMARKS
+from jointformer.data.benchmarks import open_benchmark
+from jointformer.data.masks import write_mask
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.submit import Submission, check_submission, pack_submission, submitted_benchmarks
+from jointformer.ops.label_maps import object_ids
 from jointformer.ops.png import parse_png_header, read_index_png
 from trees import HEIGHT, WIDTH, Tree, draw_ids, make_tree
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jointformer.data import augment
+from jointformer.data.clips import augment
 
 
 def test_colours_stay_when_nothing_is_changed_and_grey_is_grey() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from jointformer.data.stills import Clip
+from jointformer.data.clips.stills import Clip
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import ModelConfig
 from jointformer.model.network import JointFormer

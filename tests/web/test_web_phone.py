@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jointformer.data.video import VideoFile
+from jointformer.data.video_file import VideoFile
 from jointformer.model.storage import save_weights
 from seeded import MINI, seeded_model
 from web.browser import IN_BROWSER, Person, Server, launch

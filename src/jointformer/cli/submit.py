@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 where the results are in order (or packed), 2 where they are not."""
-    from jointformer.data.benchmarks import find_benchmark, open_benchmark
+    from jointformer.data.benchmark_rows import find_benchmark
+    from jointformer.data.benchmarks import open_benchmark
     from jointformer.data.convert_visor import read_mapping
     from jointformer.data.inputs import check_outputs, refuse_inputs
     from jointformer.evaluation.submit import (

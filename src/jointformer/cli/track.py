@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.system.stop import stop_on_signal
 
     with stop_on_signal():  # an import that is cut off fails in any way it likes
-        from jointformer.data.video import DEFAULT_FPS
+        from jointformer.data.video_file import DEFAULT_FPS
         from jointformer.evaluation.manyvideos import Part
         from jointformer.model.registry import suitable_size
         from jointformer.ops.drawing import OVERLAY_STYLES

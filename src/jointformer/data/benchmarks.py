@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jointformer.data.benchmark_rows import BENCHMARKS, Benchmark, find_benchmark, full_resolution
+from jointformer.data.benchmark_rows import Benchmark, find_benchmark, full_resolution
 from jointformer.data.layouts import open_tree
 from jointformer.data.sources import VideoSource
 from jointformer.errors import ConfigError, DataError
-
-__all__ = ["BENCHMARKS", "Benchmark", "Dataset", "find_benchmark", "open_benchmark"]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from jointformer.data.burst import BurstSequence, read_burst
 from jointformer.data.convert_jobs import Converted, run_jobs
 from jointformer.data.inputs import check_outputs
-from jointformer.data.masks import object_ids, without, write_mask
+from jointformer.data.masks import without, write_mask
 from jointformer.errors import DataError
+from jointformer.ops.label_maps import object_ids
 from jointformer.ops.png import read_index_png
 from jointformer.ops.rle import decode_rle, encode_rle
 from jointformer.system.files import replace_dir, write_text

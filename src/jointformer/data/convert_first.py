@@ -9,16 +9,10 @@ import numpy as np
 
 from jointformer.data.convert_jobs import Converted, run_jobs
 from jointformer.data.frames import list_folder, list_pictures, list_subfolders
-from jointformer.data.masks import (
-    MASK_SUFFIXES,
-    ColourTable,
-    object_ids,
-    read_mask_file,
-    resolve_void,
-    without,
-    write_mask,
-)
+from jointformer.data.mask_colours import ColourTable
+from jointformer.data.masks import MASK_SUFFIXES, read_mask_file, resolve_void, without, write_mask
 from jointformer.errors import ConfigError, DataError
+from jointformer.ops.label_maps import object_ids
 from jointformer.system.files import replace_dir
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from jointformer.data.convert_jobs import Converted, run_jobs
 from jointformer.data.frames import is_hidden, list_folder, list_pictures, list_subfolders, picture_size, read_frame
-from jointformer.data.masks import MASK_SUFFIXES, ColourTable, read_mask_file, write_mask
+from jointformer.data.mask_colours import ColourTable
+from jointformer.data.masks import MASK_SUFFIXES, read_mask_file, write_mask
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.resize import LONGEST_SIDE
 from jointformer.system.files import atomic_path, replace_dir

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from jointformer.data.frames import list_pictures, list_subfolders
 from jointformer.data.inputs import check_outputs
-from jointformer.data.masks import object_ids
 from jointformer.data.metas import read_json
 from jointformer.data.writer import SCORES
 from jointformer.errors import DataError
+from jointformer.ops.label_maps import object_ids
 from jointformer.ops.png import read_index_png
 from jointformer.system.files import write_text
 from jointformer.system.parallel import parallel_map

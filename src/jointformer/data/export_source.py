@@ -13,18 +13,12 @@ from typing import Protocol, get_args
 import numpy as np
 
 from jointformer.data.frames import list_pictures
-from jointformer.data.masks import (
-    MASK_SUFFIXES,
-    ColourTable,
-    is_colour_mask,
-    lone_255_is_object,
-    object_ids,
-    read_mask_file,
-    resolve_void,
-)
+from jointformer.data.mask_colours import ColourTable
+from jointformer.data.masks import MASK_SUFFIXES, is_colour_mask, lone_255_is_object, read_mask_file, resolve_void
 from jointformer.data.video import FolderVideo, VideoReader
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.drawing import OverlayStyle
+from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import colour_of, davis_palette, with_colours
 from jointformer.types import Colour, FloatArray, LabelMap, UInt8Array
 

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from jointformer.data.export_source import Selection
-from jointformer.data.video import VideoFile, VideoReader, clock_start, pixel_aspect
+from jointformer.data.video import VideoReader, clock_start, pixel_aspect
+from jointformer.data.video_file import VideoFile
 from jointformer.data.video_writer import Codec, VideoWriter, h264
 from jointformer.errors import OutputError
 from jointformer.ops.drawing import overlay

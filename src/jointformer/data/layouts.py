@@ -9,17 +9,12 @@ from pathlib import Path
 from jointformer.data.benchmark_rows import Benchmark
 from jointformer.data.burst import burst_frames
 from jointformer.data.frames import list_pictures, list_subfolders, picture_size
-from jointformer.data.masks import (
-    MASK_SUFFIXES,
-    ColourTable,
-    is_colour_mask,
-    object_ids,
-    read_mask_file,
-    resolve_void,
-)
+from jointformer.data.mask_colours import ColourTable
+from jointformer.data.masks import MASK_SUFFIXES, is_colour_mask, read_mask_file, resolve_void
 from jointformer.data.metas import listed_videos, lvos_frames, youtube_frames, youtube_objects
 from jointformer.data.sources import VideoSource
 from jointformer.errors import DataError
+from jointformer.ops.label_maps import object_ids
 
 _META_READERS = {"youtube": youtube_frames, "lvos": lvos_frames, "burst": burst_frames}
 

@@ -31,24 +31,6 @@ from jointformer.types import FloatArray, LabelMap, UInt8Array
 
 logger = logging.getLogger(__name__)
 
-__all__ = [
-    "MASK_SUFFIXES",
-    "VOID",
-    "ColourTable",
-    "MaskFile",
-    "encode_mask",
-    "encode_scores",
-    "is_colour_mask",
-    "lone_255_is_object",
-    "object_ids",
-    "read_mask_file",
-    "read_scores",
-    "resolve_void",
-    "say_if_void",
-    "without",
-    "write_mask",
-    "write_scores",
-]
 
 #: The id that marks a region nobody should count, where it stands beside other ids.
 VOID = 255

@@ -10,7 +10,8 @@ from typing import Literal
 
 from jointformer.data.fingerprint import digest, fingerprint
 from jointformer.data.frames import read_frame
-from jointformer.data.masks import ColourTable, read_mask_file, resolve_void, without
+from jointformer.data.mask_colours import ColourTable
+from jointformer.data.masks import read_mask_file, resolve_void, without
 from jointformer.ops.palette import davis_palette
 from jointformer.types import LabelMap, UInt8Array
 

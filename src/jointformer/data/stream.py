@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import av
 
 from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
-from jointformer.data.video import DEFAULT_FPS, FolderVideo, VideoFile, as_pictures, open_video, pixel_aspect
+from jointformer.data.video import FolderVideo, as_pictures, open_video, pixel_aspect
 from jointformer.data.video_container import (
     FORMATS,
     LATEST,
@@ -25,6 +25,7 @@ from jointformer.data.video_container import (
     video_stream,
 )
 from jointformer.data.video_fields import say_if_interlaced, whole_pictures
+from jointformer.data.video_file import DEFAULT_FPS, VideoFile
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 

@@ -17,18 +17,6 @@ from jointformer.data.video_file import DEFAULT_FPS, VideoFile, checked_index, s
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
-__all__ = [
-    "DEFAULT_FPS",
-    "VIDEO_SUFFIXES",
-    "FolderVideo",
-    "VideoFile",
-    "VideoReader",
-    "as_pictures",
-    "clock_start",
-    "open_video",
-    "pixel_aspect",
-]
-
 #: What files of videos are called, where a folder is searched for them; any other name may be given by itself.
 VIDEO_SUFFIXES = frozenset(
     [

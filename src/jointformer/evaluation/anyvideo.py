@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from jointformer.data.export_video import varies
 from jointformer.data.frames import list_pictures, natural_key
+from jointformer.data.mask_colours import ColourTable
 from jointformer.data.masks import (
     MASK_SUFFIXES,
-    ColourTable,
     MaskFile,
     lone_255_is_object,
     read_mask_file,
@@ -22,7 +22,8 @@ from jointformer.data.masks import (
     say_if_void,
 )
 from jointformer.data.prefetch import prefetch
-from jointformer.data.video import FolderVideo, VideoFile, clock_start, pixel_aspect
+from jointformer.data.video import FolderVideo, clock_start, pixel_aspect
+from jointformer.data.video_file import VideoFile
 from jointformer.data.video_writer import VideoWriter
 from jointformer.data.writer import ResultWriter
 from jointformer.errors import ConfigError, DataError

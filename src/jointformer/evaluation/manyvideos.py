@@ -11,7 +11,8 @@ from pathlib import Path
 from jointformer.data.fingerprint import fingerprint
 from jointformer.data.frames import is_hidden, list_folder, list_pictures, natural_key
 from jointformer.data.masks import MASK_SUFFIXES
-from jointformer.data.video import DEFAULT_FPS, VIDEO_SUFFIXES, FolderVideo, VideoFile, open_video
+from jointformer.data.video import VIDEO_SUFFIXES, FolderVideo, open_video
+from jointformer.data.video_file import DEFAULT_FPS, VideoFile
 from jointformer.errors import DataError
 from jointformer.evaluation.anyvideo import GivenMasks, find_masks, frame_range, label_any_video, overlay_bytes
 from jointformer.evaluation.scale.claims import RunFolder

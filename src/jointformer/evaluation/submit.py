@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from jointformer.data.benchmarks import BENCHMARKS, Benchmark, Dataset
+from jointformer.data.benchmark_rows import BENCHMARKS, Benchmark
+from jointformer.data.benchmarks import Dataset
 from jointformer.data.convert_visor import MAPPING, read_mapping, visor_content
 from jointformer.data.frames import natural_key
-from jointformer.data.masks import encode_mask, object_ids
+from jointformer.data.masks import encode_mask
 from jointformer.data.published import published_on
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, zip_entry
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.score_check import Problems
 from jointformer.evaluation.score_sources import MaskTree, open_masks
+from jointformer.ops.label_maps import object_ids
 from jointformer.ops.png import GREY
 from jointformer.system.files import atomic_write
 from jointformer.system.parallel import parallel_map

@@ -8,7 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from jointformer.data.video import DEFAULT_FPS, VideoReader, open_video
+from jointformer.data.video import VideoReader, open_video
+from jointformer.data.video_file import DEFAULT_FPS
 from jointformer.errors import DataError
 from jointformer.model.network import JointFormer
 from jointformer.session.source import VideoLike, as_video

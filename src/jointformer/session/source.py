@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jointformer.data.video import DEFAULT_FPS, VideoFile, VideoReader, open_video
+from jointformer.data.video import VideoReader, open_video
+from jointformer.data.video_file import DEFAULT_FPS, VideoFile
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 

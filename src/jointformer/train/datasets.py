@@ -10,15 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from jointformer.data.frames import is_hidden, list_folder, list_pictures, list_subfolders
-from jointformer.data.masks import (
-    MASK_SUFFIXES,
-    VOID,
-    ColourTable,
-    is_colour_mask,
-    lone_255_is_object,
-    read_mask_file,
-    resolve_void,
-)
+from jointformer.data.mask_colours import ColourTable
+from jointformer.data.masks import MASK_SUFFIXES, VOID, is_colour_mask, lone_255_is_object, read_mask_file, resolve_void
 from jointformer.data.metas import listed_videos
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jointformer.data import augment
+from jointformer.data.clips import augment
+from jointformer.data.clips.stills import Clip
 from jointformer.data.frames import open_picture, read_frame
-from jointformer.data.stills import Clip
 from jointformer.errors import DataError
 from jointformer.train.datasets import TrainStill
 from jointformer.train.passes import RandomPasses

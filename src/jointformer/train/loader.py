@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from jointformer.data.stills import Clip
+from jointformer.data.clips.stills import Clip
 from jointformer.errors import DataError
 from jointformer.train.plan import IterationPlan
 from jointformer.train.unroll import ClipBatch

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jointformer.data.frames import list_subfolders, picture_size
-from jointformer.data.masks import VOID, object_ids
+from jointformer.data.masks import VOID
 from jointformer.errors import DataError
+from jointformer.ops.label_maps import object_ids
 from jointformer.train.datasets import TrainVideo, VideoSet, pair_frames
 
 LAYOUT = "JPEGImages/VIDEO/FRAME.jpg and Annotations/VIDEO/FRAME.png (a folder 480p between is fine)"

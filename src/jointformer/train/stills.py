@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
-from jointformer.data.clip_batches import StillsBatches
-from jointformer.data.clip_device import DevicePack
-from jointformer.data.stills import Clip, ClipConfig, StillsClips, StillsPack
+from jointformer.data.clips.batches import StillsBatches
+from jointformer.data.clips.config import ClipConfig
+from jointformer.data.clips.device import DevicePack
+from jointformer.data.clips.pack import StillsPack
+from jointformer.data.clips.stills import Clip, StillsClips
 from jointformer.train.config import RunConfig
 from jointformer.train.optimiser import OptimiserConfig, WarmupCosine
 from jointformer.train.plan import IterationPlan

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jointformer.data.frames import read_frame
-from jointformer.data.masks import object_ids
 from jointformer.metrics.measures import jf
+from jointformer.ops.label_maps import object_ids
 from jointformer.track.config import TrackerConfig
 from jointformer.track.tracker import Tracker
 from jointformer.train.datasets import TrainVideo

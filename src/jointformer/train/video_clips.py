@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from jointformer.data import augment
+from jointformer.data.clips import augment
+from jointformer.data.clips.stills import Clip
 from jointformer.data.frames import read_frame
 from jointformer.data.masks import VOID
-from jointformer.data.stills import Clip
 from jointformer.errors import DataError
 from jointformer.train.datasets import TrainVideo
 from jointformer.train.passes import RandomPasses

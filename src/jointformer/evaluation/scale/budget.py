@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from jointformer.data.masks import object_ids
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import BACKLOG
 from jointformer.model.network import JointFormer
+from jointformer.ops.label_maps import object_ids
 from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_budget, plan_memory
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from jointformer.data.clip_motion import F64
-from jointformer.data.clip_pack import Still
-from jointformer.data.clip_plan import BackdropPlan, Cutout
-from jointformer.data.clip_regions import Region
+from jointformer.data.clips.motion import F64
+from jointformer.data.clips.pack import Still
+from jointformer.data.clips.plan import BackdropPlan, Cutout
+from jointformer.data.clips.regions import Region
 from jointformer.types import UInt8Array
 
 Point = tuple[float, float]

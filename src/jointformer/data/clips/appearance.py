@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from jointformer.data.clip_motion import F64, smooth_walks
+from jointformer.data.clips.motion import F64, smooth_walks
 from jointformer.types import UInt8Array
 
 #: Motion during the exposure, in pixels, that is too little to be seen; no more than so much of it is drawn.

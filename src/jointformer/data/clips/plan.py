@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jointformer.data.clip_config import ClipConfig
-from jointformer.data.clip_motion import CAMERA_MOTION, F64, OBJECT_MOTION, Motions, draw_motions
-from jointformer.data.clip_pack import StillsPack
-from jointformer.data.clip_regions import Region, choose_region
-from jointformer.data.clip_sets import clip_set
+from jointformer.data.clips.config import ClipConfig
+from jointformer.data.clips.motion import CAMERA_MOTION, F64, OBJECT_MOTION, Motions, draw_motions
+from jointformer.data.clips.pack import StillsPack
+from jointformer.data.clips.regions import Region, choose_region
+from jointformer.data.clips.sets import clip_set
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 

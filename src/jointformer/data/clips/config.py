@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jointformer.data.clip_motion import CELLS
+from jointformer.data.clips.motion import CELLS
 from jointformer.errors import ConfigError
 
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from jointformer.data.clip_motion import F64
-from jointformer.data.clip_pack import Regions, Still
-from jointformer.data.clip_sets import clip_set
+from jointformer.data.clips.motion import F64
+from jointformer.data.clips.pack import Regions, Still
+from jointformer.data.clips.sets import clip_set
 from jointformer.types import UInt8Array
 
 I64 = npt.NDArray[np.int64]
@@ -44,7 +44,7 @@ def choose_region(
     """A region of the still that could be an object, or None if there is none of a fit size.
 
     Parts of one thing are mostly united, whole things taken singly, pieces of a picture singly or with some of their
-    neighbours (data/clip_sets.py says which a set's regions are); what touches the picture's border on several sides is
+    neighbours (sets.py says which a set's regions are); what touches the picture's border on several sides is
     mostly ground or sky and taken seldom. `small` and `large` bound the share of the picture.
     """
     choice = int(rng.integers(len(still.masks))) if mask is None else mask

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from jointformer.data.clip_appearance import motion_blur
-from jointformer.data.clip_motion import CELLS
+from jointformer.data.clips.appearance import motion_blur
+from jointformer.data.clips.motion import CELLS
 from jointformer.types import FloatArray, UInt8Array
 
 Cells = tuple[int, int, int, int]

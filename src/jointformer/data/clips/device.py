@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointformer.data.clip_motion import CELLS, Motions
-from jointformer.data.clip_pack import StillsPack
+from jointformer.data.clips.motion import CELLS, Motions
+from jointformer.data.clips.pack import StillsPack
 from jointformer.types import UInt8Array
 
 LEVELS = 3  # full, half and quarter size

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from jointformer.data.clip_appearance import NoiseBank, apply_appearance, draw_appearance, draw_tones
-from jointformer.data.clip_config import ClipConfig
-from jointformer.data.clip_cutouts import make_backdrop, make_sprite
-from jointformer.data.clip_motion import local_grids
-from jointformer.data.clip_pack import StillsPack
-from jointformer.data.clip_plan import ClipPlan, ClipPlanner
-from jointformer.data.clip_render import Backdrop, Layer, Renderer
+from jointformer.data.clips.appearance import NoiseBank, apply_appearance, draw_appearance, draw_tones
+from jointformer.data.clips.config import ClipConfig
+from jointformer.data.clips.cutouts import make_backdrop, make_sprite
+from jointformer.data.clips.motion import local_grids
+from jointformer.data.clips.pack import StillsPack
+from jointformer.data.clips.plan import ClipPlan, ClipPlanner
+from jointformer.data.clips.render import Backdrop, Layer, Renderer
 from jointformer.types import UInt8Array
-
-__all__ = ["Clip", "ClipConfig", "StillsClips", "StillsPack"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointformer.data.clip_appearance import (
+from jointformer.data.clips.appearance import (
     LONGEST_SMEAR,
     SHORTEST_SMEAR,
     Appearance,
@@ -19,11 +19,11 @@ from jointformer.data.clip_appearance import (
     draw_appearance,
     draw_tones,
 )
-from jointformer.data.clip_config import ClipConfig
-from jointformer.data.clip_device import DevicePack, dense_grids, device_grids, level_of
-from jointformer.data.clip_device_look import apply_tones, compress, fill_holes, gaussian_blur, smear
-from jointformer.data.clip_plan import BLOB_WAVES, ClipPlan, ClipPlanner, Cutout
-from jointformer.data.clip_render import TOKEN
+from jointformer.data.clips.config import ClipConfig
+from jointformer.data.clips.device import DevicePack, dense_grids, device_grids, level_of
+from jointformer.data.clips.device_look import apply_tones, compress, fill_holes, gaussian_blur, smear
+from jointformer.data.clips.plan import BLOB_WAVES, ClipPlan, ClipPlanner, Cutout
+from jointformer.data.clips.render import TOKEN
 
 
 @dataclass(frozen=True, eq=False)
