@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jointformer.data.burst import burst_frames
-from jointformer.data.metas import is_plain_name, lvos_frames, youtube_frames
+from jointformer.data.metas import is_plain_name, listed_frames, lvos_frames, youtube_objects
 from jointformer.errors import DataError
 
 Reader = Callable[[Path], dict[str, list[str]]]
@@ -39,6 +39,10 @@ _KEYS = st.sampled_from(
     ]
 )
 _LIKELY = st.recursive(_LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner), max_leaves=30)
+
+
+def youtube_frames(path: Path) -> dict[str, list[str]]:
+    return listed_frames(youtube_objects(path))
 
 
 def test_the_frames_of_all_objects_are_saved_once(tmp_path: Path) -> None:

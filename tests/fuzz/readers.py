@@ -159,10 +159,10 @@ def _metas() -> Seeds:
 @reader("metas", _metas, "json")
 def _read_metas(path: Path) -> object:
     from jointformer.data.burst import burst_frames
-    from jointformer.data.metas import is_plain_name, lvos_frames, youtube_frames
+    from jointformer.data.metas import is_plain_name, listed_frames, lvos_frames, youtube_objects
     from jointformer.errors import UserError
 
-    for read in (youtube_frames, lvos_frames, burst_frames):
+    for read in (lambda path: listed_frames(youtube_objects(path)), lvos_frames, burst_frames):
         try:
             found = read(path)
         except UserError:

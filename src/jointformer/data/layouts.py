@@ -11,12 +11,10 @@ from jointformer.data.burst import burst_frames
 from jointformer.data.frames import list_pictures, list_subfolders, picture_size
 from jointformer.data.mask_colours import ColourTable
 from jointformer.data.masks import MASK_SUFFIXES, is_colour_mask, read_mask_file, resolve_void
-from jointformer.data.metas import listed_videos, lvos_frames, youtube_frames, youtube_objects
+from jointformer.data.metas import listed_frames, listed_videos, lvos_frames, youtube_objects
 from jointformer.data.sources import VideoSource
 from jointformer.errors import DataError
 from jointformer.ops.label_maps import object_ids
-
-_META_READERS = {"youtube": youtube_frames, "lvos": lvos_frames, "burst": burst_frames}
 
 
 def open_tree(row: Benchmark, root: Path, *, save_all: bool = False) -> tuple[VideoSource, ...]:
@@ -27,8 +25,8 @@ def open_tree(row: Benchmark, root: Path, *, save_all: bool = False) -> tuple[Vi
     images = _find(row, root, row.images, "frames")
     masks = _find(row, root, row.masks, "masks")
     names, meta = _video_names(row, root, images, masks)
-    saved = None if meta is None else _saved_frames(row, images, names, meta)
     listed = youtube_objects(meta) if meta is not None and row.saved == "youtube" else {}
+    saved = None if meta is None else _saved_frames(row, images, names, meta, listed)
 
     def check(name: str) -> VideoSource | DataError:
         try:
@@ -128,9 +126,12 @@ def _video_names(row: Benchmark, root: Path, images: Path, masks: Path) -> tuple
     return folders, path
 
 
-def _saved_frames(row: Benchmark, images: Path, folders: Sequence[str], meta: Path) -> dict[str, list[str]]:
+def _saved_frames(
+    row: Benchmark, images: Path, folders: Sequence[str], meta: Path, listed: Mapping[str, Mapping[str, list[str]]]
+) -> dict[str, list[str]]:
     """Which frames of each video are saved; the json and the folders must name the same videos."""
-    saved = _META_READERS[row.saved](meta)
+    readers = {"youtube": lambda path: listed_frames(listed), "lvos": lvos_frames, "burst": burst_frames}
+    saved = readers[row.saved](meta)
     _refuse_lost_videos(row, images, saved.keys() - set(folders), meta)
     for name in sorted(set(folders) - saved.keys()):
         raise DataError(f"the video {name} is not listed", where=meta, hint=f"its frames are in {images / name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,9 @@ def youtube_objects(path: str | Path) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def youtube_frames(path: str | Path) -> dict[str, list[str]]:
-    """Video -> names of the frames that its objects list in YouTube-VOS's meta.json. Raises `DataError`."""
-    return {video: sorted(set().union(*objects.values())) for video, objects in youtube_objects(path).items()}
+def listed_frames(videos: Mapping[str, Mapping[str, list[str]]]) -> dict[str, list[str]]:
+    """Video -> names of the frames that its objects list, from what `youtube_objects` returns."""
+    return {video: sorted(set().union(*objects.values())) for video, objects in videos.items()}
 
 
 def lvos_frames(path: str | Path) -> dict[str, list[str]]:
