@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from typing import Protocol
 
@@ -43,27 +45,15 @@ def run_jobs(jobs: Sequence[Job], *, workers: int = 1, progress: bool = False) -
     The first failure stops the rest; what is finished stays, and the next call goes on from there. Raises what
     the job raised, ConfigError for too few workers.
     """
-    twice = _first_repeated(str(job.target) for job in jobs)
-    if twice is not None:
-        raise DataError("two videos would be written to one folder", where=twice)
-    for folder in {job.target.parent for job in jobs}:
+    times = Counter(job.target for job in jobs)
+    for target in times:
+        if times[target] > 1:
+            raise DataError("two videos would be written to one folder", where=target)
+    for folder in {target.parent for target in times}:
         remove_temporaries(folder)
     todo = [job for job in jobs if not job.target.is_dir()]
-    results = parallel_map(_run, todo, workers=workers, files=sum(job.files for job in todo))
+    results = parallel_map(methodcaller("run"), todo, workers=workers, files=sum(job.files for job in todo))
     bar = tqdm(results, total=len(jobs), initial=len(jobs) - len(todo), unit="video", disable=not progress)
     for _ in bar:
         pass
     return Converted(len(todo), len(jobs) - len(todo))
-
-
-def _run(job: Job) -> None:
-    job.run()
-
-
-def _first_repeated(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
