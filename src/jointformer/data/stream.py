@@ -19,12 +19,12 @@ from jointformer.data.video_container import (
     Upright,
     decoding,
     frame_rate,
-    say_if_hdr,
+    say_what_changes,
     shown_aspect,
     to_rgb,
     video_stream,
 )
-from jointformer.data.video_fields import say_if_interlaced, whole_pictures
+from jointformer.data.video_fields import whole_pictures
 from jointformer.data.video_file import DEFAULT_FPS, VideoFile
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
@@ -251,8 +251,7 @@ class DecodedStream:
             for frame in decoded:
                 upright = Upright.of(frame)
                 if not count:
-                    say_if_hdr(frame, self.place)
-                    say_if_interlaced(frame, stream, self.place)
+                    say_what_changes(frame, stream, self.place)
                     self.pixel_aspect = shown_aspect(stream, upright)
                 time = Fraction(count) / self.fps
                 clock = _clock(frame)

@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 
+from jointformer.data.video_fields import is_interlaced
 from jointformer.errors import DataError
 from jointformer.ops.tone_mapping import Curve, to_sdr
 from jointformer.types import UInt8Array
@@ -135,15 +136,19 @@ def _over_black(rgba: UInt8Array) -> UInt8Array:
     return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
 
 
-def say_if_hdr(frame: Any, place: Path | str) -> None:
-    """Say in the log, once for each video, that a decoded frame's brightness is coded for HDR screens."""
+def say_what_changes(frame: Any, stream: Any, place: Path | str) -> None:
+    """Say in the log, once for each video, what reading makes of decoded frames such as this: of HDR, of two fields."""
     if frame.color_trc in _HDR:
-        _say_hdr(str(place), _HDR[frame.color_trc])
+        text = "%s: an HDR video (%s), read as ordinary screens show it (BT.2390, from 1000 cd/m²)"
+        _say(logging.INFO, text, str(place), _HDR[frame.color_trc])
+    if is_interlaced(frame, stream):
+        text = "%s: an interlaced video, read as whole pictures, each of its frame's first field"
+        _say(logging.WARNING, text, str(place))
 
 
 @cache
-def _say_hdr(place: str, curve: str) -> None:
-    logger.info("%s: an HDR video (%s), read as ordinary screens show it (BT.2390, from 1000 cd/m²)", place, curve)
+def _say(level: int, *message: str) -> None:
+    logger.log(level, *message)
 
 
 def shown_aspect(stream: Any, upright: Upright) -> Fraction:

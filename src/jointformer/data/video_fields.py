@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from functools import cache
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import av
 
 from jointformer.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -22,17 +17,6 @@ T = TypeVar("T")
 def is_interlaced(frame: Any, stream: Any) -> bool:
     """Whether a decoded frame holds two fields. Of HEVC that is said to be interlaced each frame is a single one."""
     return bool(frame.interlaced_frame) and stream.codec_context.name != "hevc"
-
-
-def say_if_interlaced(frame: Any, stream: Any, place: Path | str) -> None:
-    """Say in the log, once for each video, that the fields of a decoded frame are two moments."""
-    if is_interlaced(frame, stream):
-        _say_interlaced(str(place))
-
-
-@cache
-def _say_interlaced(place: str) -> None:
-    logger.warning("%s: an interlaced video, read as whole pictures, each of its frame's first field", place)
 
 
 def whole_pictures(frames: Iterable[tuple[T, Any]], stream: Any) -> Iterator[tuple[T, Any]]:

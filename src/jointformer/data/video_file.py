@@ -17,12 +17,12 @@ from jointformer.data.video_container import (
     decoding,
     frame_rate,
     open_container,
-    say_if_hdr,
+    say_what_changes,
     shown_aspect,
     to_rgb,
     video_stream,
 )
-from jointformer.data.video_fields import is_interlaced, say_if_interlaced, whole_pictures
+from jointformer.data.video_fields import is_interlaced, whole_pictures
 from jointformer.data.video_index import FrameIndex
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
@@ -56,8 +56,7 @@ class VideoFile:
             first = next(iter(container.decode(stream)), None)
             if first is None:
                 raise DataError("no frame can be decoded", where=self.path)
-            say_if_hdr(first, self.path)
-            say_if_interlaced(first, stream, self.path)
+            say_what_changes(first, stream, self.path)
             self._interlaced = is_interlaced(first, stream)
             self._upright = Upright.of(first)
             self.pixel_aspect = shown_aspect(stream, self._upright)
