@@ -17,8 +17,8 @@ from jointformer.data.benchmark_rows import BENCHMARKS
 from jointformer.data.frames import picture_size
 from jointformer.data.masks import read_mask_file, read_scores
 from jointformer.data.sources import VideoSource
+from jointformer.evaluation.scale.label import BenchmarkWork
 from jointformer.evaluation.scale.manifest import VideoRecord
-from jointformer.track.ensemble import EnsembleTracker
 from trees import HEIGHT, WIDTH, Tree, make_tree
 
 ROWS = sorted(BENCHMARKS)
@@ -107,22 +107,20 @@ def test_the_given_mask_is_the_first_result(tmp_path: Path, mini_weights: Path) 
 def test_an_interrupted_run_goes_on_with_the_unfinished_videos_and_gives_the_same_bytes(
     tmp_path: Path, mini_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import jointformer.evaluation.scale.label as runner
-
     tree = make_tree(tmp_path / "data", "MOSE")
     assert run(tree, mini_weights, tmp_path / "whole", "--size", "24") == 0
-    original = runner.label_video
+    original = BenchmarkWork.label_claimed
     calls: list[str] = []
 
-    def interrupted(tracker: EnsembleTracker, video: VideoSource, *args: Any, **options: Any) -> VideoRecord:
+    def interrupted(work: BenchmarkWork, model: Any, video: VideoSource, *args: Any, **options: Any) -> VideoRecord:
         calls.append(video.name)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(tracker, video, *args, **options)
+        return original(work, model, video, *args, **options)
 
-    monkeypatch.setattr(runner, "label_video", interrupted)
+    monkeypatch.setattr(BenchmarkWork, "label_claimed", interrupted)
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 130
-    monkeypatch.setattr(runner, "label_video", original)
+    monkeypatch.setattr(BenchmarkWork, "label_claimed", original)
     finished = tmp_path / "out" / calls[0]
     stamps = {p: p.stat().st_mtime_ns for p in finished.iterdir()}
     assert run(tree, mini_weights, tmp_path / "out", "--size", "24") == 0

@@ -177,7 +177,7 @@ MOMENTS = {
     "the manifest is begun": ("jointformer.evaluation.scale.run:join_run", 0),
     "a file is written": ("jointformer.system.files:json_bytes", 0),
     "memory is planned": ("jointformer.evaluation.scale.run:plan_videos", 0),
-    "a video is begun": ("jointformer.evaluation.scale.label:label_video", 0),
+    "a video is begun": ("jointformer.evaluation.scale.label:BenchmarkWork.label_claimed", 0),
     "a frame is tracked": ("jointformer.track.loop:frame_size", 0),
     "a video's record is written": ("jointformer.evaluation.scale.label:make_record", 1),
     "a video gets its name": ("jointformer.data.writer:commit_dir", 1),
@@ -205,7 +205,7 @@ def test_ctrl_c_says_how_to_go_on_whatever_is_going_on(
     output = tmp_path / "out"
     interrupting = Interrupting(resolve_name(where), before=before)
     with monkeypatch.context() as patch:
-        patch.setattr(where.replace(":", "."), interrupting)
+        patch.setattr(where.replace(":", "."), lambda *args, **options: interrupting(*args, **options))
         code = runs.here(output, "--threads", "1", "--memory-budget", "64GB")
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert (code, interrupting.calls > 0) == (130, True), line

@@ -140,81 +140,51 @@ class BenchmarkWork(Work[VideoSource]):
         on_frames: OnFrames,
         stop: Stop,
     ) -> VideoRecord:
-        """Write the video's folder of masks; see `label_video`."""
-        return label_video(
-            EnsembleTracker(model, config, self.views),
-            job,
-            self.folder,
-            scores_folder=self.output / SCORES if self.save_scores else None,
-            on_bad_frame=self.on_bad_frame,
-            on_frames=on_frames,
-            stop=stop,
-            device=model.device,
-            run=run,
-        )
+        """Write the video's folder of masks, which appears when all are in it; a frame that is skipped has no file."""
+        last = max(job.frames_to_save)
+        fingerprint = job.fingerprint  # of what is there now, not of what may be there when all is tracked
+        tracker, watch = EnsembleTracker(model, config, self.views), Stopwatch()
+        scores = self.output / SCORES if self.save_scores else None
 
+        def given(index: int, known: tuple[int, ...]) -> MasksLike | None:
+            if index not in job.masks:
+                return None
+            label_map = job.read_mask(index, known)
+            # Opening the benchmark checked the size, which is not always the frame's.
+            return ScaledLabelMap(label_map) if label_map.any() else None
 
-def label_video(
-    tracker: EnsembleTracker,
-    video: VideoSource,
-    folder: Path,
-    *,
-    scores_folder: Path | None,
-    on_bad_frame: BadFramePolicy,
-    on_frames: OnFrames,
-    stop: Stop,
-    device: torch.device,
-    run: RunFolder,
-) -> VideoRecord:
-    """Track one video and write folder/<video>/<frame>.png; return what it took.
+        def frames() -> Iterator[tuple[int, UInt8Array | DataError]]:
+            for index in range(job.first_mask, last + 1):
+                try:
+                    yield index, job.frame(index)
+                except DataError as error:
+                    yield index, error
 
-    The folder appears under its name when all its files are written, and its record in `run` just before. on_bad_frame:
-    see `iter_segmentations`; a frame that is skipped has no file. stop: asked after each frame; then nothing of the
-    video stays and Interrupted is raised.
-    """
-    last = max(video.frames_to_save)
-    fingerprint = video.fingerprint  # of what is there now, not of what may be there when all is tracked
-    watch = Stopwatch()
-
-    def given(index: int, known: tuple[int, ...]) -> MasksLike | None:
-        if index not in video.masks:
-            return None
-        label_map = video.read_mask(index, known)
-        # Opening the benchmark checked the size, which is not always the frame's.
-        return ScaledLabelMap(label_map) if label_map.any() else None
-
-    def frames() -> Iterator[tuple[int, UInt8Array | DataError]]:
-        for index in range(video.first_mask, last + 1):
-            try:
-                yield index, video.frame(index)
-            except DataError as error:
-                yield index, error
-
-    with ResultWriter(folder, video.name, video.palette, scores_root=scores_folder) as writer:
-        results = iter_segmentations(
-            tracker,
-            prefetch(frames(), AHEAD),
-            given,
-            last=last,
-            watch=watch,
-            output_size=video.output_size,
-            on_bad_frame=on_bad_frame,
-            ahead=True,
-        )
-        files = 0
-        for index, result in results:
-            if index in video.frames_to_save:
-                files += 1
-                writer.write(video.frame_names[index], result.label_map)
-                if scores_folder is not None:
-                    prob = np.stack([result.object_prob(i) for i in result.ids])
-                    writer.write_scores(video.frame_names[index], prob, result.ids)
-            on_frames(1)
-            if stop():
-                raise Interrupted
-        record = make_record(watch, len(tracker.object_ids), files, device, fingerprint)
-        run.write_record(video.name, record.as_data())
-    return record
+        with ResultWriter(self.folder, job.name, job.palette, scores_root=scores) as writer:
+            results = iter_segmentations(
+                tracker,
+                prefetch(frames(), AHEAD),
+                given,
+                last=last,
+                watch=watch,
+                output_size=job.output_size,
+                on_bad_frame=self.on_bad_frame,
+                ahead=True,
+            )
+            files = 0
+            for index, result in results:
+                if index in job.frames_to_save:
+                    files += 1
+                    writer.write(job.frame_names[index], result.label_map)
+                    if self.save_scores:
+                        prob = np.stack([result.object_prob(i) for i in result.ids])
+                        writer.write_scores(job.frame_names[index], prob, result.ids)
+                on_frames(1)
+                if stop():
+                    raise Interrupted
+            record = make_record(watch, len(tracker.object_ids), files, model.device, fingerprint)
+            run.write_record(job.name, record.as_data())
+        return record
 
 
 def make_record(

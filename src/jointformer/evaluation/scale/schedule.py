@@ -186,7 +186,7 @@ def label_here(
         claimed += 1
         if claimed >= len(queue):  # all that is left is another run's: its claims end when it does
             claimed = 0
-            _pause(stop)
+            time.sleep(PATIENCE)
 
 
 class _Count:
@@ -217,9 +217,3 @@ def describe(error: object, tries: int = 1) -> str:
     else:
         text = str(error)
     return f"{text} (tried {tries} times)" if tries > 1 else text
-
-
-def _pause(stop: Stop) -> None:
-    if stop():
-        raise Interrupted
-    time.sleep(PATIENCE)
