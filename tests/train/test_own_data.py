@@ -63,6 +63,14 @@ def test_255_alone_in_a_later_mask_is_an_object_only_where_it_is_in_the_first(
     assert any(each[1:].any() for each in maps) == (ids == {255})  # the others are in one frame alone
 
 
+def test_a_white_object_in_one_frame_alone_is_named_as_any_other_is(tmp_path: Path) -> None:
+    write_video(tmp_path / "JPEGImages/a", tmp_path / "Annotations/a", ids=(255,))
+    for t in range(1, 6):
+        Image.fromarray(np.zeros((60, 80), np.uint8)).save(tmp_path / f"Annotations/a/{t:05d}.png")
+    (problem,) = check_videos(tmp_path, 3).problems
+    assert "ids [255] are in one frame only" in problem
+
+
 def test_a_colour_is_the_same_object_in_all_masks_of_a_video(tmp_path: Path) -> None:
     write_video(tmp_path / "JPEGImages/a", tmp_path / "Annotations/a")
     for t in range(6):

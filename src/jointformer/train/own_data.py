@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jointformer.data.frames import list_subfolders, picture_size
-from jointformer.data.masks import VOID
 from jointformer.errors import DataError
 from jointformer.ops.label_maps import object_ids
 from jointformer.train.datasets import TrainVideo, VideoSet, pair_frames
@@ -79,7 +78,7 @@ def _check_video(video: TrainVideo, frames: int, problems: list[str]) -> int:
             seen[i] = seen.get(i, 0) + 1
     if not seen:
         raise DataError("all masks are empty", where=video.frames[0][1].parent)
-    once = [i for i, count in seen.items() if count == 1 and i != VOID]
+    once = [i for i, count in seen.items() if count == 1]
     if once and len(video.frames) > 2:
         problems.append(
             f"{video.frames[0][1].parent}: ids {once} are in one frame only; are ids the same in all frames?"
