@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
@@ -11,17 +9,15 @@ from jointformer.data.export_source import ExportObject, video_title
 from jointformer.data.video import VideoReader
 from jointformer.errors import DataError
 from jointformer.ops.resize import resize_bilinear
+from jointformer.session.reading import Reading
 from jointformer.session.result import FrameResult
 from jointformer.types import FloatArray, LabelMap
-
-if TYPE_CHECKING:
-    from jointformer.session.session import Session
 
 
 class SessionSource:
     """A session's masks and probabilities."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Reading) -> None:
         self._session = session
         self._last: FrameResult | None = None
 
