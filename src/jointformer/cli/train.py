@@ -175,9 +175,3 @@ def start_logging() -> None:
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
     cv2.setNumThreads(1)
-
-
-if __name__ == "__main__":
-    from jointformer.cli.main import main
-
-    sys.exit(main(["train", *sys.argv[1:]]))

@@ -32,13 +32,12 @@ class Settings:
     save_every: int = 200
     keep: int = 3
     tensorboard: bool = False
-    preview_every: int = 500
     validate_on: Path | None = None
     validate_every: int = 1000
     validate_size: int = 480
 
     def __post_init__(self) -> None:
-        for name in ("workers", "log_every", "save_every", "keep", "preview_every", "validate_every"):
+        for name in ("workers", "log_every", "save_every", "keep", "validate_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError("must be positive", where=name, got=value)

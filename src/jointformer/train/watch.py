@@ -17,6 +17,9 @@ from jointformer.train.validate import validate
 
 log = logging.getLogger(__name__)
 
+#: Iterations between two previews.
+PREVIEW_EVERY = 500
+
 
 class Watcher:
     """What happens beside the progress line: TensorBoard, previews and validation at their intervals.
@@ -34,7 +37,7 @@ class Watcher:
             for problem in check.problems:
                 log.warning("validation: %s", problem)
             self.videos = check.videos
-        self._previewed = begun // settings.preview_every
+        self._previewed = begun // PREVIEW_EVERY
         self._validated = last_validated(folder / LOG, begun) // settings.validate_every
 
     def __call__(self, trainer: Trainer, figures: dict[str, Any]) -> None:
@@ -42,8 +45,8 @@ class Watcher:
         now = trainer.iteration
         if self.board is not None:
             self.board.figures(now, figures)
-            if now // self.settings.preview_every > self._previewed and trainer.preview is not None:
-                self._previewed = now // self.settings.preview_every
+            if now // PREVIEW_EVERY > self._previewed and trainer.preview is not None:
+                self._previewed = now // PREVIEW_EVERY
                 self.board.preview(now, *trainer.preview)
         if self.videos and now // self.settings.validate_every > self._validated:
             self._validated = now // self.settings.validate_every
