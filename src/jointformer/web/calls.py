@@ -70,7 +70,7 @@ def server_facts(call: Call) -> Answer:
         for f in FORMATS.values()
     ]
     limits = {"upload": call.uploads.limit}
-    return {"version": __version__, "model": str(model.name), "device": model.device, "formats": formats, **limits}
+    return {"version": __version__, "model": str(model.name), "formats": formats, **limits}
 
 
 def list_files(call: Call) -> Answer:
@@ -101,7 +101,7 @@ def create_project(call: Call) -> Answer:
 
 def begin_upload(call: Call) -> Answer:
     """The id of a new upload."""
-    return {"upload": call.uploads.begin(), "limit": call.uploads.limit}
+    return {"upload": call.uploads.begin()}
 
 
 def get_state(call: Call) -> Answer:
@@ -180,12 +180,14 @@ def remove_object(call: Call) -> Answer:
 
 def undo(call: Call) -> Answer:
     """The newest edit, taken back."""
-    return {"label": call.project.undo()}
+    call.project.undo()
+    return None
 
 
 def redo(call: Call) -> Answer:
     """What was undone last, done again."""
-    return {"label": call.project.redo()}
+    call.project.redo()
+    return None
 
 
 def plan(call: Call) -> Answer:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 _MOST_WAITING = 2000  # messages; a page that reads more slowly starts afresh
@@ -26,18 +27,11 @@ class Broadcaster:
 
     def publish(self, kind: str, data: Any) -> None:
         """Send a message to everyone."""
-        text = f"event: {kind}\ndata: {json.dumps(data)}\n\n"
-        with self._lock:
-            listeners = list(self._listeners.items())
-        for queue, loop in listeners:
-            self._call(loop, queue, text)
+        self._send(f"event: {kind}\ndata: {json.dumps(data)}\n\n")
 
     def close(self) -> None:
         """End every listener's stream."""
-        with self._lock:
-            listeners = list(self._listeners.items())
-        for queue, loop in listeners:
-            self._call(loop, queue, None)
+        self._send(None)
 
     async def listen(self, first: str) -> AsyncIterator[str]:
         """Yield the stream of one page: `first`, then what is published from before `first` was made on."""
@@ -59,11 +53,12 @@ class Broadcaster:
             with self._lock:
                 del self._listeners[queue]
 
-    def _call(self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[str | None], text: str | None) -> None:
-        try:
-            loop.call_soon_threadsafe(_put, queue, text)
-        except RuntimeError:  # the loop has ended meanwhile, and its page with it
-            return
+    def _send(self, text: str | None) -> None:
+        with self._lock:
+            listeners = list(self._listeners.items())
+        for queue, loop in listeners:
+            with suppress(RuntimeError):  # the loop has ended meanwhile, and its page with it
+                loop.call_soon_threadsafe(_put, queue, text)
 
 
 def _put(queue: asyncio.Queue[str | None], text: str | None) -> None:

@@ -39,7 +39,7 @@ class Project:
         self._lock = threading.RLock()  # one edit at a time, so that versions tell the order
         self._version = 0
         self.used = time.monotonic()
-        self.tracking = Tracking(session, desk, self.events.publish, self._remember_run)
+        self.tracking = Tracking(session, desk, self.events.publish, lambda wanted: file.update(tracking=wanted))
         # A kill may have fallen between a run's last frame and the note that it is done.
         cut_off = file.record.tracking
         self.interrupted = cut_off if cut_off is not None and self.tracking.has_more(cut_off) else None
@@ -76,7 +76,6 @@ class Project:
                 "annotated": session.annotated_frames,
                 "frame": min(self._file.record.frame, len(session) - 1),
                 "soft": session.keep_soft,
-                "size": session.config.size,
                 "tracking": self.tracking.status(),
                 "interrupted": None if self.interrupted is None else vars(self.interrupted),
                 "exports": self.exports.status(),
@@ -206,9 +205,6 @@ class Project:
         self.exports.wait(10.0)
         self.events.close()
         self.session.close()
-
-    def _remember_run(self, wanted: Range | None) -> None:
-        self._file.update(tracking=wanted)
 
     @contextmanager
     def _edit(self) -> Iterator[None]:

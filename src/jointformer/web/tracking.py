@@ -18,6 +18,8 @@ from jointformer.web.record import Range
 
 logger = logging.getLogger(__name__)
 
+_LEAVING = 10.0  # seconds that a run gets to finish its frame when the program ends
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -124,14 +126,14 @@ class Tracking:
             self._status = {**self._status, "state": "stopping"}
         self._publish("tracking", self.status())
 
-    def leave(self, wait: float = 10.0) -> None:
+    def leave(self) -> None:
         """End the run because the program ends; it counts as interrupted, not as stopped."""
         self._leaving = True
         self._stop.set()
         with self._lock:  # a thread that is not started yet cannot be waited for
             thread = self._thread
         if thread is not None:
-            thread.join(wait)
+            thread.join(_LEAVING)
 
     # -- in the thread
 

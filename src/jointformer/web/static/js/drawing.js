@@ -49,6 +49,12 @@ export class Drawing extends Viewing {
     return { id, name: `object ${id}`, colour, draft: true };
   }
 
+  toggleMasks() {
+    this.stage.showMasks = !this.stage.showMasks;
+    this.stage.redraw();
+    this.changed("view");
+  }
+
   addObject() {
     if (this.state.objects.length >= 254) {
       this.say("The page shows at most 254 objects.", "error");

@@ -35,7 +35,7 @@ const groups = [
     [["r"], "Range: the whole video", (editor) => editor.setRange(0, editor.state.frames - 1)],
   ]],
   ["Looking", [
-    [["v"], "Show or hide all masks", (editor) => { editor.stage.showMasks = !editor.stage.showMasks; editor.stage.redraw(); editor.changed("view"); }],
+    [["v"], "Show or hide all masks", (editor) => editor.toggleMasks()],
     [["+", "="], "Zoom in", (editor) => editor.stage.zoom(1.25)],
     [["-"], "Zoom out", (editor) => editor.stage.zoom(0.8)],
     [["0"], "Fit the picture", (editor) => editor.stage.fit()],

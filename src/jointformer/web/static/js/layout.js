@@ -52,9 +52,7 @@ function topBar(editor) {
 function toolBar(editor) {
   const buttons = toolRows.map((row) => iconButton(row.icon, `${row.title} (${row.key})`, () => editor.setTool(row.name), { dataset: { tool: row.name } }));
   editor.on("tool", () => {
-    for (const button of buttons) {
-      press(button, button.dataset.tool === editor.toolName);
-    }
+    for (const button of buttons) press(button, button.dataset.tool === editor.toolName);
   });
   return h("nav", { class: "tools", "aria-label": "Tools" }, buttons);
 }
@@ -82,11 +80,7 @@ function toolOptions(editor) {
     editor.stage.opacity = Number(opacity.value) / 100;
     editor.stage.renderOverlay();
   } });
-  const masks = iconButton("eye", "Show or hide all masks (V)", () => {
-    editor.stage.showMasks = !editor.stage.showMasks;
-    editor.stage.redraw();
-    editor.changed("view");
-  });
+  const masks = iconButton("eye", "Show or hide all masks (V)", () => editor.toggleMasks());
   editor.on("view", () => masks.replaceChildren(icon(editor.stage.showMasks ? "eye" : "eyeOff")));
   editor.on("tool", () => {
     const { toolName, tool } = editor;
@@ -148,4 +142,3 @@ function transport(editor) {
     iconButton("last", "Last frame (End)", () => editor.step(last)),
     h("label", { class: "frame-number" }, number, h("span", { class: "quiet" }, `/ ${last}`)), time);
 }
-
