@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 #: Names of files, of members of zips and of titles may hold what steers a terminal.
 _SHOWN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
@@ -38,14 +40,14 @@ class UserError(Exception):
             text += f"; {hint}"
         super().__init__(" ".join(text.split()).translate(_SHOWN))
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """All parts but what, for an error that says the same otherwise."""
+        return {"where": self.where, "expected": self.expected, "got": self.got, "hint": self.hint}
+
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword arguments do not survive pickling on their own; worker processes need it.
-        state = {"where": self.where, "expected": self.expected, "got": self.got, "hint": self.hint}
-        return (_rebuild, (type(self), self.what, state))
-
-
-def _rebuild(kind: type[UserError], what: str, state: dict[str, object]) -> UserError:
-    return kind(what, **state)  # type: ignore[arg-type]
+        return partial(type(self), self.what, **self.parts), ()
 
 
 class ConfigError(UserError, ValueError):

@@ -97,9 +97,7 @@ def _with_hint(row: Benchmark, errors: list[DataError]) -> DataError:
         hints.append(f"{len(errors) - 1} more videos have problems")
     if row.download and not first.hint:
         hints.append(f"{row.name} comes from {row.download}")
-    return DataError(
-        first.what, where=first.where, expected=first.expected, got=first.got, hint="; ".join(hints) or None
-    )
+    return DataError(first.what, **{**first.parts, "hint": "; ".join(hints) or None})
 
 
 def _video_names(row: Benchmark, root: Path, images: Path, masks: Path) -> tuple[list[str], Path | None]:

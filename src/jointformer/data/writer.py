@@ -133,7 +133,7 @@ class ResultWriter:
         except OutputError as error:
             # The user knows the folder's final name, not the temporary one.
             name = "" if is_temporary(error.where or "") else Path(error.where or "").name
-            raise OutputError(error.what, where=self.target / name, got=error.got, hint=error.hint) from error
+            raise OutputError(error.what, **{**error.parts, "where": self.target / name}) from error
 
 
 def clean_up(root: str | Path, spare: Callable[[Path], bool] = lambda path: False) -> int:

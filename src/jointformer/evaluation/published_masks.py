@@ -41,9 +41,7 @@ def fetch_masks(row: PublishedRow, *, progress: bool = True) -> Path:
         else:
             fetch(masks_url(row), path, kind=_MASKS, page=RELEASE_PAGE, progress=progress)
     except WeightsError as error:
-        raise DataError(
-            error.what, where=error.where, expected=error.expected, got=error.got, hint=error.hint
-        ) from None
+        raise DataError(error.what, **error.parts) from None
     _check_zip(path)
     return path
 

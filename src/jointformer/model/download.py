@@ -236,7 +236,7 @@ def _too_large(url: str, kind: Kind, got: str) -> WeightsError:
 def _with_way_out(error: WeightsError, target: Path, page: str | None) -> UserError:
     source = f" (it is linked on {page})" if page else ""
     hint = f"without a network put the file by hand at {target}{source}"
-    return WeightsError(error.what, where=error.where, expected=error.expected, got=error.got, hint=hint)
+    return WeightsError(error.what, **{**error.parts, "hint": hint})
 
 
 def _size(path: Path) -> int:

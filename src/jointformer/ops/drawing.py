@@ -135,7 +135,7 @@ def draw_labels(frame: UInt8Array, label_map: LabelMap, *, palette: UInt8Array |
             (left + int(column), top + int(row)),
             str(object_id),
             fill=(255, 255, 255),
-            font=_font(letters),
+            font=ImageFont.load_default(size=letters),
             anchor="mm",
             stroke_width=max(1, letters // 8),
             stroke_fill=colour_of(object_id, palette),
@@ -177,7 +177,7 @@ def contact_sheet(
         sheet.paste(Image.fromarray(np.ascontiguousarray(cell)), (left, top))
         if captions is not None:
             place = (left + width // 2, top + height + gap // 2)
-            draw.text(place, captions[index], fill=(40, 40, 40), font=_font(letters), anchor="mt")
+            draw.text(place, captions[index], fill=(40, 40, 40), font=ImageFont.load_default(size=letters), anchor="mt")
     return np.array(sheet)
 
 
@@ -218,7 +218,3 @@ def _scaled(image: UInt8Array, width: int | None) -> UInt8Array:
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), dtype=np.uint8)
-
-
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=size)

@@ -68,7 +68,7 @@ def writing(path: str | Path, *temporaries: Path) -> Iterator[None]:
         for temporary in temporaries:
             if error.where is not None and temporary in Path(error.where).parents:
                 place = Path(path) / Path(error.where).relative_to(temporary)
-                raise OutputError(error.what, where=place, got=error.got, hint=error.hint) from error
+                raise OutputError(error.what, **{**error.parts, "where": place}) from error
         raise
     except OSError as error:
         if error.filename is not None:
@@ -282,7 +282,5 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        try:
+        with suppress(OSError):
             path.unlink(missing_ok=True)
-        except OSError:
-            return

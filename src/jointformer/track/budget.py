@@ -94,9 +94,7 @@ def plan_memory(
     try:
         h, w = network_size(*video.size, config.size)
     except DataError as error:  # among many videos its name is wanted
-        raise DataError(
-            error.what, where=video.name, expected=error.expected, got=error.got, hint=error.hint
-        ) from error
+        raise DataError(error.what, **{**error.parts, "where": video.name}) from error
     height, width = padded(h, w)
     objects = max(1, video.objects)
     in_pass = min(objects, config.objects_per_pass or objects)
