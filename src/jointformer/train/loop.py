@@ -249,7 +249,7 @@ class Trainer:
             "average": None if self.average is None else self.average.average,
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "pending": checkpoint.plans_to_data(self.loader.pending),
+            "pending": [asdict(plan) for plan in self.loader.pending],
             "random": checkpoint.random_states(),
             "config": json.dumps(asdict(self.config)),
         }
@@ -276,7 +276,7 @@ class Trainer:
         self.iteration, self.clips, self.seconds = state["iteration"], state["clips"], state["seconds"]
         self.skipped = state.get("skipped", 0)
         self.loader.skipped = self.skipped if self.processes.first else 0  # the processes' are summed
-        pending = checkpoint.plans_from_data(state["pending"])
+        pending = [IterationPlan(**plan) for plan in state["pending"]]
         self._planned, self._next_clip = self.iteration, pending[0].first_clip if pending else state["next_clip"]
         for plan in pending:  # planned anew: another batch, or another length, may be wanted now
             fraction = plan.fraction if self.config.iterations is None else self.fraction()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from jointformer.errors import DataError, WeightsError
 from jointformer.model.storage import load_pickled, save_pickled
 from jointformer.system.files import make_dir
-from jointformer.train.plan import IterationPlan
 
 NAME = re.compile(r"checkpoint_(\d{8})\.pt")
 
@@ -76,13 +74,3 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "format" not in state:
         raise DataError("not a training checkpoint", where=path, hint="weights go to --init / --load_network")
     return state
-
-
-def plans_to_data(plans: list[IterationPlan]) -> list[dict[str, Any]]:
-    """Plans as plain dictionaries."""
-    return [asdict(plan) for plan in plans]
-
-
-def plans_from_data(data: list[dict[str, Any]]) -> list[IterationPlan]:
-    """The plans that `plans_to_data` took apart."""
-    return [IterationPlan(**one) for one in data]
