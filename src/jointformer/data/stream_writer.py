@@ -15,8 +15,8 @@ import numpy as np
 
 from jointformer.data.masks import encode_mask, write_mask
 from jointformer.data.stream_pipe import STANDARD, is_pipe
+from jointformer.data.video_container import write_failure
 from jointformer.data.video_pixels import encoder_frame, even_sides, say_colours
-from jointformer.data.video_writer import write_failure
 from jointformer.errors import ConfigError, OutputError
 from jointformer.ops.drawing import OverlayStyle, overlay
 from jointformer.system.files import atomic_write, make_dir, writing

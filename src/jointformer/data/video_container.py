@@ -15,8 +15,9 @@ import av
 import numpy as np
 
 from jointformer.data.video_fields import is_interlaced
-from jointformer.errors import DataError
+from jointformer.errors import DataError, OutputError
 from jointformer.ops.tone_mapping import Curve, to_sdr
+from jointformer.system.files import output_error
 from jointformer.types import UInt8Array
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,14 @@ def decoding(path: Path | str) -> Iterator[None]:
         # Damaged headers also reach PyAV as texts that are no UTF-8, times beyond 64 bits, monstrous sizes.
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError("the video cannot be decoded", where=path, got=reason.lower()) from error
+
+
+def write_failure(error: Exception, path: Path | str) -> OutputError:
+    """Return the one-line error for a video that cannot be written."""
+    if isinstance(error, OSError):  # a full disk and the like
+        return output_error(error, path)
+    reason = getattr(error, "strerror", None) or str(error)
+    return OutputError(f"the video cannot be written: {reason}", where=path)
 
 
 def open_container(path: Path) -> Any:
