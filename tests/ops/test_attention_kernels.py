@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -254,10 +255,15 @@ def test_a_function_that_cannot_be_cached_is_compiled_all_the_same() -> None:
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Two functions of a file, beside which Numba keeps what it makes of them."""
     monkeypatch.setattr("numba.core.config.CACHE_DIR", "")
-    path, names = tmp_path / "filling.py", dict[str, Any]()
+    path = tmp_path / "filling.py"
     path.write_text("def fill(array):\n    array[:] = 3\n\n\ndef enter(numbers):\n    pass\n")
-    exec(compile(path.read_text(), path, "exec"), names)
-    return names
+    spec = spec_from_file_location("filling", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "filling", module)  # where a pickle finds the functions
+    spec.loader.exec_module(module)
+    return vars(module)
 
 
 def fill_and_enter(kept: dict[str, Any]) -> list[int]:
