@@ -51,7 +51,8 @@ def test_own_videos_train_from_given_weights_to_weights_that_load(
          "--size", "32", "--frames", "3", "--tensorboard", "--validate", str(videos), "--validate-every", "2", *SHORT]
     )  # fmt: skip
     assert code == 0
-    assert validated_with == [["checkpoint_00000002.pt"]]
+    # At the interval and, with the weights that will be used, at the end.
+    assert validated_with == [["checkpoint_00000002.pt"], ["checkpoint_00000002.pt", "checkpoint_00000003.pt"]]
     assert "clips/s" in capsys.readouterr().err
     assert json.loads((out / "finished.json").read_text())["iterations"] == 3
     assert json.loads((out / "config.json").read_text())["stage"]["title"] == "own videos"
@@ -101,18 +102,18 @@ def test_problems_of_own_videos_are_said_and_end_the_run_where_it_is_strict(
     assert jointformer([*command, str(tmp_path / "run")]) == 0
 
 
-def test_a_run_that_goes_on_validates_at_its_intervals_and_logs_the_learning_rate_it_was_given(
+def test_a_run_that_goes_on_validates_at_its_intervals_and_ends_and_logs_the_learning_rate_it_was_given(
     tmp_path: Path, videos: Path, weights: Path
 ) -> None:
     log = tmp_path / "run/log.jsonl"
     command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
                "--size", "32", "--frames", "3", "--lr", "1e-4", "--validate", str(videos), "--validate-every", "4",
                "--resume", *SHORT]  # fmt: skip
-    for iterations, validated in (("5", [4]), ("7", [4]), ("8", [4, 8])):
+    for iterations, validated in (("3", [3]), ("5", [3, 4, 5]), ("7", [3, 4, 5, 7]), ("8", [3, 4, 5, 7, 8])):
         assert jointformer([*command, "--iterations", iterations]) == 0
         entries = [json.loads(line) for line in log.read_text().splitlines()]
         assert [entry["iteration"] for entry in entries if "validation" in entry] == validated
-    assert entries[0]["lr"] == pytest.approx(1e-4 / 5)  # the first of a warm-up over all 5
+    assert entries[0]["lr"] == pytest.approx(1e-4 / 3)  # the first of a warm-up over all 3
 
 
 def test_what_a_killed_run_makes_anew_stands_in_the_log_once(tmp_path: Path, videos: Path, weights: Path) -> None:

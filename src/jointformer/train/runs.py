@@ -249,6 +249,8 @@ def run(
         write_json(folder / CONFIG, {"model": asdict(model.config), **about, "run": asdict(config)})
     try:
         finished = trainer.train()
+        if finished and watcher is not None:
+            watcher.finish(trainer)
     finally:
         trainer.loader.close()
         if watcher is not None:

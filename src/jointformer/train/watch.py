@@ -38,7 +38,7 @@ class Watcher:
                 log.warning("validation: %s", problem)
             self.videos = check.videos
         self._previewed = begun // PREVIEW_EVERY
-        self._validated = last_validated(folder / LOG, begun) // settings.validate_every
+        self._validated = last_validated(folder / LOG, begun)
 
     def __call__(self, trainer: Trainer, figures: dict[str, Any]) -> None:
         """Called with every progress line."""
@@ -48,11 +48,18 @@ class Watcher:
             if now // PREVIEW_EVERY > self._previewed and trainer.preview is not None:
                 self._previewed = now // PREVIEW_EVERY
                 self.board.preview(now, *trainer.preview)
-        if self.videos and now // self.settings.validate_every > self._validated:
-            self._validated = now // self.settings.validate_every
+        if now // self.settings.validate_every > self._validated // self.settings.validate_every:
+            self._validate(trainer)
+
+    def finish(self, trainer: Trainer) -> None:
+        """Called at the end of the whole run: the J&F of the weights that will be used is always told."""
+        if trainer.iteration > self._validated:
             self._validate(trainer)
 
     def _validate(self, trainer: Trainer) -> None:
+        if not self.videos:
+            return
+        self._validated = trainer.iteration
         # The other processes wait meanwhile, and may give up where it takes long.
         trainer.save_alone()
         with trainer.exported_weights() as model:
