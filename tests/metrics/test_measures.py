@@ -55,6 +55,11 @@ def test_label_maps_of_different_shapes_are_refused() -> None:
         jf([np.zeros((3, 4), int)], [np.zeros((4, 3), int)], [1])
 
 
+def test_a_label_map_given_as_frames_is_told_from_one_of_another_shape() -> None:
+    with pytest.raises(DataError, match=r"not a label map, expected one \(H, W\) label map per frame, got .* \(4,\)"):
+        jf(np.zeros((3, 4), int), np.zeros((3, 4), int), [1])
+
+
 def test_without_frames_there_is_no_number() -> None:
     assert math.isnan(jf([], [], [1]).jf)
 

@@ -113,5 +113,7 @@ def jf(predictions: Iterable[LabelMap], truths: Iterable[LabelMap], ids: Iterabl
 
 
 def _same_shape(prediction: LabelMap, truth: LabelMap) -> None:
-    if prediction.shape != truth.shape or truth.ndim != 2:
+    if truth.ndim != 2:
+        raise DataError("not a label map", expected="one (H, W) label map per frame", got=f"the shape {truth.shape}")
+    if prediction.shape != truth.shape:
         raise DataError("label maps of different shapes", expected=truth.shape, got=prediction.shape)
