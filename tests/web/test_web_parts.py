@@ -266,6 +266,18 @@ def test_a_wrong_setting_is_told_before_anything_is_served(
     assert message in line
 
 
+def test_a_session_given_as_a_video_is_told_how_to_be_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jointformer.cli.main import main
+
+    (tmp_path / "work/a").mkdir(parents=True)
+    (tmp_path / "work/a/session.db").touch()
+    assert main(["ui", str(tmp_path / "work/a"), "--no-browser"]) == 2
+    hint = f"open its folder of sessions with --projects {(tmp_path / 'work').resolve()}"
+    assert capsys.readouterr().err == f"jointformer ui: {tmp_path / 'work/a'}: a session, not a video; {hint}\n"
+
+
 def test_published_weights_are_not_fetched_before_they_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -586,3 +586,40 @@ def test_a_project_whose_video_has_gone_is_listed_with_its_problem(tool: Tool, v
     media.parent.mkdir()
     (videos / "moved").rename(media)
     assert tool.ask("GET", "")["frames"] == 30
+
+
+def test_a_session_that_python_kept_in_the_projects_folder_is_a_project(
+    start: Callable[..., Tool], videos: Path, tmp_path: Path
+) -> None:
+    with ScriptedSession(videos / "square", folder=tmp_path / "projects/Night_1.b") as session:
+        session.add_masks(0, {1: square(0)})
+        session.set_object(1, name="bishop")
+        list(session.propagate(end=5))
+    tool = start()
+    (row,) = tool.client.get("/api/projects").json()
+    assert (row["id"], row["name"], row["problem"]) == ("Night_1.b", "Night_1.b", None)
+    tool.project = row["id"]
+    assert [one["name"] for one in tool.state()["objects"]] == ["bishop"]
+    assert tool.statuses()[:7] == [1, 2, 2, 2, 2, 2, 0]
+    assert tool.client.get("/api/projects/Night_1.b/thumbnail").status_code == 200
+    assert shelf._ID.pattern.split("]")[1] + "]" in tool.client.get("/static/js/main.js").text  # its address opens it
+    tool.track()
+    assert tool.statuses() == [1] + [2] * 29
+    tool.client.__exit__(None, None, None)
+    with ScriptedSession.load(tmp_path / "projects/Night_1.b") as session:
+        assert session.status(29) == "tracked"
+    again = start()
+    again.project = row["id"]
+    again.ask("DELETE", "")
+    assert (videos / "square").is_dir()
+
+
+def test_a_session_in_the_folder_of_its_own_video_is_not_deleted_with_it(
+    start: Callable[..., Tool], videos: Path
+) -> None:
+    ScriptedSession(videos / "square", folder=videos / "square").close()
+    tool = start(projects=videos)
+    tool.project = "square"
+    expected = f"{videos / 'square'}: the video lies in its session's folder; delete the folder by hand"
+    assert tool.ask("DELETE", "", status=400)["error"] == expected
+    assert len(list((videos / "square").glob("*.png"))) == 30

@@ -62,12 +62,16 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.model.device import choose_device, choose_precision
     from jointformer.model.registry import suitable_size
     from jointformer.model.weights import find_weights
+    from jointformer.session.store import FILE as SESSION
     from jointformer.track import TrackerConfig
     from jointformer.web.config import WebConfig
 
     logging.basicConfig(format="jointformer ui: %(message)s")
     if args.video is not None and not args.video.exists():
         raise DataError("no such file or folder", where=args.video)
+    if args.video is not None and (args.video / SESSION).is_file():
+        hint = f"open its folder of sessions with --projects {args.video.resolve().parent}"
+        raise DataError("a session, not a video", where=args.video, hint=hint)
     max_upload = args.max_upload * 2**20
     if not math.isfinite(max_upload):
         raise ConfigError("--max-upload", expected="a number of MiB", got=args.max_upload)

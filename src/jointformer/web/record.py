@@ -13,6 +13,7 @@ from typing import Any
 from jointformer.errors import DataError
 from jointformer.session import DIRECTIONS, Direction
 from jointformer.session.book import is_printable
+from jointformer.session.store import FILE as SESSION
 from jointformer.system.files import write_json
 
 FILE = "project.json"
@@ -78,6 +79,20 @@ class RecordFile:
         return RecordFile(home, record)
 
     @staticmethod
+    def of(home: Path) -> RecordFile:
+        """Return a project's record; for a session that Python keeps there, one that the first change writes.
+
+        Raises DataError.
+        """
+        if (home / FILE).is_file():
+            return RecordFile.load(home)
+        try:
+            changed = (home / SESSION).stat().st_mtime
+        except OSError as error:
+            raise DataError("not a project of the web tool", where=home, got=error.strerror) from error
+        return RecordFile(home, Record(fitting_name(home.name), changed, changed))
+
+    @staticmethod
     def create(home: Path, name: str) -> RecordFile:
         """Return the record of a new project. Raises DataError, OutputError."""
         now = time.time()
@@ -91,6 +106,11 @@ class RecordFile:
             record = replace(self.record, **changes)
             write_json(self._path, asdict(record))
             self.record = record  # not before: what cannot be written has not changed
+
+
+def is_project(home: Path) -> bool:
+    """Whether a folder holds a project, or a session that Python keeps there, which is one as well."""
+    return (home / FILE).is_file() or (home / SESSION).is_file()
 
 
 def checked_name(name: object) -> str:

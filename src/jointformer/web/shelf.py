@@ -26,10 +26,11 @@ from jointformer.web.models import SharedModel, SharedSession
 from jointformer.web.pace import FILE as PACE_FILE
 from jointformer.web.pace import Pace
 from jointformer.web.project import EXPORTS, Project
-from jointformer.web.record import FILE, RecordFile, fitting_name, slug
+from jointformer.web.record import RecordFile, fitting_name, is_project, slug
 from jointformer.web.tracking import Desk
 
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
+#: The tool's own folders have small letters, digits and hyphens; a session's has the name that its user gave it.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 _MOST_OPEN = 4
 _REST = 60.0  # seconds; pages in the background do not listen, and one that is loaded anew is soon back
 _THUMBNAIL, _THUMBNAIL_HEIGHT = "thumbnail.jpg", 200
@@ -56,10 +57,10 @@ class Shelf:
         """Return the projects, the one opened last first; folders that are none are left out."""
         rows = []
         for home in self.folder.iterdir():
-            if not _ID.fullmatch(home.name) or not (home / FILE).is_file():
+            if not _ID.fullmatch(home.name) or not is_project(home):
                 continue
             try:
-                record = RecordFile.load(home).record
+                record = RecordFile.of(home).record
                 video = _video_of(home)
             except UserError as error:  # one that is being begun or deleted cannot be read for a moment
                 rows.append({"id": home.name, "name": home.name, "opened": 0.0, "problem": str(error)})
@@ -131,6 +132,7 @@ class Shelf:
         """Delete a project with its uploaded video and exports; a video opened by path stays. Raises DataError."""
         with self._lock:
             home = self._home(project_id)
+            _check_deletable(home)
             project = self._open.pop(project_id, None)
             if project is not None:
                 project.close()
@@ -167,12 +169,12 @@ class Shelf:
 
     def _home(self, project_id: str) -> Path:
         home = self.folder / project_id
-        if not _ID.fullmatch(project_id) or not (home / FILE).is_file():
+        if not _ID.fullmatch(project_id) or not is_project(home):
             raise NotThere("no such project", got=project_id[:80])
         return home
 
     def _load(self, home: Path) -> Project:
-        file = RecordFile.load(home)
+        file = RecordFile.of(home)
         video = _video_of(home)
         for part in (MEDIA, EXPORTS):
             if not is_inside(real(home / part), real(home)):
@@ -189,7 +191,10 @@ class Shelf:
         with _said_of_projects():
             session = self._type.load(home, video=video)
         with _closed_if_refused(session):
-            return self._begin(home, file, session)
+            project = self._begin(home, file, session)
+            if not os.path.lexists(home / _THUMBNAIL):  # Python keeps none
+                write_bytes(home / _THUMBNAIL, project.picture(0, _THUMBNAIL_HEIGHT))
+            return project
 
     def _create(self, name: str, options: dict[str, Any], fetch: Callable[[Path], Path]) -> Project:
         name = fitting_name(name)
@@ -240,6 +245,16 @@ def _video_of(home: Path) -> Path | None:
         return video
     brought = _place_for(video, home)
     return brought if os.path.exists(brought) else video
+
+
+def _check_deletable(home: Path) -> None:
+    """Raise DataError where deleting a project would take its video along, other than an uploaded one."""
+    try:
+        video = stored_video(home)
+    except UserError:  # what cannot be read can still be deleted
+        return
+    if video is not None and is_inside(real(video), real(home)) and not is_inside(real(video), real(home / MEDIA)):
+        raise DataError("the video lies in its session's folder", where=home, hint="delete the folder by hand")
 
 
 def _place_for(video: Path, home: Path) -> Path:
