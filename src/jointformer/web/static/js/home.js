@@ -189,9 +189,11 @@ function fillShelf(shelf, projects) {
 }
 
 function card(project) {
+  const none = h("div", { class: "thumb broken" }, icon("film"));
   const thumb = project.problem
-    ? h("div", { class: "thumb broken" }, icon("film"))
+    ? none
     : h("img", { class: "thumb", src: `${projectPath(project.id)}/thumbnail`, alt: "", loading: "lazy" });
+  thumb.addEventListener("error", () => thumb.replaceWith(none));  // a session that Python kept and nobody has opened here
   const detail = project.problem ?? ago(project.opened);
   const element = h("article", { class: "card" },
     h("a", { href: `#/project/${project.id}`, class: "card-link", title: project.name, "aria-label": `Open ${project.name} ${detail}` }, thumb,
