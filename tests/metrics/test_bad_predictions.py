@@ -92,6 +92,16 @@ def test_missing_predictions_are_counted_and_the_first_ones_named(tree: Path) ->
     assert any("scored as empty masks: 4 (" in note for note in scores.notes)
 
 
+def test_masks_in_a_folder_per_object_are_not_called_missing_frames_alone(tree: Path) -> None:
+    for file in (tree / "pred/cow").glob("*.png"):
+        file.unlink()
+    for number in "12":
+        (tree / "pred/cow" / number).mkdir()
+    expected = r"predictions missing: 3 .*; cow holds 1, 2, not a PNG of all objects' ids per frame$"
+    with pytest.raises(DataError, match=expected):
+        score("davis17", tree / "gt", tree / "pred")
+
+
 def test_frames_that_no_rule_scores_may_be_missing(tree: Path) -> None:
     for video in VIDEOS:
         for name in ("00000.png", "00004.png"):

@@ -9,7 +9,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluation.score_check import Problems, check_predictions, check_truth, describe
+from jointformer.evaluation.score_check import Problems, check_predictions, check_truth, describe, other_layout
 from jointformer.evaluation.score_plans import Plan, build_plan, check_options
 from jointformer.evaluation.score_results import Figures, Scores
 from jointformer.evaluation.score_run import ScoreJob, VideoResult, score_videos
@@ -154,7 +154,10 @@ def _stop_at_bad_files(plan: Plan, truth: MaskTree, masks: MaskTree, missing: Mi
         if files:
             plan.notes.append(describe("missing predictions scored as empty masks", files))
     elif "predictions missing" in problems.files:
-        hint = "; ".join(filter(None, (plan.hint, "--missing empty scores them as empty masks")))
+        # Masks that lie otherwise are not missing: scored as empty they would only look like a bad result.
+        hint = other_layout(plan, masks) or "; ".join(
+            filter(None, (plan.hint, "--missing empty scores them as empty masks"))
+        )
     problems.stop(str(masks.archive or masks.folder), hint)
 
 

@@ -55,6 +55,15 @@ def check_predictions(plan: Plan, truth: MaskTree, predictions: MaskTree) -> Pro
     return problems
 
 
+def other_layout(plan: Plan, predictions: MaskTree) -> str | None:
+    """What lies in the folder of a video that has no masks, such as a folder per object; None where nothing does."""
+    for video in (one for one in plan.videos if one.frames and not predictions.frames(one.video)):
+        found = predictions.others(video.video)
+        if found:
+            return f"{video.video} holds {', '.join(found)}, not a PNG of all objects' ids per frame"
+    return None
+
+
 def check_truth(plan: Plan, truth: MaskTree) -> None:
     """DataError naming the annotations that the plan needs and the folder does not have."""
     problems = Problems()

@@ -48,6 +48,11 @@ class MaskTree:
         """The names, without `.png`, of a video's masks; none where it has no folder."""
         return frozenset(self._files(video))
 
+    def others(self, video: str) -> list[str]:
+        """The first names in a video's folder, whatever they are; none where there is no folder, or in a zip."""
+        folder = Path(self.folder) / safe_name(video)
+        return sorted(entry.name for entry in folder.iterdir())[:3] if not self.archive and folder.is_dir() else []
+
     def where(self, video: str, frame: str) -> str:
         """The place of a mask, for messages."""
         return f"{self.archive or self.folder}/{video}/{frame}.png"
