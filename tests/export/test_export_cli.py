@@ -115,6 +115,15 @@ def test_mistakes_end_with_2_and_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_folder_above_the_masks_says_where_they_are(
+    frames: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", str(tmp_path), "--video", str(frames), "--format", "coco", "-o", str(tmp_path / "o.json")]
+    assert main([*command, "--quiet"]) == 2
+    expected = f"{tmp_path}: no masks, expected PNGs of object ids; give {masks}"
+    assert capsys.readouterr().err == f"jointformer export: {expected}\n"
+
+
 @pytest.mark.parametrize("target", ["masks/00000.png", "masks/new.png", "frames/00003.png"])
 def test_no_mask_and_no_frame_is_replaced_and_none_is_added(
     frames: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str

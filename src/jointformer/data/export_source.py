@@ -191,7 +191,9 @@ class FolderSource:
         self.title = video_title(video)
         files = list_pictures(self.folder, MASK_SUFFIXES)
         if not files:
-            raise DataError("no masks", where=self.folder, expected="PNGs of object ids")
+            inside = self.folder / "masks"  # as `jointformer track` writes them
+            hint = f"give {inside}" if inside.is_dir() else None
+            raise DataError("no masks", where=self.folder, expected="PNGs of object ids", hint=hint)
         names = {video.name(index): index for index in range(len(video))}
         if all(path.stem in names for path in files):
             self._files = {names[path.stem]: path for path in files}
