@@ -283,10 +283,10 @@ def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_log_has_speed_loss_and_waiting_time(tmp_path: Path) -> None:
-    small_trainer(tmp_path).train()
+    small_trainer(tmp_path, iterations=5).train()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [(line["iteration"], line["clips"], line["fraction"]) for line in lines] == [
-        (2, 4, pytest.approx(1 / 6, abs=1e-4)), (4, 8, 0.5), (6, 12, pytest.approx(5 / 6, abs=1e-4))
+        (2, 4, 0.2), (4, 8, 0.6), (5, 10, 0.8)
     ]  # fmt: skip
     assert all(line["clips_per_s"] > 0 and 0 <= line["waiting"] <= 1 and line["loss"] > 0 for line in lines)
 

@@ -115,6 +115,8 @@ class Trainer:
                     self.save()
                 if self.iteration % self.config.log_every == 0:
                     self._report(progress, plan)
+            if progress.has_news and not self._stop:
+                self._report(progress, plan)
             # Also where a resumed run has nothing left to do: it may have ended before its weights were exported.
             self.save()
         self.loader.close()

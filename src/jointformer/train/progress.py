@@ -32,6 +32,11 @@ class Progress:
         for name, value in figures.items():
             self._values.setdefault(name, []).append(value)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether an iteration was counted since the last report."""
+        return self._clips > 0
+
     def report(self, iteration: int, fraction: float, waited: float, extra: dict[str, Any]) -> dict[str, Any]:
         """The means since the last report; also one line on the stream and one in the log file.
 

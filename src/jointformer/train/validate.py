@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over objects, in percent, as `jointformer score generic` has them; J&F of each video, over its own."""
+    """Means over the objects of the videos' first masks, in percent; J&F of each video, over its own.
+
+    `jointformer score generic` counts objects that appear later, too.
+    """
 
     j: float
     f: float
