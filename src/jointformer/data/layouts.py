@@ -182,7 +182,7 @@ def _open_video(
     if row.size_from is not None:
         output_size = picture_size(_same_frame(root / row.size_from / name, frames[0].stem))
     colours = ColourTable.from_files(given.values()) if any(map(is_colour_mask, given.values())) else None
-    given, lone_255 = _drop_empty(row, masks, given, colours)
+    given, lone_255 = _drop_empty(masks, given, colours)
     for index, path in given.items():
         height, width = output_size if row.size_from is not None else picture_size(frames[index])
         got = picture_size(path)
@@ -241,17 +241,13 @@ def _given_masks(row: Benchmark, folder: Path, frames: list[Path], index_of: dic
     return {index_of[path.stem]: path for path in files}
 
 
-def _drop_empty(
-    row: Benchmark, folder: Path, given: dict[int, Path], colours: ColourTable | None
-) -> tuple[dict[int, Path], bool]:
+def _drop_empty(folder: Path, given: dict[int, Path], colours: ColourTable | None) -> tuple[dict[int, Path], bool]:
     """The masks from the first one that has an object, and whether 255 is an object in this video."""
     for index in sorted(given):
         ids = read_mask_file(given[index], colours).ids
         found = object_ids(resolve_void(ids))
         if found:
             return {i: path for i, path in given.items() if i >= index}, found == (255,)
-        if row.masks_read == "first":
-            break
     where = given[min(given)] if len(given) == 1 else folder
     raise DataError("the mask has no object" if len(given) == 1 else "none of the masks has an object", where=where)
 

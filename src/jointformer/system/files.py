@@ -142,11 +142,8 @@ def remove_temporaries(folder: str | Path, *, spare: Callable[[Path], bool] = la
     Temporaries whose process still lives on this machine, or that another machine (or this one, before it was started
     anew) wrote to within a day, are left alone: another worker may be writing them. So are those to `spare`.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        return 0
     removed = 0
-    for path in list(folder.glob(f"{_PREFIX}*")):
+    for path in list(Path(folder).glob(f"{_PREFIX}*")):
         if is_temporary(path) and not _owner_lives(path) and not spare(path):
             remove(path)
             removed += 1
@@ -250,7 +247,7 @@ def commit_dir(temporary: Path, target: Path) -> None:
         return
     except OSError as error:
         # A non-empty folder of that name: rename cannot replace it in one call.
-        if not target.is_dir() or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
     old = temporary_name(target)
     os.replace(target, old)
@@ -283,4 +280,4 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
-            path.unlink(missing_ok=True)
+            path.unlink()
