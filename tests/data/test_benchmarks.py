@@ -105,6 +105,9 @@ def test_davis_at_another_size_takes_the_480p_masks_whatever_lies_beside_them(
         large.mkdir(parents=True)
         write_mask(large / "00000.png", np.full((2 * HEIGHT, 2 * WIDTH), 9, np.uint8))
     np.testing.assert_array_equal(open_tree(tree, size=720)[name].read_mask(0), draw_ids(ids, 0))
+    (tree.images / name / "00000.jpg").unlink()
+    with pytest.raises(DataError, match=f"{name}: no picture that tells the size to save at, expected frame 00000"):
+        open_tree(tree, size=720)
 
 
 def test_davis_masks_of_another_size_than_the_480p_frames_are_refused(tmp_path: Path) -> None:
@@ -403,6 +406,12 @@ def test_a_generic_folder_of_loose_pictures_is_one_line(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "JPEGImages" / "0.png")
     with pytest.raises(DataError, match="expected a folder of frames per video, got 1 pictures directly inside"):
         open_benchmark("G", "val", "..", generic_path=tmp_path)
+
+
+def test_of_ones_own_videos_some_may_have_masks_alone(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "G")
+    (tree.masks / "another").mkdir()
+    assert open_tree(tree).keys() == tree.videos.keys()
 
 
 def test_settings_that_do_not_exist_are_one_line(tmp_path: Path) -> None:

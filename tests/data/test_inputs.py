@@ -56,7 +56,8 @@ def test_a_target_that_is_or_holds_an_input_is_refused(here: Path, target: str, 
         ("frames/overlay.mp4", ["frames"]),
         ("sheet.png", ["first.png"]),
         ("out", ["/dev/stdin", "first.png"]),
-        ("out", ["http://out/masks", "first.png"]),
+        (".", ["http://out/masks"]),
+        ("out", ["out/nothing"]),
     ],
 )
 def test_results_beside_and_inside_inputs_are_allowed(here: Path, target: str, inputs: list[str]) -> None:

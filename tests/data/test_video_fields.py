@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from data.fields import H, W, moment, write_fields, write_woven
+from jointformer.data import video_index
 from jointformer.data.stream import InputSettings, open_stream
 from jointformer.data.video_container import open_container
 from jointformer.data.video_fields import whole_pictures
@@ -136,3 +138,28 @@ def test_fields_that_come_one_by_one_are_counted_as_frames(
     for number in (14, 5, 12, 8):
         assert video.frame(number)[H // 2, W // 2, 0] == shades[number]
     assert len(opened) == 4  # each was found at once
+
+
+def test_a_field_is_completed_by_the_next_one_alone() -> None:
+    for pts, dts, duration, completes in (
+        (120, 120, 20, True),
+        (None, None, 20, True),
+        (129, 129, 20, True),
+        (130, 130, 20, False),  # the second field is lost, and this is the next frame's first
+        (100, 100, 20, False),
+        (80, 80, 20, False),
+        (120, 120, 40, False),
+        (None, 120, 20, False),
+        (None, None, 40, False),
+    ):
+        packet = SimpleNamespace(pts=pts, dts=dts, duration=duration)
+        assert video_index._completes(packet, SimpleNamespace(pts=100, duration=20)) == completes, packet
+
+
+def test_packets_of_half_a_frames_time_are_fields_where_the_codec_sends_such() -> None:
+    def is_field(duration: int | None, name: str = "h264", framerate: int = 25) -> bool:
+        packet = SimpleNamespace(duration=duration, time_base=Fraction(1, 200))
+        return video_index._is_field(packet, SimpleNamespace(name=name, framerate=framerate))
+
+    assert [is_field(duration) for duration in (4, 5, 6, 8)] == [True, True, False, False]
+    assert not any((is_field(None), is_field(0), is_field(4, "mpeg2video"), is_field(4, framerate=0)))

@@ -26,6 +26,11 @@ def run(tree: Tree, tmp_path: Path, row: str, *flags: str) -> tuple[int, dict]:
     return code, json.loads(target.read_text())[0]
 
 
+def states(ran: tuple[int, dict]) -> dict[str, str]:
+    """Whether each thing that the row needs is here."""
+    return {piece["what"]: piece["state"] for piece in ran[1]["pieces"]}
+
+
 @pytest.mark.parametrize(
     ("key", "row", "file"),
     [
@@ -90,6 +95,8 @@ def test_masks_are_fetched_once_and_a_broken_download_is_resumed(
     tree = whole_tree("D17")
     release.files["s012-d17_val.zip"] = masks_zip(tree, shift=1)
     monkeypatch.setattr("jointformer.model.download.ATTEMPTS", 1)
+    needed = {"published masks": "to fetch", "truth": "here"}
+    assert states(run(tree, tmp_path, "d17-val/s012", "--dry-run")) == needed
     release.cut = [700, 0]
     code, found = run(tree, tmp_path, "d17-val/s012")
     assert (code, found["status"]) == (2, "failed")
@@ -99,6 +106,7 @@ def test_masks_are_fetched_once_and_a_broken_download_is_resumed(
     asked = len(release.asked)
     code, found = run(tree, tmp_path, "d17-val/s012")
     assert code == 0
+    assert states((code, found)) == {"published masks": "here", "truth": "here"}
     assert len(release.asked) == asked
     assert 0 < found["ours"]["J"] < 100
 

@@ -18,8 +18,11 @@ import pytest
 from jointformer.cli.main import main
 from jointformer.data.published import published_rows
 from jointformer.errors import ConfigError
-from jointformer.evaluation.reproduce_rows import row_name, select_rows, weights_piece
+from jointformer.evaluation.reproduce import Options
+from jointformer.evaluation.reproduce_rows import row_name, select_rows, truth_piece, weights_piece
 from jointformer.evaluation.scale.claims import RunFolder
+from jointformer.evaluation.scale.run import Scale
+from jointformer.evaluation.scale.shards import Shard
 from jointformer.model.network import JointFormer, SegmentOutput
 from trees import LENGTH, Tree
 from weights.conftest_weights import Server
@@ -281,6 +284,24 @@ def test_annotations_that_are_first_masks_only_are_noticed_before_anything_runs(
     assert release.asked == []
 
 
+def test_annotations_that_are_not_whole_are_noticed_before_anything_runs(whole_tree: Callable[..., Tree]) -> None:
+    root = whole_tree("LVOS").root
+    mask = sorted((root / "LVOS/valid/Annotations").glob("*/*.png"))[2]
+    burst = whole_tree("BURST").root / "BURST/val/all_classes.json"
+    for row, file, said in (
+        ("lvos-val/s012", mask, f"annotations missing: 1 ({mask.parent.name}/{mask.name})"),
+        ("burst-val/s012", burst, "all_classes.json: not a json file"),
+    ):
+        (published,) = select_rows([row])
+        assert truth_piece(published, root).state == "here"
+        file.rename(file.with_suffix(".lost"))
+        if file == burst:
+            file.write_text("{")
+        piece = truth_piece(published, root)
+        assert piece.state == "missing"
+        assert said in piece.text
+
+
 def test_other_weights_run_with_the_rows_settings_and_say_so(
     whole_tree: Callable[..., Tree], release: Server, mini_bytes: bytes, tmp_path: Path
 ) -> None:
@@ -333,6 +354,14 @@ def test_every_row_has_a_name_of_its_own_and_a_wrong_one_a_hint() -> None:
     assert len(select_rows()) == 33
     with pytest.raises(ConfigError, match=r"did you mean d17-val/s012\?"):
         select_rows(["d17-vla/s012"])
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    assert Options(workers=1).workers == 1
+    with pytest.raises(ConfigError, match="workers: too few processes, expected at least 1, got 0"):
+        Options(workers=0)
+    with pytest.raises(ConfigError, match="overwrite does not go with shard"):
+        Options(overwrite=True, scale=Scale(shard=Shard(1, 2)))
 
 
 def test_shards_of_a_row_are_scored_by_the_last_one(

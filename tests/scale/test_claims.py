@@ -46,6 +46,25 @@ def test_a_finished_video_stays_finished_whatever_another_process_met_later(tmp_
     assert (manifest.videos["v"].frames, manifest.failed) == (3, {})
 
 
+def test_a_failure_told_later_does_not_take_the_place_of_a_finished_videos_record(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, join_run(tmp_path, SETTINGS, [VIDEO], 1).run)
+    run.write_record("v", {"state": "finished", "frames": 3})
+    (tmp_path / "v").mkdir()
+    run.write_record("v", {"state": "failed", "error": "the disk is full"})
+    manifest = fold(tmp_path)
+    assert (manifest.videos["v"].frames, manifest.failed) == (3, {})
+
+
+def test_a_video_that_another_process_has_finished_is_known_with_what_it_took(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, join_run(tmp_path, SETTINGS, [VIDEO], 1).run)
+    run.write_record("v", {"state": "finished", "frames": 3})
+    assert run.finished(tmp_path, "v") is None  # the process may die before the folder has its name
+    (tmp_path / "v").mkdir()
+    found = run.finished(tmp_path, "v")
+    assert found is not None
+    assert found.frames == 3
+
+
 def test_a_record_is_read_until_it_is_in_the_manifest_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,17 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["a.bin"]
 
 
+def test_what_must_outlast_a_power_cut_is_on_the_device_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda file: seen.append((os.fstat(file).st_size, (tmp_path / "a").exists())))
+    for durable in (True, False):
+        with atomic_write(tmp_path / "a", durable=durable) as file:
+            file.write(b"whole")
+    assert seen == [(5, False)]
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
@@ -109,14 +120,39 @@ def test_an_input_that_vanished_is_not_called_an_output_error(tmp_path: Path) ->
 
 
 def test_a_folder_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
-    target = tmp_path / "video"
-    target.mkdir()
-    (target / "old.png").write_bytes(b"")
+    target = tmp_path / "a" / "new" / "video"
+    with replace_dir(target) as folder:
+        (folder / "old.png").write_bytes(b"")
     with replace_dir(target) as folder:
         (folder / "new.png").write_bytes(b"")
         assert (target / "old.png").exists()
     assert [p.name for p in target.iterdir()] == ["new.png"]
-    assert [p.name for p in tmp_path.iterdir()] == ["video"]
+    assert [p.name for p in target.parent.iterdir()] == ["video"]
+
+
+def test_a_file_does_not_give_way_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "video").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="a file, not a folder"), replace_dir(tmp_path / "video"):
+        pass
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"video": b"mine"}
+
+
+def test_an_old_folder_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / "old.png").write_bytes(b"")
+    rename = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if is_temporary(source) and not (source / "old.png").exists() and not target.exists():
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OutputError, match="the network mount is gone"), replace_dir(tmp_path / "video"):
+        pass
+    assert [p.name for p in tmp_path.rglob("*")] == ["video", "old.png"]
 
 
 def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
@@ -151,6 +187,8 @@ def test_leftovers_of_dead_processes_are_removed_and_living_ones_kept(tmp_path: 
     (tmp_path / "result.png").write_bytes(b"")
     assert is_temporary(dead)
     assert is_temporary(living)
+    assert not is_temporary("video.part")
+    assert not is_temporary(".jointformer-notes")
     assert remove_temporaries(tmp_path) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([living.name, "result.png"])
 

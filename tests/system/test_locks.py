@@ -44,6 +44,11 @@ def test_a_lock_may_be_released_by_another_thread(tmp_path: Path) -> None:
     again.release()
 
 
+def test_a_folder_in_the_place_of_a_lock_does_not_mean_that_there_are_none(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="directory"):
+        hold(tmp_path)
+
+
 def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _HOLD, str(tmp_path / "lock")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
