@@ -8,8 +8,6 @@ import platform
 import sys
 from pathlib import Path
 
-import torch
-
 #: glibc learns from what is freed: from then on blocks up to this size come from its heap, and up to twice as much
 #: stays there unused. It learns nothing from larger ones (DEFAULT_MMAP_THRESHOLD_MAX; less a page for its own notes).
 LARGEST_LESSON = (32 << 20) - 8192
@@ -30,6 +28,8 @@ def keep_freed_memory() -> None:
     of this size come and go. Settings of the user's own (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`) hold.
     """
     if platform.libc_ver()[0] == "glibc":
+        import torch  # only here: to ask how much memory there is takes no library
+
         block = torch.empty(LARGEST_LESSON, dtype=torch.uint8, device="cpu")
         del block
 
