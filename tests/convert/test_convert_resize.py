@@ -123,6 +123,7 @@ def test_a_damaged_picture_leaves_no_half_folder(source: Path, tmp_path: Path) -
     assert [p.name for p in (tmp_path / "out/valid/JPEGImages").iterdir()] == ["0a1b2c3d"]
 
 
+@pytest.mark.slow  # each process imports PyTorch
 def test_several_processes_give_the_same_bytes(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resize_tree(source, tmp_path / "one", 12)
     monkeypatch.setattr(parallel, "_FILES_PER_WORKER", 1)

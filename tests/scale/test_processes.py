@@ -23,9 +23,11 @@ from scale.scale_helpers import Runs, leftovers
 from watched import kill_a_worker, masks
 
 
-def test_two_processes_give_the_bytes_of_one(runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
-    code, text = runs.run(tmp_path / "out", "--workers", "2", "--threads", "1")
-    assert (code, text.count("\n")) == (0, 1)
+def test_two_processes_give_the_bytes_of_one(
+    runs: Runs, undisturbed: dict[str, bytes], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert runs.here(tmp_path / "out", "--workers", "2", "--threads", "1") == 0
+    assert capfd.readouterr().err.count("\n") == 1
     assert masks(tmp_path / "out") == undisturbed
     assert leftovers(tmp_path / "out") == []
     manifest = json.loads((tmp_path / "out" / "run.json").read_text())

@@ -88,7 +88,7 @@ def _peak_of_a_step(objects: int, config: TrackerConfig) -> tuple[float, float, 
         live.see(masks)
         engine = Engine(model, config)
         engine.step(frame, new_masks=masks)
-        for _ in range(4):
+        for _ in range(3):
             engine.step(frame)
         between, live.peak = live.now, 0
         engine.step(frame)

@@ -24,10 +24,12 @@ from train_helpers import (
     MovingSquares,
     batch_of,
     losses,
+    rank_environment,
     small_network,
     small_run,
     small_trainer,
     work_of_rank,
+    work_of_second,
 )
 
 from jointformer.errors import ConfigError, DataError, OutputError
@@ -160,12 +162,22 @@ def test_a_run_goes_on_where_nobody_sees_it_any_more(tmp_path: Path, monkeypatch
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes saw in `work_of_rank`."""
+    """What each of two processes saw in `work_of_rank`; the first is this one, which has its libraries already."""
     folder = tmp_path_factory.mktemp("two")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start_processes(work_of_rank, (2, port, str(folder)), nprocs=2, start_method="spawn")
+    second = start_processes(work_of_second, (port, str(folder)), join=False, start_method="spawn")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in rank_environment(0, port).items():
+                patch.setenv(name, value)
+            work_of_rank(folder / "0")
+        while not second.join():
+            pass
+    finally:
+        for process in second.processes:
+            process.kill()
     return [torch.load(folder / str(rank) / "seen.pt", weights_only=True) for rank in range(2)]
 
 

@@ -152,18 +152,26 @@ def videos(tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
-def work_of_rank(rank: int, count: int, port: int, folder: str) -> None:
+def rank_environment(rank: int, port: int) -> dict[str, str]:
+    """What torchrun tells one of two processes on this machine."""
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", **where}
+
+
+def work_of_second(index: int, port: int, folder: str) -> None:
+    """The second of two processes."""
+    torch.set_num_threads(1)
+    os.environ.update(rank_environment(1, port))
+    work_of_rank(Path(folder, "1"))
+
+
+def work_of_rank(own: Path) -> None:
     """One process of some runs, in a folder of its own as on a machine of its own; it writes what it saw to `seen.pt`.
 
     skipped: of the progress line, where the files of one clip of the first process and of two of the second are gone.
     losses: of every iteration, for clips of 3 frames and of 2. begun, resumed: the weights after 2 iterations and after
     4. finished: those that a finished run is taken from. refused: the error of a run without --resume.
     """
-    torch.set_num_threads(1)
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
-    own = Path(folder, str(rank))
     with join_processes("cpu") as processes:
         seen: dict[str, Any] = {"losses": {frames: losses(own / f"{frames}", processes, frames) for frames in (3, 2)}}
         skipping = small_trainer(own / "skipping", processes, iterations=2)
