@@ -133,11 +133,12 @@ def test_outside_of_the_main_thread_nobody_is_asked() -> None:
 def test_a_signal_after_the_last_line_comes_too_late() -> None:
     code = (
         "import signal, sys; from jointformer.cli import main as m\n"
-        "sys.argv = ['jointformer', 'evaluate', '--merge', sys.argv[1]]\n"
+        "sys.argv = ['jointformer', 'reproduce', '--list']\n"  # of the long runs the one that takes no PyTorch for it
         "code = m.main(); signal.raise_signal(signal.SIGINT); sys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", code, "/nowhere/at/all"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "d17-val/s012" in done.stdout
 
 
 class Interrupting:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from train_helpers import batch_of, small_network
 
+from jointformer.train import unroll
 from jointformer.train.matching import matching_loss, matching_targets
 from jointformer.train.unroll import ClipBatch, ClipUnroller, UnrollConfig
 
@@ -112,6 +113,20 @@ def test_learning_to_match_reduces_the_loss(blind: int) -> None:
         optimiser.step()
         losses.append(float(matching.detach()))
     assert losses[-1] < 0.6 * losses[0], len(losses)
+
+
+def test_frames_that_are_lived_through_blindly_are_not_matched(monkeypatch: pytest.MonkeyPatch) -> None:
+    matched: list[torch.Tensor] = []
+
+    def note(*_: object) -> torch.Tensor:
+        matched.append(torch.zeros(()))
+        return matched[-1]
+
+    monkeypatch.setattr(unroll, "matching_loss", note)
+    for blind, frames in ((0, 3), (1, 2)):
+        matched.clear()
+        ClipUnroller(small_network(), UnrollConfig(matching=0.5))(replace(drawn_batch(), blind=blind), 0)
+        assert len(matched) == frames
 
 
 def test_clips_that_were_not_drawn_have_no_matching_loss() -> None:

@@ -20,7 +20,8 @@ from jointformer.data.masks import read_mask_file
 from jointformer.errors import ConfigError
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
-from jointformer.track import TrackerConfig
+from jointformer.track import Segmentation, Tracker, TrackerConfig
+from jointformer.track.frames import FrameLike, MasksLike
 from jointformer.train.distributed import Processes
 from jointformer.train.own_data import check_videos
 from jointformer.train.runs import run_own
@@ -166,8 +167,16 @@ def test_validation_without_a_video_long_enough_is_no_figure(
 
 
 def test_validation_says_which_videos_it_cannot_use_and_begins_at_the_first_mask_that_is_not_empty(
-    tmp_path: Path, videos: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, videos: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    given: list[tuple[list[int], bool]] = []
+
+    class Watched(Tracker):
+        def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+            given.append(([] if masks is None else np.unique(np.asarray(masks)).tolist(), last))
+            return super().step(frame, masks, last=last)
+
+    monkeypatch.setattr("jointformer.train.validate.Tracker", Watched)
     write_video(videos / "JPEGImages/short", videos / "Annotations/short", length=2)
     for number in range(3):  # of 6
         Image.fromarray(np.zeros((60, 80), np.uint8)).save(videos / f"Annotations/two/{number:05d}.png")
@@ -175,6 +184,8 @@ def test_validation_says_which_videos_it_cannot_use_and_begins_at_the_first_mask
     assert "validation: short: too short" in caplog.text
     found = validate(small_network().eval(), watcher.videos, watcher.settings.validation)
     assert list(found.per_video) == ["one", "two"]
+    of_video = {length: [([0, 1, 2], False), *[([], False)] * (length - 2), ([], True)] for length in (6, 3)}
+    assert given == of_video[6] + of_video[3]
 
 
 def test_validation_weighs_every_object_equally_as_scores_of_results_do(
