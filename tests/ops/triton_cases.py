@@ -20,6 +20,8 @@ from jointformer.ops.attention import plain_attention
 from jointformer.ops.kernels import topk_gpu
 from jointformer.ops.kernels.topk_gpu import Tiles
 
+#: Of the interpreter in Triton 3.6, with a NumPy of 2.0 or newer.
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0:DeprecationWarning")
 DEVICE = "cpu" if topk_gpu.INTERPRETED else "cuda"
 SMALL = Tiles(rows=32, columns=32, warps=4, stages=1)
 
@@ -166,6 +168,19 @@ def test_a_kernel_that_cannot_be_made_is_reported_once_and_left_alone(
             assert [topk_gpu.serves(q.device, q.dtype, 16) for _ in range(3)] == [False] * 3
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "Failed to find C compiler. Please" in caplog.text
+    finally:
+        topk_gpu.compiles.cache_clear()
+
+
+def test_a_gpu_whose_tensor_cores_triton_does_not_know_has_no_kernel(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    topk_gpu.compiles.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert not topk_gpu.serves(torch.device("cuda:0"), torch.float16, 64)
+        assert "too old" in caplog.text
     finally:
         topk_gpu.compiles.cache_clear()
 

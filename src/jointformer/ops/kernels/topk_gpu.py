@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MOST_WIDTH = 128  # of a head; beyond it the tiles no longer fit the memory of a multiprocessor
 LEAST_DEPTH = 16  # of a matrix product's tiles
+#: NVIDIA's compute capability from which on Triton knows the tensor cores. Older GPUs get the kernel too, multiplied
+#: number by number, with nearly all it holds outside the registers: far slower than PyTorch's operations.
+OLDEST = (8, 0)
 #: The interpreter cannot multiply bfloat16; products of its values are exact in float32 all the same.
 INTERPRETED = hasattr(topk_triton.attend, "fn") and not isinstance(topk_triton.attend, triton.JITFunction)
 
@@ -67,6 +70,9 @@ def compiles(device: torch.device, dtype: torch.dtype, depth: int) -> bool:
 
     Triton needs more than its own files: a C compiler for the launcher, and a GPU that it knows.
     """
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < OLDEST:
+        logger.warning("this GPU is too old for the top-k attention's kernel: PyTorch's operations serve, more slowly")
+        return False
     few = torch.ones((1, 1, LEAST_DEPTH, depth), device=device, dtype=dtype)
     many = torch.ones((1, 1, 2 * LEAST_DEPTH, depth), device=device, dtype=dtype)
     try:
