@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from jointformer.ops.kernels import kernel_module
 
-#: Without gradients a GPU computes an MLP on as many rows at a time as keep its widest features within so many bytes.
-#: These fill it, and with five objects of `base` at 480p they would be the peak of a step's memory.
-GPU_MLP_BYTES = 32 << 20
+#: Without gradients a GPU computes an MLP on as many rows at a time as keep its widest features within so many bytes,
+#: which would else be the peak of a step's memory. One object of `base` at stride 4 of 480p and five at stride 16 fit:
+#: parts cost a GPU as many more operations, and the host the time to give it these.
+GPU_MLP_BYTES = 64 << 20
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +15,10 @@ from jointformer.ops.attention import joint_attention
 
 #: Queries, keys and values, each (B, A, P, D).
 Projected: TypeAlias = tuple[Tensor, Tensor, Tensor]
+
+#: Takes the keys and values (N, A, P, D) of a memory frame in one joint block. They are views of a larger product, kept
+#: with them: who needs them for long copies them.
+KeepKeys: TypeAlias = Callable[[Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -103,24 +107,31 @@ class JointBlock(nn.Module):
         """Return the tokens (rows, P, C) after the block from those that `read` compared and what it returned."""
         return self._finish(_repeat_rows(x, heads_out.shape[0]), heads_out)
 
-    def write(self, x: Tensor, *, has_token: bool, token_topk: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ([token,] memory tokens after the block, keys, values); keys and values exclude the token.
+    def write(
+        self, x: Tensor, *, has_token: bool, token_topk: int | None = None, keep: KeepKeys | None = None
+    ) -> Tensor:
+        """Return [token,] memory tokens after the block; `keep` gets their keys and values, without the token's.
 
         x: (N, P, C), or (N, 1 + P, C) with the token first. Memory tokens attend to memory tokens only, the token to
         itself and to them.
         """
+        return self._finish(x, self._attend_written(x, has_token, token_topk, keep))
+
+    def _attend_written(self, x: Tensor, has_token: bool, token_topk: int | None, keep: KeepKeys | None) -> Tensor:
+        """Return the heads' results of `write`; the projections are gone by then, before the MLP needs its memory."""
         q, k, v = self.project(x)
+        keys, values = (k[:, :, 1:], v[:, :, 1:]) if has_token else (k, v)
+        if keep is not None:
+            keep(keys, values)
         if not has_token:
-            return self._finish(x, joint_attention(q, k, v)), k, v
+            return joint_attention(q, keys, values)
         token = attend_token(q[:, :, :1], k, v, topk=token_topk)
-        keys, values = k[:, :, 1:], v[:, :, 1:]
         if torch.is_grad_enabled():
-            heads_out = torch.cat([token, joint_attention(q[:, :, 1:], keys, values)], dim=2)
-        else:
-            heads_out = q.new_empty(k.shape[0], k.shape[2], k.shape[1], k.shape[3]).transpose(1, 2)
-            heads_out[:, :, :1] = token
-            joint_attention(q[:, :, 1:], keys, values, out=heads_out[:, :, 1:])
-        return self._finish(x, heads_out), keys, values
+            return torch.cat([token, joint_attention(q[:, :, 1:], keys, values)], dim=2)
+        heads_out = q.new_empty(k.shape[0], k.shape[2], k.shape[1], k.shape[3]).transpose(1, 2)
+        heads_out[:, :, :1] = token
+        joint_attention(q[:, :, 1:], keys, values, out=heads_out[:, :, 1:])
+        return heads_out
 
     def write_last(
         self, x: Tensor, *, has_token: bool, token_topk: int | None = None

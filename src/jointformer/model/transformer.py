@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias, cast
 
 import torch
@@ -39,8 +40,7 @@ class MemoryFrame:
     values: tuple[Tensor, ...]
 
 
-#: Takes the keys and values (N, A, P, D) of one joint block of a memory frame: (layer, keys, values). They are views of
-#: a larger product, which is kept with them: who needs them for long copies them.
+#: KeepKeys of all joint blocks: (layer, keys, values).
 KeepLayer: TypeAlias = Callable[[int, Tensor, Tensor], None]
 
 
@@ -164,7 +164,9 @@ class JointTransformer(nn.Module):
                 kept.append(projected)
             heads_out = block.read(projected, memory.layers[layer], memory.rows, topk=topk, frame_tokens=frame_tokens)
             if layer + 1 < len(blocks):
+                del projected  # before the MLP needs its memory
                 x, projected = self._between_reads(block, blocks[layer + 1], x, heads_out)
+        del projected
         return self._after_reads(x, heads_out)
 
     @staticmethod
@@ -199,9 +201,7 @@ class JointTransformer(nn.Module):
         *first, last = _joint(self.blocks3)
         for layer, block in enumerate(first):
             topk = attention.token_layer_topk(layer, depth)
-            x, k, v = block.write(x, has_token=has_token, token_topk=topk)
-            keep(layer, k, v)
-            del k, v
+            x = block.write(x, has_token=has_token, token_topk=topk, keep=partial(keep, layer))
         topk = attention.token_layer_topk(depth - 1, depth)
         token, k, v = last.write_last(x, has_token=has_token, token_topk=topk)
         keep(depth - 1, k, v)
@@ -218,13 +218,13 @@ class JointTransformer(nn.Module):
     def update_token(self, fusion: Tensor, token: Tensor, attention: AttentionConfig) -> Tensor:
         """Return the token (N, 1, C) updated from the fusion feature (N, C, h, w) (computation E)."""
         grid = (fusion.shape[2], fusion.shape[3])
-        features = self._placed(self.patch_embed4_block4, fusion.flatten(2).transpose(1, 2), grid)
         token = self.patch_embed4_block4(token) + self.get_buffer("pos_embed")[:, :1]
-        x = torch.cat([token, features], dim=1)
+        x = self._placed(self.patch_embed4_block4, fusion.flatten(2).transpose(1, 2), grid)
+        x = torch.cat([token, x], dim=1)
         topk = attention.token_update_topk
         *first, last = _joint(self.blocks4)
         for block in first:
-            x = block.write(x, has_token=True, token_topk=topk)[0]
+            x = block.write(x, has_token=True, token_topk=topk)
         return self.norm(last.write_last(x, has_token=True, token_topk=topk)[0])
 
 
