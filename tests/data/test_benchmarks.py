@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from jointformer.data.benchmark_rows import BENCHMARKS, find_benchmark
 from jointformer.data.benchmarks import open_benchmark
@@ -144,6 +145,21 @@ def test_rgb_masks_of_a_video_share_one_mapping(tmp_path: Path) -> None:
     assert set(np.unique(video.read_mask(3))) == {0, 1, 2}
     np.testing.assert_array_equal(video.read_mask(3) == 1, draw_ids((1,), 3) > 0)
     assert tuple(video.palette[2]) == colours[7]
+
+
+def test_a_first_mask_is_decoded_once_when_a_benchmark_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = make_tree(tmp_path, "D17", "val")
+    decoded: list[PngImageFile] = []
+    load = PngImageFile.load_prepare
+
+    def noted(image: PngImageFile) -> None:
+        decoded.append(image)
+        load(image)
+
+    monkeypatch.setattr(PngImageFile, "load_prepare", noted)
+    assert len(open_tree(tree)) == len(decoded)
 
 
 def test_hidden_files_and_folders_do_not_matter(tmp_path: Path) -> None:

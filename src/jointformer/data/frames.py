@@ -56,9 +56,9 @@ def is_hidden(path: PurePath) -> bool:
     return path.name.startswith(".") or path.name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
 
 
-def _leads_nowhere(path: Path) -> bool:
-    """Whether a path is a link to what is not there (a mount that is gone, a data set that was moved)."""
-    return os.path.islink(path) and not os.path.exists(path)
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to what is not there (a mount that is gone, a data set that was moved)."""
+    return entry.is_symlink() and not os.path.exists(entry)
 
 
 def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> list[Path]:
@@ -70,8 +70,8 @@ def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXE
     folder = Path(folder)
     files = [
         path
-        for path in list_folder(folder)
-        if path.suffix.lower() in suffixes and not is_hidden(path) and (os.path.isfile(path) or _leads_nowhere(path))
+        for path, entry in _entries(folder)
+        if path.suffix.lower() in suffixes and not is_hidden(path) and (entry.is_file() or _leads_nowhere(entry))
     ]
     files.sort(key=lambda path: natural_key(path.name))
     seen: dict[str, Path] = {}
@@ -88,9 +88,14 @@ def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXE
 
 def list_folder(folder: str | Path) -> list[Path]:
     """Everything directly inside a folder, unsorted. Raises `DataError` where it cannot be listed."""
-    folder = Path(folder)
+    return [path for path, _ in _entries(Path(folder))]
+
+
+def _entries(folder: Path) -> list[tuple[Path, os.DirEntry[str]]]:
+    """Everything in a folder, with what its listing says: asking for each file takes minutes on a network mount."""
     try:
-        return list(folder.iterdir())
+        with os.scandir(folder) as entries:
+            return [(folder / entry.name, entry) for entry in entries]
     except FileNotFoundError:
         raise DataError("no such folder", where=folder) from None
     except NotADirectoryError:
@@ -104,7 +109,11 @@ def list_subfolders(folder: str | Path) -> list[Path]:
 
     A link to nothing is one of them, as in `list_pictures`.
     """
-    found = [path for path in list_folder(folder) if not is_hidden(path) and (path.is_dir() or _leads_nowhere(path))]
+    found = [
+        path
+        for path, entry in _entries(Path(folder))
+        if not is_hidden(path) and (entry.is_dir() or _leads_nowhere(entry))
+    ]
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
@@ -147,11 +156,11 @@ def read_frame(path: str | Path) -> UInt8Array:
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) of the upright picture, from the file's header alone. Raises `DataError`."""
+    """(height, width) of the upright picture, from the file's header; a PNG is decoded. Raises `DataError`."""
     with open_picture(path) as image:
         tags = getattr(image, "tag_v2", None)  # Pillow turns TIFFs by itself: of late its size is the turned one
         width, height = image.size if tags is None else (tags[0x0100], tags[0x0101])
-        # Orientations 5..8 are those that turn by 90 degrees (EXIF 2.3, tag 0x0112).
+        # Orientations 5..8 are those that turn by 90 degrees (EXIF 2.3, tag 0x0112); PNGs may say it at their end.
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)
 

@@ -15,6 +15,7 @@ from jointformer.data.metas import listed_frames, listed_videos, lvos_frames, yo
 from jointformer.data.sources import VideoSource
 from jointformer.errors import DataError
 from jointformer.ops.label_maps import object_ids
+from jointformer.types import LabelMap
 
 
 def open_tree(row: Benchmark, root: Path, *, save_all: bool = False) -> tuple[VideoSource, ...]:
@@ -182,10 +183,10 @@ def _open_video(
     if row.size_from is not None:
         output_size = picture_size(_same_frame(root / row.size_from / name, frames[0].stem))
     colours = ColourTable.from_files(given.values()) if any(map(is_colour_mask, given.values())) else None
-    given, lone_255 = _drop_empty(masks, given, colours)
+    given, first = _drop_empty(masks, given, colours)
     for index, path in given.items():
         height, width = output_size if row.size_from is not None else picture_size(frames[index])
-        got = picture_size(path)
+        got = first.shape if index == min(given) else picture_size(path)
         if got != (height, width):
             raise DataError(
                 "the mask has another size than its frame",
@@ -210,7 +211,7 @@ def _open_video(
         size=size,
         output_size=output_size,
         colours=colours,
-        lone_255_is_object=lone_255,
+        lone_255_is_object=object_ids(first) == (255,),
     )
 
 
@@ -241,13 +242,12 @@ def _given_masks(row: Benchmark, folder: Path, frames: list[Path], index_of: dic
     return {index_of[path.stem]: path for path in files}
 
 
-def _drop_empty(folder: Path, given: dict[int, Path], colours: ColourTable | None) -> tuple[dict[int, Path], bool]:
-    """The masks from the first one that has an object, and whether 255 is an object in this video."""
+def _drop_empty(folder: Path, given: dict[int, Path], colours: ColourTable | None) -> tuple[dict[int, Path], LabelMap]:
+    """The masks from the first one that has an object, and this one's (H, W) label map."""
     for index in sorted(given):
-        ids = read_mask_file(given[index], colours).ids
-        found = object_ids(resolve_void(ids))
-        if found:
-            return {i: path for i, path in given.items() if i >= index}, found == (255,)
+        ids = resolve_void(read_mask_file(given[index], colours).ids)
+        if ids.any():
+            return {i: path for i, path in given.items() if i >= index}, ids
     where = given[min(given)] if len(given) == 1 else folder
     raise DataError("the mask has no object" if len(given) == 1 else "none of the masks has an object", where=where)
 
