@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
 from jointformer.track import Segmentation, Tracker, TrackerConfig
 from jointformer.track.frames import FrameLike, MasksLike
+from jointformer.train.datasets import TrainVideo
 from jointformer.train.distributed import Processes
 from jointformer.train.own_data import check_videos
 from jointformer.train.runs import run_own
@@ -202,6 +204,29 @@ def test_validation_weighs_every_object_equally_as_scores_of_results_do(
     found = validate(small_network(), check_videos(tmp_path, 3).videos, TrackerConfig())
     assert found.per_video == {"one": 100, "two": 50}
     assert found.j == found.f == found.jf == pytest.approx(200 / 3)
+
+
+def test_validation_keeps_one_frames_masks_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "JPEGImages/one", tmp_path / "Annotations/one", length=6)
+    read: list[Path] = []
+    ahead: list[int] = []
+    read_labels = TrainVideo.read_labels
+
+    def note(video: TrainVideo, mask: Path) -> np.ndarray:
+        read.append(mask)
+        return read_labels(video, mask)
+
+    def track(model: JointFormer, pictures: list[Path], first: np.ndarray, config: TrackerConfig) -> Iterator[Any]:
+        for number in range(len(pictures)):
+            ahead.append(len(read) - number)
+            yield first
+
+    videos = check_videos(tmp_path, 3).videos
+    monkeypatch.setattr(TrainVideo, "read_labels", note)
+    monkeypatch.setattr("jointformer.train.validate._track", track)
+    validate(small_network(), videos, TrackerConfig())
+    assert len(read) == 5
+    assert max(ahead) == 1
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(

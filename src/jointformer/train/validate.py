@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,15 +47,14 @@ def validate(model: JointFormer, videos: Sequence[TrainVideo], config: TrackerCo
     """
     js, fs, per_video = [], [], {}
     for video in videos:
-        labels = [video.read_labels(mask) for _, mask in video.frames]
-        begin = next((number for number, one in enumerate(labels) if one.any()), len(labels))
-        labels = labels[begin:]
-        if len(labels) < 3:
+        # One by one: all label maps of a long video, twice, would be gigabytes.
+        labels = enumerate(map(video.read_labels, (mask for _, mask in video.frames)))
+        begin, first = next(((number, one) for number, one in labels if one.any()), (0, None))
+        frames = video.frames[begin:-1]
+        if first is None or len(frames) < 2:
             continue
-        ids = object_ids(labels[0])
-        pictures = [image for image, _ in video.frames[begin:]]
-        predicted = list(_track(model, pictures, labels[0], config))
-        score = jf(predicted[1:-1], labels[1:-1], ids)
+        predicted = islice(_track(model, [image for image, _ in frames], first, config), 1, None)
+        score = jf(predicted, (one for _, one in islice(labels, len(frames) - 1)), object_ids(first))
         js += [100 * j for j, _ in score.per_object.values()]
         fs += [100 * f for _, f in score.per_object.values()]
         per_video[video.name] = 100 * score.jf
