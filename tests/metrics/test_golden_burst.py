@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from jointformer.metrics import burst
 from jointformer.metrics.burst import BurstRules, Region, TrackSequence
 from jointformer.metrics.burst_classes import COMMON
 from jointformer.ops.png import read_index_png
+from jointformer.ops.rle import all_fill
 
 Case = Callable[[str], Path]
 Golden = Callable[[str], Any]
@@ -74,6 +76,29 @@ def test_each_class_equals_at_every_threshold(name: str, case: Case, golden: Gol
             assert ours.tp.tolist() == numbers["HOTA_TP"]
             assert ours.fn.tolist() == numbers["HOTA_FN"]
             assert ours.fp.tolist() == numbers["HOTA_FP"]
+
+
+def test_predictions_are_read_by_the_workers_and_run_lengths_checked_a_sequence_at_a_time(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = case("burst_simple")
+    asked: list[tuple[int, int]] = []
+    texts: list[Sequence[str]] = []
+
+    def several(function: Callable[[Any], Any], items: Any, *, workers: int, files: int) -> Iterator[Any]:
+        asked.append((workers, files))
+        return map(function, pickle.loads(pickle.dumps(items)))
+
+    def together(masks: Sequence[str], size: tuple[int, int]) -> bool:
+        texts.append(masks)
+        return all_fill(masks, size)
+
+    monkeypatch.setattr("jointformer.evaluation.score_burst.parallel_map", several)
+    monkeypatch.setattr("jointformer.data.burst.all_fill", together)
+    score("burst", folder / "gt", folder / "pred_png", workers=3)
+    content = json.loads((folder / "gt/all_classes.json").read_text())["sequences"]
+    assert asked == [(3, sum(len(entry["annotated_image_paths"]) for entry in content))]
+    assert len(texts) == len(content)
 
 
 def predictions_json(folder: Path, empty_masks: bool, skip_first: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jointformer.data.metas import is_plain_name, read_json, short
 from jointformer.errors import DataError
-from jointformer.ops.rle import fills
+from jointformer.ops.rle import all_fill
 
 _REQUIRED = {"dataset", "seq_name", "height", "width", "annotated_image_paths", "segmentations"}
 _LARGEST_SIDE = 1 << 15
@@ -109,14 +109,21 @@ def _wrong_with(entry: Any) -> str | None:
     for key in ("neg_category_ids", "not_exhaustive_category_ids"):
         if not isinstance(entry.get(key, []), list) or not all(map(_is_int, entry.get(key, []))):
             return f"has {key} that are no list of numbers"
+    regions = (region for frame in frames if isinstance(frame, dict) for region in frame.values())
+    whole = _fill([region.get("rle") for region in regions if isinstance(region, dict)], size)
     for image, frame in zip(images, frames, strict=True):
-        wrong = _wrong_with_frame(frame, size)
+        wrong = _wrong_with_frame(frame, size, whole=whole)
         if wrong is not None:
             return f"has {wrong} at {image[:80]!r}"
     return None
 
 
-def _wrong_with_frame(frame: Any, size: tuple[int, int]) -> str | None:
+def _fill(masks: list[Any], size: tuple[int, int]) -> bool:
+    return all(isinstance(mask, str) for mask in masks) and all_fill(masks, size)
+
+
+def _wrong_with_frame(frame: Any, size: tuple[int, int], *, whole: bool) -> str | None:
+    """What is wrong with a frame; None where nothing is. whole: its run lengths are known to be good."""
     if not isinstance(frame, dict):
         return "no tracks"
     for track, region in frame.items():
@@ -124,7 +131,7 @@ def _wrong_with_frame(frame: Any, size: tuple[int, int]) -> str | None:
             return f"a track that is none: {track[:20]!r}"
         if not isinstance(region.get("score", 1.0), int | float):
             return f"a score that is no number for track {track}"
-        if not isinstance(region.get("rle"), str) or not fills(region["rle"], size):
+        if not whole and not _fill([region.get("rle")], size):
             return f"damaged run lengths (rle) for track {track}"
     return None
 

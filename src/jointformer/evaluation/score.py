@@ -65,6 +65,7 @@ def score(
             similarity=similarity,
             filter_tracks=filter_tracks,
             set_name=set_name,
+            workers=workers,
             progress=progress,
         )
     if similarity != "box" or filter_tracks:

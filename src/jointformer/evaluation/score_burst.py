@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from jointformer.metrics.burst_classes import COMMON
 from jointformer.metrics.hota import HotaCounts
 from jointformer.metrics.pairs import labels_in, mask_of
 from jointformer.metrics.protocols import Protocol
+from jointformer.system.parallel import parallel_map
 
 
 def score_burst(
@@ -33,6 +35,7 @@ def score_burst(
     similarity: burst.Similarity = "box",
     filter_tracks: bool = False,
     set_name: str | None = None,
+    workers: int = 1,
     progress: bool = False,
 ) -> Scores:
     """HOTA over all, common and uncommon classes.
@@ -44,7 +47,7 @@ def score_burst(
     rules = BurstRules(similarity, filter_tracks, class_guided=protocol.rules == "class-guided")
     truth = _read_truth(annotations, set_name)
     notes = _notes_on_truth(truth)
-    sequences = iter_sequences(truth, predictions, notes, with_masks=similarity == "mask")
+    sequences = iter_sequences(truth, predictions, notes, similarity == "mask", workers)
     bar = tqdm(sequences, total=len(truth.sequences), unit="video", disable=not progress)
     counts, truths, frames = [], [], 0
     for sequence in bar:
@@ -88,7 +91,9 @@ def burst_figures(per_class: Mapping[int, HotaCounts]) -> dict[str, float]:
     return figures
 
 
-def iter_sequences(truth: BurstFile, predictions: Path, notes: list[str], with_masks: bool) -> Iterator[TrackSequence]:
+def iter_sequences(
+    truth: BurstFile, predictions: Path, notes: list[str], with_masks: bool, workers: int = 1
+) -> Iterator[TrackSequence]:
     """Every sequence of the truth with its predictions; adds to `notes` what was missing, which counts as missed."""
     if predictions.suffix == ".json":
         own = read_burst(predictions)
@@ -98,7 +103,7 @@ def iter_sequences(truth: BurstFile, predictions: Path, notes: list[str], with_m
         yield from _from_json(truth.sequences, own.sequences, notes, with_masks)
     else:
         names = [sequence.folder for sequence in truth.sequences]
-        yield from _from_pngs(truth.sequences, open_masks(predictions, names), notes, with_masks)
+        yield from _from_pngs(truth.sequences, open_masks(predictions, names), notes, with_masks, workers)
 
 
 def _from_json(
@@ -117,35 +122,61 @@ def _from_json(
 
 
 def _from_pngs(
-    truth: Sequence[BurstSequence], masks: MaskTree, notes: list[str], with_masks: bool
+    truth: Sequence[BurstSequence], masks: MaskTree, notes: list[str], with_masks: bool, workers: int
 ) -> Iterator[TrackSequence]:
     there = set(masks.videos())
     missing, bad = Problems(), Problems()
-    for sequence in truth:
-        name = sequence.folder
-        if name not in there:
-            missing.add("sequences without predictions, counted as missed", name)
-        present = masks.frames(name)
-        frames: list[Frame] = []
-        for image in sequence.frames:
-            if image not in present:
-                frames.append({})
-                if name in there:
-                    missing.add("frames without predictions, counted as empty", f"{name}/{image}.png")
-                continue
-            labels = masks.read(name, image)
-            if labels.shape != sequence.size:
-                bad.add("predictions of another size", f"{name}/{image}.png ({labels.shape[1]}x{labels.shape[0]})")
-                continue
-            ids = labels_in(labels)
-            unknown = [label for label in ids if label not in sequence.categories]
-            if unknown:
-                bad.add("predictions with labels that are no track", f"{name}/{image}.png ({unknown[0]})")
-            frames.append({label: _region_of(mask_of(labels, label), with_masks) for label in ids})
+    jobs = [
+        _PngJob(each.folder, each.frames, each.size, frozenset(each.categories), masks.only(each.folder), with_masks)
+        for each in truth
+    ]
+    files = sum(len(job.frames) for job in jobs if job.video in there)
+    results = parallel_map(_read_pngs, jobs, workers=workers, files=files)
+    for sequence, (frames, absent, wrong) in zip(truth, results, strict=True):
+        if sequence.folder in there:
+            missing.extend(absent)
+        else:
+            missing.add("sequences without predictions, counted as missed", sequence.folder)
+        bad.extend(wrong)
         if not bad.files:  # with bad files the rest is only looked through, to count them
             yield _tracks(sequence, frames, sequence.categories, with_masks)
     bad.stop(str(masks.archive or masks.folder))
     notes += missing.lines()
+
+
+@dataclass(frozen=True)
+class _PngJob:
+    """What reading one sequence's predictions takes; small enough to send to another process."""
+
+    video: str
+    frames: Sequence[str]
+    size: tuple[int, int]
+    tracks: frozenset[int]
+    masks: MaskTree
+    with_masks: bool
+
+
+def _read_pngs(job: _PngJob) -> tuple[list[Frame], Problems, Problems]:
+    """A sequence's predictions, which of them are missing, and what is wrong with the others."""
+    missing, bad = Problems(), Problems()
+    present = job.masks.frames(job.video)
+    frames: list[Frame] = []
+    for frame in job.frames:
+        file = f"{job.video}/{frame}.png"
+        if frame not in present:
+            frames.append({})
+            missing.add("frames without predictions, counted as empty", file)
+            continue
+        labels = job.masks.read(job.video, frame)
+        if labels.shape != job.size:
+            bad.add("predictions of another size", f"{file} ({labels.shape[1]}x{labels.shape[0]})")
+            continue
+        ids = labels_in(labels)
+        unknown = [label for label in ids if label not in job.tracks]
+        if unknown:
+            bad.add("predictions with labels that are no track", f"{file} ({unknown[0]})")
+        frames.append({label: _region_of(mask_of(labels, label), job.with_masks) for label in ids})
+    return frames, missing, bad
 
 
 def _tracks(

@@ -23,6 +23,11 @@ class Problems:
         """Note one file under a kind such as `missing`."""
         self.files.setdefault(kind, []).append(file)
 
+    def extend(self, more: Problems) -> None:
+        """Note another's files too."""
+        for kind, files in more.files.items():
+            self.files.setdefault(kind, []).extend(files)
+
     def lines(self) -> list[str]:
         """One line per kind: the count and the first files."""
         return [describe(kind, files) for kind, files in self.files.items()]

@@ -99,8 +99,8 @@ def check_submission(
     jobs = [_VideoJob(video, masks.only(video.name)) for video in dataset.videos if video.name in there]
     results = parallel_map(_check_video, jobs, workers=workers, files=submission.files)
     for problems, mended in tqdm(results, total=len(jobs), unit="video", disable=not progress):
-        _extend(submission.problems, problems)
-        _extend(submission.mended, mended)
+        submission.problems.extend(problems)
+        submission.mended.extend(mended)
     return submission
 
 
@@ -204,8 +204,3 @@ def _pack_visor(submission: Submission, target: Path, workers: int) -> Path:
         entry.compress_type = zipfile.ZIP_DEFLATED
         archive.writestr(entry, json.dumps(content))
     return target
-
-
-def _extend(all_of_them: Problems, more: Problems) -> None:
-    for kind, files in more.files.items():
-        all_of_them.files.setdefault(kind, []).extend(files)

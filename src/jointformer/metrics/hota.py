@@ -70,11 +70,13 @@ class Hota:
             # One assignment per frame, shared by all thresholds.
             first, second = linear_sum_assignment(-alignment[np.ix_(row, column)] * similarity)
             found = similarity[first, second]
-            for index, threshold in enumerate(THRESHOLDS):
-                keep = found >= threshold - _EPSILON
-                tp[index] += keep.sum()
-                located[index] += found[keep].sum()
-                matches[index, row[first[keep]], column[second[keep]]] += 1
+            keep = found >= (THRESHOLDS - _EPSILON)[:, None]
+            matches[:, row[first], column[second]] += keep
+            pairs = keep.sum(axis=1)
+            tp += pairs
+            # The higher the threshold, the fewer pairs: where it keeps as many as the one before, it keeps the same.
+            sums = {int(count): found[keep[index]].sum() for count, index in zip(*np.unique(pairs, return_index=True))}
+            located += [sums[count] for count in pairs.tolist()]
         either = np.maximum(1, truth_frames[:, None] + prediction_frames[None, :] - matches)
         association = (matches * matches / either).sum(axis=(1, 2)) / np.maximum(1, tp)
         location = np.maximum(1e-10, located) / np.maximum(1e-10, tp)
