@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jointformer.errors import DataError
 
 #: Of the first frame's file so many bytes count: all of a picture, as good as all of a film's first frame.
 _HEAD = 1 << 20
+#: Threads that ask for files' lengths.
+_ASKING = 4
 
 
 def fingerprint(
@@ -25,7 +28,7 @@ def fingerprint(
         "size": f"{size[1]}x{size[0]}",
         "frames": str(len(names)),
         "frame_names": digest(names),
-        "frame_bytes": str(sum(map(_length, files))),
+        "frame_bytes": str(_total_length(files)),
         "first_frame": digest(_read(path, _HEAD) for path in files[:1]),
         "masks": digest(part for name in sorted(masks) for part in (name, _read(masks[name]))),
     }
@@ -39,6 +42,12 @@ def digest(parts: Iterable[str | bytes]) -> str:
         whole.update(b"%d:" % len(data))
         whole.update(data)
     return whole.hexdigest()[:16]
+
+
+def _total_length(files: Sequence[Path]) -> int:
+    """The bytes of all files, asked for side by side: a network mount takes a millisecond for each."""
+    with ThreadPoolExecutor(_ASKING) as pool:
+        return sum(pool.map(lambda part: sum(map(_length, part)), (files[n::_ASKING] for n in range(_ASKING))))
 
 
 def _length(path: Path) -> int:
