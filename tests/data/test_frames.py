@@ -157,8 +157,9 @@ def test_links_to_nothing_are_listed_and_then_missed(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(b"")
     for name in ("2.jpg", "video", "._2.jpg"):
         (tmp_path / name).symlink_to(tmp_path / "unmounted" / name)
-    assert [path.name for path in list_pictures(tmp_path)] == ["1.jpg", "2.jpg"]
-    assert [path.name for path in list_subfolders(tmp_path)] == ["2.jpg", "video"]
+    (tmp_path / "3.jpg").symlink_to("3.jpg")  # in a circle
+    assert [path.name for path in list_pictures(tmp_path)] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert [path.name for path in list_subfolders(tmp_path)] == ["2.jpg", "3.jpg", "video"]
     with pytest.raises(DataError, match=r"2\.jpg: no such file"):
         read_frame(tmp_path / "2.jpg")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 
@@ -61,6 +61,14 @@ def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() and not os.path.exists(entry)
 
 
+def _is(question: Callable[[], bool]) -> bool:
+    """What an entry answers; no, where nobody may know (a link into a closed folder, or in a circle)."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
 def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> list[Path]:
     """The picture files directly inside a folder, in natural order, without hidden files and other kinds.
 
@@ -71,7 +79,7 @@ def list_pictures(folder: str | Path, suffixes: frozenset[str] = PICTURE_SUFFIXE
     files = [
         path
         for path, entry in _entries(folder)
-        if path.suffix.lower() in suffixes and not is_hidden(path) and (entry.is_file() or _leads_nowhere(entry))
+        if path.suffix.lower() in suffixes and not is_hidden(path) and (_is(entry.is_file) or _leads_nowhere(entry))
     ]
     files.sort(key=lambda path: natural_key(path.name))
     seen: dict[str, Path] = {}
@@ -112,7 +120,7 @@ def list_subfolders(folder: str | Path) -> list[Path]:
     found = [
         path
         for path, entry in _entries(Path(folder))
-        if not is_hidden(path) and (entry.is_dir() or _leads_nowhere(entry))
+        if not is_hidden(path) and (_is(entry.is_dir) or _leads_nowhere(entry))
     ]
     return sorted(found, key=lambda path: natural_key(path.name))
 

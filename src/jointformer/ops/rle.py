@@ -59,7 +59,7 @@ def _runs(texts: Sequence[str]) -> tuple[Numbers, Numbers] | None:
     except (UnicodeEncodeError, TypeError):
         return None
     begins = np.cumsum([0, *map(len, texts)])
-    goes_on = (codes & 32).view(np.bool_)
+    goes_on = codes & 32 != 0
     if (begins[1:] == begins[:-1]).any() or codes.max() > 63 or goes_on[begins[1:] - 1].any():
         return None
     ends = np.flatnonzero(~goes_on)
