@@ -96,10 +96,11 @@ def test_a_film_keeps_its_rate_and_sound(film: Path, tmp_path: Path, mini_weight
 
 @pytest.mark.parametrize("places", [[0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 5, 9]], ids=["constant", "variable"])
 def test_an_overlay_has_the_frame_times_of_the_film(places: list[int], tmp_path: Path, mini_weights: Path) -> None:
-    """Also where the container rounds the times of 24000/1001 to milliseconds."""
+    """Also where the container rounds the times of 24000/1001 to milliseconds. Timecode counts equal frames."""
     with av.open(str(tmp_path / "film.mkv"), "w") as container:
         video = container.add_stream("libx264", rate=Fraction(24000, 1001))
         video.width, video.height, video.pix_fmt = W - 1, H - 1, "yuv420p"
+        video.metadata["timecode"] = "01:00:59:23"
         for place, frame in zip(places, frames()):
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[: H - 1, : W - 1]), format="rgb24")
             picture.pts, picture.time_base = place, Fraction(1001, 24000)
@@ -110,10 +111,12 @@ def test_an_overlay_has_the_frame_times_of_the_film(places: list[int], tmp_path:
     with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
         times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
         rate = container.streams.video[0].average_rate
+        timecode = container.streams.video[0].metadata.get("timecode")
     expected = [(place - 1) * Fraction(1001, 24000) for place in places[1:]]
     if places == list(range(LENGTH)):
-        assert (rate, times) == (Fraction(24000, 1001), expected)
+        assert (rate, times, timecode) == (Fraction(24000, 1001), expected, "01:01:00:00")
     else:
+        assert timecode is None
         assert [float(t) for t in times] == pytest.approx([float(t) for t in expected], abs=0.001)
 
 

@@ -60,7 +60,13 @@ class Masks:
 
 
 def write_video(
-    path: Path, fps: Fraction = Fraction(30000, 1001), *, sound: bool = True, rotation: int = 0, frames: int = FRAMES
+    path: Path,
+    fps: Fraction = Fraction(30000, 1001),
+    *,
+    sound: bool = True,
+    rotation: int = 0,
+    frames: int = FRAMES,
+    timecode: str | None = None,
 ) -> Path:
     """An H.264 mp4 like a phone's: B-frames, a rate with a denominator, sound, and turned where asked."""
     import scipy.io.wavfile
@@ -70,7 +76,8 @@ def write_video(
     scipy.io.wavfile.write(wave, 48000, (np.sin(seconds * 2764) * 9000).astype(np.int16))
     plain = path.with_name("plain-" + path.name) if rotation else path
     size = (H + 1, W + 1)
-    with VideoWriter(plain, fps, size, audio_from=wave if sound else None, codec=h264(10)) as writer:
+    heard = wave if sound else None
+    with VideoWriter(plain, fps, size, audio_from=heard, codec=h264(10), timecode=timecode) as writer:
         for picture in np.pad(pictures(frames), ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge"):
             writer.write(picture)
     if rotation:

@@ -105,6 +105,17 @@ def test_a_variable_rate_keeps_every_frames_time(tmp_path: Path, monkeypatch: py
         assert [round(float(t), 3) for t in facts["times"]] == [float(t) for t in times]
 
 
+def test_an_export_begins_with_the_timecode_of_its_first_frame(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "film.mp4", timecode="00:59:59;28")
+    told = {}
+    for format in ("overlay", "prores", "webm"):
+        path = export(Padded(VideoFile(source)), format, tmp_path / format, start=3)
+        with av.open(str(path)) as container:
+            told[format] = [stream.metadata.get("timecode") for stream in container.streams if stream.type != "audio"]
+    # The picture, and the track of its own in which editing programs look.
+    assert told == {"overlay": ["01:00:00;01"] * 2, "prores": ["01:00:00;01"] * 2, "webm": [None]}
+
+
 @pytest.mark.parametrize(("turned", "expected"), [(False, Fraction(4, 3)), (True, Fraction(3, 4))])
 def test_pixels_that_are_not_square_stay_so(tmp_path: Path, turned: bool, expected: Fraction) -> None:
     path = tmp_path / "hdv.mp4"

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from jointformer.data.export_source import Selection
+from jointformer.data.timecode import later_timecode
 from jointformer.data.video import VideoReader, clock_start, pixel_aspect
 from jointformer.data.video_file import VideoFile
 from jointformer.data.video_writer import Codec, VideoWriter, h264
@@ -33,6 +34,7 @@ def write_overlay(selection: Selection, path: Path) -> None:
         audio_zero=clock_start(video),
         codec=h264(options.quality),
         pixel_aspect=pixel_aspect(video),
+        timecode=start_timecode(video, selection.frames),
     ) as writer:
         for frame, picture in selection.pictures():
             drawn = overlay(
@@ -81,6 +83,13 @@ def varies(video: VideoReader, frames: range) -> bool:
     return any(abs(video.time(f) - start - (f - frames.start) / video.fps) >= allowed for f in frames)
 
 
+def start_timecode(video: VideoReader, frames: range) -> str | None:
+    """The timecode of the first of some frames; None where the file has none, or a rate that varies."""
+    if not isinstance(video, VideoFile) or video.timecode is None or varies(video, range(frames.stop)):
+        return None
+    return later_timecode(video.timecode, frames.start, video.fps)
+
+
 def _write_alpha(selection: Selection, path: Path, codec: Codec) -> None:
     require_encoder(codec.encoder, path)
     video = selection.video
@@ -88,8 +97,15 @@ def _write_alpha(selection: Selection, path: Path, codec: Codec) -> None:
     size, aspect = video.size, pixel_aspect(video)
     if codec.container == "webm":  # PyAV cannot tell its muxer of other pixels than square ones
         size, aspect = _square_size(size, aspect), Fraction(1)
-    variable = varies(video, selection.frames)
-    with VideoWriter(path, video.fps, size, variable=variable, codec=codec, pixel_aspect=aspect) as writer:
+    with VideoWriter(
+        path,
+        video.fps,
+        size,
+        variable=varies(video, selection.frames),
+        codec=codec,
+        pixel_aspect=aspect,
+        timecode=start_timecode(video, selection.frames) if codec.container == "mov" else None,
+    ) as writer:
         for frame, picture in selection.pictures():
             alpha = selection.alpha(frame)
             rgba = np.dstack([_near_objects(picture, alpha), alpha])

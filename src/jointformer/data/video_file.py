@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 
+from jointformer.data.timecode import later_timecode, read_timecode
 from jointformer.data.video_container import (
     Upright,
     decoding,
@@ -65,10 +66,14 @@ class VideoFile:
             self._times = self._index.times
             self._count = len(self._times) if self._times else 1 + sum(1 for _ in container.decode(video=0))
             self.fps = frame_rate(stream, self._measured_rate()) or DEFAULT_FPS
+            timecode = read_timecode(container, stream)
         self.size = self._upright.size(*self._coded_size)
         #: Seconds on the file's own clock, which its sound has too, at the first frame; None where it has no times.
         self.clock_start = self._times[0] * self._time_base if self._times else None
-        if left_out := len(index.times) - len(self._times):
+        left_out = len(index.times) - len(self._times)
+        #: The first frame's timecode, None where the file has none.
+        self.timecode = None if timecode is None else later_timecode(timecode, left_out, self.fps)
+        if left_out:
             logger.warning("%s: it begins with %d frames that lack their key frame: left out", self.path, left_out)
         self._lock = threading.Lock()
         self._running: Iterator[tuple[int, UInt8Array]] | None = None

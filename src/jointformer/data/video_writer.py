@@ -53,7 +53,8 @@ class VideoWriter:
     `audio_from`: a file whose sound is copied from `audio_start` seconds (after its first frame) on, as long as the
     video lasts; what is damaged in it is left out, with a warning in the log. `audio_zero`: seconds on that file's
     clock at its first frame (None: at the first that FFmpeg finds, be it one that cannot be decoded).
-    `pixel_aspect`: a pixel's width by its height when played. Raises `OutputError` where writing fails.
+    `pixel_aspect`: a pixel's width by its height when played. `timecode`: the first frame's, in a track of its own for
+    mov and mp4. Raises `OutputError` where writing fails.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class VideoWriter:
         audio_zero: Fraction | None = None,
         codec: Codec = H264,
         pixel_aspect: Fraction = Fraction(1),
+        timecode: str | None = None,
     ) -> None:
         self.path = Path(path)
         self.fps = Fraction(fps).limit_denominator(100_000)
@@ -78,6 +80,7 @@ class VideoWriter:
         self._audio_zero = audio_zero
         self._codec = codec
         self._pixel_aspect = pixel_aspect
+        self._timecode = timecode
         self._stack = ExitStack()
         self._end = Fraction(0)
 
@@ -147,6 +150,8 @@ class VideoWriter:
         if self._pixel_aspect != 1:
             stream.codec_context.sample_aspect_ratio = self._pixel_aspect
         say_colours(stream.codec_context)
+        if self._timecode is not None:
+            stream.metadata["timecode"] = self._timecode
         return stream
 
     def _mux(self, frame: Any) -> None:

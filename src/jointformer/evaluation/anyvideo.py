@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jointformer.data.export_video import varies
+from jointformer.data.export_video import start_timecode, varies
 from jointformer.data.frames import list_pictures, natural_key
 from jointformer.data.mask_colours import ColourTable
 from jointformer.data.masks import (
@@ -204,6 +204,7 @@ def label_any_video(
                     audio_start=video.time(start),
                     audio_zero=clock_start(video),
                     pixel_aspect=pixel_aspect(video),
+                    timecode=start_timecode(video, range(start, end)),
                 )
             )
         # The overlay shows each picture together with its labels, so the frames are kept until their result is there.
