@@ -50,7 +50,8 @@ def write_overlay(selection: Selection, path: Path) -> None:
 
 def write_prores(selection: Selection, path: Path) -> None:
     """Writes a ProRes 4444 mov with alpha (10 bits, not premultiplied), for editing."""
-    options = {"profile": "4444", "alpha_bits": "16"}
+    # The finest quantiser (118 is FFmpeg's unit): the encoder's search through all of them ends there even for noise.
+    options = {"profile": "4444", "alpha_bits": "16", "flags": "+qscale", "global_quality": "118"}
     _write_alpha(selection, path, Codec("mov", "prores_ks", "yuva444p10le", options, channels=4))
 
 
