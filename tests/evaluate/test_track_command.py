@@ -212,6 +212,26 @@ def test_only_the_overlay_can_be_written(folder: Path, tmp_path: Path, mini_weig
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["overlay.mp4"]
 
 
+def test_scores_that_are_saved_give_exports_soft_edges(
+    folder: Path, tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    soft = ["export", str(out / "masks"), "--video", str(folder), "--format", "rgba", "--soft", "--quiet", "-o"]
+    assert track(mini_weights, folder, tmp_path / "mask.png", out, "--no-overlay") == 0
+    assert main([*soft, str(tmp_path / "none")]) == 2
+    assert "track with --save-scores" in capsys.readouterr().err
+    assert track(mini_weights, folder, tmp_path / "mask.png", out, "--no-overlay", "--save-scores", "--overwrite") == 0
+    assert main([*soft, str(tmp_path / "soft")]) == 0
+    alpha = np.array(Image.open(tmp_path / "soft" / "0012.png"))[..., 3]
+    labels = read_mask_file(out / "masks" / "0012.png").ids
+    assert alpha.shape == labels.shape
+    assert len(np.unique(alpha)) > 10
+    assert alpha[labels > 0].mean() > alpha[labels == 0].mean()
+    assert track(mini_weights, folder, tmp_path / "mask.png", out, "--no-overlay", "--overwrite") == 0
+    assert not list(out.rglob("*.npz"))  # they would be taken for these masks'
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "b", "--overlay-only", "--save-scores") == 2
+
+
 def test_earlier_results_are_not_overwritten_unasked(
     folder: Path, tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

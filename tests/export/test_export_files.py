@@ -20,7 +20,7 @@ from export.clips import BLUE, FRAMES, RED, H, Masks, W, labels, pictures
 from jointformer.data.burst import burst_frames
 from jointformer.data.export_formats import FORMATS, export
 from jointformer.data.export_source import ExportObject, FolderSource
-from jointformer.data.masks import write_mask
+from jointformer.data.masks import write_mask, write_scores
 from jointformer.data.video import open_video
 from jointformer.errors import ConfigError, DataError, OutputError, UserError
 from jointformer.session.source import ArrayVideo
@@ -279,6 +279,25 @@ def test_a_folder_of_masks_is_a_source_too(masks: Masks, tmp_path: Path) -> None
     again = export(source, "palette", tmp_path / "again")
     for path in folder.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes()
+
+
+def test_scores_beside_a_folder_of_masks_are_its_probabilities(masks: Masks, tmp_path: Path) -> None:
+    source = FolderSource(export(masks, "palette", tmp_path / "cat"), ArrayVideo(pictures()))
+    with pytest.raises(DataError, match=r"no probabilities were kept.*00003\.npz.*--save-scores"):
+        source.prob(3)
+    (tmp_path / "Scores" / "cat").mkdir(parents=True)
+    for frame in range(FRAMES):
+        prob = masks.prob(frame)
+        write_scores(tmp_path / "Scores" / "cat" / f"{frame:05d}.npz", np.stack(list(prob.values())), list(prob))
+    for format, options in dict[str, Any](soft={}, rgba={"soft": True}).items():
+        kept, again = (
+            export(s, format, tmp_path / format / name, **options) for s, name in ((masks, "a"), (source, "b"))
+        )
+        for path in kept.rglob("*.png"):
+            assert path.read_bytes() == (again / path.relative_to(kept)).read_bytes()
+    write_scores(tmp_path / "Scores" / "cat" / "00003.npz", np.zeros((1, 8, 9), np.float32), [1])
+    with pytest.raises(DataError, match=r"no scores of this video.*65x49.*\(1, 8, 9\)"):
+        source.prob(3)
 
 
 @pytest.mark.parametrize(("first", "ids"), [((1, 255), [1]), ((255,), [1, 255])])

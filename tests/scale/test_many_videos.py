@@ -89,8 +89,9 @@ def test_a_folder_of_videos_gives_the_bytes_of_each_by_itself(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     figures = tmp_path / "figures.json"
-    assert track(tmp_path / "out", "--json", str(figures)) == 0
+    assert track(tmp_path / "out", "--json", str(figures), "--save-scores") == 0
     assert files(tmp_path / "out") == one_by_one
+    assert len(list((tmp_path / "out").glob("*/Scores/masks/*.npz"))) == sum(LENGTHS.values())
     assert len(one_by_one) == sum(LENGTHS.values()) + 3
     assert leftovers(tmp_path / "out") == []
     manifest = json.loads((tmp_path / "out/run.json").read_text())
@@ -410,10 +411,11 @@ def test_a_folders_name_is_kept_whole_and_a_file_loses_its_suffix(archive: Path,
     assert [(job.name, job.error) for job in jobs] == [("take.v2", None), ("take.v3", None)]
 
 
-def test_a_plan_counts_the_overlay_only_where_one_is_written(archive: Path) -> None:
+def test_a_plan_counts_overlay_and_scores_only_where_they_are_written(archive: Path) -> None:
     (job,) = find_jobs([archive / "videos/b"], archive / "masks", Part(fps=Fraction(5)))
     assert (job.objects, job.tracked_frames, job.size) == (2, 6, (24, 32))
     assert job.memory_size(True).writing > job.memory_size(False).writing == 0
+    assert job.memory_size(True, scores=True).writing > job.memory_size(True).writing
 
 
 def test_a_name_in_a_list_that_the_system_refuses_keeps_no_other_waiting(archive: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ with --video.
 formats:
   palette      palette PNGs of object ids, one per frame (DAVIS, YouTube-VOS)
   binary       black and white PNGs, a folder per object
-  soft         16-bit PNGs of probabilities, a folder per object (sessions that keep them)
+  soft         16-bit PNGs of probabilities, a folder per object (see --soft)
   coco         COCO json with run lengths, videos and track ids
   youtube-vis  YouTube-VIS json
   burst        BURST json
@@ -59,7 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     videos.add_argument("--no-sound", dest="sound", action="store_false", default=None, help="overlay: without sound")
     videos.add_argument("--quality", type=int, metavar="N", help="overlay, webm: 0 (best) to 51 (default 20)")
     videos.add_argument(
-        "--soft", action="store_true", default=None, help="rgba, prores, webm: edges follow the probabilities"
+        "--soft",
+        action="store_true",
+        default=None,
+        help="rgba, prores, webm: edges follow the probabilities (of `track --save-scores`, or of a session)",
     )
     parser.add_argument("--json", action="store_true", help="print what was written as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     results = parser.add_mutually_exclusive_group()
     results.add_argument("--overlay-only", action="store_true", help="write no mask files")
     results.add_argument("--no-overlay", action="store_true", help="write no overlay video")
+    parser.add_argument(
+        "--save-scores", action="store_true", help="also write each object's probabilities, for soft edges in exports"
+    )
     add_running_flags(parser)
     add_scale_flags(parser, merge=False)
     track_stream.add_arguments(parser)
@@ -78,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     if args.on_bad_frame not in BAD_FRAME_POLICIES:
         expected = f"one of {', '.join(BAD_FRAME_POLICIES)}"
         raise ConfigError("--on-bad-frame", expected=expected, got=repr(args.on_bad_frame))
+    if args.save_scores and args.overlay_only:
+        raise ConfigError("--save-scores goes with the masks", hint="leave out --overlay-only")
     side = suitable_size(args.model) if args.size is None else args.size
     config = TrackerConfig(
         size=side,
@@ -89,8 +94,9 @@ def run(args: argparse.Namespace) -> int:
     part = Part(args.start, args.end, read_rate(args) or DEFAULT_FPS)
     if track_many.is_wanted(args):
         _refuse_file(args.output)
-        written = {"write_masks": not args.overlay_only, "write_overlay": not args.no_overlay, "style": args.style}
-        return track_many.run(args, config, {"part": part, **written})
+        written = {"write_masks": not args.overlay_only, "write_overlay": not args.no_overlay}
+        options = {"part": part, **written, "save_scores": args.save_scores, "style": args.style}
+        return track_many.run(args, config, options)
     (args.video,) = args.video
     if args.masks is None:
         raise ConfigError("--masks is missing", expected="a PNG for the first frame, or a folder of PNGs")
@@ -108,14 +114,16 @@ def _refuse_file(output: Path) -> None:
 
 
 def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> int:
-    """Label one video into OUT/masks and OUT/overlay.mp4."""
+    """Label one video into OUT/masks and OUT/overlay.mp4, scores into OUT/Scores/masks."""
     from jointformer.cli.running import budget_bytes
     from jointformer.data.inputs import is_read, refuse_inputs, refuse_results
     from jointformer.data.video import as_pictures, open_video
+    from jointformer.data.writer import SCORES, clean_up
     from jointformer.evaluation.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
+    from jointformer.evaluation.scale.budget import score_bytes
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
-    from jointformer.system.files import remove, remove_temporaries
+    from jointformer.system.files import remove
     from jointformer.system.stop import say_if_stopped, stop_on_signal
     from jointformer.track import Tracker
     from jointformer.track.budget import VideoSize
@@ -127,15 +135,17 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
         as_pictures(video)
     start, end = frame_range(video, part.start, part.end)
     masks = find_masks(args.masks, video, start, end)
-    wanted = [args.output / name for name in (*[MASKS][args.overlay_only :], *[OVERLAY][args.no_overlay :])]
+    kinds = {MASKS: not args.overlay_only, OVERLAY: not args.no_overlay, f"{SCORES}/{MASKS}": args.save_scores}
+    wanted = [args.output / name for name, written in kinds.items() if written]
     refuse_inputs(wanted, [args.video, args.masks])
     refuse_results(wanted, args.overwrite)
-    remove_temporaries(args.output)
+    clean_up(args.output)
     budget = budget_bytes(args)
     model = load_model(args.model, device=use_device(args.device), precision=args.precision)
     if budget is not None:
-        writing = 0 if args.no_overlay else overlay_bytes(video.size)
-        known = VideoSize(video.path.name, end - start, video.size, masks.count(), writing)
+        objects = masks.count()
+        writing = overlay_bytes(video.size) * kinds[OVERLAY] + score_bytes(video.size, objects) * args.save_scores
+        known = VideoSize(video.path.name, end - start, video.size, objects, writing)
         config = _within(budget, model, config, known)
     with stop_on_signal() as stop:
         watch = label_any_video(
@@ -144,8 +154,9 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
             masks,
             args.output,
             end=end,
-            write_masks=not args.overlay_only,
-            write_overlay=not args.no_overlay,
+            write_masks=kinds[MASKS],
+            write_overlay=kinds[OVERLAY],
+            save_scores=args.save_scores,
             style=args.style,
             on_bad_frame=args.on_bad_frame,
             progress=not args.quiet,
@@ -154,7 +165,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
         names = " and ".join(str(path) for path in wanted)
         say_if_stopped(f"interrupted, but {names} were finished before")
         if args.overwrite:  # what is not made anew would be taken for this run's, unless it is what this run was given
-            for old in (args.output / name for name in (MASKS, OVERLAY)):
+            for old in (args.output / name for name in kinds):
                 if old not in wanted and not is_read(old, [args.video, args.masks]):
                     remove(old)
     bad = f", {watch.bad_frames} frames could not be read" if watch.bad_frames else ""

@@ -18,6 +18,7 @@ _ONLY_HERE = ("input_size", "when_late", "queue", "json")
 _NOT_HERE = {
     "overlay_only": "choose --output-format overlay",
     "no_overlay": "choose an --output-format",
+    "save_scores": "track the recorded video with it",
     "memory_budget": "--max-memory-frames bounds the memory of a stream of any length",
 }
 

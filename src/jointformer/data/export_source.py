@@ -14,8 +14,16 @@ import numpy as np
 
 from jointformer.data.frames import list_pictures
 from jointformer.data.mask_colours import ColourTable
-from jointformer.data.masks import MASK_SUFFIXES, is_colour_mask, lone_255_is_object, read_mask_file, resolve_void
+from jointformer.data.masks import (
+    MASK_SUFFIXES,
+    is_colour_mask,
+    lone_255_is_object,
+    read_mask_file,
+    read_scores,
+    resolve_void,
+)
 from jointformer.data.video import FolderVideo, VideoReader
+from jointformer.data.writer import SCORES
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.drawing import OverlayStyle
 from jointformer.ops.label_maps import object_ids
@@ -183,7 +191,10 @@ class Selection:
 
 
 class FolderSource:
-    """Mask files beside a video: a file per frame with the frame's name, or as many files as frames, in order."""
+    """Mask files beside a video: a file per frame with the frame's name, or as many files as frames, in order.
+
+    Probabilities are those that `--save-scores` wrote with the masks: of DIR/NAME in DIR/Scores/NAME.
+    """
 
     def __init__(self, folder: str | Path, video: VideoReader) -> None:
         self.folder = Path(folder)
@@ -220,9 +231,20 @@ class FolderSource:
             raise DataError("the mask has another size than its frame", where=path, expected=expected, got=got)
         return ids
 
-    def prob(self, frame: int) -> dict[int, FloatArray]:
-        """Raises DataError: mask files hold no probabilities."""
-        raise DataError("mask files hold no probabilities", where=self.folder, hint="export them from a session")
+    def prob(self, frame: int) -> dict[int, FloatArray] | None:
+        """{object id: (H, W) probability} of a frame; None without a mask file. Raises DataError."""
+        if frame not in self._files:
+            return None
+        masks = self._files[frame].absolute()
+        path = masks.parents[1] / SCORES / masks.parent.name / f"{masks.stem}.npz"
+        if not path.is_file():
+            hint = "track with --save-scores, or export from a session that keeps them"
+            raise DataError("no probabilities were kept with the masks", where=self.folder, expected=path, hint=hint)
+        ids, prob = read_scores(path)
+        if prob.shape != (len(ids), *self.video.size):
+            expected = f"{len(ids)} maps of {self.video.size[1]}x{self.video.size[0]}"
+            raise DataError("no scores of this video", where=path, expected=expected, got=f"shape {prob.shape}")
+        return dict(zip(ids, prob))
 
     def is_drawn(self, frame: int, object_id: int) -> bool:
         """False: nobody can tell."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from jointformer.data.export_video import start_timecode, varies
@@ -25,7 +26,7 @@ from jointformer.data.prefetch import prefetch
 from jointformer.data.video import FolderVideo, clock_start, pixel_aspect
 from jointformer.data.video_file import VideoFile
 from jointformer.data.video_writer import VideoWriter
-from jointformer.data.writer import ResultWriter
+from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.scale.label import AHEAD, OnFrames
 from jointformer.ops.drawing import OverlayStyle, overlay
@@ -168,6 +169,7 @@ def label_any_video(
     end: int,
     write_masks: bool = True,
     write_overlay: bool = True,
+    save_scores: bool = False,
     style: OverlayStyle = "fill",
     on_bad_frame: BadFramePolicy = "stop",
     progress: bool = True,
@@ -176,7 +178,8 @@ def label_any_video(
 ) -> Stopwatch:
     """Track from the first mask to frame `end` (excluded); write output/masks/*.png and output/overlay.mp4.
 
-    Later masks bring new objects and correct known ones. Both results appear under their names when they are whole.
+    Later masks bring new objects and correct known ones. The results appear under their names when they are whole.
+    save_scores: with the masks, write each object's probabilities to output/Scores/masks/*.npz (see `write_scores`).
     on_bad_frame: see `iter_segmentations`; in the overlay the picture before stands for a held frame. stop: asked after
     each frame; then nothing of the video stays and Interrupted is raised.
     Returns the time spent in the model. Raises DataError for damaged frames, OutputError where nothing can be written.
@@ -191,7 +194,8 @@ def label_any_video(
     with ExitStack() as stack:
         pictures = films = None
         if write_masks:
-            pictures = stack.enter_context(ResultWriter(output, MASKS, palette))
+            scores = output / SCORES if save_scores else None
+            pictures = stack.enter_context(ResultWriter(output, MASKS, palette, scores_root=scores))
         if write_overlay:
             sound = video.path if isinstance(video, VideoFile) else None
             films = stack.enter_context(
@@ -225,6 +229,9 @@ def label_any_video(
             frame = shown.pop(index, frame)
             if pictures is not None:
                 pictures.write(video.name(index), result.label_map)
+                if save_scores:
+                    prob = np.stack([result.object_prob(i) for i in result.ids])
+                    pictures.write_scores(video.name(index), prob, result.ids)
             if films is not None and frame is not None:
                 drawn = overlay(frame, result.label_map, style=style, palette=palette)
                 films.write(drawn, video.time(index) - video.time(start))

@@ -15,6 +15,7 @@ from jointformer.data.video import VIDEO_SUFFIXES, FolderVideo, open_video
 from jointformer.data.video_file import DEFAULT_FPS, VideoFile
 from jointformer.errors import DataError
 from jointformer.evaluation.anyvideo import GivenMasks, find_masks, frame_range, label_any_video, overlay_bytes
+from jointformer.evaluation.scale.budget import score_bytes
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.label import OnFrames, Work, make_record
 from jointformer.evaluation.scale.manifest import TRACK, Manifest, VideoRecord
@@ -79,9 +80,9 @@ class VideoJob:
         """The video and its masks, files or folders."""
         return self.video, self.masks
 
-    def memory_size(self, overlay: bool) -> VideoSize:
-        """Return what a memory plan has to know. overlay: whether one is written."""
-        writing = overlay_bytes(self.size) if overlay else 0
+    def memory_size(self, overlay: bool, scores: bool = False) -> VideoSize:
+        """Return what a memory plan has to know. overlay, scores: whether they are written."""
+        writing = overlay_bytes(self.size) * overlay + score_bytes(self.size, self.objects) * scores
         return VideoSize(self.name, self.tracked_frames, self.size, self.objects, writing)
 
 
@@ -103,6 +104,7 @@ class TrackWork(Work[VideoJob]):
 
     write_masks: bool = True
     write_overlay: bool = True
+    save_scores: bool = False
     style: OverlayStyle = "fill"
 
     def label_claimed(
@@ -129,6 +131,7 @@ class TrackWork(Work[VideoJob]):
                 end=job.end,
                 write_masks=self.write_masks,
                 write_overlay=self.write_overlay,
+                save_scores=self.save_scores,
                 style=self.style,
                 on_bad_frame=self.on_bad_frame,
                 progress=False,
@@ -150,6 +153,7 @@ def track_many(
     part: Part | None = None,
     write_masks: bool = True,
     write_overlay: bool = True,
+    save_scores: bool = False,
     style: OverlayStyle = "fill",
     overwrite: bool = False,
     progress: bool = True,
@@ -171,6 +175,7 @@ def track_many(
         on_bad_frame=on_bad_frame,
         write_masks=write_masks,
         write_overlay=write_overlay,
+        save_scores=save_scores,
         style=style,
     )
     return run_jobs(
@@ -180,6 +185,7 @@ def track_many(
         {
             "command": TRACK,
             "masks": write_masks,
+            "save_scores": save_scores or None,  # none in runs that were begun before there was a choice
             "style": style if write_overlay else None,
             "fps": str(part.fps),
             "start": part.start,
@@ -187,7 +193,7 @@ def track_many(
         },
         dataset_videos=len(jobs),
         scale=scale,
-        size_of=lambda job: job.memory_size(write_overlay),
+        size_of=lambda job: job.memory_size(write_overlay, save_scores),
         overwritten=[target / job.name for job in jobs] if overwrite else None,
         memory_budget=memory_budget,
         progress=progress,

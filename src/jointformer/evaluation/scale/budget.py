@@ -79,8 +79,13 @@ def _fit(
 def video_size(video: VideoSource, *, save_scores: bool = False) -> VideoSize:
     """Return what a plan has to know of a benchmark's video: its masks are read to count the objects."""
     objects = _count_objects(video)
-    writing = objects * video.output_size[0] * video.output_size[1] * _SCORE_BYTES if save_scores else 0
+    writing = score_bytes(video.output_size, objects) if save_scores else 0
     return VideoSize(video.name, video.tracked_frames, video.size, objects, writing)
+
+
+def score_bytes(size: tuple[int, int], objects: int) -> int:
+    """Return the bytes that writing the soft scores of so many objects at (H, W) takes, for a memory plan."""
+    return objects * size[0] * size[1] * _SCORE_BYTES
 
 
 def _count_objects(video: VideoSource) -> int:
