@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -159,6 +160,19 @@ def test_auto_precision_follows_what_the_device_computes_natively(monkeypatch: p
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
         assert choose_precision("cuda:0") == precision
     assert choose_precision("cuda", "float32") == "float32"
+
+
+@pytest.mark.parametrize(("found", "said"), [({}, 1), ({"avx512_fp16": True}, 0), ({"amx_fp16": True}, 0)])
+def test_float16_on_a_cpu_that_does_not_multiply_it_is_said_to_be_slow_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, found: dict[str, bool], said: int
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    monkeypatch.setattr(device_module, "_say_if_slow", functools.cache(device_module._say_if_slow.__wrapped__))
+    for device in ("cpu", "cpu", "cuda"):
+        assert choose_precision(device, "float16") == "float16"
+    assert [record.getMessage() for record in caplog.records] == [
+        "this processor does not multiply float16, which takes far longer than float32"
+    ] * said
 
 
 def test_the_cpu_is_asked_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,6 +14,8 @@ from torch import nn
 
 from jointformer.errors import ConfigError
 from jointformer.system.heap import largest_resident_size
+
+logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -65,6 +69,8 @@ def choose_precision(device: str | torch.device, precision: str = "auto") -> str
     if precision != "auto":
         if precision not in DTYPES:
             raise ConfigError("precision", expected=f"auto, {', '.join(DTYPES)}", got=repr(precision))
+        if precision == "float16" and torch.device(device).type == "cpu":
+            _say_if_slow()
         return precision
     device = torch.device(device)
     if device.type == "cuda":
@@ -78,6 +84,14 @@ def cpu_has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 in hardware; emulated it is slower than float32."""
     found = torch.cpu.get_capabilities()
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+
+
+@functools.cache
+def _say_if_slow() -> None:
+    """Warn, once, of a processor for which float16 is only a way to store numbers."""
+    found = torch.cpu.get_capabilities()
+    if not (found.get("amx_fp16") or found.get("avx512_fp16")):
+        logger.warning("this processor does not multiply float16, which takes far longer than float32")
 
 
 def move_model(model: M, device: torch.device, dtype: torch.dtype | None = None) -> M:
