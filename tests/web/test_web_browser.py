@@ -6,12 +6,14 @@ import io
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
 import pytest
 
 from jointformer.data.video_writer import VideoWriter
+from jointformer.session import Session
 from web.browser import IN_BROWSER, Person, Server
 
 pytestmark = IN_BROWSER
@@ -346,6 +348,24 @@ def test_what_is_wrong_with_a_project_can_be_read_on_its_card(server: Server, pe
     problem = page.get_by_text("its video is no longer there", exact=True)
     assert problem.evaluate("e => e.scrollWidth <= e.clientWidth")
     page.request.delete(f"{person.url}api/projects/{project}")
+
+
+def test_a_session_that_python_kept_opens_by_whatever_name_it_has(server: Server, person: Person) -> None:
+    from PIL import Image
+
+    name = "Nacht 1.ö 50%"
+    (server.folder / "kept").mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 48)).save(server.folder / "kept" / f"{number}.png")
+    Session(server.folder / "kept", folder=server.folder / "projects" / name).close()
+    page = person.page
+    assert page.request.get(f"{person.url}api/projects/{quote(name)}").ok
+    page.goto(person.url)
+    page.get_by_role("link", name=f"Open {name}").click()
+    assert person.see_project() == quote(name)
+    page.reload()
+    assert person.see_project() == quote(name)
+    page.request.delete(f"{person.url}api/projects/{quote(name)}")
 
 
 @pytest.mark.parametrize("begun", ["/etc", ""])

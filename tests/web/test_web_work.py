@@ -21,7 +21,7 @@ from jointformer.session import Session, stored_video
 from jointformer.web import app, shelf
 from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
-from jointformer.web.record import Range, RecordFile
+from jointformer.web.record import Range, RecordFile, is_project
 from jointformer.web.runs import encode_runs
 from session.scripted import ScriptedSession, SquareTracker, square
 from web.helpers import GatedTracker, Tool
@@ -591,27 +591,35 @@ def test_a_project_whose_video_has_gone_is_listed_with_its_problem(tool: Tool, v
 def test_a_session_that_python_kept_in_the_projects_folder_is_a_project(
     start: Callable[..., Tool], videos: Path, tmp_path: Path
 ) -> None:
-    with ScriptedSession(videos / "square", folder=tmp_path / "projects/Night_1.b") as session:
+    with ScriptedSession(videos / "square", folder=tmp_path / "projects/Nacht 1.ö_b") as session:
         session.add_masks(0, {1: square(0)})
         session.set_object(1, name="bishop")
         list(session.propagate(end=5))
     tool = start()
     (row,) = tool.client.get("/api/projects").json()
-    assert (row["id"], row["name"], row["problem"]) == ("Night_1.b", "Night_1.b", None)
+    assert (row["id"], row["name"], row["problem"]) == ("Nacht 1.ö_b", "Nacht 1.ö_b", None)
     tool.project = row["id"]
     assert [one["name"] for one in tool.state()["objects"]] == ["bishop"]
     assert tool.statuses()[:7] == [1, 2, 2, 2, 2, 2, 0]
-    assert tool.client.get("/api/projects/Night_1.b/thumbnail").status_code == 200
-    assert shelf._ID.pattern.split("]")[1] + "]" in tool.client.get("/static/js/main.js").text  # its address opens it
+    assert tool.client.get("/api/projects/Nacht 1.ö_b/thumbnail").status_code == 200
     tool.track()
     assert tool.statuses() == [1] + [2] * 29
     tool.client.__exit__(None, None, None)
-    with ScriptedSession.load(tmp_path / "projects/Night_1.b") as session:
+    with ScriptedSession.load(tmp_path / "projects/Nacht 1.ö_b") as session:
         assert session.status(29) == "tracked"
     again = start()
     again.project = row["id"]
     again.ask("DELETE", "")
     assert (videos / "square").is_dir()
+
+
+@pytest.mark.parametrize("name", [".", "..", ".hidden", "a/b", "a\\b", "C:", "x" * 300, "ö" * 130, "a\nb", "a\0b"])
+def test_what_leads_elsewhere_is_no_project(name: str, tmp_path: Path) -> None:
+    for folder in (".", ".hidden", "a/b", "C:"):
+        (tmp_path / "p" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / folder / "session.db").touch()
+    (tmp_path / "session.db").touch()
+    assert not is_project(tmp_path / "p", name)
 
 
 def test_a_session_in_the_folder_of_its_own_video_is_not_deleted_with_it(
@@ -623,3 +631,20 @@ def test_a_session_in_the_folder_of_its_own_video_is_not_deleted_with_it(
     expected = f"{videos / 'square'}: the video lies in its session's folder; delete the folder by hand"
     assert tool.ask("DELETE", "", status=400)["error"] == expected
     assert len(list((videos / "square").glob("*.png"))) == 30
+
+
+def test_what_its_user_keeps_beside_a_session_is_not_deleted_with_it(
+    start: Callable[..., Tool], videos: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "projects/night"
+    ScriptedSession(videos / "square", folder=home).close()
+    (home / "notes.txt").write_text("mine")
+    tool = start()
+    tool.project = "night"
+    tool.ask("GET", "")
+    expected = f"{home}: the folder holds more than its project, got notes.txt; delete the folder by hand"
+    assert tool.ask("DELETE", "", status=400)["error"] == expected
+    assert tool.ask("GET", "")["frames"] == 30
+    (home / "notes.txt").rename(home / ".DS_Store")
+    tool.ask("DELETE", "")
+    assert not home.exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from urllib.parse import quote
 
 from jointformer.cli.flags import add_device_flag, add_memory_flags, add_model_flag, add_precision_flag
 
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         url = address(config)
         if args.video is not None:
             project = app.state.shelf.find_or_create(args.video.resolve())
-            url += f"#/project/{project.home.name}"
+            url += f"#/project/{quote(project.home.name)}"
         print(
             f"JointFormer's web tool is at {url}\nprojects are saved in {config.projects}; Ctrl+C ends", file=sys.stderr
         )

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jointformer.data.metas import is_plain_name
 from jointformer.errors import DataError
 from jointformer.session import DIRECTIONS, Direction
 from jointformer.session.book import is_printable
@@ -108,9 +109,15 @@ class RecordFile:
             self.record = record  # not before: what cannot be written has not changed
 
 
-def is_project(home: Path) -> bool:
-    """Whether a folder holds a project, or a session that Python keeps there, which is one as well."""
-    return (home / FILE).is_file() or (home / SESSION).is_file()
+def is_project(folder: Path, name: str) -> bool:
+    """Whether a folder has a project of this name, or a session that Python keeps there, which is one as well.
+
+    Its name may be any that people can read; hidden ones, and those that lead elsewhere, are none.
+    """
+    plain = is_plain_name(name) and is_printable(name) and len(name.encode()) < 256
+    if not plain or name.startswith(".") or ":" in name:  # C: is a drive
+        return False
+    return any((folder / name / file).is_file() for file in (FILE, SESSION))
 
 
 def checked_name(name: object) -> str:

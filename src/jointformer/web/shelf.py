@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from jointformer.data.frames import list_folder
 from jointformer.errors import DataError, UserError
 from jointformer.session import Session, stored_video
 from jointformer.session.home import OpenAlready, check_closed
@@ -26,15 +27,15 @@ from jointformer.web.models import SharedModel, SharedSession
 from jointformer.web.pace import FILE as PACE_FILE
 from jointformer.web.pace import Pace
 from jointformer.web.project import EXPORTS, Project
-from jointformer.web.record import RecordFile, fitting_name, is_project, slug
+from jointformer.web.record import FILE, RecordFile, fitting_name, is_project, slug
 from jointformer.web.tracking import Desk
 
-#: The tool's own folders have small letters, digits and hyphens; a session's has the name that its user gave it.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 _MOST_OPEN = 4
 _REST = 60.0  # seconds; pages in the background do not listen, and one that is loaded anew is soon back
 _THUMBNAIL, _THUMBNAIL_HEIGHT = "thumbnail.jpg", 200
 MEDIA = "media"
+#: What a project's folder holds; systems add hidden files.
+_OWN = re.compile(rf"(session\.db.*|{FILE}|{_THUMBNAIL}|{MEDIA}|{EXPORTS})$|\.")
 
 
 class NotThere(DataError):
@@ -57,7 +58,7 @@ class Shelf:
         """Return the projects, the one opened last first; folders that are none are left out."""
         rows = []
         for home in self.folder.iterdir():
-            if not _ID.fullmatch(home.name) or not is_project(home):
+            if not is_project(self.folder, home.name):
                 continue
             try:
                 record = RecordFile.of(home).record
@@ -168,10 +169,9 @@ class Shelf:
     # -- inside
 
     def _home(self, project_id: str) -> Path:
-        home = self.folder / project_id
-        if not _ID.fullmatch(project_id) or not is_project(home):
+        if not is_project(self.folder, project_id):
             raise NotThere("no such project", got=project_id[:80])
-        return home
+        return self.folder / project_id
 
     def _load(self, home: Path) -> Project:
         file = RecordFile.of(home)
@@ -248,13 +248,17 @@ def _video_of(home: Path) -> Path | None:
 
 
 def _check_deletable(home: Path) -> None:
-    """Raise DataError where deleting a project would take its video along, other than an uploaded one."""
+    """Raise DataError where more would go along: its video, if not uploaded, or what is kept beside a session."""
+    by_hand = "delete the folder by hand"
     try:
         video = stored_video(home)
     except UserError:  # what cannot be read can still be deleted
-        return
+        video = None
     if video is not None and is_inside(real(video), real(home)) and not is_inside(real(video), real(home / MEDIA)):
-        raise DataError("the video lies in its session's folder", where=home, hint="delete the folder by hand")
+        raise DataError("the video lies in its session's folder", where=home, hint=by_hand)
+    others = sorted(path.name for path in list_folder(home) if not _OWN.match(path.name))
+    if others:
+        raise DataError("the folder holds more than its project", where=home, got=", ".join(others[:3]), hint=by_hand)
 
 
 def _place_for(video: Path, home: Path) -> Path:

@@ -57,3 +57,6 @@ export function sendFile(path, file, onprogress, signal) {
 }
 
 export const projectPath = (id) => `/api/projects/${encodeURIComponent(id)}`;
+
+// A project's address in the browser; ids are names of folders.
+export const projectPage = (id) => `#/project/${encodeURIComponent(id)}`;

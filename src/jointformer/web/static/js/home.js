@@ -1,12 +1,12 @@
 // The first screen: projects, and ways to begin one.
 
-import { call, projectPath, sendFile } from "./api.js";
+import { call, projectPage, projectPath, sendFile } from "./api.js";
 import { ago, bytes, confirmDialog, h, icon, iconButton, openDialog, toast } from "./dom.js";
 import { lookButton } from "./theme.js";
 
 const kinds = "video/*,.mp4,.mov,.m4v,.mkv,.webm,.avi,.mpg,.mpeg,.mts,.m2ts,.m2t,.ts,.gif,.wmv,.flv,.3gp,.ogv,.mxf,.dv,.vob,image/*,.tif,.tiff,.jp2";
 
-const go = (project) => { location.hash = `#/project/${project.id}`; };
+const go = (project) => { location.hash = projectPage(project.id); };
 
 export async function openHome(app) {
   document.title = "JointFormer";
@@ -196,7 +196,7 @@ function card(project) {
   thumb.addEventListener("error", () => thumb.replaceWith(none));  // a session that Python kept and nobody has opened here
   const detail = project.problem ?? ago(project.opened);
   const element = h("article", { class: "card" },
-    h("a", { href: `#/project/${project.id}`, class: "card-link", title: project.name, "aria-label": `Open ${project.name} ${detail}` }, thumb,
+    h("a", { href: projectPage(project.id), class: "card-link", title: project.name, "aria-label": `Open ${project.name} ${detail}` }, thumb,
       h("strong", {}, project.name), " ", h("span", { class: project.problem ? "problem" : "quiet" }, detail)),
     iconButton("trash", `Delete ${project.name}`, remove, { class: "card-delete" }));
 

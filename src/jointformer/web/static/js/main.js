@@ -14,9 +14,9 @@ async function route() {
   leave = null;
   document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
   const app = document.getElementById("app");
-  const project = location.hash.match(/^#\/project\/([A-Za-z0-9._-]+)$/)?.[1];
+  const project = location.hash.match(/^#\/project\/([^/]+)$/)?.[1];
   try {
-    const end = project ? await openEditor(app, project) : await openHome(app);
+    const end = project ? await openEditor(app, decodeURIComponent(project)) : await openHome(app);
     if (mine === turn) leave = end;
     else end?.();
   } catch (error) {
