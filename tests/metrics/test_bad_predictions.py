@@ -95,6 +95,9 @@ def test_missing_predictions_are_counted_and_the_first_ones_named(tree: Path) ->
 def test_masks_in_a_folder_per_object_are_not_called_missing_frames_alone(tree: Path) -> None:
     for file in (tree / "pred/cow").glob("*.png"):
         file.unlink()
+    (tree / "pred/cow/.DS_Store").touch()
+    with pytest.raises(DataError, match="--missing empty scores them as empty masks"):
+        score("davis17", tree / "gt", tree / "pred")
     for number in "12":
         (tree / "pred/cow" / number).mkdir()
     expected = r"predictions missing: 3 .*; cow holds 1, 2, not a PNG of all objects' ids per frame$"

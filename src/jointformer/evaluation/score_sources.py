@@ -49,9 +49,11 @@ class MaskTree:
         return frozenset(self._files(video))
 
     def others(self, video: str) -> list[str]:
-        """The first names in a video's folder, whatever they are; none where there is no folder, or in a zip."""
+        """The first names in a video's folder, hidden ones left out; none where there is no folder, or in a zip."""
         folder = Path(self.folder) / safe_name(video)
-        return sorted(entry.name for entry in folder.iterdir())[:3] if not self.archive and folder.is_dir() else []
+        if self.archive or not folder.is_dir():
+            return []
+        return sorted(entry.name for entry in folder.iterdir() if not is_hidden(entry))[:3]
 
     def where(self, video: str, frame: str) -> str:
         """The place of a mask, for messages."""
