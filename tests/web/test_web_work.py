@@ -23,7 +23,7 @@ from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
 from jointformer.web.record import Range, RecordFile, is_project
 from jointformer.web.runs import encode_runs
-from session.scripted import ScriptedSession, SquareTracker, square
+from session.scripted import ScriptedSession, SquareTracker, square, video
 from web.helpers import GatedTracker, Tool
 
 
@@ -611,6 +611,16 @@ def test_a_session_that_python_kept_in_the_projects_folder_is_a_project(
     again.project = row["id"]
     again.ask("DELETE", "")
     assert (videos / "square").is_dir()
+
+
+def test_a_session_of_frames_in_memory_says_so(start: Callable[..., Tool], tmp_path: Path) -> None:
+    ScriptedSession(video(), folder=tmp_path / "projects/night").close()
+    tool = start()
+    (row,) = tool.client.get("/api/projects").json()
+    assert row["problem"] == "its video is frames in memory, not a file"
+    tool.project = "night"
+    hint = "Session.load(…, video=frames) in Python goes on with it"
+    assert tool.ask("GET", "", status=400)["error"] == f"{tmp_path / 'projects/night'}: {row['problem']}; {hint}"
 
 
 @pytest.mark.parametrize("name", [".", "..", ".hidden", "a/b", "a\\b", "C:", "x" * 300, "ö" * 130, "a\nb", "a\0b"])

@@ -34,6 +34,7 @@ _MOST_OPEN = 4
 _REST = 60.0  # seconds; pages in the background do not listen, and one that is loaded anew is soon back
 _THUMBNAIL, _THUMBNAIL_HEIGHT = "thumbnail.jpg", 200
 MEDIA = "media"
+_IN_MEMORY = "its video is frames in memory, not a file"
 #: What a project's folder holds; systems add hidden files.
 _OWN = re.compile(rf"(session\.db.*|{FILE}|{_THUMBNAIL}|{MEDIA}|{EXPORTS})$|\.")
 
@@ -66,8 +67,9 @@ class Shelf:
             except UserError as error:  # one that is being begun or deleted cannot be read for a moment
                 rows.append({"id": home.name, "name": home.name, "opened": 0.0, "problem": str(error)})
                 continue
-            there = video is not None and os.path.exists(video)
-            problem = None if there else "its video is no longer there"
+            problem = None if video is not None and os.path.exists(video) else "its video is no longer there"
+            if video is None:
+                problem = _IN_MEMORY
             facts = {"video": None if video is None else str(video), "opened": record.opened, "created": record.created}
             rows.append({"id": home.name, "name": record.name, "problem": problem, **facts})
         return sorted(rows, key=lambda row: -row["opened"])
@@ -176,11 +178,13 @@ class Shelf:
     def _load(self, home: Path) -> Project:
         file = RecordFile.of(home)
         video = _video_of(home)
+        if video is None:
+            raise DataError(_IN_MEMORY, where=home, hint="Session.load(…, video=frames) in Python goes on with it")
         for part in (MEDIA, EXPORTS):
             if not is_inside(real(home / part), real(home)):
                 raise DataError("a part of the project is a link to elsewhere", where=home / part)
-        allowed = next((r for r in (self.roots, Roots((home / MEDIA,))) if video and r.holds(real(video))), None)
-        if video is None or allowed is None:
+        allowed = next((r for r in (self.roots, Roots((home / MEDIA,))) if r.holds(real(video))), None)
+        if allowed is None:
             hint = "start jointformer ui with --folder to allow it"
             raise DataError("the project's video lies outside the folders that may be opened", got=video, hint=hint)
         if not os.path.exists(video):
