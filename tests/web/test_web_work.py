@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
+import os
 import threading
 import time
 import zipfile
@@ -621,6 +623,20 @@ def test_a_session_of_frames_in_memory_says_so(start: Callable[..., Tool], tmp_p
     tool.project = "night"
     hint = "Session.load(…, video=frames) in Python goes on with it"
     assert tool.ask("GET", "", status=400)["error"] == f"{tmp_path / 'projects/night'}: {row['problem']}; {hint}"
+
+
+def test_a_closed_folder_among_the_projects_hides_no_other(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool.open()
+    (tool.client.app.state.shelf.folder / "lost+found").mkdir()  # type: ignore[attr-defined]
+    stat = os.stat
+
+    def refuse(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        if "lost+found" in str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert [row["id"] for row in tool.client.get("/api/projects").json()] == [tool.project]
 
 
 @pytest.mark.parametrize("name", [".", "..", ".hidden", "a/b", "a\\b", "C:", "x" * 300, "ö" * 130, "a\nb", "a\0b"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
@@ -117,7 +118,7 @@ def is_project(folder: Path, name: str) -> bool:
     plain = is_plain_name(name) and is_printable(name) and len(name.encode()) < 256
     if not plain or name.startswith(".") or ":" in name:  # C: is a drive
         return False
-    return any((folder / name / file).is_file() for file in (FILE, SESSION))
+    return any(os.path.isfile(folder / name / file) for file in (FILE, SESSION))  # no, too, in a closed folder
 
 
 def checked_name(name: object) -> str:
