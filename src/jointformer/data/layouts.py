@@ -17,6 +17,8 @@ from jointformer.errors import DataError
 from jointformer.ops.label_maps import object_ids
 from jointformer.types import LabelMap
 
+_META_READERS = {"lvos": lvos_frames, "burst": burst_frames}
+
 
 def open_tree(row: Benchmark, root: Path, *, save_all: bool = False) -> tuple[VideoSource, ...]:
     """The videos of a benchmark below `root`, in order. Raises `DataError` for the first thing wrong.
@@ -129,8 +131,7 @@ def _saved_frames(
     row: Benchmark, images: Path, folders: Sequence[str], meta: Path, listed: Mapping[str, Mapping[str, list[str]]]
 ) -> dict[str, list[str]]:
     """Which frames of each video are saved; the json and the folders must name the same videos."""
-    readers = {"youtube": lambda path: listed_frames(listed), "lvos": lvos_frames, "burst": burst_frames}
-    saved = readers[row.saved](meta)
+    saved = listed_frames(listed) if row.saved == "youtube" else _META_READERS[row.saved](meta)
     _refuse_lost_videos(row, images, saved.keys() - set(folders), meta)
     for name in sorted(set(folders) - saved.keys()):
         raise DataError(f"the video {name} is not listed", where=meta, hint=f"its frames are in {images / name}")

@@ -67,9 +67,11 @@ class Shelf:
             except UserError as error:  # one that is being begun or deleted cannot be read for a moment
                 rows.append({"id": home.name, "name": home.name, "opened": 0.0, "problem": str(error)})
                 continue
-            problem = None if video is not None and os.path.exists(video) else "its video is no longer there"
+            problem = None
             if video is None:
                 problem = _IN_MEMORY
+            elif not os.path.exists(video):
+                problem = "its video is no longer there"
             facts = {"video": None if video is None else str(video), "opened": record.opened, "created": record.created}
             rows.append({"id": home.name, "name": record.name, "problem": problem, **facts})
         return sorted(rows, key=lambda row: -row["opened"])
