@@ -119,8 +119,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     from jointformer.data.inputs import is_read, refuse_inputs, refuse_results
     from jointformer.data.video import as_pictures, open_video
     from jointformer.data.writer import SCORES, clean_up
-    from jointformer.evaluation.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, overlay_bytes
-    from jointformer.evaluation.scale.budget import score_bytes
+    from jointformer.evaluation.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, writing_bytes
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
     from jointformer.system.files import remove
@@ -144,7 +143,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     model = load_model(args.model, device=use_device(args.device), precision=args.precision)
     if budget is not None:
         objects = masks.count()
-        writing = overlay_bytes(video.size) * kinds[OVERLAY] + score_bytes(video.size, objects) * args.save_scores
+        writing = writing_bytes(video.size, objects, overlay=kinds[OVERLAY], scores=args.save_scores)
         known = VideoSize(video.path.name, end - start, video.size, objects, writing)
         config = _within(budget, model, config, known)
     with stop_on_signal() as stop:

@@ -13,7 +13,7 @@ from jointformer.data.export_source import Selection
 from jointformer.data.timecode import later_timecode
 from jointformer.data.video import VideoReader, clock_start, pixel_aspect
 from jointformer.data.video_file import VideoFile
-from jointformer.data.video_writer import Codec, VideoWriter, h264
+from jointformer.data.video_writer import H264, Codec, VideoWriter, h264
 from jointformer.errors import OutputError
 from jointformer.ops.drawing import overlay
 from jointformer.types import UInt8Array
@@ -24,18 +24,7 @@ def write_overlay(selection: Selection, path: Path) -> None:
     options, video = selection.options, selection.video
     require_encoder("libx264", path)
     start = video.time(selection.frames.start)
-    with VideoWriter(
-        path,
-        video.fps,
-        video.size,
-        variable=varies(video, selection.frames),
-        audio_from=video.path if options.sound and isinstance(video, VideoFile) else None,
-        audio_start=start,
-        audio_zero=clock_start(video),
-        codec=h264(options.quality),
-        pixel_aspect=pixel_aspect(video),
-        timecode=start_timecode(video, selection.frames),
-    ) as writer:
+    with overlay_writer(video, selection.frames, path, sound=options.sound, codec=h264(options.quality)) as writer:
         for frame, picture in selection.pictures():
             drawn = overlay(
                 picture,
@@ -46,6 +35,24 @@ def write_overlay(selection: Selection, path: Path) -> None:
                 palette=selection.palette,
             )
             writer.write(drawn, video.time(frame) - start)
+
+
+def overlay_writer(
+    video: VideoReader, frames: range, path: Path, *, sound: bool = True, codec: Codec = H264
+) -> VideoWriter:
+    """Return the writer of an mp4 of some frames; rate, times, pixels, timecode and sound are the video's."""
+    return VideoWriter(
+        path,
+        video.fps,
+        video.size,
+        variable=varies(video, frames),
+        audio_from=video.path if sound and isinstance(video, VideoFile) else None,
+        audio_start=video.time(frames.start),
+        audio_zero=clock_start(video),
+        codec=codec,
+        pixel_aspect=pixel_aspect(video),
+        timecode=start_timecode(video, frames),
+    )
 
 
 def write_prores(selection: Selection, path: Path) -> None:

@@ -74,6 +74,11 @@ class ResultWriter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="results")
         return self
 
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether probabilities are written, too."""
+        return self.scores_target is not None
+
     def write(self, name: str, ids: LabelMap) -> None:
         """Queues the (H, W) label map of a frame (ids 0..255); the caller may change its array afterwards."""
         self._submit(write_mask, self._folder / f"{name}.png", np.array(ids), self._palette)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from jointformer.data.export_video import start_timecode, varies
+from jointformer.data.export_video import overlay_writer
 from jointformer.data.frames import list_pictures, natural_key
 from jointformer.data.mask_colours import ColourTable
 from jointformer.data.masks import (
@@ -23,12 +22,12 @@ from jointformer.data.masks import (
     say_if_void,
 )
 from jointformer.data.prefetch import prefetch
-from jointformer.data.video import FolderVideo, clock_start, pixel_aspect
+from jointformer.data.video import FolderVideo
 from jointformer.data.video_file import VideoFile
-from jointformer.data.video_writer import VideoWriter
 from jointformer.data.writer import SCORES, ResultWriter
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluation.scale.label import AHEAD, OnFrames
+from jointformer.evaluation.scale.budget import score_bytes
+from jointformer.evaluation.scale.label import AHEAD, OnFrames, write_result
 from jointformer.ops.drawing import OverlayStyle, overlay
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import with_colours
@@ -46,6 +45,11 @@ _ENCODER_PER_PIXEL, _ENCODER = 140, 6 << 20
 def overlay_bytes(size: tuple[int, int]) -> int:
     """Return the bytes that writing an overlay of (H, W) takes, for a memory plan."""
     return size[0] * size[1] * _ENCODER_PER_PIXEL + _ENCODER
+
+
+def writing_bytes(size: tuple[int, int], objects: int, *, overlay: bool, scores: bool) -> int:
+    """Return the bytes that writing results of (H, W) takes beside the masks, for a memory plan."""
+    return overlay_bytes(size) * overlay + score_bytes(size, objects) * scores
 
 
 @dataclass(frozen=True)
@@ -197,20 +201,7 @@ def label_any_video(
             scores = output / SCORES if save_scores else None
             pictures = stack.enter_context(ResultWriter(output, MASKS, palette, scores_root=scores))
         if write_overlay:
-            sound = video.path if isinstance(video, VideoFile) else None
-            films = stack.enter_context(
-                VideoWriter(
-                    output / OVERLAY,
-                    video.fps,
-                    video.size,
-                    variable=varies(video, range(start, end)),
-                    audio_from=sound,
-                    audio_start=video.time(start),
-                    audio_zero=clock_start(video),
-                    pixel_aspect=pixel_aspect(video),
-                    timecode=start_timecode(video, range(start, end)),
-                )
-            )
+            films = stack.enter_context(overlay_writer(video, range(start, end), output / OVERLAY))
         # The overlay shows each picture together with its labels, so the frames are kept until their result is there.
         shown: dict[int, UInt8Array] = {}
         frame: UInt8Array | None = None
@@ -228,10 +219,7 @@ def label_any_video(
         for index, result in bar:
             frame = shown.pop(index, frame)
             if pictures is not None:
-                pictures.write(video.name(index), result.label_map)
-                if save_scores:
-                    prob = np.stack([result.object_prob(i) for i in result.ids])
-                    pictures.write_scores(video.name(index), prob, result.ids)
+                write_result(pictures, video.name(index), result)
             if films is not None and frame is not None:
                 drawn = overlay(frame, result.label_map, style=style, palette=palette)
                 films.write(drawn, video.time(index) - video.time(start))

@@ -14,8 +14,7 @@ from jointformer.data.masks import MASK_SUFFIXES
 from jointformer.data.video import VIDEO_SUFFIXES, FolderVideo, open_video
 from jointformer.data.video_file import DEFAULT_FPS, VideoFile
 from jointformer.errors import DataError
-from jointformer.evaluation.anyvideo import GivenMasks, find_masks, frame_range, label_any_video, overlay_bytes
-from jointformer.evaluation.scale.budget import score_bytes
+from jointformer.evaluation.anyvideo import GivenMasks, find_masks, frame_range, label_any_video, writing_bytes
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.label import OnFrames, Work, make_record
 from jointformer.evaluation.scale.manifest import TRACK, Manifest, VideoRecord
@@ -82,7 +81,7 @@ class VideoJob:
 
     def memory_size(self, overlay: bool, scores: bool = False) -> VideoSize:
         """Return what a memory plan has to know. overlay, scores: whether they are written."""
-        writing = overlay_bytes(self.size) * overlay + score_bytes(self.size, self.objects) * scores
+        writing = writing_bytes(self.size, self.objects, overlay=overlay, scores=scores)
         return VideoSize(self.name, self.tracked_frames, self.size, self.objects, writing)
 
 

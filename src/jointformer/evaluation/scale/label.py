@@ -28,6 +28,7 @@ from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View
 from jointformer.track.frames import MasksLike, ScaledLabelMap
 from jointformer.track.loop import BAD_FRAME_POLICIES, BadFramePolicy, Stopwatch, iter_segmentations
+from jointformer.track.segmentation import Segmentation
 from jointformer.types import UInt8Array
 
 #: Frames decoded ahead of the model.
@@ -175,16 +176,20 @@ class BenchmarkWork(Work[VideoSource]):
             for index, result in results:
                 if index in job.frames_to_save:
                     files += 1
-                    writer.write(job.frame_names[index], result.label_map)
-                    if self.save_scores:
-                        prob = np.stack([result.object_prob(i) for i in result.ids])
-                        writer.write_scores(job.frame_names[index], prob, result.ids)
+                    write_result(writer, job.frame_names[index], result)
                 on_frames(1)
                 if stop():
                     raise Interrupted
             record = make_record(watch, len(tracker.object_ids), files, model.device, fingerprint)
             run.write_record(job.name, record.as_data())
         return record
+
+
+def write_result(writer: ResultWriter, name: str, result: Segmentation) -> None:
+    """Queue a frame's masks, and its objects' probabilities if the writer keeps them."""
+    writer.write(name, result.label_map)
+    if writer.keeps_scores:
+        writer.write_scores(name, np.stack([result.object_prob(i) for i in result.ids]), result.ids)
 
 
 def make_record(
