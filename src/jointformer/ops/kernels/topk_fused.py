@@ -37,9 +37,11 @@ from jointformer.ops.kernels.topk_rows import TOGETHER, candidates, groups_for, 
 from jointformer.ops.kernels.topk_vectors import key_to_float, power_above
 
 ROWS = 32  # query rows at a time: two tiles
+SPAN = 8  # such blocks that read the memory before any reads its own keys
 WIDE = 32  # keys at a time
 CHUNK = 832  # own keys whose scores are looked at together
 TILE = 1024  # bytes
+QUERY = 128  # bytes of a row of queries, which lie side by side
 QUICK = 16  # blocks of keys whose weights are multiplied with values together
 HEADROOM = np.float32(80.0)  # quick weights may reach this power of two ...
 LEAST = np.float32(2.0**-88)  # ... and a row's sum must reach this, or its weights were too small to tell apart
@@ -83,7 +85,7 @@ def padded(n):
 
 
 @kernel_part()
-def attend_own(q, q_step, packed_keys, packed_values, own, scale, state):
+def attend_own(q, packed_keys, packed_values, own, scale, state):
     """Own keys, a chunk at a time so that its scores stay in the cache: weights and weighted values are summed.
 
     state: `peaks` (32,) the largest scores so far, NaN where a row is spoilt; `totals` (32, 16) partial sums of
@@ -96,7 +98,7 @@ def attend_own(q, q_step, packed_keys, packed_values, own, scale, state):
         for i in range(0, size, WIDE):
             first = packed_keys + (start + i) * 128
             target = scores.ctypes.data + i * 4
-            multiply_tiles(q, q_step, first, first + 2 * TILE, TILE, target, scores.strides[0], 2)
+            multiply_tiles(q, QUERY, first, first + 2 * TILE, TILE, target, scores.strides[0], 2)
         if start + size > own:
             scores[:, own - start : size] = -np.inf
         for r in range(ROWS):
@@ -156,16 +158,19 @@ def spread(k, step, count, middle, buffers):
 
 
 @kernel_part()
-def bounds_for(q, q_step, middle, farthest, longest_memory, steps, bounds):
+def bounds_for(q, reach, steps, bounds):
     """Whether the scores of all 32 rows have finite bounds; `bounds` (32,) are then those of own keys.
+
+    reach: (address of the own keys' `middle`, their largest distance from there, the memory keys' largest length).
 
     No score exceeds the product of its query's and its key's lengths, nor that of the query and a `middle` by more than
     the product of the query's length and the key's distance from there: trained keys have much in common. `steps`
     (32,): a power of two each, in units of which memory scores are whole keys. Rounding to bfloat16 would be up to 128
     times as coarse, and decide by ties.
     """
+    middle, farthest, longest_memory = reach
     for r in range(ROWS):
-        row = q + r * q_step
+        row = q + r * QUERY
         length = np.sqrt(product_sum(row, row)) * np.float32(1.001)
         bound = max(length * longest_memory, SHORTEST)
         bounds[r] = product_sum(row, middle) + length * farthest
@@ -176,7 +181,7 @@ def bounds_for(q, q_step, middle, farthest, longest_memory, steps, bounds):
 
 
 @kernel_part()
-def attend_own_quickly(q, q_step, packed_keys, packed_values, own, scale, state, quick):
+def attend_own_quickly(q, packed_keys, packed_values, own, scale, state, quick):
     """As attend_own, but relative to `shifts` that are known beforehand, and with quicker weights."""
     _, _, totals, sums, _, _ = state
     weights, shifts, offsets, tile = quick
@@ -214,7 +219,7 @@ def attend_own_quickly(q, q_step, packed_keys, packed_values, own, scale, state,
 
 
 @kernel_part()
-def whole_keys(q, q_step, packed, group, groups, width, steps, factors, keys, maxima, tile):
+def whole_keys(q, packed, group, groups, width, steps, factors, keys, maxima, tile):
     """Keys (32, groups * padded(group)) of 32 query rows' memory scores, and maxima (32, groups * width) for select.
 
     A key is its score in units of its row's step. The product of the next 32 keys is begun before the last one's scores
@@ -258,7 +263,7 @@ def whole_keys(q, q_step, packed, group, groups, width, steps, factors, keys, ma
 
 
 @kernel_part()
-def rounded_keys(q, q_step, packed, group, groups, width, keys, maxima, tile):
+def rounded_keys(q, packed, group, groups, width, keys, maxima, tile):
     """As whole_keys, but the keys of scores rounded to bfloat16, which may be infinite or NaN; not made for speed."""
     size = padded(group)
     maxima[:, : groups * width] = LOWEST
@@ -316,43 +321,71 @@ def finish(state, least, out, out_step):
 
 
 @kernel_part()
-def attend_block(q, q_step, own, middle, farthest, longest_memory, memory, scale, packed, buffers, out, out_step):
-    """Writes 32 rows of the result at `out`."""
+def of_block(buffers, i):
+    """The buffers with block `i`'s part of what is kept between its memory's and its own keys."""
+    block, keys, maxima, picked, where, limits, index, weight, tile, steps, (weights, shifts, offsets), state = buffers
+    peaks, factors, totals, sums, scores, product = state
+    first, last = i * ROWS, (i + 1) * ROWS
+    return (
+        block, keys, maxima, picked, where, limits, index, weight, tile, steps,
+        (weights, shifts[first:last], offsets), (peaks, factors, totals[first:last], sums[first:last], scores, product),
+    )  # fmt: skip
+
+
+@kernel_part()
+def take_rows(q, q_step, block):
+    """The address of 32 query rows' copies: rows of a wide matrix would evict each other from the L1 cache."""
+    for r in range(ROWS):
+        copy_row(q + r * q_step, block.ctypes.data + r * QUERY)
+    return block.ctypes.data
+
+
+@kernel_part()
+def note_memory(q, bounded, memory, packed_memory, buffers):
+    """Sets keys and maxima of 32 rows' memory scores, and their `peaks`: in `steps` where those are `bounded`."""
     _, _, _, group, groups, width = memory
-    packed_keys, packed_values, packed_memory = packed
-    block, keys, maxima, _, _, _, _, _, tile, steps, quick, state = buffers
-    peaks, factors, totals, sums, _, _ = state
-    shifts = quick[1]
-    for r in range(ROWS):  # rows of a wide matrix would evict each other from the L1 cache
-        copy_row(q + r * q_step, block.ctypes.data + r * 128)
-    q, q_step = block.ctypes.data, 128
-    bounded = bounds_for(q, q_step, middle, farthest, longest_memory, steps, shifts)
+    _, keys, maxima, _, _, _, _, _, tile, steps, _, (peaks, factors, _, _, _, _) = buffers
     if bounded:
-        whole_keys(q, q_step, packed_memory.ctypes.data, group, groups, width, steps, factors, keys, maxima, tile)
+        whole_keys(q, packed_memory.ctypes.data, group, groups, width, steps, factors, keys, maxima, tile)
     else:
         steps[:] = 0.0
-        rounded_keys(q, q_step, packed_memory.ctypes.data, group, groups, width, keys, maxima, tile)
+        rounded_keys(q, packed_memory.ctypes.data, group, groups, width, keys, maxima, tile)
     for r in range(ROWS):
         best = largest_key(maxima.ctypes.data + r * maxima.strides[0], groups * width // WIDE)
         if bounded:
             peaks[r] = np.float32(best) * steps[r] if groups > 0 else -np.inf
         else:
             peaks[r] = np.nan if best >= INFINITE_16 else key_to_float(np.int16(best))
+
+
+@kernel_part()
+def attend_memory(q, reach, memory, scale, packed_memory, buffers):
+    """Sets 32 rows' `totals` and `sums` by their memory keys, relative to `shifts` that will serve own keys too.
+
+    Returns whether there are such shifts; reach: what they depend on, see bounds_for.
+    """
+    _, _, _, _, _, _, _, _, _, steps, (_, shifts, _), (peaks, _, totals, sums, _, _) = buffers
+    if not bounds_for(q, reach, steps, shifts):
+        return False
+    note_memory(q, True, memory, packed_memory, buffers)
+    for r in range(ROWS):  # keeps any weight below 2**HEADROOM
+        shifts[r] = max(shifts[r], peaks[r]) * scale - HEADROOM
     totals[:] = 0.0
     sums[:] = 0.0
-    if bounded:
-        for r in range(ROWS):  # keeps any weight below 2**HEADROOM
-            shifts[r] = max(shifts[r], peaks[r]) * scale - HEADROOM
-        add_memory(memory, scale, shifts, buffers)  # first, while the scores are in the cache
-        attend_own_quickly(
-            q, q_step, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, state,
-            (quick[0], shifts, quick[2], tile),
-        )  # fmt: skip
-        if finish(state, LEAST, out, out_step):
-            return
-        totals[:] = 0.0
-        sums[:] = 0.0
-    attend_own(q, q_step, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, state)
+    add_memory(memory, scale, shifts, buffers)
+    return True
+
+
+@kernel_part()
+def attend_exactly(q, reach, own, memory, scale, packed, buffers, out, out_step):
+    """Writes 32 rows of the result at `out`, relative to their exact maxima."""
+    packed_keys, packed_values, packed_memory = packed
+    _, _, _, _, _, _, _, _, _, steps, (_, shifts, _), state = buffers
+    peaks, _, totals, sums, _, _ = state
+    note_memory(q, bounds_for(q, reach, steps, shifts), memory, packed_memory, buffers)
+    totals[:] = 0.0
+    sums[:] = 0.0
+    attend_own(q, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, state)
     for r in range(ROWS):
         shifts[r] = peaks[r] * scale
     add_memory(memory, scale, shifts, buffers)
@@ -360,25 +393,50 @@ def attend_block(q, q_step, own, middle, farthest, longest_memory, memory, scale
 
 
 @kernel_part()
-def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers, middle, tiles):
+def attend_span(q, reach, first, last, blocks, own, memory, scale, packed, buffers, bounded, out):
+    """Writes the result of some `blocks` of rows, of which the first begins at row `first` and none ends behind `last`.
+
+    All of them read the memory before any reads its own keys: the packed keys and values of both would not stay in a
+    second-level cache of a megabyte together.
+    """
+    packed_keys, packed_values, packed_memory = packed
+    block, _, _, _, _, _, _, _, tile, _, _, _ = buffers
+    for i in range(blocks):
+        row = min(first + i * ROWS, last - ROWS)
+        rows = take_rows(q[0] + row * q[1], q[1], block)
+        bounded[i] = attend_memory(rows, reach, memory, scale, packed_memory, of_block(buffers, i))
+    for i in range(blocks):
+        row = min(first + i * ROWS, last - ROWS)
+        rows = take_rows(q[0] + row * q[1], q[1], block)
+        target = out[0] + row * out[1]
+        mine = of_block(buffers, i)
+        _, _, _, _, _, _, _, _, _, _, (weights, shifts, offsets), state = mine
+        if bounded[i]:
+            attend_own_quickly(
+                rows, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, state,
+                (weights, shifts, offsets, tile),
+            )  # fmt: skip
+            if finish(state, LEAST, target, out[1]):
+                continue
+        attend_exactly(rows, reach, own, memory, scale, packed, mine, target, out[1])
+
+
+@kernel_part()
+def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers, middle, bounded, tiles):
     """Writes rows first..last (32 at least) of one head's result.
 
     q ... out: (address, bytes from row to row) of one head's tensors, 64 bfloat16 a row. sizes: own keys,
     keys that compete in a memory group, number of such groups, topk, first, last. `scale` of base-2 exponents. middle:
-    room for 64 bfloat16. tiles: addresses of tile configurations, the one to take and room for the one found. The last
-    block begins 32 rows before the end, so that no row needs padding.
+    room for 64 bfloat16. bounded: (SPAN,) int64. tiles: addresses of tile configurations, the one to take and room for
+    the one found. The last block begins 32 rows before the end, so that no row needs padding.
     """
     own, group, groups, topk, first, last = sizes
     new, old = tiles
     pack_head(k[0], k[1], v[0], v[1], own, memory_k[0], memory_k[1], group, groups, packed)
     memory = (memory_v[0], memory_v[1], topk, group, groups, groups_for(topk, WIDE))
-    farthest = spread(k[0], k[1], own, middle, buffers)
-    longest_memory = longest(memory_k[0], memory_k[1], group * groups)
+    reach = (middle, spread(k[0], k[1], own, middle, buffers), longest(memory_k[0], memory_k[1], group * groups))
     set_tiles(new, old)
-    for start in range(first, last, ROWS):
-        row = min(start, last - ROWS)
-        attend_block(
-            q[0] + row * q[1], q[1], own, middle, farthest, longest_memory, memory, scale, packed, buffers,
-            out[0] + row * out[1], out[1],
-        )  # fmt: skip
+    for start in range(first, last, SPAN * ROWS):
+        blocks = min(SPAN, (last - start + ROWS - 1) // ROWS)
+        attend_span(q, reach, start, last, blocks, own, memory, scale, packed, buffers, bounded, out)
     set_tiles(old, new)

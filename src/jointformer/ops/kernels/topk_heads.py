@@ -8,7 +8,7 @@ from numba import carray
 
 from jointformer.ops.kernels.compiling import SOURCES, TeamKernel, kernel_part
 from jointformer.ops.kernels.team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
-from jointformer.ops.kernels.topk_fused import CHUNK, QUICK, ROWS, WIDE, attend_head
+from jointformer.ops.kernels.topk_fused import CHUNK, QUICK, ROWS, SPAN, WIDE, attend_head
 from jointformer.ops.kernels.topk_rows import TOGETHER
 
 PAD = 64  # whole vectors are written behind the last value
@@ -20,9 +20,9 @@ NUMBERS = PLACES + 6 * 4
 #: The buffers of a thread, in the order of their (address, rows, columns).
 (
     OLD_TILES, PACKED_KEYS, PACKED_VALUES, PACKED_MEMORY, BLOCK, KEYS, MAXIMA, PICKED, WHERE, LIMITS, INDEX, WEIGHT,
-    PRODUCTS, WEIGHTS, SHIFTS, OFFSETS, STEPS, PEAKS, FACTORS, TOTALS, SUMS, SCORES, PRODUCT, MIDDLE,
-) = range(24)  # fmt: skip
-BUFFERS_EACH = 24
+    PRODUCTS, WEIGHTS, SHIFTS, OFFSETS, STEPS, PEAKS, FACTORS, TOTALS, SUMS, SCORES, PRODUCT, MIDDLE, BOUNDED,
+) = range(25)  # fmt: skip
+BUFFERS_EACH = 25
 SCALE = np.float32(64**-0.5 * 1.4426950408889634)  # of a head of 64 channels, to base-2 exponents
 
 
@@ -46,16 +46,17 @@ def shapes(own, group, groups, topk):
         WEIGHT: (real, 1, group + PAD),
         PRODUCTS: (real, 2 * (ROWS + 16), WIDE),  # 16: 4 KiB apart, one's loads would wait for the other's stores
         WEIGHTS: (short, QUICK * ROWS, WIDE),
-        SHIFTS: (real, 1, ROWS),
+        SHIFTS: (real, 1, SPAN * ROWS),
         OFFSETS: (real, 1, ROWS),
         STEPS: (real, 1, ROWS),
         PEAKS: (real, 1, ROWS),
         FACTORS: (real, 1, ROWS),
-        TOTALS: (real, ROWS, 16),
-        SUMS: (real, ROWS, 64),
+        TOTALS: (real, SPAN * ROWS, 16),
+        SUMS: (real, SPAN * ROWS, 64),
         SCORES: (real, ROWS, CHUNK),
         PRODUCT: (real, ROWS, 64),
         MIDDLE: (short, 1, 64),
+        BOUNDED: (np.int64, 1, SPAN),
     }
 
 
@@ -137,7 +138,7 @@ def _with_stamp(stamp):
             attend_head(
                 place(places, 0, n, a), place(places, 1, n, a), place(places, 2, n, a), place(places, 3, n, a),
                 place(places, 4, n, a), place(places, 5, n, a), (own, group, groups, topk, first, last), SCALE,
-                packed, buffers, at[MIDDLE, 0], (numbers[TILES], at[OLD_TILES, 0]),
+                packed, buffers, at[MIDDLE, 0], line_at(at, BOUNDED, np.int64), (numbers[TILES], at[OLD_TILES, 0]),
             )  # fmt: skip
 
     return TeamKernel(attend_heads, attend_head)

@@ -17,6 +17,7 @@ from jointformer.ops.kernels.topk_vectors import (
     VECTOR_BYTES,
     compress_indices,
     count_vector,
+    extremes,
     key_to_float,
     lowest_bit,
     mask_vector,
@@ -130,18 +131,6 @@ def collect(keys, n, bound, picked, where):
 def groups_for(k, lanes):
     """How many interleaved groups make a good bound for the k-th largest: two for each, in whole vectors."""
     return (2 * k + lanes - 1) // lanes * lanes
-
-
-@kernel_part()
-def extremes(keys, n):
-    """The smallest and the largest of keys[:n]."""
-    low = keys[0]
-    high = keys[0]
-    for i in range(n):
-        key = keys[i]
-        low = key if key < low else low
-        high = key if key > high else high
-    return np.int64(low), np.int64(high)
 
 
 @kernel_part()

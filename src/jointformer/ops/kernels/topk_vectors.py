@@ -13,6 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from jointformer.ops.kernels.llvm import (
@@ -127,6 +128,39 @@ def mask_vector(typingctx: Any, keys: Any, start: Any, threshold: Any) -> Any:
         return _reached(context, builder, signature, args)[1]
 
     return types.uint64(keys, types.intp, types.intp), codegen
+
+
+@intrinsic
+def extremes(typingctx: Any, keys: Any, n: Any) -> Any:
+    """The smallest and the largest of keys[:n], whole vectors, wherever the row lies.
+
+    As a loop over numbers it is fast only where the compiler knows that they lie side by side, and of a part of a wider
+    matrix it does not.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        keys, n = args
+        zero = ir.Constant(n.type, 0)
+
+        def vector(start: Any) -> Any:
+            return _load(builder, _vector_at(context, builder, signature.args[0], keys, start))
+
+        found = [(sign, cgutils.alloca_once_value(builder, vector(zero))) for sign in "<>"]
+        lanes = vector(zero).type
+        with cgutils.for_range_slice(builder, zero, n, ir.Constant(n.type, lanes.count), n.type) as (start, _):
+            now = vector(start)
+            for sign, extreme in found:
+                so_far = builder.load(extreme)
+                builder.store(builder.select(builder.icmp_signed(sign, now, so_far), now, so_far), extreme)
+        results = []
+        for name, (_, extreme) in zip(("smin", "smax"), found, strict=True):
+            reduce = instruction(
+                f"llvm.vector.reduce.{name}.v{lanes.count}i{lanes.element.width}", lanes.element, lanes
+            )
+            results.append(builder.sext(reduce(builder, [builder.load(extreme)]), I64))
+        return context.make_tuple(builder, signature.return_type, results)
+
+    return types.UniTuple(types.int64, 2)(keys, n), codegen
 
 
 @intrinsic
