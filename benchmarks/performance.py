@@ -1,6 +1,6 @@
 """Runs the grid of docs/performance.md and writes its table: each figure beside the command that gave it.
 
-    python benchmarks/performance.py [--steps 7] [--only TEXT] [--no-write]
+    python benchmarks/performance.py [--steps 7] [--only TEXT] [--kind NAME] [--no-write]
 
 Every case runs in a process of its own, so that its peak memory is its own, one after the other on an otherwise idle
 machine. Times are medians of single steps. The page has a table for each kind of processor; the one of this kind is
@@ -21,7 +21,7 @@ from jointformer.ops.kernels.processor import AMX, CAN_MULTIPLY
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 KIND = "AMX" if AMX else "AVX512-BF16" if CAN_MULTIPLY else "other"
-BEGIN, END = f"<!-- figures: benchmarks/performance.py on {KIND} -->", "<!-- end of figures -->"
+END = "<!-- end of figures -->"
 FIRST = ("--model", "base", "--objects", "1", "--memory", "1", "--topk", "60")
 CASES: tuple[tuple[str, ...], ...] = (
     (*FIRST, "--precision", "bfloat16"),
@@ -43,12 +43,12 @@ def measure(case: tuple[str, ...], steps: int) -> dict[str, Any]:
     return report
 
 
-def tables(reports: list[tuple[tuple[str, ...], dict[str, Any]]]) -> str:
-    """Return the tables in Markdown."""
+def tables(reports: list[tuple[tuple[str, ...], dict[str, Any]]], kind: str) -> str:
+    """Return the tables in Markdown, of a `kind` of processor."""
     settings = reports[0][1]["settings"]
     flags = reports[0][0][::2]
     columns = " | ".join(flag.removeprefix("--") for flag in flags)
-    machine = f"{platform.machine()} with {KIND}, {settings['threads']} threads, {settings['size']}"
+    machine = f"{platform.machine()} with {kind}, {settings['threads']} threads, {settings['size']}"
     lines = [
         f"{machine}; `jointformer speed {' '.join(f'{flag} …' for flag in flags)} --steps {settings['steps']}`.",
         "",
@@ -84,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--only", default="", help="cases whose flags contain this text")
+    parser.add_argument("--kind", default=KIND, help="whose table is rewritten (default: %(default)s)")
     parser.add_argument("--no-write", action="store_true", help="print the tables, leave the page as it is")
     args = parser.parse_args()
     reports = []
@@ -91,13 +92,14 @@ def main() -> None:
         if args.only in " ".join(case):
             reports.append((case, measure(case, args.steps)))
             print(f"{' '.join(case)}: {reports[-1][1]['step'][0]:.3f} s", file=sys.stderr, flush=True)
-    text = tables(reports)
+    text = tables(reports, args.kind)
     print(text)
     if not args.no_write and not args.only:
-        before, found, rest = PAGE.read_text().partition(BEGIN)
+        begin = f"<!-- figures: benchmarks/performance.py on {args.kind} -->"
+        before, found, rest = PAGE.read_text().partition(begin)
         if not found:
-            sys.exit(f"{PAGE} has no table for {KIND}: nothing was written")
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
+            sys.exit(f"{PAGE} has no table for {args.kind}: nothing was written")
+        PAGE.write_text(f"{before}{begin}\n{text}\n{END}{rest.split(END, 1)[1]}")
 
 
 if __name__ == "__main__":

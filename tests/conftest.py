@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from jointformer.model.storage import save_weights
+from jointformer.ops import products
 from seeded import MINI, seeded_model
 
 # The same examples on every machine, and none fails for taking long there. tests/fuzz.py looks for new ones.
@@ -44,6 +45,12 @@ def shared() -> Path:
 def mini_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The path of seeded weights of the mini network."""
     return save_weights(seeded_model(MINI), tmp_path_factory.mktemp("weights") / "mini.safetensors")
+
+
+@pytest.fixture
+def counted_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """float32 is multiplied by operations that PyTorch's counter knows, on processors of all makers."""
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
 
 
 @pytest.fixture

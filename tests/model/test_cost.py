@@ -18,6 +18,7 @@ H, W = 48, 64
 
 @pytest.mark.parametrize("objects", [1, 3])
 @pytest.mark.parametrize("topk", [None, 6])
+@pytest.mark.usefixtures("counted_products")
 def test_a_steps_operations_are_the_formulas(objects: int, topk: int | None) -> None:
     engine = Engine(seeded_model(MINI), TrackerConfig(max_memory_frames=2, memory_every=1, topk=topk, size=-1))
     frames = torch.randn(5, 3, H, W, generator=torch.Generator().manual_seed(0))

@@ -84,6 +84,7 @@ def test_a_step_computes_what_objects_share_once() -> None:
 
 @pytest.mark.parametrize("objects", [1, 3])
 @pytest.mark.parametrize("objects_per_pass", [None, 2])
+@pytest.mark.usefixtures("counted_products")
 def test_grouping_objects_costs_no_operations(objects: int, objects_per_pass: int | None) -> None:
     running = tracker(objects, objects_per_pass=objects_per_pass)
     with FlopCounterMode(display=False) as counter:

@@ -2,9 +2,9 @@
 
 Inference in bfloat16 on a CPU uses kernels of our own for many rows (ops/kernels, on processors that multiply it), else
 oneDNN's fused operations, which PyTorch has under `torch.ops.mkldnn`: what follows a product (GELU, ReLU, an addition)
-is done while it is still in registers or the nearest cache, and no bias is spread out beforehand. Everything else
-(gradients, accelerators, float32, where they gain nothing) takes the plain operations that the fused ones are tested
-against.
+is done while it is still in registers or the nearest cache, and no bias is spread out beforehand. float32 takes them
+where oneDNN multiplies it faster than MKL (ops/products.py). Everything else (gradients, accelerators, float32 where
+they gain nothing) takes the plain operations that the fused ones are tested against.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jointformer.ops import products
 from jointformer.ops.kernels import kernel_module
 
 #: Without gradients a GPU computes an MLP on as many rows at a time as keep its widest features within so many bytes,
@@ -46,6 +47,19 @@ def fuses(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def _by_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN's fused operations compute on these, in bfloat16 or float32."""
+    if x.dtype != torch.float32:
+        return fuses(x, weight)
+    return (
+        weight.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and products.onednn_is_faster()
+    )
+
+
 def _maps(x: Tensor, *others: Tensor) -> ModuleType | None:
     """The kernels for whole maps where they serve x (B, C, h, w) with these."""
     maps = kernel_module("maps_cpu") if fuses(x, others[0]) else None
@@ -73,7 +87,7 @@ def linear(
         before = None if norm is None else (norm.weight, norm.bias, norm.eps)
         multiplied: Tensor = tiles.linear(x, (weight, bias), norm=before, gelu=gelu, add=add)
         return multiplied
-    if fuses(x, weight):
+    if _by_onednn(x, weight):
         x = x if norm is None else norm(x)
         if add is not None:
             add = add.expand(*x.shape[:-1], -1)
@@ -147,7 +161,7 @@ def _gelu(x: Tensor) -> Tensor:
 
 def conv_relu(x: Tensor, layer: nn.Conv2d) -> Tensor:
     """Return the ReLU of a convolution layer of x (B, C, h, w)."""
-    if fuses(x, layer.weight):
+    if _by_onednn(x, layer.weight):
         place = (layer.padding, layer.stride, layer.dilation, layer.groups)
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise(x, layer.weight, layer.bias, *place, "relu", [], "")
         return fused

@@ -125,7 +125,9 @@ def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -
     large = objects * q.shape[1] * rows * (k.shape[2] + memory) >= FAST_FROM
     kernels = _kernels() if large and q.device.type == "cpu" and not torch.compiler.is_compiling() else None
     if topk is None:  # own keys alone
-        return kernels.attend_own_tiles if kernels is not None and kernels.fits_tiles(q, group) else None
+        if kernels is not None and kernels.fits_tiles(q, group):
+            return kernels.attend_own_tiles
+        return kernels.attend_own_rows if kernels is not None and kernels.fits_own_rows(q) else None
     if kernels is not None and kernels.fits_tiles(q, group):
         tiles: Way = kernels.attend_tiles
         return tiles

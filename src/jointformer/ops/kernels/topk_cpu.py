@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jointformer.ops import products
 from jointformer.ops.kernels import topk_fused, topk_heads, topk_rows, topk_token
 from jointformer.ops.kernels.processor import CAN_MULTIPLY, tile_configuration
 from jointformer.ops.kernels.workers import run_team, share_out
@@ -58,6 +59,11 @@ def fits_one_row(q: Tensor) -> bool:
 def fits_rows(q: Tensor) -> bool:
     """Whether the rows' kernel serves these queries."""
     return q.dtype in (torch.float32, torch.bfloat16)
+
+
+def fits_own_rows(q: Tensor) -> bool:
+    """Whether the rows' kernel serves these queries, and their own keys faster than PyTorch's dense attention."""
+    return q.dtype == torch.float32 and products.onednn_is_faster()
 
 
 def attend_tiles(
@@ -104,6 +110,13 @@ def attend_one_row(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
+def attend_own_rows(
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: None, group: int, out: Tensor
+) -> None:
+    """Fills `out` by the own keys, there being no memory. See fits_own_rows."""
+    attend_rows(q, k, v, memory_k, memory_v, 1, 1, out)
+
+
 def attend_rows(
     q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int, group: int, out: Tensor
 ) -> None:
@@ -131,20 +144,21 @@ def _attend_rows_of_head(
 ) -> None:
     """Fills rows first..last of one head's result (P, D) from its float32 tensors."""
     q, k, v, memory_k, memory_v = head
-    keys, memory_keys, v = k.contiguous().mT, memory_k.mT, v.contiguous()
+    k, columns = k.contiguous(), v.contiguous().mT
     values = memory_v.contiguous().view(torch.int32).numpy()
     sizes = scratch.sizes
     for start in range(first, last, ROW_BLOCK):
         n = min(ROW_BLOCK, last - start)
-        own, memory = scratch.own[:n], scratch.memory[:n]
         mixed, total = scratch.mixed[:n], scratch.total[:n]
-        torch.mm(q[start : start + n], keys, out=own)
-        torch.mm(q[start : start + n], memory_keys, out=memory)
+        own = products.times_transposed(q[start : start + n], k, scratch.own[:n])
+        memory = products.times_transposed(q[start : start + n], memory_k, scratch.memory[:n])
         topk_rows.attend_rows(
             own.view(torch.int32).numpy(), memory.view(torch.int32).numpy(), values,
             sizes.topk, sizes.group, scale, mixed.numpy(), total.numpy(), scratch.work,
         )  # fmt: skip
-        out[start : start + n] = (torch.mm(own, v) + mixed) / total[:, None]
+        out[start : start + n] = (
+            products.times_transposed(own, columns, scratch.product[:n]).add_(mixed).div_(total[:, None])
+        )
 
 
 def _rows_whole(tensor: Tensor) -> Tensor:
@@ -191,7 +205,7 @@ class _RowScratch:
         float32: Any = {"dtype": torch.float32, "device": "cpu"}  # whatever the process has as its defaults
         self.own = torch.empty(ROW_BLOCK, sizes.own, **float32)
         self.memory = torch.empty(ROW_BLOCK, sizes.memory, **float32)
-        self.mixed = torch.empty(ROW_BLOCK, sizes.width, **float32)
+        self.mixed, self.product = torch.empty(2, ROW_BLOCK, sizes.width, **float32)
         self.total = torch.empty(ROW_BLOCK, **float32)
         self.work = (
             *(

@@ -1,0 +1,113 @@
+"""Products in float32: the same numbers by oneDNN as by the library PyTorch takes for them, and who takes which."""
+
+from __future__ import annotations
+
+import io
+import platform
+from typing import Any
+
+import pytest
+import torch
+
+from jointformer.model import fused
+from jointformer.ops import attention, products
+from jointformer.ops.attention import plain_attention
+
+has_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"),
+    reason="this build of PyTorch has no oneDNN",
+)
+
+
+@pytest.fixture(params=[False, pytest.param(True, marks=has_onednn)], ids=["library", "onednn"])
+def by_onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Which of the two multiplies, whatever the processor."""
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: request.param)
+    return bool(request.param)
+
+
+def numbers(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_product_is_the_same(by_onednn: bool, turned: bool) -> None:
+    x, rows = numbers(130, 40), numbers(40, 77).mT if turned else numbers(77, 40)
+    with torch.inference_mode():
+        found = products.times_transposed(x, rows, torch.empty(130, 77))
+    torch.testing.assert_close(found, (x.double() @ rows.double().mT).float(), atol=2e-5, rtol=1e-5)
+    assert found.is_contiguous()  # a kernel reads its rows
+
+
+def test_layers_are_the_same(by_onednn: bool) -> None:
+    x, add, weight, bias = numbers(2, 50, 32), numbers(1, 50, 48), numbers(48, 32), numbers(48)
+    norm = torch.nn.LayerNorm(32).requires_grad_(False)
+    picture = numbers(1, 8, 12, 16).contiguous(memory_format=torch.channels_last)
+    layer = torch.nn.Conv2d(8, 8, 3, padding=1).requires_grad_(False)
+
+    def results() -> list[torch.Tensor]:
+        return [
+            fused.linear(x, weight, bias),
+            fused.linear(x, weight, bias, norm=norm, gelu=True),
+            fused.linear(x, weight, bias, add=add),
+            fused.conv_relu(picture, layer),
+        ]
+
+    with torch.inference_mode():
+        found = results()
+    for a, b in zip(found, results(), strict=True):  # with gradients recorded: plain operations
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("memory", [0, 300])
+def test_attention_is_the_same(by_onednn: bool, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+    monkeypatch.setattr(attention, "FAST_FROM", 0)
+    q, k, v = numbers(2, 190, 3, 2, 24).permute(2, 0, 3, 1, 4)
+    memory_k, memory_v = numbers(2, 2, 2, 300, 24)[:, :, :, :memory]
+    topk = 40 if memory else None
+    with torch.inference_mode():
+        found = attention.joint_attention(q, k, v, memory_k, memory_v, topk=topk)
+    wanted = plain_attention(q, k, v, memory_k, memory_v, topk, max(1, memory))
+    torch.testing.assert_close(found, wanted, atol=2e-6, rtol=1e-5)
+
+
+def test_own_keys_alone_take_the_rows_kernel_only_where_that_pays(by_onednn: bool) -> None:
+    kernels = pytest.importorskip("jointformer.ops.kernels.topk_cpu")
+    assert kernels.fits_own_rows(numbers(1, 1, 4, 8)) == by_onednn
+    assert not kernels.fits_own_rows(numbers(1, 1, 4, 8).bfloat16())
+
+
+@has_onednn
+@pytest.mark.parametrize(
+    ("vendor", "capability", "faster"),
+    [("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False)],
+)
+def test_it_is_chosen_on_amd_processors_with_avx512(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, capability: str, faster: bool
+) -> None:
+    monkeypatch.setattr(products, "_vendor", lambda: vendor)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    assert products.onednn_is_faster.__wrapped__() == faster
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "vendor"),
+    [
+        ("processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel\t: 2\n", "", "AuthenticAMD"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", "aarch64", "aarch64"),
+        (None, "AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD", "AuthenticAMD"),
+    ],
+    ids=["linux", "arm", "windows"],
+)
+def test_the_maker_is_the_systems_word(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, name: str, vendor: str
+) -> None:
+    def opened(*args: Any, **options: Any) -> io.StringIO:
+        if text is None:
+            raise FileNotFoundError
+        return io.StringIO(text)
+
+    monkeypatch.setattr(products, "open", opened, raising=False)
+    monkeypatch.setattr(platform, "processor", lambda: name)
+    assert products._vendor() == vendor
