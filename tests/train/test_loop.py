@@ -298,7 +298,7 @@ def test_the_log_has_speed_loss_and_waiting_time(tmp_path: Path) -> None:
     small_trainer(tmp_path, iterations=5).train()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [(line["iteration"], line["clips"], line["fraction"]) for line in lines] == [
-        (2, 4, 0.2), (4, 8, 0.6), (5, 10, 0.8)
+        (2, 4, 0.4), (4, 8, 0.8), (5, 10, 1.0)
     ]  # fmt: skip
     assert all(line["clips_per_s"] > 0 and 0 <= line["waiting"] <= 1 and line["loss"] > 0 for line in lines)
 

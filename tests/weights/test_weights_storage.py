@@ -45,6 +45,21 @@ def test_a_saved_network_comes_back_bit_for_bit_ready_to_run(network: JointForme
     torch.testing.assert_close(model.encode_frame(frame).tokens, network.encode_frame(frame).tokens)
 
 
+def test_tensors_that_share_memory_are_saved_apart(network: JointFormer, tmp_path: Path) -> None:
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    first, second, *_ = (name for name in state if name.endswith("attn.qkv.weight"))
+    both = torch.cat([state[first], state[second]])
+    state[first], state[second] = both.split([len(state[first]), len(state[second])])
+    twin = next(n for n in state if n != first and n != second and state[n].shape == state[first].shape)
+    state[twin] = state[first]
+    saved = read_weights(save_weights(state, tmp_path / "a.safetensors", SMALL)).state
+    for name, tensor in state.items():
+        torch.testing.assert_close(saved[name], tensor, rtol=0, atol=0)
+    in_file = (tmp_path / "a.safetensors").stat().st_size
+    assert (save_weights(state, tmp_path / "a.pth", SMALL)).stat().st_size > in_file * 0.9  # no tensor twice in either
+    assert (tmp_path / "a.pth").stat().st_size < in_file * 1.2
+
+
 def test_the_config_travels_in_the_metadata(network: JointFormer, tmp_path: Path) -> None:
     path = save_weights(network, tmp_path / "a.safetensors")
     with safetensors.safe_open(path, framework="pt") as file:

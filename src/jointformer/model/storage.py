@@ -132,8 +132,7 @@ def save_weights(
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     config = config or infer_config(shapes, path)
     fitting_network(config, shapes, path)
-    # Cloned: safetensors takes no views of one another's memory.
-    state = {n: t.detach().to("cpu", dtype or t.dtype).contiguous().clone() for n, t in state.items()}
+    state = _apart({n: t.detach().to("cpu", dtype or t.dtype).contiguous() for n, t in state.items()})
     check_finite(state, path)
     metadata = {
         "format_version": FORMAT_VERSION,
@@ -146,6 +145,18 @@ def save_weights(
     else:
         save_pickled(state, path)
     return path
+
+
+def _apart(state: State) -> State:
+    """Return tensors none of which is a part of another's memory, which safetensors refuses; others are not copied."""
+    taken: set[int] = set()
+    apart = {}
+    for name, tensor in state.items():
+        storage = tensor.untyped_storage()
+        alone = storage.nbytes() == tensor.nbytes and storage.data_ptr() not in taken
+        taken.add(storage.data_ptr())
+        apart[name] = tensor if alone else tensor.clone()
+    return apart
 
 
 def save_pickled(data: object, path: Path, *, durable: bool = False) -> None:

@@ -83,9 +83,16 @@ class Trainer:
     # --- progress of the run -------------------------------------------------------------------------------
 
     def fraction(self) -> float:
-        """How much of the budget is used, 0..1; the next plan's place in a timed run."""
+        """How much of the budget is used, 0..1, by what is planned: the next plan's place in the run."""
+        return self._share(self._planned)
+
+    def _done(self) -> float:
+        """How much of the budget is used, 0..1, by the iterations that are over."""
+        return self._share(self.iteration)
+
+    def _share(self, iterations: int) -> float:
         if self.config.iterations is not None:
-            return min(1.0, self._planned / self.config.iterations)
+            return min(1.0, iterations / self.config.iterations)
         assert self.config.minutes is not None
         return min(1.0, self.seconds / (60 * self.config.minutes))
 
@@ -214,7 +221,7 @@ class Trainer:
             "skipped": self.skipped,
             "seconds": round(self.seconds, 1),
         }
-        figures = progress.report(self.iteration, plan.fraction, self.loader.waited, extra)
+        figures = progress.report(self.iteration, self._done(), self.loader.waited, extra)
         if self.on_report is not None:
             self.on_report(self, figures)
 
