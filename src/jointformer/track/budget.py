@@ -28,7 +28,7 @@ FRAMES_AHEAD, MAPS_WAITING = 6, 24
 #: What libraries hold beside the widest layer's work, in squares of its width.
 LAYER_SQUARES = 52
 #: What allocators and thread stacks take besides, in bytes.
-SLACK = 56 << 20
+SLACK = 64 << 20
 
 
 @dataclass(frozen=True)
