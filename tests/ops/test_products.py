@@ -71,10 +71,35 @@ def test_attention_is_the_same(by_onednn: bool, monkeypatch: pytest.MonkeyPatch,
     torch.testing.assert_close(found, wanted, atol=2e-6, rtol=1e-5)
 
 
-def test_own_keys_alone_take_the_rows_kernel_only_where_that_pays(by_onednn: bool) -> None:
+def test_own_keys_alone_take_the_rows_kernel_only_where_that_pays(
+    by_onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kernels = pytest.importorskip("jointformer.ops.kernels.topk_cpu")
-    assert kernels.fits_own_rows(numbers(1, 1, 4, 8)) == by_onednn
-    assert not kernels.fits_own_rows(numbers(1, 1, 4, 8).bfloat16())
+    monkeypatch.setattr(attention, "FAST_FROM", 0)
+    q = numbers(1, 1, 4, 8)
+    way = attention._way(q, q, q[:, :, :0], None, 0)
+    assert way is (kernels.attend_own_rows if by_onednn else None)
+    assert not kernels.fits_own_rows(q.bfloat16())
+
+
+def test_gradients_and_autocast_take_plain_operations(by_onednn: bool) -> None:
+    x, weight, bias = numbers(50, 32), numbers(48, 32).requires_grad_(), numbers(48)
+    layer = torch.nn.Conv2d(8, 8, 3)
+    (fused.linear(x, weight, bias).sum() + fused.conv_relu(numbers(1, 8, 12, 16), layer).sum()).backward()
+    assert weight.grad is not None
+    assert layer.weight.grad is not None
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert fused.linear(x, weight, bias).dtype == torch.bfloat16
+        assert fused.conv_relu(numbers(1, 8, 12, 16), layer).dtype == torch.bfloat16
+
+
+def test_a_sum_leaves_both_of_its_parts_as_they_were(by_onednn: bool) -> None:
+    x, add, weight, bias = numbers(2, 50, 32), numbers(2, 50, 48), numbers(48, 32), numbers(48)
+    before = x.clone(), add.clone()
+    with torch.inference_mode():
+        fused.linear(x, weight, bias, add=add)
+    assert torch.equal(x, before[0])
+    assert torch.equal(add, before[1])
 
 
 @has_onednn
@@ -89,6 +114,20 @@ def test_it_is_chosen_on_amd_processors_with_avx512(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     assert products.onednn_is_faster.__wrapped__() == faster
+
+
+@has_onednn
+@pytest.mark.parametrize("lacks", ["mkl", "mkldnn", "operation"])
+def test_it_is_not_chosen_where_pytorch_was_built_without_one_of_the_two(
+    monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    monkeypatch.setattr(products, "_vendor", lambda: "AuthenticAMD")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    for library in ("mkl", "mkldnn"):
+        monkeypatch.setattr(getattr(torch.backends, library), "is_available", lambda here=library != lacks: here)
+    if lacks == "operation":
+        monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert not products.onednn_is_faster.__wrapped__()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from train_helpers import batch_of, small_network
 
 from jointformer.errors import ConfigError
+from jointformer.ops import products
 from jointformer.track.config import TrackerConfig
 from jointformer.track.tracker import Tracker
 from jointformer.train.losses import frame_loss
@@ -76,6 +77,16 @@ def test_blind_frames_change_no_mask_and_leave_no_gradient() -> None:
     through = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     assert torch.isfinite(gradient).all()
     assert not torch.allclose(gradient, through, rtol=1e-3)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_blind_frames_are_of_the_precisions_type_as_the_others(monkeypatch: pytest.MonkeyPatch, fused: bool) -> None:
+    # Without gradients float32 may be multiplied by operations that autocast does not know.
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: fused)
+    model, batch = small_network(), batch_of(0, 1, frames=4)
+    unroller = ClipUnroller(model, UnrollConfig(reference_frames=4), "autocast-bfloat16")
+    every, late = (unroller(replace(batch, blind=blind), 0).logits for blind in (0, 1))
+    torch.testing.assert_close(late[0], every[1], atol=0.02, rtol=0.02)
 
 
 def test_blind_frames_hold_nothing_for_the_backward_pass() -> None:

@@ -3,8 +3,8 @@
 Inference in bfloat16 on a CPU uses kernels of our own for many rows (ops/kernels, on processors that multiply it), else
 oneDNN's fused operations, which PyTorch has under `torch.ops.mkldnn`: what follows a product (GELU, ReLU, an addition)
 is done while it is still in registers or the nearest cache, and no bias is spread out beforehand. float32 takes them
-where oneDNN multiplies it faster than MKL (ops/products.py). Everything else (gradients, accelerators, float32 where
-they gain nothing) takes the plain operations that the fused ones are tested against.
+where oneDNN multiplies it faster than MKL (ops/products.py). Everything else (gradients, autocast, accelerators,
+float32 where they gain nothing) takes the plain operations that the fused ones are tested against.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
         weight.dtype == torch.float32
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")  # it does not know them, and they would not give its type
         and not torch.compiler.is_compiling()
         and products.onednn_is_faster()
     )
