@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,48 @@ def test_wide_ranges_of_scores_neither_overflow_nor_vanish(way: Callable[..., No
     error = (got.float() - plain_attention(q, k, v, mk, mv, 9, 100)).abs().amax(-1)
     assert (error < 0.05).float().mean() > 0.8  # one key takes all: a rounded near-tie may pick the other
     assert got.isfinite().all()
+
+
+@needs_tiles
+@pytest.mark.parametrize("memory", [0, 100])
+def test_a_blocks_rows_do_not_depend_on_the_blocks_before_and_behind_them(memory: int) -> None:
+    # Several blocks read the memory before their own keys. Three kinds of blocks in turn: as usual, with a row that is
+    # not finite, and with scores so far below their bound that weights relative to it vanish.
+    inputs = [tensor.bfloat16() for tensor in joint_inputs(1, 2, 600, 70, memory)]
+    topk, group = (9, 50) if memory else (1, 1)
+    q = inputs[0] = inputs[0].clone()
+    spoilt, wide = (torch.arange(600) // 32 % 3 == kind for kind in (1, 2))
+    broken = spoilt & (torch.arange(600) % 32 == 5)
+    q[:, :, wide] *= 300
+    q[:, :, broken, 3] = torch.nan
+    together = attend(topk_cpu.attend_tiles, inputs, topk, group)
+    starts = [*range(0, 568, 32), 568, 600]  # the last block ends with the last row
+    for start, end in pairwise(starts):
+        alone = attend(topk_cpu.attend_tiles, [q[:, :, start : start + 32], *inputs[1:]], topk, group)
+        same = alone[:, :, : end - start]
+        torch.testing.assert_close(together[:, :, start:end], same, atol=0, rtol=0, equal_nan=True)
+    assert together[:, :, broken].isnan().all()
+    error = (together - by_the_rule(inputs, topk, group)).abs()
+    assert error[:, :, ~wide & ~spoilt].quantile(0.99) < 6e-3
+    assert error[:, :, spoilt & ~broken].quantile(0.99) < 3e-2  # memory scores are rounded to bfloat16 there
+    assert (error[:, :, wide] < 0.05).float().mean() > 0.8  # one key takes all: a rounded near-tie may pick the other
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32])
+def test_a_rows_extremes_are_found_at_every_place(kind: type[np.signedinteger]) -> None:
+    from numba import njit
+
+    vectors = pytest.importorskip("jointformer.ops.kernels.topk_vectors")
+    n, limits = 4 * vectors.VECTOR_BYTES // np.dtype(kind).itemsize, np.iinfo(kind)
+    found = njit(lambda keys, n: vectors.extremes(keys, n))
+    matrix = np.full((2, n + 7), limits.max, kind)  # what lies behind a row's part counts for nothing
+    for place in range(n):
+        keys = matrix[1:, 3:]
+        keys[0, :n] = 5
+        keys[0, place], keys[0, n - 1 - place] = limits.min, 9
+        assert found(keys[0], n) == (keys[0, :n].min(), keys[0, :n].max())
+        keys[0, place], keys[0, n - 1 - place] = limits.max, -9
+        assert found(keys[0], n) == (keys[0, :n].min(), keys[0, :n].max())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
