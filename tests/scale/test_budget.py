@@ -18,6 +18,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.anyvideo import overlay_bytes
 from jointformer.evaluation.scale.budget import plan_videos, video_size
 from jointformer.model.config import PRESETS
+from jointformer.ops import products
 from jointformer.track.budget import MemoryPlan, VideoSize, bank_places, fit_budget, plan_memory
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
@@ -133,10 +134,17 @@ def plans(
     views: list[View], budget: int, video: VideoSize = VIDEO, device: str = "cpu", workers: int = 1
 ) -> MemoryPlan:
     """The plan of one video in several views, in a process that holds 400 MiB before the first frame."""
+    return all_plans(views, budget, [video], device, workers)[video.name]
+
+
+def all_plans(
+    views: list[View], budget: int, videos: list[VideoSize], device: str = "cpu", workers: int = 1, onednn: bool = False
+) -> dict[str, MemoryPlan]:
     model: Any = SimpleNamespace(config=PRESETS["tiny"], dtype=torch.float32, device=torch.device(device))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jointformer.evaluation.scale.budget.base_within", lambda *_: (BASE, 0))
-        return plan_videos(model, TrackerConfig(max_memory_frames=5), views, [video], budget, workers)[video.name]
+        patch.setattr(products, "onednn_is_faster", lambda: onednn)
+        return plan_videos(model, TrackerConfig(max_memory_frames=5), views, videos, budget, workers)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -165,6 +173,16 @@ def test_several_views_have_all_their_banks_and_one_step_at_a_time() -> None:
     assert both.total < large.total + small.total - BASE
     assert plans([View(480)], budget, device="cuda").config.objects_per_pass is None  # all ten at once
     assert plans([View(480)], budget, device="cpu").config.objects_per_pass == 1
+
+
+@pytest.mark.parametrize(("device", "onednn", "kept"), [("cpu", True, 22 << 20), ("cpu", False, 0), ("cuda", True, 0)])
+def test_code_that_is_kept_for_other_sizes_of_frames_counts(device: str, onednn: bool, kept: int) -> None:
+    one, two = VideoSize("one", 10, (480, 854), 1), VideoSize("two", 10, (480, 640), 1)
+    third, larger = VideoSize("third", 10, (480, 640), 1), VideoSize("larger", 10, (960, 1708), 1)  # the same to it
+    found = all_plans([View(480)], 10**10, [one, two, third, larger], device, onednn=onednn)
+    assert {plan.base for plan in found.values()} == {BASE + kept}
+    many = [VideoSize(str(width), 10, (480, width), 1) for width in range(480, 4000, 32)]
+    assert all_plans([View(480)], 10**11, many, device, onednn=onednn)["480"].base - BASE == (640 << 20 if kept else 0)
 
 
 def test_processes_share_what_the_first_one_leaves() -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+
+import torch
 
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import BACKLOG
+from jointformer.errors import DataError
 from jointformer.model.network import JointFormer
+from jointformer.ops import products
 from jointformer.ops.label_maps import object_ids
+from jointformer.ops.resize import network_size
 from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_budget, plan_memory
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
@@ -16,6 +22,9 @@ from jointformer.track.ensemble import View
 #: Bytes for a pixel of an object whose soft scores are written: two float32 copies of a frame's, and in float16 those
 #: that may wait (every other result), the one that comes, the one in work with a copy of it, and its compressed bytes.
 _SCORE_BYTES = 2 * 4 + (BACKLOG // 2 + 4) * 2
+#: Where oneDNN multiplies float32 it keeps code for each shape: for another size of frames 15 to 21 MB (`tiny` and
+#: `base`, memory full), for all sizes what 1024 shapes of 0.6 MB take.
+_ANOTHER_SIZE, _ALL_SIZES = 22 << 20, 640 << 20
 
 
 def plan_videos(
@@ -31,11 +40,25 @@ def plan_videos(
     Raises ConfigError with the estimate for the first video that cannot fit.
     """
     base, before = base_within(model, config, budget)
+    videos = list(videos)
+    base += _kept_products(model, views, videos)
     share = budget if workers == 1 else max(1, (budget - base) // workers)
     plans = {}
     for video in videos:
         plans[video.name] = _fit(model, config, views, video, share, base, before)
     return plans
+
+
+def _kept_products(model: JointFormer, views: Sequence[View], videos: Sequence[VideoSize]) -> int:
+    """Return the bytes that a process keeps of products in the other sizes that it has seen, whatever the order."""
+    if model.device.type != "cpu" or model.dtype != torch.float32 or not products.onednn_is_faster():
+        return 0
+    sizes = set()
+    for video in videos:
+        for view in views:
+            with suppress(DataError):  # of one too narrow its own plan tells
+                sizes.add(network_size(*video.size, view.size))
+    return min(_ALL_SIZES, _ANOTHER_SIZE * max(0, len(sizes) - 1))
 
 
 def _fit(
