@@ -87,6 +87,10 @@ def main() -> None:
     parser.add_argument("--kind", default=KIND, help="whose table is rewritten (default: %(default)s)")
     parser.add_argument("--no-write", action="store_true", help="print the tables, leave the page as it is")
     args = parser.parse_args()
+    begin = f"<!-- figures: benchmarks/performance.py on {args.kind} -->"
+    writes = not args.no_write and not args.only
+    if writes and begin not in PAGE.read_text():  # before the measurements, which take long
+        parser.error(f"{PAGE} has no table for {args.kind}: --kind names one that it has, --no-write only prints")
     reports = []
     for case in CASES:
         if args.only in " ".join(case):
@@ -94,11 +98,8 @@ def main() -> None:
             print(f"{' '.join(case)}: {reports[-1][1]['step'][0]:.3f} s", file=sys.stderr, flush=True)
     text = tables(reports, args.kind)
     print(text)
-    if not args.no_write and not args.only:
-        begin = f"<!-- figures: benchmarks/performance.py on {args.kind} -->"
-        before, found, rest = PAGE.read_text().partition(begin)
-        if not found:
-            sys.exit(f"{PAGE} has no table for {args.kind}: nothing was written")
+    if writes:
+        before, _, rest = PAGE.read_text().partition(begin)
         PAGE.write_text(f"{before}{begin}\n{text}\n{END}{rest.split(END, 1)[1]}")
 
 
