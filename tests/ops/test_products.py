@@ -93,6 +93,17 @@ def test_gradients_and_autocast_take_plain_operations(by_onednn: bool) -> None:
         assert fused.conv_relu(numbers(1, 8, 12, 16), layer).dtype == torch.bfloat16
 
 
+def test_layers_take_onednn_where_it_is_faster_and_nothing_is_being_compiled(
+    by_onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, weight = numbers(50, 32), numbers(48, 32)
+    with torch.inference_mode():
+        assert fused._by_onednn(x, weight) == by_onednn
+        assert not fused._by_onednn(x, weight.double())
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert not fused._by_onednn(x, weight)
+
+
 def test_a_sum_leaves_both_of_its_parts_as_they_were(by_onednn: bool) -> None:
     x, add, weight, bias = numbers(2, 50, 32), numbers(2, 50, 48), numbers(48, 32), numbers(48)
     before = x.clone(), add.clone()
