@@ -48,7 +48,7 @@ def fuses(x: Tensor, weight: Tensor) -> bool:
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN's fused operations compute on these, in bfloat16 or float32."""
+    """Whether a linear layer of these is one of oneDNN's fused operations, in bfloat16 or float32."""
     if x.dtype != torch.float32:
         return fuses(x, weight)
     return (
@@ -162,7 +162,7 @@ def _gelu(x: Tensor) -> Tensor:
 
 def conv_relu(x: Tensor, layer: nn.Conv2d) -> Tensor:
     """Return the ReLU of a convolution layer of x (B, C, h, w)."""
-    if _by_onednn(x, layer.weight):
+    if fuses(x, layer.weight):
         place = (layer.padding, layer.stride, layer.dilation, layer.groups)
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise(x, layer.weight, layer.bias, *place, "relu", [], "")
         return fused

@@ -24,6 +24,7 @@ from jointformer.ops.kernels.workers import run_team, share_out
 HEAD_WIDTH = 64  # of the tiles' kernel
 MOST_KEYS = 1 << 16  # a group's keys are numbered with 16 bits
 ROW_BLOCK = 128  # rows PyTorch multiplies at a time: their scores stay in the second-level cache
+OWN_ROWS = 512  # with fewer rows PyTorch's dense attention to own keys is as fast
 MOST_SCRATCH = 3  # sizes whose buffers are kept: a step reads, writes and updates the token
 PAD = topk_heads.PAD
 _LOG2_E = math.log2(math.e)
@@ -63,7 +64,7 @@ def fits_rows(q: Tensor) -> bool:
 
 def fits_own_rows(q: Tensor) -> bool:
     """Whether the rows' kernel serves these queries, and their own keys faster than PyTorch's dense attention."""
-    return q.dtype == torch.float32 and products.onednn_is_faster()
+    return q.dtype == torch.float32 and q.shape[2] >= OWN_ROWS and products.onednn_is_faster()
 
 
 def attend_tiles(
