@@ -31,10 +31,11 @@ def numbers(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_product_is_the_same(by_onednn: bool, turned: bool) -> None:
+@pytest.mark.parametrize("at_once", [None, 77, 30])
+def test_a_product_is_the_same(by_onednn: bool, turned: bool, at_once: int | None) -> None:
     x, rows = numbers(130, 40), numbers(40, 77).mT if turned else numbers(77, 40)
     with torch.inference_mode():
-        found = products.times_transposed(x, rows, torch.empty(130, 77))
+        found = products.times_transposed(x, rows, torch.empty(130, 77), at_once=at_once)
     torch.testing.assert_close(found, (x.double() @ rows.double().mT).float(), atol=2e-5, rtol=1e-5)
     assert found.is_contiguous()  # a kernel reads its rows
 
@@ -67,6 +68,28 @@ def test_attention_is_the_same(by_onednn: bool, monkeypatch: pytest.MonkeyPatch,
         found = attention.joint_attention(q, k, v, memory_k, memory_v, topk=topk)
     wanted = plain_attention(q, k, v, memory_k, memory_v, topk, max(1, memory))
     torch.testing.assert_close(found, wanted, atol=2e-6, rtol=1e-5)
+
+
+@has_onednn
+def test_a_memory_that_grows_leaves_code_for_few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = pytest.importorskip("jointformer.ops.kernels.topk_cpu")
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+    met, multiplied = set(), products._by_onednn
+
+    def noted(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        met.add((*x.shape, len(rows)))
+        return multiplied(x, rows)
+
+    monkeypatch.setattr(products, "_by_onednn", noted)
+    q, k, v = numbers(1, 20, 3, 2, 16).permute(2, 0, 3, 1, 4)
+    for frames in range(1, 31):
+        memory_k, memory_v = numbers(2, 1, 2, 20 * frames, 16)
+        out = torch.empty_like(q)
+        with torch.inference_mode():
+            kernels.attend_rows(q, k, v, memory_k, memory_v, 9, 20 * frames, out)
+        wanted = plain_attention(q, k, v, memory_k, memory_v, 9, 20 * frames)
+        torch.testing.assert_close(out, wanted, atol=2e-6, rtol=1e-5)
+    assert len(met) == kernels.MOST_FRAMES + 1  # and own weights times values
 
 
 def test_own_keys_alone_take_the_rows_kernel_only_where_that_pays(

@@ -25,13 +25,22 @@ def onednn_is_faster() -> bool:
     )
 
 
-def times_transposed(x: Tensor, rows: Tensor, out: Tensor) -> Tensor:
+def times_transposed(x: Tensor, rows: Tensor, out: Tensor, *, at_once: int | None = None) -> Tensor:
     """Return x (R, C) times the transpose of `rows` (D, C), float32 on the CPU without gradients: (R, D).
 
-    out: (R, D), where the result may go.
+    out: (R, D), where the result may go. at_once: oneDNN multiplies by so many of the rows at a time. It keeps code for
+    every number of rows that it has met, for good, so that rows that grow by and by would fill the memory with it.
     """
     if not onednn_is_faster():
         return torch.mm(x, rows.mT, out=out)
+    if at_once is None or len(rows) <= at_once:
+        return _by_onednn(x, rows)
+    for part, goal in zip(rows.split(at_once), out.split(at_once, dim=1), strict=True):
+        goal.copy_(_by_onednn(x, part))
+    return out
+
+
+def _by_onednn(x: Tensor, rows: Tensor) -> Tensor:
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, rows, None, "none", [], "")
     return product
 

@@ -25,6 +25,7 @@ HEAD_WIDTH = 64  # of the tiles' kernel
 MOST_KEYS = 1 << 16  # a group's keys are numbered with 16 bits
 ROW_BLOCK = 128  # rows PyTorch multiplies at a time: their scores stay in the second-level cache
 OWN_ROWS = 512  # with fewer rows PyTorch's dense attention to own keys is as fast
+MOST_FRAMES = 8  # of memory that are multiplied at once where every number of them leaves something behind
 MOST_SCRATCH = 3  # sizes whose buffers are kept: a step reads, writes and updates the token
 PAD = topk_heads.PAD
 _LOG2_E = math.log2(math.e)
@@ -152,7 +153,9 @@ def _attend_rows_of_head(
         n = min(ROW_BLOCK, last - start)
         mixed, total = scratch.mixed[:n], scratch.total[:n]
         own = products.times_transposed(q[start : start + n], k, scratch.own[:n])
-        memory = products.times_transposed(q[start : start + n], memory_k, scratch.memory[:n])
+        memory = products.times_transposed(
+            q[start : start + n], memory_k, scratch.memory[:n], at_once=MOST_FRAMES * sizes.own
+        )
         topk_rows.attend_rows(
             own.view(torch.int32).numpy(), memory.view(torch.int32).numpy(), values,
             sizes.topk, sizes.group, scale, mixed.numpy(), total.numpy(), scratch.work,
