@@ -117,10 +117,10 @@ def test_layers_take_onednn_where_it_is_faster_and_nothing_is_being_compiled(
 ) -> None:
     x, weight = numbers(50, 32), numbers(48, 32)
     with torch.inference_mode():
-        assert fused._by_onednn(x, weight) == by_onednn
-        assert not fused._by_onednn(x, weight.double())
+        assert fused._fuses_layer(x, weight) == by_onednn
+        assert not fused._fuses_layer(x, weight.double())
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-        assert not fused._by_onednn(x, weight)
+        assert not fused._fuses_layer(x, weight)
 
 
 def test_a_sum_leaves_both_of_its_parts_as_they_were(by_onednn: bool) -> None:

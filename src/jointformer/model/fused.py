@@ -38,27 +38,23 @@ def _has_fused() -> bool:
 
 def fuses(x: Tensor, weight: Tensor) -> bool:
     """Whether an operation on these is computed by a fused operation."""
-    return (
-        x.dtype == weight.dtype == torch.bfloat16
-        and x.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and _has_fused()
-    )
+    return x.dtype == weight.dtype == torch.bfloat16 and _infers_on_cpu(x) and _has_fused()
 
 
-def _by_onednn(x: Tensor, weight: Tensor) -> bool:
+def _fuses_layer(x: Tensor, weight: Tensor) -> bool:
     """Whether a linear layer of these is one of oneDNN's fused operations, in bfloat16 or float32."""
     if x.dtype != torch.float32:
         return fuses(x, weight)
     return (
         weight.dtype == torch.float32
-        and x.device.type == "cpu"
-        and not torch.is_grad_enabled()
+        and _infers_on_cpu(x)
         and not torch.is_autocast_enabled("cpu")  # it does not know them, and they would not give its type
-        and not torch.compiler.is_compiling()
         and products.onednn_is_faster()
     )
+
+
+def _infers_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def _maps(x: Tensor, *others: Tensor) -> ModuleType | None:
@@ -88,7 +84,7 @@ def linear(
         before = None if norm is None else (norm.weight, norm.bias, norm.eps)
         multiplied: Tensor = tiles.linear(x, (weight, bias), norm=before, gelu=gelu, add=add)
         return multiplied
-    if _by_onednn(x, weight):
+    if _fuses_layer(x, weight):
         x = x if norm is None else norm(x)
         if add is not None:
             add = add.expand(*x.shape[:-1], -1)

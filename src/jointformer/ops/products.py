@@ -46,7 +46,7 @@ def _by_onednn(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def _vendor() -> str:
-    """What an x86 processor calls its maker; empty where the system does not say."""
+    """What an x86 processor calls its maker; of others, what the system says of them, or nothing."""
     with suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
         for line in lines:
             if line.startswith("vendor_id"):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from jointformer.ops.kernels.compiling import kernel_part
@@ -54,6 +56,37 @@ ZERO_16 = -0x7F  # bfloat16 have two: key of +0
 SHORTEST = np.float32(1e-20)
 INFINITE_16 = 0x7F80 - 0x7F  # key of infinity; NaN is above
 INFINITE_32 = 0x7F800000 - 0x7FFFFF
+
+
+class State(NamedTuple):
+    """What is known of a block's rows so far; totals and sums of a span's where it stands for a span."""
+
+    peaks: Any
+    factors: Any
+    totals: Any
+    sums: Any
+    scores: Any
+    product: Any
+
+
+class Buffers(NamedTuple):
+    """What a thread works in (see topk_heads.py); shifts, and the state's totals and sums, of a span or a block."""
+
+    block: Any
+    keys: Any
+    maxima: Any
+    picked: Any
+    where: Any
+    limits: Any
+    index: Any
+    weight: Any
+    tile: Any
+    steps: Any
+    weights: Any
+    shifts: Any
+    offsets: Any
+    bounded: Any
+    state: State
 
 
 @kernel_part()
@@ -137,9 +170,9 @@ def longest(k, step, count):
 @kernel_part()
 def spread(k, step, count, middle, buffers):
     """The largest distance of own keys from `middle`, where 64 bfloat16 near their mean are written; as `longest`."""
-    _, _, _, _, _, _, index, weight, _, _, _, state = buffers
-    sums = state[3].ctypes.data
-    state[3][0] = 0.0
+    index, weight = buffers.index, buffers.weight
+    sums = buffers.state.sums.ctypes.data
+    buffers.state.sums[0] = 0.0
     for i in range(SAMPLE):
         index[i] = i * count // SAMPLE
         weight[i] = np.float32(1.0 / SAMPLE)
@@ -181,10 +214,10 @@ def bounds_for(q, reach, steps, bounds):
 
 
 @kernel_part()
-def attend_own_quickly(q, packed_keys, packed_values, own, scale, state, quick):
+def attend_own_quickly(q, packed_keys, packed_values, own, scale, buffers):
     """As attend_own, but relative to `shifts` that are known beforehand, and with quicker weights."""
-    _, _, totals, sums, _, _ = state
-    weights, shifts, offsets, tile = quick
+    totals, sums = buffers.state.totals, buffers.state.sums
+    weights, shifts, offsets, tile = buffers.weights, buffers.shifts, buffers.offsets, buffers.tile
     for r in range(ROWS):
         offsets[r] = (np.float32(127.0) - shifts[r]) * np.float32(128.0)
     half = tile.strides[0]
@@ -280,11 +313,13 @@ def rounded_keys(q, packed, group, groups, width, keys, maxima, tile):
 
 
 @kernel_part()
-def add_memory(memory, scale, shifts, buffers):
-    """Adds 32 rows' kept memory keys to their `totals` and `sums`, relative to `shifts`."""
+def add_memory(memory, scale, buffers):
+    """Adds 32 rows' kept memory keys to their `totals` and `sums`, relative to their `shifts`."""
     memory_v, memory_step, topk, group, groups, width = memory
-    _, keys, maxima, picked, where, (found, threshold, highest), index, weight, _, steps, _, state = buffers
-    _, _, totals, sums, _, _ = state
+    keys, maxima, picked, where = buffers.keys, buffers.maxima, buffers.picked, buffers.where
+    found, threshold, highest = buffers.limits
+    index, weight, steps, shifts = buffers.index, buffers.weight, buffers.steps, buffers.shifts
+    totals, sums = buffers.state.totals, buffers.state.sums
     size = padded(group)
     whole = steps[0] > 0  # else keys are bfloat16's
     for start in range(0, ROWS, TOGETHER):
@@ -309,7 +344,7 @@ def add_memory(memory, scale, shifts, buffers):
 @kernel_part()
 def finish(state, least, out, out_step):
     """Writes 32 rows of the result from their sums; False if one's weights sum to less than `least`."""
-    peaks, _, totals, sums, _, _ = state
+    peaks, totals, sums = state.peaks, state.totals, state.sums
     for r in range(ROWS):
         total = sum_of_lanes(totals.ctypes.data + r * 64)
         if total < least:
@@ -321,22 +356,23 @@ def finish(state, least, out, out_step):
 
 
 @kernel_part()
-def of_block(buffers, i):
-    """The buffers with block `i`'s part of what is kept between its memory's and its own keys."""
-    block, keys, maxima, picked, where, limits, index, weight, tile, steps, (weights, shifts, offsets), state = buffers
-    peaks, factors, totals, sums, scores, product = state
+def of_block(span, i):
+    """A span's buffers with block `i`'s part of what is kept between its memory's and its own keys."""
     first, last = i * ROWS, (i + 1) * ROWS
-    return (
-        block, keys, maxima, picked, where, limits, index, weight, tile, steps,
-        (weights, shifts[first:last], offsets), (peaks, factors, totals[first:last], sums[first:last], scores, product),
+    kept = span.state
+    state = State(kept.peaks, kept.factors, kept.totals[first:last], kept.sums[first:last], kept.scores, kept.product)
+    return Buffers(
+        span.block, span.keys, span.maxima, span.picked, span.where, span.limits, span.index, span.weight, span.tile,
+        span.steps, span.weights, span.shifts[first:last], span.offsets, span.bounded, state,
     )  # fmt: skip
 
 
 @kernel_part()
-def take_rows(q, q_step, block):
-    """The address of 32 query rows' copies: rows of a wide matrix would evict each other from the L1 cache."""
+def take_rows(q, row, block):
+    """The address of copies of 32 query rows: rows of a wide matrix would evict each other from the L1 cache."""
+    address, step = q
     for r in range(ROWS):
-        copy_row(q + r * q_step, block.ctypes.data + r * QUERY)
+        copy_row(address + (row + r) * step, block.ctypes.data + r * QUERY)
     return block.ctypes.data
 
 
@@ -344,7 +380,8 @@ def take_rows(q, q_step, block):
 def note_memory(q, bounded, memory, packed_memory, buffers):
     """Sets keys and maxima of 32 rows' memory scores, and their `peaks`: in `steps` where those are `bounded`."""
     _, _, _, group, groups, width = memory
-    _, keys, maxima, _, _, _, _, _, tile, steps, _, (peaks, factors, _, _, _, _) = buffers
+    keys, maxima, tile, steps = buffers.keys, buffers.maxima, buffers.tile, buffers.steps
+    peaks, factors = buffers.state.peaks, buffers.state.factors
     if bounded:
         whole_keys(q, packed_memory.ctypes.data, group, groups, width, steps, factors, keys, maxima, tile)
     else:
@@ -364,15 +401,15 @@ def attend_memory(q, reach, memory, scale, packed_memory, buffers):
 
     Returns whether there are such shifts; reach: what they depend on, see bounds_for.
     """
-    _, _, _, _, _, _, _, _, _, steps, (_, shifts, _), (peaks, _, totals, sums, _, _) = buffers
-    if not bounds_for(q, reach, steps, shifts):
+    shifts, state = buffers.shifts, buffers.state
+    if not bounds_for(q, reach, buffers.steps, shifts):
         return False
     note_memory(q, True, memory, packed_memory, buffers)
     for r in range(ROWS):  # keeps any weight below 2**HEADROOM
-        shifts[r] = max(shifts[r], peaks[r]) * scale - HEADROOM
-    totals[:] = 0.0
-    sums[:] = 0.0
-    add_memory(memory, scale, shifts, buffers)
+        shifts[r] = max(shifts[r], state.peaks[r]) * scale - HEADROOM
+    state.totals[:] = 0.0
+    state.sums[:] = 0.0
+    add_memory(memory, scale, buffers)
     return True
 
 
@@ -380,55 +417,48 @@ def attend_memory(q, reach, memory, scale, packed_memory, buffers):
 def attend_exactly(q, reach, own, memory, scale, packed, buffers, out, out_step):
     """Writes 32 rows of the result at `out`, relative to their exact maxima."""
     packed_keys, packed_values, packed_memory = packed
-    _, _, _, _, _, _, _, _, _, steps, (_, shifts, _), state = buffers
-    peaks, _, totals, sums, _, _ = state
-    note_memory(q, bounds_for(q, reach, steps, shifts), memory, packed_memory, buffers)
-    totals[:] = 0.0
-    sums[:] = 0.0
+    shifts, state = buffers.shifts, buffers.state
+    note_memory(q, bounds_for(q, reach, buffers.steps, shifts), memory, packed_memory, buffers)
+    state.totals[:] = 0.0
+    state.sums[:] = 0.0
     attend_own(q, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, state)
     for r in range(ROWS):
-        shifts[r] = peaks[r] * scale
-    add_memory(memory, scale, shifts, buffers)
+        shifts[r] = state.peaks[r] * scale
+    add_memory(memory, scale, buffers)
     finish(state, np.float32(-np.inf), out, out_step)
 
 
 @kernel_part()
-def attend_span(q, reach, first, last, blocks, own, memory, scale, packed, buffers, bounded, out):
+def attend_span(q, reach, first, last, blocks, own, memory, scale, packed, span, out):
     """Writes the result of some `blocks` of rows, of which the first begins at row `first` and none ends behind `last`.
 
     All of them read the memory before any reads its own keys: the packed keys and values of both would not stay in a
-    second-level cache of a megabyte together.
+    second-level cache of a megabyte together. The last block begins 32 rows before the end, so that no row needs
+    padding.
     """
     packed_keys, packed_values, packed_memory = packed
-    block, _, _, _, _, _, _, _, tile, _, _, _ = buffers
+    for i in range(blocks):
+        rows = take_rows(q, min(first + i * ROWS, last - ROWS), span.block)
+        span.bounded[i] = attend_memory(rows, reach, memory, scale, packed_memory, of_block(span, i))
     for i in range(blocks):
         row = min(first + i * ROWS, last - ROWS)
-        rows = take_rows(q[0] + row * q[1], q[1], block)
-        bounded[i] = attend_memory(rows, reach, memory, scale, packed_memory, of_block(buffers, i))
-    for i in range(blocks):
-        row = min(first + i * ROWS, last - ROWS)
-        rows = take_rows(q[0] + row * q[1], q[1], block)
+        rows = take_rows(q, row, span.block)
         target = out[0] + row * out[1]
-        mine = of_block(buffers, i)
-        _, _, _, _, _, _, _, _, _, _, (weights, shifts, offsets), state = mine
-        if bounded[i]:
-            attend_own_quickly(
-                rows, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, state,
-                (weights, shifts, offsets, tile),
-            )  # fmt: skip
-            if finish(state, LEAST, target, out[1]):
+        buffers = of_block(span, i)
+        if span.bounded[i]:
+            attend_own_quickly(rows, packed_keys.ctypes.data, packed_values.ctypes.data, own, scale, buffers)
+            if finish(buffers.state, LEAST, target, out[1]):
                 continue
-        attend_exactly(rows, reach, own, memory, scale, packed, mine, target, out[1])
+        attend_exactly(rows, reach, own, memory, scale, packed, buffers, target, out[1])
 
 
 @kernel_part()
-def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers, middle, bounded, tiles):
+def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers, middle, tiles):
     """Writes rows first..last (32 at least) of one head's result.
 
     q ... out: (address, bytes from row to row) of one head's tensors, 64 bfloat16 a row. sizes: own keys,
     keys that compete in a memory group, number of such groups, topk, first, last. `scale` of base-2 exponents. middle:
-    room for 64 bfloat16. bounded: (SPAN,) int64. tiles: addresses of tile configurations, the one to take and room for
-    the one found. The last block begins 32 rows before the end, so that no row needs padding.
+    room for 64 bfloat16. tiles: addresses of tile configurations, the one to take and room for the one found.
     """
     own, group, groups, topk, first, last = sizes
     new, old = tiles
@@ -438,5 +468,5 @@ def attend_head(q, k, v, memory_k, memory_v, out, sizes, scale, packed, buffers,
     set_tiles(new, old)
     for start in range(first, last, SPAN * ROWS):
         blocks = min(SPAN, (last - start + ROWS - 1) // ROWS)
-        attend_span(q, reach, start, last, blocks, own, memory, scale, packed, buffers, bounded, out)
+        attend_span(q, reach, start, last, blocks, own, memory, scale, packed, buffers, out)
     set_tiles(old, new)

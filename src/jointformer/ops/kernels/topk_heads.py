@@ -8,7 +8,7 @@ from numba import carray
 
 from jointformer.ops.kernels.compiling import SOURCES, TeamKernel, kernel_part
 from jointformer.ops.kernels.team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
-from jointformer.ops.kernels.topk_fused import CHUNK, QUICK, ROWS, SPAN, WIDE, attend_head
+from jointformer.ops.kernels.topk_fused import CHUNK, QUICK, ROWS, SPAN, WIDE, Buffers, State, attend_head
 from jointformer.ops.kernels.topk_rows import TOGETHER
 
 PAD = 64  # whole vectors are written behind the last value
@@ -78,7 +78,7 @@ def arrays(at):
     packed = (
         line_at(at, PACKED_KEYS, np.int16), line_at(at, PACKED_VALUES, np.int16), line_at(at, PACKED_MEMORY, np.int16)
     )  # fmt: skip
-    state = (
+    state = State(
         line_at(at, PEAKS, np.float32),
         line_at(at, FACTORS, np.float32),
         rows_at(at, TOTALS, np.float32),
@@ -86,13 +86,8 @@ def arrays(at):
         rows_at(at, SCORES, np.float32),
         rows_at(at, PRODUCT, np.float32),
     )
-    quick = (
-        array_at(at[WEIGHTS, 0], (QUICK, ROWS, WIDE), np.int16),
-        line_at(at, SHIFTS, np.float32),
-        line_at(at, OFFSETS, np.float32),
-    )
     limits = rows_at(at, LIMITS, np.int64)
-    buffers = (
+    buffers = Buffers(
         rows_at(at, BLOCK, np.int16),
         rows_at(at, KEYS, np.int16),
         rows_at(at, MAXIMA, np.int16),
@@ -103,7 +98,10 @@ def arrays(at):
         line_at(at, WEIGHT, np.float32),
         array_at(at[PRODUCTS, 0], (2, ROWS + 16, WIDE), np.float32),
         line_at(at, STEPS, np.float32),
-        quick,
+        array_at(at[WEIGHTS, 0], (QUICK, ROWS, WIDE), np.int16),
+        line_at(at, SHIFTS, np.float32),
+        line_at(at, OFFSETS, np.float32),
+        line_at(at, BOUNDED, np.int64),
         state,
     )
     return packed, buffers
@@ -138,7 +136,7 @@ def _with_stamp(stamp):
             attend_head(
                 place(places, 0, n, a), place(places, 1, n, a), place(places, 2, n, a), place(places, 3, n, a),
                 place(places, 4, n, a), place(places, 5, n, a), (own, group, groups, topk, first, last), SCALE,
-                packed, buffers, at[MIDDLE, 0], line_at(at, BOUNDED, np.int64), (numbers[TILES], at[OLD_TILES, 0]),
+                packed, buffers, at[MIDDLE, 0], (numbers[TILES], at[OLD_TILES, 0]),
             )  # fmt: skip
 
     return TeamKernel(attend_heads, attend_head)
