@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from jointformer.evaluation.scale.manifest import weights_hash
-from jointformer.model.centring import centre_tokens
+from jointformer.model.centring import _shared_parts, centre_tokens
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.transformer import _joint
@@ -78,3 +82,26 @@ def test_loading_centres_what_is_rounded_and_nothing_else() -> None:
     width = model.config.token_width
     assert all(not block.attn.qkv.bias[width : 2 * width].any() for block in _joint(model.convmae.blocks3))
     assert all(block.attn.qkv.bias[width : 2 * width].any() for block in _joint(model.convmae.blocks5))
+
+
+def test_what_tokens_share_is_what_a_network_in_float64_says() -> None:
+    whole = _shared_parts(network().double())
+    parts = _shared_parts(network())
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(parts[name], whole[name]) for name in whole)
+
+
+def digest(precision: str) -> str:
+    """Of a loaded network's bits."""
+    state = load_model("tiny", device="cpu", precision=precision).state_dict()
+    return hashlib.sha256(b"".join(t.view(torch.int16).numpy().tobytes() for t in state.values())).hexdigest()
+
+
+def test_weights_are_the_same_bits_on_processors_that_round_float32_differently() -> None:
+    program = "import test_centring; print(test_centring.digest('bfloat16'), test_centring.digest('float16'))"
+    older = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
+        env={**os.environ, "ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE",
+             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )  # fmt: skip
+    assert older.stdout.split() == [digest("bfloat16"), digest("float16")]
