@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import itertools
@@ -169,6 +170,40 @@ def _read_metas(path: Path) -> object:
             continue
         assert all(is_plain_name(name) for video, frames in found.items() for name in (video, *frames))
     return None
+
+
+def _annotations() -> Seeds:
+    outline, counts = [1, 2, 9, 2, 9, 8], {"size": [HEIGHT, WIDTH], "counts": [20, 5, HEIGHT * WIDTH - 25]}
+    sides = {"height": HEIGHT, "width": WIDTH}
+    regions: list[dict[str, Any]] = [
+        {"id": 1, "image_id": 1, "category_id": 1, "track_id": 4, "segmentation": [outline]},
+        {"id": 2, "image_id": 1, "category_id": 1, "attributes": {"track_id": 5}, "segmentation": counts},
+    ]
+    coco = {"images": [{"id": 1, "file_name": "a/1.jpg", **sides}], "annotations": regions}
+    videos = {
+        "videos": [{"id": 1, "file_names": ["a/1.jpg", "a/2.jpg"], **sides}],
+        "annotations": [{"id": 1, "video_id": 1, "segmentations": [None, counts]}],
+    }
+    png = base64.b64encode(_saved(Image.new("L", (2, 3), 255), "PNG")).decode()
+    labelme = {
+        "imageHeight": HEIGHT,
+        "imageWidth": WIDTH,
+        "shapes": [
+            {"label": "a", "group_id": 1, "shape_type": "polygon", "points": [[1, 2], [9.5, 2], [9, 8]]},
+            {"label": "b", "group_id": None, "shape_type": "circle", "points": [[5, 5], [7, 5]]},
+            {"label": "c", "group_id": None, "shape_type": "mask", "points": [[1, 1], [2, 3]], "mask": png},
+        ],
+    }
+    kinds = (("coco", coco), ("videos", videos), ("labelme", labelme))
+    return {f"{name}.json": json.dumps(value).encode() for name, value in kinds}
+
+
+@reader("annotations", _annotations, "json")
+def _read_annotations(path: Path) -> object:
+    from jointformer.data.convert_annotations import annotations_to_masks
+
+    with TemporaryDirectory() as folder:
+        return annotations_to_masks(path, Path(folder) / "masks")
 
 
 def _burst() -> Seeds:

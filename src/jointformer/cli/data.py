@@ -1,5 +1,6 @@
-"""Convert and prepare benchmark data: sizes, first masks, BURST's json, VISOR's json.
+"""Convert and prepare data: other tools' annotations, sizes, first masks, BURST's json, VISOR's json.
 
+  jointformer data masks annotations.json masks
   jointformer data resize MOSE/train MOSE/train_480p
   jointformer data first-masks LVOS/valid/Annotations LVOS/valid/Annotations_first_only
   jointformer data burst-frames first_frame_annotations.json frames/val BURST/val/JPEGImages
@@ -36,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         return sub
 
     masks, tree, file = "folder of <video>/<frame>.png", "folder to write, or to continue", "json to write"
+    text = "Convert annotations of COCO, YouTube-VIS or LabelMe to palette PNGs, as `track --masks` takes them."
+    source = "json, or a folder of LabelMe's json files"
+    drawn = action("masks", text, source=source, target="folder to write")
+    drawn.add_argument(
+        "--by-number", action="store_true",
+        help="name masks by the number that ends a picture's name, as for pictures taken out of a video file",
+    )  # fmt: skip
     resize = action(
         "resize", "Resize frames (bicubic) and masks (nearest) to a shorter side of 480 pixels.",
         source="folder with JPEGImages and Annotations in it", target=tree,
@@ -65,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Return the exit code of `jointformer data`."""
     actions: dict[str, Callable[[argparse.Namespace, dict[str, Any]], dict[str, int]]] = {
+        "masks": _masks,
         "resize": _resize,
         "first-masks": _first_masks,
         "burst-masks": _burst_masks,
@@ -78,6 +87,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"target": str(args.target), **counts}))
     return 0
+
+
+def _masks(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:
+    from jointformer.data.convert_annotations import annotations_to_masks
+
+    drawn = annotations_to_masks(args.source, args.target, by_number=args.by_number, **options)
+    for video, names in drawn.objects.items():
+        for number, name in sorted(names.items()):
+            print(f"{repr(video) + ': ' if video else ''}object {number}: {name!r}", file=sys.stderr)
+    return {"masks": drawn.masks, "objects": sum(map(len, drawn.objects.values()))}
 
 
 def _resize(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:

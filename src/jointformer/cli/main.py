@@ -19,7 +19,7 @@ COMMANDS = {
     "score": "score predictions as a benchmark's toolkit does",
     "reproduce": "run rows of the published tables and compare with the published figures",
     "submit": "check and pack a submission archive",
-    "data": "convert and prepare benchmark data",
+    "data": "convert annotations and benchmark data",
     "weights": "list, download, convert and inspect weights",
     "info": "compute a model's size, cost per step and memory",
     "speed": "measure the time of a step and its parts on this machine",
