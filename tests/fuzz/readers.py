@@ -206,6 +206,19 @@ def _read_annotations(path: Path) -> object:
         return annotations_to_masks(path, Path(folder) / "masks")
 
 
+def _results() -> Seeds:
+    figures = {"J&F": 0.5, "J": None}
+    content = {"benchmark": "davis17", "rules": "davis", "figures": figures, "per_video": {"a": figures, "b": figures}}
+    return {"scores.json": json.dumps(content).encode()}
+
+
+@reader("results", _results, "json")
+def _read_results(path: Path) -> object:
+    from jointformer.evaluation.score_compare import compare
+
+    return compare([path, path]).table()
+
+
 def _burst() -> Seeds:
     from jointformer.ops.rle import encode_rle
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "track": "track objects through videos, given masks of them",
     "evaluate": "run a benchmark and write its masks",
     "score": "score predictions as a benchmark's toolkit does",
+    "compare": "compare scores of several results",
     "reproduce": "run rows of the published tables and compare with the published figures",
     "submit": "check and pack a submission archive",
     "data": "convert annotations and benchmark data",
