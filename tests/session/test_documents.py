@@ -6,6 +6,7 @@ What needs data, a GPU or a browser is read instead: its commands parse, its Pyt
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import sys
@@ -46,7 +47,10 @@ H, W = 48, 64
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder of a reader: video.mp4, first.png, masks/, and my-session/; `tiny` is a random network."""
+    """The working folder of a reader: video.mp4, first.png, masks/, annotations.json, and my-session/.
+
+    `tiny` is a random network.
+    """
     model = seeded_model(MINI)
 
     def load_model(name: str = "tiny", **_: object) -> JointFormer:
@@ -67,6 +71,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for t in range(12):
             writer.write(base[t : t + H, t : t + W])
             Image.fromarray(first).save(f"masks/{t:05d}.png")
+    outline = [[10, 8, 30, 8, 30, 24, 10, 24]]
+    coco = {
+        "images": [{"id": 1, "file_name": "00000.png", "height": H, "width": W}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": outline}],
+    }
+    Path("annotations.json").write_text(json.dumps(coco))
     with Session("video.mp4", folder="my-session") as session:
         session.add_masks(0, first)
     return tmp_path

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jointformer.data.masks import write_mask
 from jointformer.errors import ConfigError, DataError, WeightsError
 from jointformer.session import ObjectInfo, Session
 from jointformer.session.result import STATUSES
@@ -668,3 +669,42 @@ def test_a_session_without_a_folder_leaves_nothing_behind(tmp_path: Path, monkey
     with ScriptedSession(video()) as session:
         assert session.folder.parent == tmp_path
     assert list(tmp_path.iterdir()) == []
+
+
+def test_mask_files_are_one_edit_with_the_files_colours(session: Session, tmp_path: Path) -> None:
+    palette = np.zeros((256, 3), np.uint8)
+    palette[3] = 10, 20, 30
+    both = np.where(square(0), 1, 0) + np.where(square(0, 14), 3, 0)
+    write_mask(tmp_path / "00000.png", both, palette)
+    write_mask(tmp_path / "7.png", np.where(square(7), 1, 0), palette)
+    write_mask(tmp_path / "9.png", np.zeros((H, W), np.uint8), palette)
+    assert session.add_mask_files(tmp_path) == [0, 7]
+    assert [(o.id, o.colour) for o in session.objects][1] == (3, (10, 20, 30))
+    assert session.annotated_frames == (0, 7)
+    np.testing.assert_array_equal(session.result(0).label_map, both)
+    assert session.undo() == "masks"
+    assert (len(session.objects), session.annotated_frames) == (0, ())
+
+
+def test_a_mask_file_is_of_the_frame_that_is_named(session: Session, tmp_path: Path) -> None:
+    write_mask(tmp_path / "m.png", np.where(square(4), 255, 0))
+    assert session.add_mask_files(tmp_path / "m.png", frame=4) == [4]
+    assert [o.id for o in session.objects] == [255]
+    assert session.add_mask_files(tmp_path / "m.png", frame=5, white=2) == [5]
+    assert session.result(5).masks[2].sum() == square(4).sum()
+    write_mask(tmp_path / "two.png", np.where(square(4), 1, 0) + np.where(square(4, 14), 2, 0))
+    assert session.add_mask_files(tmp_path / "two.png", frame=6, white=9) == [6]
+    assert [o.id for o in session.objects] == [1, 2, 255]
+
+
+def test_mask_files_that_do_not_fit_change_nothing(session: Session, tmp_path: Path) -> None:
+    session.add_masks(0, {1: square(0)})
+    write_mask(tmp_path / "00001.png", np.where(square(1), 2, 0))
+    write_mask(tmp_path / "00002.png", np.ones((H, W + 1), np.uint8))
+    with pytest.raises(DataError, match="another size"):
+        session.add_mask_files(tmp_path)
+    with pytest.raises(DataError, match="no such frame"):
+        session.add_mask_files(tmp_path / "00001.png", frame=30)
+    assert [o.id for o in session.objects] == [1]
+    assert session.undo() == "masks"
+    assert session.undo() is None

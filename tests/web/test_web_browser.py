@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
+from jointformer.data.masks import write_mask
 from jointformer.data.video_writer import VideoWriter
 from jointformer.session import Session
 from web.browser import IN_BROWSER, Person, Server
@@ -398,6 +399,34 @@ def test_a_picture_sequence_is_uploaded(server: Server, person: Person, tmp_path
     person.page.locator("#upload-input").set_input_files(sorted(tmp_path.glob("*.png")))
     project = person.see_project()
     assert person.api(project)["frames"] == 3
+
+
+def test_masks_are_loaded_from_files(person: Person, tmp_path: Path) -> None:
+    project = person.open_demo()
+    white, two = np.zeros((240, 432), np.uint8), np.zeros((240, 432), np.uint8)
+    white[20:60, 30:80] = 255
+    two[20:60, 30:90], two[100:120, 200:250] = 1, 7
+    write_mask(tmp_path / "white.png", white)
+    write_mask(tmp_path / "5.png", two)
+    write_mask(tmp_path / "00006.png", two)
+    write_mask(tmp_path / "small.png", two[:100])
+    files = person.page.locator("#masks-input")
+    files.set_input_files(tmp_path / "white.png")
+    person.page.get_by_text("Masks loaded into frame 0").wait_for()
+    person.settle()
+    assert [(o["id"], o["name"]) for o in person.api(project)["objects"]] == [(1, "object 1")]
+    assert person.area(project, 0, 1) == 40 * 50
+    files.set_input_files([tmp_path / "5.png", tmp_path / "00006.png"])
+    person.page.get_by_text("Masks loaded into 2 frames").wait_for()
+    person.settle()
+    assert person.api(project)["annotated"] == [0, 5, 6]
+    assert person.area(project, 6, 7) == 20 * 50
+    files.set_input_files(tmp_path / "small.png")
+    person.page.get_by_text("small.png: mask of another size than its frame, expected 432×240, got 432×100").wait_for()
+    person.problems.clear()  # the refusal, as the browser logs it
+    person.page.keyboard.press("Control+z")
+    person.settle()
+    assert person.api(project)["annotated"] == [0]
 
 
 def test_an_upload_that_is_cancelled_while_it_is_read_becomes_no_project(

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointformer.errors import OutputError
+from jointformer.data.masks import encode_mask, write_mask
+from jointformer.errors import DataError, OutputError
 from jointformer.session import Session, stored_video
 from jointformer.web import app, shelf
 from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
 from jointformer.web.record import Range, RecordFile, is_project
 from jointformer.web.runs import encode_runs
-from session.scripted import ScriptedSession, SquareTracker, square, video
+from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
 from web.helpers import GatedTracker, Tool
 
 
@@ -364,6 +365,74 @@ def test_accepting_makes_tracked_masks_ones_own_in_one_edit(tool: Tool) -> None:
     assert tool.state()["annotated"] == [0, 5]
     tool.ask("POST", "/undo", {})
     assert tool.state()["annotated"] == [0]
+
+
+def upload(tool: Tool, **label_maps: np.ndarray) -> str:
+    upload_id = str(tool.client.post("/api/uploads", json={}).json()["upload"])
+    for name, label_map in label_maps.items():
+        data = encode_mask(label_map)
+        answer = tool.client.put(f"/api/uploads/{upload_id}?name={name}.png", content=data)
+        assert answer.status_code == 200, answer.text
+    return upload_id
+
+
+def test_masks_of_files_are_taken_over_in_one_edit(tool: Tool) -> None:
+    tool.open()
+    two = {"first": np.where(square(3), 1, 0) + np.where(square(3, 14), 2, 0)}
+    assert tool.ask("POST", "/masks", {"upload": upload(tool, **two), "frame": 3}) == {"frames": [3]}
+    np.testing.assert_array_equal(tool.masks(3)[2], square(3, 14))
+    several = {"0005": np.where(square(5), 1, 0), "0006": np.where(square(6), 1, 0)}
+    assert tool.ask("POST", "/masks", {"upload": upload(tool, **several), "frame": 3}) == {"frames": [5, 6]}
+    assert tool.state()["annotated"] == [3, 5, 6]
+    tool.ask("POST", "/undo", {})
+    assert tool.state()["annotated"] == [3]
+
+
+def test_a_black_and_white_mask_is_of_the_chosen_object(tool: Tool) -> None:
+    tool.open()
+    chosen = {"id": 1, "name": "cat", "colour": [1, 2, 3]}
+    body = {"upload": upload(tool, m=np.where(square(0), 255, 0)), "frame": 0, "object": chosen}
+    assert tool.ask("POST", "/masks", body) == {"frames": [0]}
+    assert tool.state()["objects"] == [chosen]
+    np.testing.assert_array_equal(tool.masks(0)[1], square(0))
+    body = {"upload": upload(tool, m=np.where(square(1), 255, 0)), "frame": 1, "object": {"id": 1}}
+    tool.ask("POST", "/masks", body)
+    assert tool.state()["objects"] == [chosen]
+
+
+@pytest.mark.parametrize(
+    ("label_map", "body", "said"),
+    [
+        (
+            np.ones((3, 4), np.uint8),
+            {"frame": 0},
+            "m.png: mask of another size than its frame, expected 64×24, got 4×3",
+        ),
+        (np.zeros((H, W), np.uint8), {"frame": 0}, "m.png: the mask has no object"),
+        (np.ones((H, W), np.uint8), {"frame": 30}, "no such frame"),
+        (np.ones((H, W), np.uint8), {"frame": "0"}, "a frame for masks"),
+        (np.ones((H, W), np.uint8), {"frame": 0, "object": 1}, "object of black and white masks"),
+    ],
+)
+def test_masks_that_cannot_be_taken_are_told_in_one_line(
+    tool: Tool, label_map: np.ndarray, body: dict[str, Any], said: str
+) -> None:
+    tool.open()
+    answer = tool.ask("POST", "/masks", {"upload": upload(tool, m=label_map), **body}, status=400)
+    assert answer["error"].startswith(said)
+    assert tool.state()["objects"] == []
+    answer = tool.ask("POST", "/masks", {"upload": "gone", "frame": 0}, status=400)
+    assert answer["error"] == "no such upload"
+
+
+def test_a_project_begins_with_mask_files_or_not_at_all(tool: Tool, videos: Path, tmp_path: Path) -> None:
+    shelf = tool.client.app.state.shelf  # type: ignore[attr-defined]
+    write_mask(tmp_path / "m.png", np.where(square(0), 1, 0))
+    project = shelf.begin(videos / "square", tmp_path / "m.png")
+    assert project.state()["annotated"] == (0,)
+    with pytest.raises(DataError, match="no such mask file"):
+        shelf.begin(videos / "square", tmp_path / "n.png")
+    assert [row["id"] for row in shelf.list()] == [project.home.name]
 
 
 def test_a_box_becomes_a_mask_that_leaves_other_objects_alone(tool: Tool) -> None:

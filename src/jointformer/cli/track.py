@@ -116,10 +116,11 @@ def _refuse_file(output: Path) -> None:
 def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> int:
     """Label one video into OUT/masks and OUT/overlay.mp4, scores into OUT/Scores/masks."""
     from jointformer.cli.running import budget_bytes
+    from jointformer.data.given_masks import find_masks
     from jointformer.data.inputs import is_read, refuse_inputs, refuse_results
     from jointformer.data.video import as_pictures, open_video
     from jointformer.data.writer import SCORES, clean_up
-    from jointformer.evaluation.anyvideo import MASKS, OVERLAY, find_masks, frame_range, label_any_video, writing_bytes
+    from jointformer.evaluation.anyvideo import MASKS, OVERLAY, frame_range, label_any_video, writing_bytes
     from jointformer.model.device import use_device
     from jointformer.model.weights import load_model
     from jointformer.system.files import remove
@@ -142,7 +143,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     budget = budget_bytes(args)
     model = load_model(args.model, device=use_device(args.device), precision=args.precision)
     if budget is not None:
-        objects = masks.count()
+        objects = len(masks.objects())
         writing = writing_bytes(video.size, objects, overlay=kinds[OVERLAY], scores=args.save_scores)
         known = VideoSize(video.path.name, end - start, video.size, objects, writing)
         config = _within(budget, model, config, known)

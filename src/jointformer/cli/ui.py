@@ -17,6 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `jointformer ui`."""
     parser.add_argument("video", type=Path, nargs="?", help="a video file or a folder of pictures to open")
     parser.add_argument(
+        "--masks",
+        type=Path,
+        help="begin a new project of VIDEO with these masks: a PNG for the first frame, or a folder of PNGs",
+    )
+    parser.add_argument(
         "--folder",
         type=Path,
         action="append",
@@ -73,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     if args.video is not None and (args.video / SESSION).is_file():
         hint = f"open its folder of sessions with --projects {args.video.resolve().parent}"
         raise DataError("a session, not a video", where=args.video, hint=hint)
+    if args.masks is not None and args.video is None:
+        raise ConfigError("--masks is given without VIDEO", expected="the video whose masks they are")
     max_upload = args.max_upload * 2**20
     if not math.isfinite(max_upload):
         raise ConfigError("--max-upload", expected="a number of MiB", got=args.max_upload)
@@ -98,7 +105,9 @@ def run(args: argparse.Namespace) -> int:
     def ready(app: Starlette) -> None:
         url = address(config)
         if args.video is not None:
-            project = app.state.shelf.find_or_create(args.video.resolve())
+            video = args.video.resolve()
+            begun = args.masks is not None
+            project = app.state.shelf.begin(video, args.masks) if begun else app.state.shelf.find_or_create(video)
             url += f"#/project/{quote(project.home.name)}"
         print(
             f"JointFormer's web tool is at {url}\nprojects are saved in {config.projects}; Ctrl+C ends", file=sys.stderr

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from jointformer.data.fingerprint import fingerprint
 from jointformer.data.frames import is_hidden, list_folder, list_pictures, natural_key
+from jointformer.data.given_masks import GivenMasks, find_masks
 from jointformer.data.masks import MASK_SUFFIXES
 from jointformer.data.video import VIDEO_SUFFIXES, FolderVideo, open_video
 from jointformer.data.video_file import DEFAULT_FPS, VideoFile
 from jointformer.errors import DataError
-from jointformer.evaluation.anyvideo import GivenMasks, find_masks, frame_range, label_any_video, writing_bytes
+from jointformer.evaluation.anyvideo import frame_range, label_any_video, writing_bytes
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.label import OnFrames, Work, make_record
 from jointformer.evaluation.scale.manifest import TRACK, Manifest, VideoRecord
@@ -65,7 +66,7 @@ class VideoJob:
     def check(cls, name: str, video: Path, masks: Path, part: Part) -> VideoJob:
         """Return the job of a video and its masks. Raises DataError and ConfigError for what is wrong with them."""
         opened, given, end = _open(video, masks, part)
-        objects, known_by = given.count(), _fingerprint(opened, given, end)
+        objects, known_by = len(given.objects()), _fingerprint(opened, given, end)
         frames = end - given.first
         return cls(name, video.absolute(), masks.absolute(), part, opened.size, frames, end, objects, known_by)
 

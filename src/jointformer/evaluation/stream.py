@@ -14,11 +14,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from tqdm import tqdm
 
+from jointformer.data.given_masks import GivenMasks, masks_by_frame
 from jointformer.data.prefetch import NewestQueue, prefetch
 from jointformer.data.stream import Stream, StreamFrame
 from jointformer.data.stream_writer import StreamLooks, open_writer
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluation.anyvideo import GivenMasks, masks_by_frame
 from jointformer.ops.drawing import OverlayStyle
 from jointformer.track.loop import BadFramePolicy, Steps, Stopwatch, iter_segmentations
 from jointformer.types import UInt8Array

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from jointformer.session.book import Book, ObjectInfo
 from jointformer.session.plan import neighbours
 from jointformer.session.store import Kind
 from jointformer.track.frames import MasksLike, read_masks
-from jointformer.types import Colour
+from jointformer.types import Colour, Mask
 
 
 class Edits:
@@ -27,26 +28,24 @@ class Edits:
 
     def add_masks(self, frame: int, masks: MasksLike, infos: Sequence[ObjectInfo] = ()) -> None:
         """Give masks of a frame that exists; infos: names and colours of objects that are new. Raises DataError."""
-        given: dict[int, np.ndarray] = {}
-        free = np.ones(self._book.size, bool)
-        for i, mask in read_masks(masks, *self._book.size).items():
-            given[i] = mask & free
-            free &= ~mask
+        self.add_frames([(frame, masks)], infos)
+
+    def add_frames(self, given: Iterable[tuple[int, MasksLike]], infos: Sequence[ObjectInfo] = ()) -> None:
+        """Give masks of several frames in one step of the history, all or none of them; see `add_masks`."""
         with self._book.lock:
-            known = self._book.objects()
-            for i in given:
-                if i not in known and not given[i].any():
-                    raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
-            named = {info.id: info for info in infos}
-            new = [named.get(i) or ObjectInfo.default(i) for i in given if i not in known]
-            kept = {i: mask & free for i, mask in self._book.drawn(frame).items() if i not in given}
+            checked = self._checked(given, infos)
+            first = next(checked, None)  # what is refused at once begins no edit, which would end a run
+            if first is None:
+                return
             with self._store.transaction():
                 at = self._edit("masks")
-                for info in new:
-                    self._book.put_object(info, at)
-                for i in given:
-                    self._mark_stale(at, i, frame)
-                self._book.put_drawn(frame, {**given, **kept}, at)
+                for frame, masks, free, new in chain([first], checked):
+                    for info in new:
+                        self._book.put_object(info, at)
+                    for i in masks:
+                        self._mark_stale(at, i, frame)
+                    kept = {i: mask & free for i, mask in self._book.drawn(frame).items() if i not in masks}
+                    self._book.put_drawn(frame, {**masks, **kept}, at)
 
     def clear_masks(self, frame: int, object_id: int | None = None) -> None:
         """Take the user's masks of a frame (of one object) back. Raises DataError where there are none."""
@@ -95,6 +94,23 @@ class Edits:
             return self._store.redo()
 
     # -- inside
+
+    def _checked(
+        self, given: Iterable[tuple[int, MasksLike]], infos: Sequence[ObjectInfo]
+    ) -> Iterator[tuple[int, dict[int, Mask], Mask, list[ObjectInfo]]]:
+        """Frames, their masks without overlaps, the pixels of no mask, and the objects that are new."""
+        named = {info.id: info for info in infos}
+        for frame, masks in given:
+            apart: dict[int, Mask] = {}
+            free = np.ones(self._book.size, bool)
+            for i, mask in read_masks(masks, *self._book.size).items():
+                apart[i] = mask & free
+                free &= ~mask
+            known = self._book.objects()
+            for i in apart:
+                if i not in known and not apart[i].any():
+                    raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
+            yield frame, apart, free, [named.get(i) or ObjectInfo.default(i) for i in apart if i not in known]
 
     def _edit(self, label: str) -> int:
         """Begin an edit of masks: halves seen before it are worth nothing after it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 
 from jointformer.data.export_formats import export
+from jointformer.data.given_masks import find_masks
+from jointformer.data.masks import VOID
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
@@ -120,6 +123,15 @@ class Session(Reading):
         """
         self._edits.add_masks(self._checked(frame), masks)
 
+    def add_mask_files(self, path: str | Path, *, frame: int = 0, white: int | None = None) -> list[int]:
+        """Give the masks in files, as `jointformer track --masks` reads them, in one step; return their frames.
+
+        path: a label map of `frame`, or a folder of label maps named after frames (`video.name(i)`, or their numbers).
+        white: the object that black and white masks show (default: one with the id 255). New objects get the colours
+        that the files have. Raises DataError, and then no mask is given.
+        """
+        return self._add_mask_files(path, frame, None if white is None else ObjectInfo.default(white))
+
     def clear_masks(self, frame: int, object_id: int | None = None) -> None:
         """Take the user's masks of a frame (of one object) back; the frame can be tracked again then."""
         self._edits.clear_masks(self._checked(frame), object_id)
@@ -217,6 +229,25 @@ class Session(Reading):
                     raise ConfigError("this session's model has no name", hint="give Session.load the model")
                 self._model = load_model(self._model, self._device, self._precision)
             return self._model
+
+    def _add_mask_files(self, path: str | Path, frame: int, white: ObjectInfo | None) -> list[int]:
+        """See `add_mask_files`; white: also the object's name and colour, if it is new."""
+        masks = find_masks(path, self.video, 0 if Path(path).is_dir() else self._checked(frame), len(self))
+        objects = masks.objects()
+        red, green, blue = masks.palette.T.tolist()
+        infos = [replace(ObjectInfo.default(i), colour=(red[i], green[i], blue[i])) for i in objects]
+        shown = white if objects == [VOID] else None
+        frames = []
+
+        def given() -> Iterator[tuple[int, MasksLike]]:
+            for at in sorted(masks.files):
+                label_map = masks.at(at, ())
+                if label_map is not None:
+                    frames.append(at)
+                    yield at, label_map if shown is None else {shown.id: label_map > 0}
+
+        self._edits.add_frames(given(), infos if shown is None else [shown])
+        return frames
 
     def _new_tracker(self) -> SessionTracker:
         return Tracker(self.model, self.config)

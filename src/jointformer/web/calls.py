@@ -148,6 +148,15 @@ def put_mask(call: Call) -> Answer:
     return None
 
 
+def load_masks(call: Call) -> Answer:
+    """Uploaded mask files, taken over."""
+    frame = call.body.get("frame")
+    if type(frame) is not int:
+        raise DataError("a frame for masks", expected="its number")
+    with call.uploads.take(call.body.get("upload"), masks=True) as folder:
+        return {"frames": call.project.load_masks(folder, frame, call.body.get("object"))}
+
+
 def clear_masks(call: Call) -> Answer:
     """A person's masks of a frame, taken back."""
     call.project.clear_masks(call.frame, call.number("object"))
@@ -259,6 +268,7 @@ TABLE: tuple[tuple[str, str, Callable[[Call], Answer]], ...] = (
     ("GET", _FRAME + "/masks", get_masks),
     ("DELETE", _FRAME + "/masks", clear_masks),
     ("PUT", _FRAME + "/masks/{object}", put_mask),
+    ("POST", PROJECT + "/masks", load_masks),
     ("POST", _FRAME + "/accept", accept),
     ("POST", _FRAME + "/cutout", cut_out),
     ("PUT", PROJECT + "/objects/{object}", set_object),

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from jointformer.data.frames import list_pictures
 from jointformer.errors import DataError
 from jointformer.session import STATUSES, ObjectInfo
 from jointformer.types import Mask
@@ -117,6 +118,24 @@ class Project:
         with self._edit():
             new = all(o.id != object_id for o in self.session.objects)
             self.session.draw(frame, mask, replace(default, **_appearance(value)) if new else default)
+
+    def load_masks(self, folder: Path, frame: int, value: object) -> list[int]:
+        """Take mask files over in one edit and return their frames: one file for `frame`, several by their names.
+
+        value: {id, name, colour} of the object that black and white masks show, or None.
+        """
+        white = None
+        if value is not None:
+            if not isinstance(value, dict) or type(value.get("id")) is not int:
+                raise DataError("object of black and white masks", expected="its id, name and colour")
+            white = replace(ObjectInfo.default(value["id"]), **_appearance(value))
+        files = list_pictures(folder)
+        try:
+            with self._edit():
+                return self.session.load_masks(files[0] if len(files) == 1 else folder, frame, white)
+        except DataError as error:  # nobody knows the folder where uploads wait
+            where = None if error.where is None else Path(error.where).name
+            raise DataError(error.what, **{**error.parts, "where": where}) from error
 
     def accept(self, frame: int) -> None:
         """Make a frame's tracked masks the person's own, in one edit."""

@@ -110,6 +110,16 @@ class Shelf:
                 return self.get(row["id"])
         return self.create_from_path(str(video), None, {})
 
+    def begin(self, video: Path, masks: Path) -> Project:
+        """Return a new project of a video with masks of files (see `Session.add_mask_files`). Raises DataError."""
+        project = self.create_from_path(str(video), None, {})
+        try:
+            project.session.add_mask_files(masks)
+        except BaseException:
+            self.delete(project.home.name)
+            raise
+        return project
+
     def create_from_upload(self, upload: Path, name: str, options: dict[str, Any]) -> Project:
         """Return a new project of uploaded files, which move into its folder: one video, or pictures."""
 

@@ -80,8 +80,8 @@ class Uploads:
         return {"name": path.name, "bytes": size}
 
     @contextmanager
-    def take(self, upload_id: object) -> Iterator[Path]:
-        """The folder of a complete upload, one video or pictures, for a project to move within the block.
+    def take(self, upload_id: object, *, masks: bool = False) -> Iterator[Path]:
+        """The folder of a complete upload, one video or pictures (of masks one, too), to be used within the block.
 
         Nobody else can take it then, and what is left of it afterwards is deleted. Raises DataError.
         """
@@ -92,8 +92,9 @@ class Uploads:
             suffixes = [path.suffix.lower() for path in upload.folder.iterdir()]
             pictures = all(suffix in PICTURE_SUFFIXES for suffix in suffixes)
             videos = all(suffix in VIDEO_SUFFIXES for suffix in suffixes)
-            if not suffixes or not ((videos and len(suffixes) == 1) or (pictures and len(suffixes) > 1)):
-                expected = "one video, or two or more pictures"
+            good = pictures if masks else (videos and len(suffixes) == 1) or (pictures and len(suffixes) > 1)
+            if not suffixes or not good:
+                expected = "pictures of masks" if masks else "one video, or two or more pictures"
                 raise DataError("an upload", expected=expected, got=f"{len(suffixes)} files")
             yield upload.folder
         finally:

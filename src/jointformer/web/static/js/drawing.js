@@ -1,5 +1,6 @@
 // Objects, and strokes on their way to the server.
 
+import { call, sendFile } from "./api.js";
 import { encodeRuns } from "./runs.js";
 import { toolRows } from "./tools.js";
 import { Viewing } from "./viewing.js";
@@ -195,6 +196,24 @@ export class Drawing extends Viewing {
     }
     this.stage.clearSelected();
     this.keepMask();
+  }
+
+  /** Takes masks over from picture files: one for this frame, several by their names. */
+  loadMasks(files) {
+    if (!files.length) return;
+    const { frame } = this;
+    const object = this.selectedObject();
+    const shown = object && { id: object.id, name: object.name, colour: object.colour };
+    this.enqueue(async () => {
+      try {
+        const { upload } = await call("POST", "/api/uploads", {});
+        for (const file of files) await sendFile(`/api/uploads/${upload}?name=${encodeURIComponent(file.name)}`, file, () => {});
+        const { frames } = await call("POST", `${this.base}/masks`, { upload, frame, object: shown });
+        this.say(frames.length === 1 ? `Masks loaded into frame ${frames[0]}` : `Masks loaded into ${frames.length} frames`);
+      } catch (error) {
+        this.say(error.message, "error");
+      }
+    });
   }
 
   /** Makes the tracked masks of this frame the person's own. */
