@@ -683,7 +683,8 @@ def test_mask_files_are_one_edit_with_the_files_colours(session: Session, tmp_pa
     assert session.annotated_frames == (0, 7)
     np.testing.assert_array_equal(session.result(0).label_map, both)
     assert session.undo() == "masks"
-    assert (len(session.objects), session.annotated_frames) == (0, ())
+    assert not session.objects
+    assert not session.annotated_frames
 
 
 def test_a_mask_file_is_of_the_frame_that_is_named(session: Session, tmp_path: Path) -> None:
