@@ -758,3 +758,55 @@ def _(bench: Bench) -> list[str]:
 @case("Weights", "no such file")
 def _(bench: Bench) -> list[str]:
     return bench.model(bench.root / "weights.safetensors")
+
+
+def _annotated(bench: Bench, *annotations: dict[str, object], pictures: int = 1) -> list[str]:
+    """Return the conversion of COCO annotations; ids of pictures begin at 1."""
+    images = [{"id": k, "file_name": f"{k:05d}.jpg", "height": 20, "width": 30} for k in range(1, pictures + 1)]
+    path = bench.write("coco.json", json.dumps({"images": images, "annotations": annotations}))
+    return ["data", "masks", str(path), str(bench.out)]
+
+
+def _outline(*points: float, picture: int = 1) -> dict[str, object]:
+    return {"id": 1, "image_id": picture, "category_id": 1, "segmentation": [points]}
+
+
+@case("Annotations and scores", "a json that holds no annotations")
+def _(bench: Bench) -> list[str]:
+    return ["data", "masks", str(bench.write("a.json", "{}")), str(bench.out)]
+
+
+@case("Annotations and scores", "annotations that do not say which object is which")
+def _(bench: Bench) -> list[str]:
+    first, second = _outline(1, 1, 9, 1, 9, 9), _outline(1, 1, 9, 1, 9, 9, picture=2)
+    return _annotated(bench, first, first, second, pictures=2)
+
+
+@case("Annotations and scores", "an outline with a corner far outside")
+def _(bench: Bench) -> list[str]:
+    return _annotated(bench, _outline(1, 1, 1e8, 1, 9, 9))
+
+
+@case("Annotations and scores", "an annotation of no picture")
+def _(bench: Bench) -> list[str]:
+    return _annotated(bench, _outline(1, 1, 9, 1, 9, 9, picture=7))
+
+
+@case("Annotations and scores", "a folder that holds something where masks would be written")
+def _(bench: Bench) -> list[str]:
+    bench.write("out/mine.txt", "")
+    return _annotated(bench, _outline(1, 1, 9, 1, 9, 9))
+
+
+@case("Annotations and scores", "comparing what are no scores")
+def _(bench: Bench) -> list[str]:
+    path = str(bench.write("a.json", "{}"))
+    return ["compare", path, path]
+
+
+@case("Annotations and scores", "comparing scores of other videos")
+def _(bench: Bench) -> list[str]:
+    head = {"benchmark": "davis17", "rules": "davis", "figures": {}}
+    contents = {video: json.dumps({**head, "per_video": {video: {}}}) for video in ("cat", "dog")}
+    paths = [bench.write(f"{video}.json", content) for video, content in contents.items()]
+    return ["compare", *map(str, paths)]
