@@ -88,6 +88,15 @@ def test_outlines_and_run_lengths_are_drawn_as_coco_draws_them(tmp_path: Path) -
     np.testing.assert_array_equal(found["00000"], expected)
 
 
+def test_an_outline_that_leaves_the_picture_is_cut_by_its_border(tmp_path: Path) -> None:
+    # Corners moved onto the border would bend the edges between them.
+    points = np.array([[-10, 12], [12, -10], [40, 18], [18, 40]])
+    drawn = converted(tmp_path, labelme(shape(points=points.tolist())))["source"]
+    larger = coco.frPyObjects([(points + 50).ravel().tolist()], 150, 150)[0]["counts"].decode()
+    expected = decode_rle(larger, (150, 150))[50:70, 50:80]
+    assert (drawn != expected).sum() <= 6  # of 571: COCO rounds numbers below 0 towards 0
+
+
 def test_several_outlines_are_one_object_and_later_objects_lie_on_top(tmp_path: Path) -> None:
     two = [[4, 5, 14, 5, 14, 12, 4, 12], [20, 5, 25, 5, 25, 12, 20, 12]]
     found = converted(

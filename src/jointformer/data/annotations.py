@@ -53,8 +53,7 @@ class Polygons:
             # pycocotools allocates by the length of the outline, so corners far outside would fill the memory.
             if (points < -max(size)).any() or (points > 2 * max(size)).any():
                 raise DataError("a corner far outside the picture", expected=f"{width}x{height}", got=short(outline))
-            inside = np.clip(points, 0, (width, height))
-            drawn = coco.frPyObjects([inside.ravel().tolist()], height, width)[0]["counts"]
+            drawn = coco.frPyObjects([points.ravel().tolist()], height, width)[0]["counts"]
             covered |= decode_rle(drawn.decode("ascii"), size)
         return covered
 
