@@ -145,6 +145,15 @@ def test_pictures_of_several_folders_are_several_videos(tmp_path: Path) -> None:
     assert list(converted(tmp_path, content)) == ["one/a", "two/a"]
 
 
+@pytest.mark.parametrize(("one", "two"), [("v1/img/a.jpg", "v2/img/b.jpg"), ("source/a.jpg", "b.jpg")])
+def test_two_videos_of_one_name_are_not_taken_for_one(one: str, two: str, tmp_path: Path) -> None:
+    content = coco_file(annotation(7), annotation(8), images=2)
+    content["images"][0]["file_name"], content["images"][1]["file_name"] = one, two
+    with pytest.raises(DataError, match="two videos would be written to one folder"):
+        converted(tmp_path, content)
+    assert not (tmp_path / "target").exists()
+
+
 def test_bare_boxes_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     boxed = annotation(segmentation=[], bbox=[1, 1, 5, 5])
     found = converted(tmp_path, coco_file(boxed, annotation(iscrowd=1)))
@@ -218,6 +227,7 @@ def test_a_folder_of_labelme_files_is_a_video(tmp_path: Path) -> None:
         (labelme(shape(label=None)), "no label"),  # type: ignore[arg-type]
         (labelme({}), "no label"),
         ({"videos": [], "annotations": [{"id": 1, "video_id": 1, "segmentations": []}]}, "belongs to no video"),
+        ({"videos": [{"id": 1, "file_names": [], "height": 2, "width": 3}] * 2, "annotations": []}, "id of another"),
         (
             {
                 "videos": [{"id": 1, "file_names": ["v/1.jpg"], "height": 2, "width": 3}],
@@ -241,9 +251,13 @@ def test_two_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
         converted(tmp_path, content)
 
 
-def test_a_folder_that_holds_something_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "target").mkdir()
-    (tmp_path / "target/mine.png").write_bytes(b"x")
+@pytest.mark.parametrize("videos", [1, 2])
+def test_a_folder_that_holds_something_is_not_replaced_nor_kept_for_new(videos: int, tmp_path: Path) -> None:
+    content = coco_file(annotation(7), annotation(8), images=2)
+    for number, image in enumerate(content["images"]):
+        image["file_name"] = f"v{number % videos}/{number}.jpg"
+    (tmp_path / "target/v0").mkdir(parents=True)
+    (tmp_path / "target/v0/mine.png").write_bytes(b"x")
     with pytest.raises(OutputError, match="there already"):
-        converted(tmp_path, coco_file(annotation()))
-    assert (tmp_path / "target/mine.png").read_bytes() == b"x"
+        converted(tmp_path, content)
+    assert [path.name for path in (tmp_path / "target").rglob("*.png")] == ["mine.png"]

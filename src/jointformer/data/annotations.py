@@ -110,7 +110,7 @@ class Region:
 
 @dataclass(frozen=True)
 class AnnotatedPicture:
-    """A picture: the folder that its path names last ("" for none), its name without suffix, (H, W), its regions.
+    """A picture: the path of its folder ("" for none), its name without suffix, (H, W), its regions.
 
     Regions are in the file's order: later ones lie over earlier ones.
     """
@@ -201,7 +201,10 @@ def _youtube_vis(content: Mapping[str, Any], path: Path) -> Annotations:
     for at, video in reader.entries(content, "videos"):
         files = reader.listed(video, "file_names", at)
         pictures = [reader.picture(file, at) for file in files]
-        videos[reader.whole(video, "id", at)] = (pictures, reader.size(video, at), [[] for _ in files])
+        number = reader.whole(video, "id", at)
+        if number in videos:
+            raise DataError(f"{at} has the id of another one", where=path, got=str(number))
+        videos[number] = (pictures, reader.size(video, at), [[] for _ in files])
     for at, entry in reader.entries(content, "annotations"):
         number = reader.whole(entry, "video_id", at)
         if number not in videos:
@@ -308,9 +311,9 @@ class _Reader:
         return height, width
 
     def picture(self, value: Any, at: str) -> tuple[str, str]:
-        """The folder that a picture's path names last, and the picture's name without suffix."""
+        """The path of a picture's folder, and the picture's name without suffix."""
         path = PurePosixPath(value.replace("\\", "/")) if isinstance(value, str) else PurePosixPath()
-        folder = path.parent.name if is_plain_name(path.parent.name) else ""
+        folder = str(path.parent) if is_plain_name(path.parent.name) else ""
         if not is_plain_name(path.stem) or any(
             "\ud800" <= c <= "\udfff" for c in str(path)
         ):  # halves of characters name no file

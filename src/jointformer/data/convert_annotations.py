@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -73,9 +73,9 @@ def annotations_to_masks(
     the order of their appearance. by_number: a mask is named by the number that ends its picture's name
     (`frame_000012` -> `12`), which is how the frames of a video file are known.
 
-    Of several videos, those that have a folder in `target` are finished. Raises DataError for what cannot be read,
-    for pictures that do not say which of their objects are the same, for more than 254 objects, and for two pictures
-    of one name; OutputError where `target` holds something and would have to be replaced.
+    Raises DataError for what cannot be read, for pictures that do not say which of their objects are the same, for
+    more than 254 objects, and for two pictures or videos of one name; OutputError where `target` holds something, be
+    it masks of other annotations.
     """
     found = read_annotations(source)
     if found.left_out:
@@ -89,7 +89,7 @@ def annotations_to_masks(
     if not videos:
         raise DataError("no picture has a region", where=source)
     single = len(videos) == 1
-    if single and target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError("is there already", where=target, hint="choose another folder")
     jobs, objects = [], {}
     for video, pictures in videos.items():
@@ -97,7 +97,7 @@ def annotations_to_masks(
         twice = [name for name, times in Counter(picture.name for picture in named).items() if times > 1]
         if twice:
             raise DataError("two pictures of one name", where=source, got=f"{video}/{twice[0]}" if video else twice[0])
-        folder = "" if single else video or source.stem
+        folder = "" if single else PurePosixPath(video).name or source.stem
         ids, objects[folder] = _object_ids(named, source)
         jobs.append(DrawAnnotations(tuple(named), ids, target / folder, source))
     if single:
