@@ -70,6 +70,18 @@ def test_several_results_and_results_of_one_name(old: Path, tmp_path: Path) -> N
     assert found.table().splitlines()[-12].split()[:3] == ["F", "of", str(old)]
 
 
+def test_a_single_video_has_no_interval(tmp_path: Path) -> None:
+    found = compare([scores(tmp_path / f"{k}.json", {"v": k / 10}) for k in (5, 6)])
+    assert found.differences[0].mean == pytest.approx(0.1)
+    assert "mean +10.00, 95 % interval - to - " in found.table()
+    assert found.to_json()["differences"][0]["low"] is None
+
+
+def test_names_that_cannot_be_printed_are_escaped(tmp_path: Path) -> None:
+    table = compare([scores(tmp_path / f"{k}.json", {"é\ud800\x1b[2J": k / 10}) for k in (5, 6)]).table()
+    assert table.splitlines()[-1].split() == ["é\\ud800\\x1b[2J", "50.00", "60.00", "+10.00"]
+
+
 def test_benchmarks_without_videos_have_their_figures_compared(tmp_path: Path) -> None:
     paths = [scores(tmp_path / f"{k}.json", {}, figures={"HOTA_all": k / 10}, per_video={}) for k in (6, 7)]
     assert compare(paths).table().splitlines()[-1].split() == ["7", "-", "6", "+10.00"]
@@ -82,6 +94,8 @@ def test_benchmarks_without_videos_have_their_figures_compared(tmp_path: Path) -
         ({"rules": "vos-benchmark"}, "other rules"),
         ({"per_video": {"v00": {"J": 0.5}}}, "11 videos are not in both"),
         ({"per_video": []}, "has no 'per_video'"),
+        ({"per_video": {"v00": 0.5}}, "per_video.v00 holds no figures"),
+        ({"figures": None}, "figures holds no figures"),
         ({"figures": {"J": "0.5"}}, "no figure"),
         ({"figures": {"J": 10**400}}, "no figure"),
         ({"benchmark": None}, "not scores"),

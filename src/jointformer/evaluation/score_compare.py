@@ -40,7 +40,7 @@ class Difference:
     """How a result differs from the first one in a figure, over `videos`.
 
     `mean` of the videos' differences, the 95 % interval [`low`, `high`] of that mean when the videos are drawn again
-    (paired bootstrap), and in how many videos the figure is higher, lower and equal.
+    (paired bootstrap; NaN for a single video), and in how many videos the figure is higher, lower and equal.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Comparison:
             lines += ["", *aligned(self._video_rows(shown), right=range(1, 2 * len(self.results)))]
         if len(shown) < len(self.videos):
             lines.append(f"and {len(self.videos) - len(shown)} videos that differ less")
-        return "\n".join(lines)
+        return "\n".join(map(_printable, lines))
 
     def to_json(self) -> dict[str, Any]:
         """Everything with full digits, ready for `json.dumps`; figures that do not exist are null."""
@@ -182,20 +182,23 @@ def read_result(path: Path) -> Result:
 
 
 def _figures(value: Any, path: Path, at: str) -> dict[str, float]:
-    numbers = value if isinstance(value, dict) else {"": value}
-    for number in numbers.values():
+    if not isinstance(value, dict):
+        raise DataError(f"{at} holds no figures", where=path, expected="an object", got=short(value))
+    for number in value.values():
         plain = isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < 1e9
         if number is not None and not plain:
             raise DataError(f"{at} holds something that is no figure", where=path, got=short(number))
-    return {name: math.nan if number is None else float(number) for name, number in numbers.items()}
+    return {name: math.nan if number is None else float(number) for name, number in value.items()}
 
 
 def _difference(name: str, gaps: Numbers) -> Difference:
     known = gaps[~np.isnan(gaps)]
     if not len(known):
         return Difference(name, math.nan, math.nan, math.nan, 0, 0, 0)
-    drawn = np.random.default_rng(0).integers(0, len(known), (_RESAMPLES, len(known)))
-    low, high = np.percentile(known[drawn].mean(axis=1), (2.5, 97.5))
+    low = high = math.nan  # of one video drawn again and again there is nothing to be learnt
+    if len(known) > 1:
+        drawn = np.random.default_rng(0).integers(0, len(known), (_RESAMPLES, len(known)))
+        low, high = np.percentile(known[drawn].mean(axis=1), (2.5, 97.5))
     equal = np.abs(known) < _EQUAL
     higher, lower = ((known > 0) & ~equal).sum(), ((known < 0) & ~equal).sum()
     return Difference(name, float(known.mean()), float(low), float(high), int(higher), int(lower), int(equal.sum()))
@@ -207,6 +210,11 @@ def _percent(value: float) -> str:
 
 def _signed(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:+.2f}"
+
+
+def _printable(text: str) -> str:
+    """A text without what steers a terminal, and without halves of characters, which no encoding takes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _or_none(value: float) -> float | None:
