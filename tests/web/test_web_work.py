@@ -430,6 +430,10 @@ def test_a_project_begins_with_mask_files_or_not_at_all(tool: Tool, videos: Path
     write_mask(tmp_path / "m.png", np.where(square(0), 1, 0))
     project = shelf.begin(videos / "square", tmp_path / "m.png")
     assert project.state()["annotated"] == (0,)
+    write_mask(tmp_path / "white.png", np.where(square(0), 255, 0))
+    white = shelf.begin(videos / "square", tmp_path / "white.png")
+    assert [row["id"] for row in white.state()["objects"]] == [1]
+    shelf.delete(white.home.name)
     with pytest.raises(DataError, match="no such mask file"):
         shelf.begin(videos / "square", tmp_path / "n.png")
     assert [row["id"] for row in shelf.list()] == [project.home.name]

@@ -11,6 +11,7 @@ from jointformer.data.frames import list_pictures, natural_key
 from jointformer.data.mask_colours import ColourTable
 from jointformer.data.masks import (
     MASK_SUFFIXES,
+    VOID,
     MaskFile,
     lone_255_is_object,
     read_mask_file,
@@ -51,6 +52,12 @@ class GivenMasks:
     def palette(self) -> UInt8Array:
         """The (256, 3) colours of the first mask, DAVIS's where it has none. Raises DataError."""
         return with_colours(self.read(self.first).palette)
+
+    @property
+    def are_white(self) -> bool:
+        """Whether the masks are black and white: of one object, whose value or colour is white. Raises DataError."""
+        objects = self.objects()
+        return objects == [VOID] or (objects == [1] and bool((self.palette[1] == 255).all()))
 
     def at(self, index: int, known: tuple[int, ...]) -> LabelMap | None:
         """Return what is given at a frame, None where nothing is (see `MasksAt`); masks of known ids correct them."""

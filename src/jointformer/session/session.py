@@ -13,7 +13,6 @@ import torch
 
 from jointformer.data.export_formats import export
 from jointformer.data.given_masks import find_masks
-from jointformer.data.masks import VOID
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
@@ -127,8 +126,8 @@ class Session(Reading):
         """Give the masks in files, as `jointformer track --masks` reads them, in one step; return their frames.
 
         path: a label map of `frame`, or a folder of label maps named after frames (`video.name(i)`, or their numbers).
-        white: the object that black and white masks show (default: one with the id 255). New objects get the colours
-        that the files have. Raises DataError, and then no mask is given.
+        white: the object that black and white masks show (default: the id in the files, which is 1 or 255). New objects
+        get the colours that the files have. Raises DataError, ConfigError, and then no mask is given.
         """
         return self._add_mask_files(path, frame, None if white is None else ObjectInfo.default(white))
 
@@ -236,7 +235,7 @@ class Session(Reading):
         objects = masks.objects()
         red, green, blue = masks.palette.T.tolist()
         infos = [replace(ObjectInfo.default(i), colour=(red[i], green[i], blue[i])) for i in objects]
-        shown = white if objects == [VOID] else None
+        shown = white if masks.are_white else None
         frames = []
 
         def given() -> Iterator[tuple[int, MasksLike]]:

@@ -111,10 +111,13 @@ class Shelf:
         return self.create_from_path(str(video), None, {})
 
     def begin(self, video: Path, masks: Path) -> Project:
-        """Return a new project of a video with masks of files (see `Session.add_mask_files`). Raises DataError."""
+        """Return a new project of a video with masks of files (see `Session.add_mask_files`). Raises DataError.
+
+        Black and white ones are of object 1, as the first that is drawn in a page: after 255 no mask has another id.
+        """
         project = self.create_from_path(str(video), None, {})
         try:
-            project.session.add_mask_files(masks)
+            project.session.add_mask_files(masks, white=1)
         except BaseException:
             self.delete(project.home.name)
             raise
