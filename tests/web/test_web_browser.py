@@ -429,6 +429,51 @@ def test_masks_are_loaded_from_files(person: Person, tmp_path: Path) -> None:
     assert person.api(project)["annotated"] == [0]
 
 
+def test_nothing_is_drawn_over_masks_that_are_being_loaded(person: Person, tmp_path: Path) -> None:
+    project = person.open_demo()
+    two = np.zeros((240, 432), np.uint8)
+    two[20:60, 30:90], two[100:120, 200:250] = 1, 7
+    write_mask(tmp_path / "two.png", two)
+    held: list[Any] = []
+    person.page.route(
+        "**/masks", lambda route: held.append(route) if route.request.method == "POST" else route.continue_()
+    )
+    person.page.locator("#masks-input").set_input_files(tmp_path / "two.png")
+    person.until(lambda: held, "the request")
+    person.page.mouse.move(*person.at(300, 80))
+    person.page.mouse.down()
+    person.page.mouse.up()
+    person.page.get_by_text("still on its way").wait_for()
+    held[0].continue_()
+    person.page.get_by_text("Masks loaded into frame 0").wait_for()
+    person.settle()
+    person.page.wait_for_timeout(500)
+    person.drag((300, 80), (320, 80))
+    assert person.area(project, 0, 1) > 40 * 60
+
+
+def test_unsaved_strokes_stay_their_objects_where_another_page_adds_objects(person: Person, tmp_path: Path) -> None:
+    project = person.open_demo()
+    held: list[Any] = []
+    person.page.route("**/masks/1", lambda route: held.append(route))
+    person.page.mouse.move(*person.at(50, 50))
+    person.page.mouse.down()
+    person.page.mouse.move(*person.at(90, 50))
+    person.page.mouse.up()
+    person.until(lambda: held, "the request")
+    for number in (2, 3):
+        body = {"runs": [100, 50, 240 * 432 - 150]}
+        httpx.put(f"{person.url}api/projects/{project}/frames/5/masks/{number}", json=body).raise_for_status()
+    person.page.locator('.objects li[data-id="2"]').click(position={"x": 4, "y": 4})
+    person.page.mouse.move(*person.at(200, 90))
+    person.page.mouse.down()
+    person.page.mouse.up()
+    held[0].continue_()
+    person.settle()
+    assert 0 < person.area(project, 0, 2) < person.area(project, 0, 1)
+    person.page.locator(".objects li").nth(2).wait_for()
+
+
 def test_an_upload_that_is_cancelled_while_it_is_read_becomes_no_project(
     server: Server, person: Person, tmp_path: Path
 ) -> None:

@@ -79,10 +79,16 @@ export class Drawing extends Viewing {
     this.changed("objects");
   }
 
-  /** Slots change with objects; what is drawn and not saved yet keeps its place, because objects only come at the end. */
+  /** Slots change with objects; what is drawn and not saved yet keeps its place: other objects come after those known. */
   refreshSlots() {
-    if (this.stage.busy || this.saving) this.stage.slots = this.slots();
-    else if (this.shown?.frame === this.frame) {
+    if (this.stage.busy || this.saving) {
+      const now = this.slots();
+      const known = this.stage.slots.map(({ id }) => id);
+      this.stage.slots = [
+        ...this.stage.slots.map((old) => now.find(({ id }) => id === old.id) ?? { ...old, visible: false }),
+        ...now.filter(({ id }) => !known.includes(id)),
+      ];
+    } else if (this.shown?.frame === this.frame) {
       this.stage.setMasks(this.shown.masks, this.slots(), this.selected);
       return;
     }
@@ -204,6 +210,7 @@ export class Drawing extends Viewing {
     const { frame } = this;
     const object = this.selectedObject();
     const shown = object && { id: object.id, name: object.name, colour: object.colour };
+    this.shown = null; // until the masks are there: strokes beside masks that are not seen would replace them
     this.enqueue(async () => {
       try {
         const { upload } = await call("POST", "/api/uploads", {});
