@@ -429,6 +429,20 @@ def test_masks_are_loaded_from_files(person: Person, tmp_path: Path) -> None:
     assert person.api(project)["annotated"] == [0]
 
 
+def test_after_the_largest_id_of_a_file_objects_get_free_ones(person: Person, tmp_path: Path) -> None:
+    project = person.open_demo()
+    two = np.zeros((240, 432), np.uint8)
+    two[20:60, 30:90], two[100:120, 200:250] = 1, 254
+    write_mask(tmp_path / "two.png", two)
+    person.page.locator("#masks-input").set_input_files(tmp_path / "two.png")
+    person.page.get_by_text("Masks loaded into frame 0").wait_for()
+    person.settle()
+    person.page.wait_for_timeout(500)
+    person.page.keyboard.press("a")
+    person.drag((300, 80), (320, 80))
+    assert [o["id"] for o in person.api(project)["objects"]] == [1, 2, 254]
+
+
 def test_nothing_is_drawn_over_masks_that_are_being_loaded(person: Person, tmp_path: Path) -> None:
     project = person.open_demo()
     two = np.zeros((240, 432), np.uint8)

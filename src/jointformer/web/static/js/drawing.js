@@ -44,7 +44,9 @@ export class Drawing extends Viewing {
   }
 
   newObject() {
-    const id = Math.max(0, ...this.state.objects.map((object) => object.id)) + 1;
+    const ids = this.state.objects.map((object) => object.id);
+    let id = Math.max(0, ...ids) + 1;
+    if (id > 254) for (id = 1; ids.includes(id);) id += 1; // masks of files may have any id; exported ones hold no larger
     const taken = this.state.objects.map((object) => String(object.colour));
     const colour = PALETTE.find((value) => !taken.includes(String(value))) ?? further(id);
     return { id, name: `object ${id}`, colour, draft: true };
