@@ -26,6 +26,16 @@ SIZE = (20, 30)
 SQUARE = [[4, 5], [14, 5], [14, 12], [4, 12]]
 
 
+def patch() -> str:
+    """LabelMe's mask of three pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[255, 0], [255, 255]], np.uint8)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+PATCH = patch()
+
+
 def box(y: slice, x: slice) -> Mask:
     mask = np.zeros(SIZE, bool)
     mask[y, x] = True
@@ -112,6 +122,7 @@ def test_several_outlines_are_one_object_and_later_objects_lie_on_top(tmp_path: 
         ([{"attributes": {"track_id": 0, "occluded": False}}, {"attributes": {"track_id": 4}}], [1, 2]),  # CVAT's
         ([{"instance_id": "b"}, {"instance_id": "a"}], [1, 2]),
         ([{"track_id": 300}, {"track_id": 2}], [1, 2]),
+        ([{"track_id": 5, "instance_id": 8}, {"track_id": 6, "instance_id": 7}], [5, 6]),
         ([{}, {"category": 2}], [1, 2]),
     ],
 )
@@ -163,20 +174,20 @@ def test_bare_boxes_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogC
 
 def test_masks_are_named_by_number_for_pictures_taken_out_of_a_video(tmp_path: Path) -> None:
     content = coco_file(annotation(7), annotation(8), images=2)
-    content["images"][0]["file_name"], content["images"][1]["file_name"] = "frame_000000.PNG", "frame_000012.PNG"
-    assert list(converted(tmp_path, content, by_number=True)) == ["0", "12"]
+    content["images"][0]["file_name"], content["images"][1]["file_name"] = "2_frame_000000.PNG", "2_frame_000012.PNG"
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    assert main(["data", "masks", "--by-number", str(tmp_path / "coco.json"), str(tmp_path / "masks")]) == 0
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["0.png", "12.png"]
 
 
 def test_labelme_shapes(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(np.array([[255, 0], [255, 255]], np.uint8)).save(buffer, "PNG")
-    patch = base64.b64encode(buffer.getvalue()).decode()
     content = labelme(
         shape("a"),
         shape("b", [[20, 2], [28, 8]], "rectangle"),
         shape("c", [[22, 14], [22, 17]], "circle"),
-        shape("d", [[1, 1], [2, 2]], "mask", mask=patch),
+        shape("d", [[1, 1], [2, 2]], "mask", mask=PATCH),
         shape("e", [[1, 1]], "point"),
+        shape("f", [[5, 14], [8, 14], [8, 18], [5, 18]], "oriented_rectangle"),
     )
     label_map = converted(tmp_path, content)["source"]
     np.testing.assert_array_equal(label_map[5:12, 4:14], 1)
@@ -184,7 +195,8 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     assert (label_map == 3).sum() == pytest.approx(np.pi * 9, rel=0.15)
     assert label_map[14, 22] == 3
     np.testing.assert_array_equal(label_map[1:3, 1:3], [[4, 0], [4, 4]])
-    assert set(np.unique(label_map)) == {0, 1, 2, 3, 4}
+    np.testing.assert_array_equal(label_map[14:18, 5:8], 5)
+    assert set(np.unique(label_map)) == {0, 1, 2, 3, 4, 5}
 
 
 def test_a_folder_of_labelme_files_is_a_video(tmp_path: Path) -> None:
@@ -192,8 +204,9 @@ def test_a_folder_of_labelme_files_is_a_video(tmp_path: Path) -> None:
     folder.mkdir()
     parts = [shape("cat", group_id=1), shape("cat", [[20, 2], [28, 8]], "rectangle", group_id=2)]
     (folder / "f2.json").write_text(json.dumps(labelme(*parts)))
-    (folder / "f10.json").write_text(json.dumps(labelme(*parts[::-1], shape("dog", [[0, 16], [5, 19]], "rectangle"))))
+    (folder / "f10.json").write_text(json.dumps(labelme(*parts[::-1], shape("dog", [[0, 16], [5, 19]], "rectangle", group_id=1))))
     (folder / "f2.jpg").write_bytes(b"")
+    (folder / "._f2.json").write_bytes(b"macOS's")
     assert main(["data", "masks", str(folder), str(tmp_path / "masks"), "--quiet"]) == 0
     first, second = (read_index_png(tmp_path / f"masks/{name}.png") for name in ("f2", "f10"))
     assert [first[8, 8], first[5, 24], second[8, 8], second[5, 24], second[17, 2]] == [1, 2, 1, 2, 3]
@@ -211,6 +224,7 @@ def test_a_folder_of_labelme_files_is_a_video(tmp_path: Path) -> None:
         (coco_file(annotation(segmentation=[[1, 2, 3, 4]])), "segmentation that is none"),
         (coco_file(annotation(segmentation=[[1, 2, 3, 4, float("nan"), 6]])), "points that are none"),
         (coco_file(annotation(segmentation=[[1, 2, 3, 4, 1e8, 6]])), "far outside"),
+        (coco_file(annotation(segmentation=[[1, 2, 3, 4, -1e8, 6]])), "far outside"),
         (coco_file(annotation(segmentation={"size": [20, 30], "counts": [5, 3]})), "damaged run lengths"),
         (coco_file(annotation(segmentation={"size": [20, 30], "counts": [700, -100]})), "damaged run lengths"),
         (coco_file(annotation(segmentation={"size": [20, 31], "counts": [620]})), "another size"),
@@ -224,6 +238,9 @@ def test_a_folder_of_labelme_files_is_a_video(tmp_path: Path) -> None:
         (labelme(shape(points=[[1, 2], [3]])), "points that are none"),
         (labelme(shape(points=[[1, 1], [2, 2]], kind="mask", mask="?")), "not base64"),
         (labelme(shape(points=[[1, 1], [2, 2]], kind="mask", mask="AAAA")), "damaged mask"),
+        (labelme(shape(points=[[29, 1], [30, 2]], kind="mask", mask=PATCH)), "beyond the picture"),
+        (labelme(shape(points=[[1, 19], [2, 20]], kind="mask", mask=PATCH)), "beyond the picture"),
+        (labelme(shape(points=[[-1, 1], [0, 2]], kind="mask", mask=PATCH)), "beyond the picture"),
         (labelme(shape(label=None)), "no label"),  # type: ignore[arg-type]
         (labelme({}), "no label"),
         ({"videos": [], "annotations": [{"id": 1, "video_id": 1, "segmentations": []}]}, "belongs to no video"),

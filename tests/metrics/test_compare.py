@@ -38,8 +38,9 @@ def test_differences_and_their_interval(old: Path, tmp_path: Path) -> None:
     assert (difference.higher, difference.lower, difference.equal) == (9, 2, 1)
     # The bootstrap's interval is close to the normal one: 1.96 standard errors to both sides.
     error = 1.96 * gaps.std() / np.sqrt(12)
-    assert difference.low == pytest.approx(gaps.mean() - error, abs=0.004)
-    assert difference.high == pytest.approx(gaps.mean() + error, abs=0.004)
+    assert difference.low == pytest.approx(gaps.mean() - error, abs=0.001)
+    assert difference.high == pytest.approx(gaps.mean() + error, abs=0.001)
+    assert compare([old, tmp_path / "new.json"]).differences == found.differences
     assert found.videos[:3] == ("v11", "v10", "v09")
     assert found.figure == "J"
 
@@ -59,6 +60,24 @@ def test_the_table_names_what_differs_most(old: Path, tmp_path: Path, capsys: py
     assert content["differences"][0]["lower"] == 1
     assert content["results"]["new"]["per_video"]["v07"] is None
     assert content["results"]["old"]["figures"] == {"J": 0.5, "F": None}
+
+
+def test_the_figure_is_chosen_and_json_has_standard_output_to_itself(
+    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = scores(tmp_path / "new.json", {**dict.fromkeys(VIDEOS, 0.5), "v05": 0.5 + 1e-9}, figures={"J": 0.5})
+    assert main(["compare", str(old), str(new), "--figure", "F", "--json", "-"]) == 0
+    out, err = capsys.readouterr()
+    content = json.loads(out)
+    assert content["figure"] == "F"
+    assert content["differences"][0]["equal"] == 12
+    assert err.splitlines()[1].split() == ["J"]  # the figures that both have
+
+
+def test_videos_come_in_the_order_of_the_largest_difference(old: Path, tmp_path: Path) -> None:
+    first = scores(tmp_path / "a.json", {**dict.fromkeys(VIDEOS, 0.5), "v03": 0.6})
+    second = scores(tmp_path / "b.json", {**dict.fromkeys(VIDEOS, 0.5), "v09": 0.2})
+    assert compare([old, first, second]).videos[:2] == ("v09", "v03")
 
 
 def test_several_results_and_results_of_one_name(old: Path, tmp_path: Path) -> None:
