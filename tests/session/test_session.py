@@ -710,11 +710,30 @@ def test_white_masks_are_of_the_named_object_however_they_are_stored(kind: str, 
     np.testing.assert_array_equal(session.result(0).label_map, np.where(square(0), 2, 0) + square(0, 14))
 
 
+def test_mask_files_put_the_results_of_all_their_objects_out_of_date(session: Session, tmp_path: Path) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    list(session.propagate())
+    write_mask(tmp_path / "m.png", np.where(square(8), 1, 0) + np.where(square(8, 14), 2, 0))
+    session.add_mask_files(tmp_path / "m.png", frame=8)
+    session.remove_object(1)
+    assert session.status(20) == "stale"
+
+
+def test_a_frame_that_is_refused_takes_those_before_it_back(session: Session) -> None:
+    with pytest.raises(DataError, match="object 2 is empty"):
+        session._edits.add_frames([(0, {1: square(0)}), (1, {2: np.zeros((H, W), bool)})])
+    assert not session.objects
+    assert session.undo() is None
+
+
 def test_mask_files_that_do_not_fit_change_nothing(session: Session, tmp_path: Path) -> None:
     session.add_masks(0, {1: square(0)})
     write_mask(tmp_path / "00001.png", np.where(square(1), 2, 0))
     write_mask(tmp_path / "00002.png", np.ones((H, W + 1), np.uint8))
     with pytest.raises(DataError, match="another size"):
+        session.add_mask_files(tmp_path)
+    (tmp_path / "00002.png").rename(tmp_path / "30.png")
+    with pytest.raises(DataError, match=r"30\.png: no frame has this name"):
         session.add_mask_files(tmp_path)
     with pytest.raises(DataError, match="no such frame"):
         session.add_mask_files(tmp_path / "00001.png", frame=30)

@@ -379,7 +379,9 @@ def upload(tool: Tool, **label_maps: np.ndarray) -> str:
 def test_masks_of_files_are_taken_over_in_one_edit(tool: Tool) -> None:
     tool.open()
     two = {"first": np.where(square(3), 1, 0) + np.where(square(3, 14), 2, 0)}
+    version = tool.state()["version"]
     assert tool.ask("POST", "/masks", {"upload": upload(tool, **two), "frame": 3}) == {"frames": [3]}
+    assert tool.state()["version"] > version  # by which other pages learn of it
     np.testing.assert_array_equal(tool.masks(3)[2], square(3, 14))
     several = {"0005": np.where(square(5), 1, 0), "0006": np.where(square(6), 1, 0)}
     assert tool.ask("POST", "/masks", {"upload": upload(tool, **several), "frame": 3}) == {"frames": [5, 6]}
@@ -421,6 +423,10 @@ def test_masks_that_cannot_be_taken_are_told_in_one_line(
     answer = tool.ask("POST", "/masks", {"upload": upload(tool, m=label_map), **body}, status=400)
     assert answer["error"].startswith(said)
     assert tool.state()["objects"] == []
+    clip = tool.client.post("/api/uploads", json={}).json()["upload"]
+    tool.client.put(f"/api/uploads/{clip}?name=a.mp4", content=b"x")
+    answer = tool.ask("POST", "/masks", {"upload": clip, "frame": 0}, status=400)
+    assert answer["error"] == "an upload, expected pictures of masks, got 1 files"
     answer = tool.ask("POST", "/masks", {"upload": "gone", "frame": 0}, status=400)
     assert answer["error"] == "no such upload"
 
