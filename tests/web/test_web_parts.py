@@ -252,6 +252,7 @@ def test_answers_are_sent_at_once_and_do_not_wait_for_the_page_to_have_read_thei
         (["--model", "nope"], "nope: no such weights"),
         (["--device", "bogus"], "device, expected auto, cpu"),
         (["--precision", "int8"], "precision, expected auto, float32"),
+        (["--masks", "m.png"], "--masks is given without VIDEO, expected the video whose masks they are"),
     ],
 )
 def test_a_wrong_setting_is_told_before_anything_is_served(
