@@ -204,7 +204,9 @@ def test_a_folder_of_labelme_files_is_a_video(tmp_path: Path) -> None:
     folder.mkdir()
     parts = [shape("cat", group_id=1), shape("cat", [[20, 2], [28, 8]], "rectangle", group_id=2)]
     (folder / "f2.json").write_text(json.dumps(labelme(*parts)))
-    (folder / "f10.json").write_text(json.dumps(labelme(*parts[::-1], shape("dog", [[0, 16], [5, 19]], "rectangle", group_id=1))))
+    (folder / "f10.json").write_text(
+        json.dumps(labelme(*parts[::-1], shape("dog", [[0, 16], [5, 19]], "rectangle", group_id=1)))
+    )
     (folder / "f2.jpg").write_bytes(b"")
     (folder / "._f2.json").write_bytes(b"macOS's")
     assert main(["data", "masks", str(folder), str(tmp_path / "masks"), "--quiet"]) == 0

@@ -699,7 +699,7 @@ def test_a_mask_file_is_of_the_frame_that_is_named(session: Session, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["grey", "palette", "RGB"])
-def test_white_masks_are_of_the_named_object_however_they_are_stored(kind: str, session: Session, tmp_path: Path) -> None:
+def test_white_masks_are_of_the_named_object_however_stored(kind: str, session: Session, tmp_path: Path) -> None:
     session.add_masks(0, {1: square(0, 14)})
     image = Image.fromarray(np.where(square(0), 255, 0).astype(np.uint8))
     if kind == "palette":
