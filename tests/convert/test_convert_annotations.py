@@ -172,6 +172,13 @@ def test_bare_boxes_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogC
     assert "1 annotations have no region" in caplog.text
 
 
+def test_objects_that_others_cover_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outside = [[-9, -9, -5, -9, -5, -5]]
+    rows = [annotation(segmentation=each, track_id=k) for k, each in enumerate((None, None, outside), 4)]
+    assert set(np.unique(converted(tmp_path, coco_file(*rows))["00000"])) == {0, 5}
+    assert "00000: no pixel is left of objects 4, 6, which lie under others or outside" in caplog.text
+
+
 def test_masks_are_named_by_number_for_pictures_taken_out_of_a_video(tmp_path: Path) -> None:
     content = coco_file(annotation(7), annotation(8), images=2)
     content["images"][0]["file_name"], content["images"][1]["file_name"] = "2_frame_000000.PNG", "2_frame_000012.PNG"

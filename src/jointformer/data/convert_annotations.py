@@ -15,6 +15,7 @@ from jointformer.data.annotations import AnnotatedPicture, read_annotations
 from jointformer.data.convert_jobs import run_jobs
 from jointformer.data.masks import VOID, write_mask
 from jointformer.errors import DataError, OutputError
+from jointformer.ops.label_maps import object_ids
 from jointformer.system.files import replace_dir
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,12 @@ class DrawAnnotations:
                             expected=error.expected,
                             got=error.got,
                         ) from error
+                unseen = sorted(set(ids) - set(object_ids(label_map)))
+                if unseen:
+                    logger.warning(
+                        "%s: %s: no pixel is left of objects %s, which lie under others or outside the picture",
+                        self.source, picture.name, ", ".join(map(str, unseen)),
+                    )  # fmt: skip
                 write_mask(folder / f"{picture.name}.png", label_map)
 
 
