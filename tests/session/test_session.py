@@ -698,14 +698,14 @@ def test_a_mask_file_is_of_the_frame_that_is_named(session: Session, tmp_path: P
     assert [o.id for o in session.objects] == [1, 2, 255]
 
 
-@pytest.mark.parametrize("kind", ["grey", "palette", "RGB"])
+@pytest.mark.parametrize("kind", ["grey", "palette", "RGB", "one bit"])
 def test_white_masks_are_of_the_named_object_however_stored(kind: str, session: Session, tmp_path: Path) -> None:
     session.add_masks(0, {1: square(0, 14)})
     image = Image.fromarray(np.where(square(0), 255, 0).astype(np.uint8))
     if kind == "palette":
         image = Image.fromarray(square(0).astype(np.uint8))
         image.putpalette([0, 0, 0, 255, 255, 255])
-    image.convert({"grey": "L", "palette": "P", "RGB": "RGB"}[kind]).save(tmp_path / "m.png")
+    image.convert({"grey": "L", "palette": "P", "RGB": "RGB", "one bit": "1"}[kind]).save(tmp_path / "m.png")
     session.add_mask_files(tmp_path / "m.png", white=2)
     np.testing.assert_array_equal(session.result(0).label_map, np.where(square(0), 2, 0) + square(0, 14))
 

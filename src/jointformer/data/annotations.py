@@ -314,9 +314,8 @@ class _Reader:
         """The path of a picture's folder, and the picture's name without suffix."""
         path = PurePosixPath(value.replace("\\", "/")) if isinstance(value, str) else PurePosixPath()
         folder = str(path.parent) if is_plain_name(path.parent.name) else ""
-        if not is_plain_name(path.stem) or any(
-            "\ud800" <= c <= "\udfff" for c in str(path)
-        ):  # halves of characters name no file
+        whole = not any("\ud800" <= c <= "\udfff" for c in str(path))  # halves of characters name no file
+        if not whole or not is_plain_name(path.stem):
             raise DataError(f"{at} has no picture's name", where=self.path, got=short(value))
         return folder, path.stem
 

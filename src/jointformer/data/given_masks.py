@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from jointformer.data.frames import list_pictures, natural_key
+from jointformer.data.frames import list_pictures, natural_key, open_picture
 from jointformer.data.mask_colours import ColourTable
 from jointformer.data.masks import (
     MASK_SUFFIXES,
@@ -57,7 +57,11 @@ class GivenMasks:
     def are_white(self) -> bool:
         """Whether the masks are black and white: of one object, whose value or colour is white. Raises DataError."""
         objects = self.objects()
-        return objects == [VOID] or (objects == [1] and bool((self.palette[1] == 255).all()))
+        return objects == [VOID] or (objects == [1] and (self._has_one_bit() or bool((self.palette[1] == 255).all())))
+
+    def _has_one_bit(self) -> bool:
+        with open_picture(self.files[self.first]) as image:
+            return image.mode == "1"
 
     def at(self, index: int, known: tuple[int, ...]) -> LabelMap | None:
         """Return what is given at a frame, None where nothing is (see `MasksAt`); masks of known ids correct them."""

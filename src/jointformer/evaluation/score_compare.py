@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from jointformer.data.metas import read_json, short
 from jointformer.errors import ConfigError, DataError
+from jointformer.evaluation.score_results import Figures
 from jointformer.evaluation.tables import aligned
 
 #: Resampled sets of videos that an interval is taken from; their seed is fixed, so that it is the same every time.
@@ -20,7 +21,6 @@ _RESAMPLES = 10_000
 #: Differences below this are none: both masks are the same, or differ in a pixel of a frame.
 _EQUAL = 1e-6
 
-Figures = Mapping[str, float]
 Numbers = npt.NDArray[np.float64]
 
 
