@@ -106,7 +106,7 @@ def find_published(name: str) -> PublishedWeights | None:
 
 
 def suitable_size(name_or_path: str | Path) -> int:
-    """Return the network size to use where the caller names none: what the weights were trained for."""
+    """Return the network size to use where the caller names none: that of most of the weights' training."""
     return SUITABLE_SIZE.get(str(name_or_path), 480)
 
 
