@@ -33,7 +33,7 @@ class DrawnAnnotations:
 
 
 @dataclass(frozen=True)
-class DrawAnnotations:
+class AnnotationsJob:
     """One video's annotated pictures -> PNGs; `ids`: each region's object id, picture by picture."""
 
     pictures: tuple[AnnotatedPicture, ...]
@@ -106,7 +106,7 @@ def annotations_to_masks(
             raise DataError("two pictures of one name", where=source, got=f"{video}/{twice[0]}" if video else twice[0])
         folder = "" if single else PurePosixPath(video).name or source.stem
         ids, objects[folder] = _object_ids(named, source)
-        jobs.append(DrawAnnotations(tuple(named), ids, target / folder, source))
+        jobs.append(AnnotationsJob(tuple(named), ids, target / folder, source))
     if single:
         jobs[0].run()
     else:

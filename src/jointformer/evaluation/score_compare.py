@@ -138,17 +138,7 @@ def compare(paths: Sequence[Path], *, figure: str | None = None) -> Comparison:
         results = [replace(result, name=str(path)) for path, result in zip(paths, results, strict=True)]
     first = results[0]
     for path, result in zip(paths[1:], results[1:], strict=True):
-        for what in ("benchmark", "rules"):
-            if getattr(result, what) != getattr(first, what):
-                raise DataError(
-                    f"other {what} than {paths[0]}",
-                    where=path,
-                    expected=getattr(first, what),
-                    got=getattr(result, what),
-                )
-        odd = sorted(result.videos.keys() ^ first.videos.keys())
-        if odd:
-            raise DataError(f"{len(odd)} videos are not in both this file and {paths[0]}", where=path, got=odd[0])
+        _check_alike(result, first, path, paths[0])
     known = list(next(iter(first.videos.values()), {}))
     if figure is not None and figure not in known:
         raise ConfigError("unknown figure", expected=", ".join(known) or "no figure: the videos have none", got=figure)
@@ -162,6 +152,17 @@ def compare(paths: Sequence[Path], *, figure: str | None = None) -> Comparison:
     order = sorted(zip(-spread, first.videos, strict=True))
     found = [_difference(result.name, gap) for result, gap in zip(results[1:], gaps, strict=True)] if known else []
     return Comparison(tuple(results), chosen, tuple(found), tuple(video for _, video in order))
+
+
+def _check_alike(result: Result, first: Result, path: Path, first_path: Path) -> None:
+    """Raise DataError where results are not of one benchmark, under one set of rules, over the same videos."""
+    for what in ("benchmark", "rules"):
+        wanted, got = getattr(first, what), getattr(result, what)
+        if wanted != got:
+            raise DataError(f"other {what} than {first_path}", where=path, expected=wanted, got=got)
+    odd = sorted(result.videos.keys() ^ first.videos.keys())
+    if odd:
+        raise DataError(f"{len(odd)} videos are not in both this file and {first_path}", where=path, got=odd[0])
 
 
 def read_result(path: Path) -> Result:
