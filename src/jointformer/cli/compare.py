@@ -11,9 +11,9 @@ lies in 95 of 100 sets of videos that are drawn again from these: one that inclu
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
+
+from jointformer.cli.running import print_scores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,16 +28,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the comparison, write what was asked for."""
     from jointformer.data.inputs import check_outputs
     from jointformer.evaluation.score_compare import compare
-    from jointformer.system.files import write_text
 
     check_outputs([args.json] if args.json and args.json != "-" else [], args.scores)
     comparison = compare(args.scores, figure=args.figure)
-    table = comparison.table(None if args.per_video else 10)
-    print(table, file=sys.stderr if args.json == "-" else sys.stdout)
-    if args.json:
-        text = json.dumps(comparison.to_json(), indent=1, allow_nan=False) + "\n"
-        if args.json == "-":
-            sys.stdout.write(text)
-        else:
-            write_text(args.json, text)
+    print_scores(comparison.table(None if args.per_video else 10), args.json, comparison.to_json)
     return 0

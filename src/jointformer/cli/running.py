@@ -1,4 +1,4 @@
-"""What `evaluate`, `reproduce`, `track` and eval.py share: flags of how a run over videos goes, the run, its end."""
+"""What `evaluate`, `reproduce`, `track`, eval.py and `score` share: how a run over videos goes, its end, its scores."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from jointformer.evaluation.scale.manifest import Manifest
     from jointformer.evaluation.scale.run import Scale
     from jointformer.model.network import JointFormer
+
+
+def print_scores(table: str, target: str | None, content: Callable[[], dict[str, Any]]) -> None:
+    """Print a table of scores, and write what `content` returns as JSON to `target` (a file, `-`, or None)."""
+    from jointformer.system.files import write_text
+
+    # With JSON on standard output the table is for the eyes only.
+    print(table, file=sys.stderr if target == "-" else sys.stdout)
+    if target:
+        text = json.dumps(content(), indent=1, allow_nan=False) + "\n"
+        if target == "-":
+            sys.stdout.write(text)
+        else:
+            write_text(target, text)
 
 
 def add_running_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -10,12 +10,10 @@ Predictions are palette or grey PNGs <video>/<frame>.png in a folder or a zip, w
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 from jointformer.cli.flags import add_workers_flag, worker_count
-from jointformer.cli.running import add_missing_flag
+from jointformer.cli.running import add_missing_flag, print_scores
 from jointformer.errors import ConfigError
 
 
@@ -66,7 +64,6 @@ def run(args: argparse.Namespace) -> int:
     _refuse_unused(args)
     from jointformer.data.inputs import check_outputs
     from jointformer.evaluation.score import score
-    from jointformer.system.files import write_text
 
     given = [path for path in (args.annotations, args.predictions, args.meta, args.groups) if path and path.is_file()]
     check_outputs([path for path in (args.json, args.plot) if path and path != "-"], given)
@@ -86,14 +83,7 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )
     table = scores.table(per_object=args.per_object, per_video=args.per_video)
-    # With JSON on standard output the table is for the eyes only.
-    print(table, file=sys.stderr if args.json == "-" else sys.stdout)
-    if args.json:
-        text = json.dumps(scores.to_json(per_frame=args.per_frame), indent=1, allow_nan=False) + "\n"
-        if args.json == "-":
-            sys.stdout.write(text)
-        else:
-            write_text(args.json, text)
+    print_scores(table, args.json, lambda: scores.to_json(per_frame=args.per_frame))
     if args.plot:  # last: where it cannot be drawn, the figures are there
         from jointformer.evaluation.score_plot import plot_scores
 

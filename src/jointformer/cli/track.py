@@ -143,7 +143,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     budget = budget_bytes(args)
     model = load_model(args.model, device=use_device(args.device), precision=args.precision)
     if budget is not None:
-        objects = len(masks.objects())
+        objects = len(masks.objects)
         writing = writing_bytes(video.size, objects, overlay=kinds[OVERLAY], scores=args.save_scores)
         known = VideoSize(video.path.name, end - start, video.size, objects, writing)
         config = _within(budget, model, config, known)

@@ -18,11 +18,12 @@ from pycocotools import mask as coco
 from jointformer.data.frames import is_hidden, list_folder, natural_key
 from jointformer.data.metas import is_plain_name, read_json, short
 from jointformer.errors import DataError
-from jointformer.ops.rle import decode_rle
+from jointformer.ops.png import MOST_PIXELS
+from jointformer.ops.rle import decode_rle, mask_of_runs
 from jointformer.types import Mask
 
-#: The longest side and the most pixels of an annotated picture (Pillow's own limit).
-_LONGEST, _MOST_PIXELS = 1 << 15, 178_956_970
+#: The longest side of an annotated picture.
+_LONGEST = 1 << 15
 #: LabelMe draws a circle's outline with at most so many corners here: a tenth of a pixel at a radius of 2000.
 _CORNERS = 360
 #: LabelMe's shapes that enclose nothing.
@@ -70,10 +71,7 @@ class Runs:
             raise DataError("run lengths of another size than the picture", expected=str(size), got=str(self.size))
         if isinstance(self.counts, str):
             return decode_rle(self.counts, size)
-        if min(self.counts, default=0) < 0 or sum(self.counts) != size[0] * size[1]:
-            raise DataError("damaged run lengths of a mask", expected=f"{size[1]}x{size[0]} pixels")
-        values = np.arange(len(self.counts)) % 2 == 1
-        return np.ascontiguousarray(np.repeat(values, self.counts).reshape(size[1], size[0]).T)
+        return mask_of_runs(np.array(self.counts, object), size)  # a json's numbers may be of any size
 
 
 @dataclass(frozen=True)
@@ -306,7 +304,7 @@ class _Reader:
 
     def size(self, entry: Mapping[str, Any], at: str) -> Size:
         height, width = self.whole(entry, "height", at), self.whole(entry, "width", at)
-        if not (0 < height <= _LONGEST and 0 < width <= _LONGEST and height * width <= _MOST_PIXELS):
+        if not (0 < height <= _LONGEST and 0 < width <= _LONGEST and height * width <= MOST_PIXELS):
             raise DataError(f"{at} has height and width that are no size", where=self.path, got=f"{height}, {width}")
         return height, width
 

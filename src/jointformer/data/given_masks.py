@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,10 +27,14 @@ from jointformer.types import LabelMap, UInt8Array
 
 @dataclass(frozen=True)
 class GivenMasks:
-    """Masks given by a person: {frame index: file}, read alike so that a colour is one id in all of them."""
+    """Masks given by a person: {frame index: file}, read alike so that a colour is one id in all of them.
+
+    `objects` are those that the masks name together.
+    """
 
     files: Mapping[int, Path]
     colours: ColourTable | None
+    objects: tuple[int, ...] = ()
 
     @property
     def first(self) -> int:
@@ -56,8 +60,9 @@ class GivenMasks:
     @property
     def are_white(self) -> bool:
         """Whether the masks are black and white: of one object, whose value or colour is white. Raises DataError."""
-        objects = self.objects()
-        return objects == [VOID] or (objects == [1] and (self._has_one_bit() or bool((self.palette[1] == 255).all())))
+        if self.objects == (1,):
+            return self._has_one_bit() or bool((self.palette[1] == 255).all())
+        return self.objects == (VOID,)
 
     def _has_one_bit(self) -> bool:
         with open_picture(self.files[self.first]) as image:
@@ -67,10 +72,6 @@ class GivenMasks:
         """Return what is given at a frame, None where nothing is (see `MasksAt`); masks of known ids correct them."""
         label_map = self.read(index).ids if index in self.files else None
         return label_map if label_map is not None and label_map.any() else None
-
-    def objects(self) -> list[int]:
-        """Return the objects that the masks name together. Raises DataError for a damaged file."""
-        return sorted({i for index in self.files for i in object_ids(self.read(index).ids)})
 
 
 def find_masks(path: str | Path, video: VideoReader, start: int, end: int) -> GivenMasks:
@@ -107,7 +108,7 @@ def masks_by_frame(
         if index == masks.first and not found:
             raise DataError("the mask has no object", where=file, expected="at least one pixel above 0")
     say_if_void(objects)
-    return masks
+    return replace(masks, objects=tuple(sorted(objects)))
 
 
 def _folder_masks(folder: Path, wanted: range, names: Mapping[str, int], length: int) -> dict[int, Path]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from jointformer.data.video_fields import is_interlaced
 from jointformer.errors import DataError, OutputError
+from jointformer.ops.png import MOST_PIXELS
 from jointformer.ops.tone_mapping import Curve, to_sdr
 from jointformer.system.files import output_error
 from jointformer.types import UInt8Array
@@ -37,7 +38,6 @@ _MOST_ASPECT = 16  # of a pixel's sides; more is damage
 _LARGE = (1280, 576)  # (width from, height above) which videos are high definition: 1280x536 is, PAL is not
 _BT709, _UNSPECIFIED, _BT2020 = 1, 2, 9  # in AVColorSpace
 _HDR: dict[int, Curve] = {16: "PQ", 18: "HLG"}  # in AVColorTransferCharacteristic
-_MOST_PIXELS = 178_956_970  # Pillow's own limit for pictures
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def video_stream(container: Any, path: Path | str) -> Any:
     stream = next((stream for stream in streams if stream.frames != 1), streams[0])
     if stream.codec_context is None:
         raise DataError("the video's codec is unknown", where=path)
-    if stream.codec_context.width * stream.codec_context.height > _MOST_PIXELS:
+    if stream.codec_context.width * stream.codec_context.height > MOST_PIXELS:
         size = f"{stream.codec_context.width}x{stream.codec_context.height}"
         raise DataError("the video's frames are too large", where=path, got=size)
     stream.thread_type = "AUTO"

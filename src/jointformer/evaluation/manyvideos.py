@@ -66,7 +66,7 @@ class VideoJob:
     def check(cls, name: str, video: Path, masks: Path, part: Part) -> VideoJob:
         """Return the job of a video and its masks. Raises DataError and ConfigError for what is wrong with them."""
         opened, given, end = _open(video, masks, part)
-        objects, known_by = len(given.objects()), _fingerprint(opened, given, end)
+        objects, known_by = len(given.objects), _fingerprint(opened, given, end)
         frames = end - given.first
         return cls(name, video.absolute(), masks.absolute(), part, opened.size, frames, end, objects, known_by)
 

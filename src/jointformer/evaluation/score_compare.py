@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from jointformer.data.metas import read_json, short
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluation.score_results import Figures
+from jointformer.evaluation.score_results import Figures, plain_figures
 from jointformer.evaluation.tables import aligned
 
 #: Resampled sets of videos that an interval is taken from; their seed is fixed, so that it is the same every time.
@@ -96,13 +96,13 @@ class Comparison:
             "figure": self.figure,
             "results": {
                 result.name: {
-                    "figures": {key: _or_none(value) for key, value in result.figures.items()},
-                    "per_video": {video: _or_none(self._value(result, video)) for video in self.videos},
+                    "figures": plain_figures(result.figures),
+                    "per_video": plain_figures({video: self._value(result, video) for video in self.videos}),
                 }
                 for result in self.results
             },
             "differences": [
-                {key: _or_none(value) if isinstance(value, float) else value for key, value in vars(each).items()}
+                {**vars(each), **plain_figures({"mean": each.mean, "low": each.low, "high": each.high})}
                 for each in self.differences
             ],
         }
@@ -216,7 +216,3 @@ def _signed(value: float) -> str:
 def _printable(text: str) -> str:
     """A text without what steers a terminal, and without halves of characters, which no encoding takes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -57,11 +57,11 @@ class Scores:
             "unit": "fraction",
             "notes": list(self.notes),
             "counts": dict(self.counts),
-            "figures": _plain(self.figures),
-            "per_video": {name: _plain(figures) for name, figures in self.videos.items()},
+            "figures": plain_figures(self.figures),
+            "per_video": {name: plain_figures(figures) for name, figures in self.videos.items()},
         }
         if per_object:
-            content[f"per_{self.unit}"] = {name: _plain(figures) for name, figures in self.objects.items()}
+            content[f"per_{self.unit}"] = {name: plain_figures(figures) for name, figures in self.objects.items()}
         if per_frame:
             content["per_frame"] = {
                 each.name: {"frames": list(each.frames), **{key: list(row) for key, row in each.values.items()}}
@@ -70,7 +70,8 @@ class Scores:
         return content
 
 
-def _plain(figures: Figures) -> dict[str, float | None]:
+def plain_figures(figures: Figures) -> dict[str, float | None]:
+    """The figures for `json.dumps`: null where there is none."""
     return {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
 
 

@@ -21,7 +21,7 @@ _KINDS = {GREY: "grey", 2: "RGB", PALETTE: "palette", 4: "grey with alpha", 6: "
 #: So many bytes of a file have its header.
 HEADER_BYTES = 33
 #: Larger ones are refused: a megabyte of zeros, packed, can ask for gigabytes. Pillow's own limit for pictures.
-_MOST_PIXELS = 178_956_970
+MOST_PIXELS = 178_956_970
 #: No mask of so many pixels is larger than this, even where nothing is packed.
 MOST_BYTES = 256 * 2**20
 
@@ -62,8 +62,8 @@ def parse_png_header(data: bytes, where: str = "PNG data") -> PngHeader:
         got = f"{len(data)} bytes" if len(data) < 29 else "other content"
         raise DataError("not a PNG file", where=where, got=got)
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
-    if width * height > _MOST_PIXELS:
-        expected = f"at most {_MOST_PIXELS:,} pixels"
+    if width * height > MOST_PIXELS:
+        expected = f"at most {MOST_PIXELS:,} pixels"
         raise DataError("the mask is too large", where=where, expected=expected, got=f"{width}x{height}")
     return PngHeader(width, height, depth, colour, interlace != 0)
 

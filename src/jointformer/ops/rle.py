@@ -27,11 +27,18 @@ def decode_rle(counts: str, size: tuple[int, int]) -> Mask:
     Not pycocotools' decoder: it writes behind the mask where the runs of a damaged file are too long.
     """
     found = _runs([counts])
-    if found is None or not _fill(*found, size):
+    return mask_of_runs(np.empty(0, np.int64) if found is None else found[0], size)
+
+
+def mask_of_runs(runs: npt.NDArray, size: tuple[int, int]) -> Mask:
+    """The (H, W) bool mask of run lengths, column by column; whole numbers of any size, as int64 or objects.
+
+    Raises `DataError` where they do not fill `size`.
+    """
+    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
         raise DataError("damaged run lengths of a mask", expected=f"{size[1]}x{size[0]} pixels")
-    runs = found[0]
     values = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(size[1], size[0]).T)
+    return np.ascontiguousarray(np.repeat(values, runs.astype(np.int64, copy=False)).reshape(size[1], size[0]).T)
 
 
 def all_fill(texts: Sequence[str], size: tuple[int, int]) -> bool:

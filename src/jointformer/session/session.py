@@ -232,9 +232,8 @@ class Session(Reading):
     def _add_mask_files(self, path: str | Path, frame: int, white: ObjectInfo | None) -> list[int]:
         """See `add_mask_files`; white: also the object's name and colour, if it is new."""
         masks = find_masks(path, self.video, 0 if Path(path).is_dir() else self._checked(frame), len(self))
-        objects = masks.objects()
         red, green, blue = masks.palette.T.tolist()
-        infos = [replace(ObjectInfo.default(i), colour=(red[i], green[i], blue[i])) for i in objects]
+        infos = [replace(ObjectInfo.default(i), colour=(red[i], green[i], blue[i])) for i in masks.objects]
         shown = white if masks.are_white else None
         frames = []
 

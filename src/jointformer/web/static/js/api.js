@@ -39,7 +39,7 @@ export async function fetchBytes(path) {
 }
 
 /** Sends a file, telling how many of its bytes have gone. XMLHttpRequest, because fetch does not tell. */
-export function sendFile(path, file, onprogress, signal) {
+function sendFile(path, file, onprogress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("PUT", path);
@@ -54,6 +54,17 @@ export function sendFile(path, file, onprogress, signal) {
     signal?.addEventListener("abort", () => request.abort());
     request.send(file);
   });
+}
+
+/** Sends files as one upload and resolves to its id; onprogress is told how many bytes of all have gone. */
+export async function sendFiles(files, onprogress = () => {}, signal = undefined) {
+  const { upload } = await call("POST", "/api/uploads", {});
+  let sent = 0;
+  for (const file of files) {
+    await sendFile(`/api/uploads/${upload}?name=${encodeURIComponent(file.name)}`, file, (now) => onprogress(sent + now), signal);
+    sent += file.size;
+  }
+  return upload;
 }
 
 export const projectPath = (id) => `/api/projects/${encodeURIComponent(id)}`;

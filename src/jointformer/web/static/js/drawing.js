@@ -1,6 +1,6 @@
 // Objects, and strokes on their way to the server.
 
-import { call, sendFile } from "./api.js";
+import { call, sendFiles } from "./api.js";
 import { encodeRuns } from "./runs.js";
 import { toolRows } from "./tools.js";
 import { Viewing } from "./viewing.js";
@@ -215,8 +215,7 @@ export class Drawing extends Viewing {
     this.shown = null; // until the masks are there: strokes beside masks that are not seen would replace them
     this.enqueue(async () => {
       try {
-        const { upload } = await call("POST", "/api/uploads", {});
-        for (const file of files) await sendFile(`/api/uploads/${upload}?name=${encodeURIComponent(file.name)}`, file, () => {});
+        const upload = await sendFiles(files);
         const { frames } = await call("POST", `${this.base}/masks`, { upload, frame, object: shown });
         this.say(frames.length === 1 ? `Masks loaded into frame ${frames[0]}` : `Masks loaded into ${frames.length} frames`);
       } catch (error) {

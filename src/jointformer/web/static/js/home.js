@@ -1,6 +1,6 @@
 // The first screen: projects, and ways to begin one.
 
-import { call, projectPage, projectPath, sendFile } from "./api.js";
+import { call, projectPage, projectPath, sendFiles } from "./api.js";
 import { ago, bytes, confirmDialog, h, icon, iconButton, openDialog, toast } from "./dom.js";
 import { lookButton } from "./theme.js";
 
@@ -103,17 +103,11 @@ async function upload(files, server, options) {
   const label = h("p", { class: "quiet" }, `0 of ${bytes(total)}`);
   const name = files.length === 1 ? files[0].name : `${files.length} pictures`;
   const dialog = openDialog(`Uploading ${name}`, [bar, label], { onclose: () => control.abort() });
-  let sent = 0;
   try {
-    const { upload: id } = await call("POST", "/api/uploads", {});
-    for (const file of files) {
-      const path = `/api/uploads/${id}?name=${encodeURIComponent(file.name)}`;
-      await sendFile(path, file, (now) => {
-        bar.value = sent + now;
-        label.textContent = `${bytes(sent + now)} of ${bytes(total)}`;
-      }, control.signal);
-      sent += file.size;
-    }
+    const id = await sendFiles(files, (sent) => {
+      bar.value = sent;
+      label.textContent = `${bytes(sent)} of ${bytes(total)}`;
+    }, control.signal);
     label.textContent = "Reading the video …";
     const title = files.length === 1 ? files[0].name.replace(/\.[^.]*$/, "") : `${files.length} pictures`;
     const project = await call("POST", "/api/projects", { upload: id, name: title, ...options.values() });
