@@ -8,7 +8,8 @@
   jointformer data burst-json output/BURST_val predictions.json --like all_classes.json
   jointformer data visor-json output/VISOR_val val.json --mapping VISOR/val_data_mapping.json
 
-The same command continues an interrupted conversion: videos that have a folder in the target are finished.
+The same command continues an interrupted conversion: videos that have a folder in the target are finished. `masks`
+begins anew, in an empty folder.
 """
 
 from __future__ import annotations
