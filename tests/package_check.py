@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 
 #: Top-level modules of the extras, which must not be here.
-EXTRAS = {"tensorboard", "matplotlib", "starlette", "uvicorn", "ray"}
+EXTRAS = {"tensorboard", "matplotlib", "starlette", "uvicorn", "ray", "onnxscript", "onnxruntime"}
 #: What comes with PyTorch's builds for GPUs alone, and is imported where there is one.
 WITH_GPUS = {"triton"}
 HEAVY = {"torch", "numpy", "cv2", "scipy", "PIL", "av", "numba", "pycocotools", "httpx"}

@@ -727,6 +727,16 @@ def _(bench: Bench) -> list[str]:
     return bench.model(bench.write("weights.pth", buffer.getvalue()))
 
 
+@case("Weights", "ONNX files into a folder that holds something")
+def _(bench: Bench) -> list[str]:
+    return ["weights", "onnx", str(bench.weights), str(bench.images)]
+
+
+@case("Weights", "ONNX files that keep more keys than a frame has")
+def _(bench: Bench) -> list[str]:
+    return ["weights", "onnx", str(bench.weights), str(bench.out), "--size", "96x160"]
+
+
 @case("Weights", "safetensors that are cut off", loose=True)
 def _(bench: Bench) -> list[str]:
     return bench.model(bench.write("weights.safetensors", bench.weights.read_bytes()[:-1000]))

@@ -41,3 +41,13 @@ def test_ray_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "--ray: Ray is not installed" + how("scale")
     with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
         ray_actors._connect("auto")
+
+
+def test_onnx_files_name_their_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["weights", "onnx", "tiny", str(tmp_path / "new")]) == 2
+    said = "jointformer weights: ONNX files need onnxscript and onnxruntime, which are not installed"
+    assert capsys.readouterr().err.strip() == said + how("onnx")
+    assert not (tmp_path / "new").exists()

@@ -19,11 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from jointformer import evaluate
 from jointformer.data.frames import read_frame
 from jointformer.errors import ConfigError, DataError, UserError
+from jointformer.model.config import MEAN, STD
 from jointformer.model.network import JointFormer
 from jointformer.ops.resize import network_size, resize_bilinear
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View
-from jointformer.track.frames import MEAN, STD, prepare_frame
+from jointformer.track.frames import prepare_frame
 from track.short_videos import CONFIG, H, W, box, run, video
 
 

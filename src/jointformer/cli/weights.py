@@ -1,4 +1,4 @@
-"""List, download, convert and inspect weights."""
+"""List, download, convert, export and inspect weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jointformer.cli.flags import add_topk_flag, read_frame_size
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the four actions of `jointformer weights`."""
+    """Adds the five actions of `jointformer weights`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
@@ -31,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("target", type=Path, metavar="OUT", help="a .safetensors or .pth file")
     convert.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: as stored")
 
+    onnx = action("onnx", "Export the network as ONNX files for programs without PyTorch (docs/onnx.md).")
+    onnx.add_argument("source", metavar="NAME_OR_PATH", help="a name or a .pth or .safetensors file")
+    onnx.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder for the files")
+    onnx.add_argument("--size", default="480x854", help="the network's frames as HEIGHTxWIDTH (default: 480x854)")
+    add_topk_flag(onnx)
+    onnx.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="default: float32")
+    onnx.add_argument("--quiet", action="store_true", help="no progress bar")
+
     info = action("info", "Show the network, parameters, type and SHA-256 of weights.")
     info.add_argument("source", metavar="NAME_OR_PATH", help="a name or a .pth or .safetensors file")
 
@@ -41,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         "list": _list,
         "download": _download,
         "convert": _convert,
+        "onnx": _onnx,
         "info": _info,
     }
     rows = actions[args.action](args)
@@ -117,6 +128,29 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     dtype = DTYPES[args.dtype] if args.dtype else None
     path = save_weights(state, args.target, model.config, dtype)
     return {"path": str(path), "bytes": path.stat().st_size, "name": model.config.name}
+
+
+def _onnx(args: argparse.Namespace) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from jointformer.model.device import DTYPES
+    from jointformer.model.onnx_export import STEPS, check_export, export_onnx
+    from jointformer.model.onnx_graphs import GraphConfig
+    from jointformer.model.weights import load_for_export
+
+    config = GraphConfig(*read_frame_size(args.size), topk=args.topk or None)
+    check_export(args.folder)  # before half a gigabyte is fetched for nothing
+    model = load_for_export(args.source, DTYPES[args.dtype])
+    with tqdm(total=len(STEPS), leave=False, disable=args.quiet) as bar:
+
+        def begin(step: str) -> None:
+            bar.update(STEPS.index(step) - bar.n)
+            bar.set_description(step)
+
+        differences = export_onnx(model, args.folder, config, progress=begin)
+    size = sum(path.stat().st_size for path in args.folder.iterdir())
+    found = {f"{name}_off": float(f"{difference:.1e}") for name, difference in differences.items()}
+    return {"path": str(args.folder), "bytes": size, "name": model.config.name, **found}
 
 
 def _info(args: argparse.Namespace) -> dict[str, Any]:

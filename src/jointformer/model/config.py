@@ -8,6 +8,10 @@ from typing import Any
 
 from jointformer.errors import ConfigError
 
+#: Of ImageNet's pictures, RGB from 0 to 1: frames are normalised by them.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True)
 class ModelConfig:

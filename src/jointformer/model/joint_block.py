@@ -164,7 +164,7 @@ class JointBlock(nn.Module):
 
 def _rows_of(x: Tensor, memory: LayerMemory) -> Tensor:
     """Return the rows of x (rows, ...) that have this memory; x itself, without a view, where all of them do."""
-    return x if len(x) == memory.stop - memory.start else x[memory.start : memory.stop]
+    return x if x.shape[0] == memory.stop - memory.start else x[memory.start : memory.stop]
 
 
 def _repeat_rows(x: Tensor, rows: int) -> Tensor:

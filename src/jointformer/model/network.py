@@ -147,7 +147,7 @@ class JointFormer(nn.Module):
         f16 = self.convmae.read(shared.features, memory, attention, projected=shared.projected, kept=kept)
         grid = shared.features.grid
         logits, fusions = [], []
-        for a, b in self._groups(len(f16), len(shared.features.tokens), grid):
+        for a, b in self._groups(f16.shape[0], shared.features.tokens.shape[0], grid):
             decoded = self._decode(f16[a:b], grid, shared.skips, token[a:b])
             logits.append(decoded.logits.float())
             if update:

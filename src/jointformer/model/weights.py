@@ -32,11 +32,23 @@ def load_model(
     """
     target = choose_device(device)
     dtype = DTYPES[choose_precision(target, precision)]
-    model = build_model(load_weights(name_or_path))
+    return move_model(_centred(build_model(load_weights(name_or_path)), dtype), target, dtype)
+
+
+def load_for_export(name_or_path: str | Path, dtype: torch.dtype) -> JointFormer:
+    """Return the network that `load_model` returns, on the CPU, of a type that it may not compute in itself.
+
+    Raises WeightsError.
+    """
+    return _centred(build_model(load_weights(name_or_path)), dtype).to(dtype)
+
+
+def _centred(model: JointFormer, dtype: torch.dtype) -> JointFormer:
+    """Return the network, changed in place so that rounding to a 16-bit type costs less."""
     if dtype != torch.float32:
         with exact_products(model.device):
             centre_tokens(model.float(), dtype)
-    return move_model(model, target, dtype)
+    return model
 
 
 def build_model(stored: StoredWeights) -> JointFormer:

@@ -14,7 +14,7 @@ is fixed here, and every path keeps to it:
 
 `plain_attention` states the rule in tensor operations, on any device without waiting for it, and serves gradients and
 small sizes. Large sizes on the CPU take compiled kernels (topk_cpu), CUDA devices a Triton kernel where Triton is
-installed (topk_gpu); both are tested against it.
+installed (topk_gpu); both are tested against it. Exported graphs (model/onnx_graphs.py) hold it head by head.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ FAST_FROM = 1 << 18
 FEW_ROWS = 16
 # Devices that Triton's kernel is for; tests run it on others, in Triton's interpreter.
 GPUS = ("cuda",)
+# Below any kept score by more than float32's exponential can tell from 0.
+FAR = 1e30
 # Without gradients the plain path takes as many heads at a time as keep the scores within this many bytes.
 SCORE_BYTES = 128 << 20
 
@@ -76,6 +78,8 @@ def joint_attention(
     group = frame_tokens or memory_k.shape[2]
     if topk is not None and topk >= group:
         topk = None
+    if torch.compiler.is_exporting():
+        return _plain_by_heads(q, k, v, memory_k, memory_v, topk, group)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, memory_k, memory_v)):
         if out is not None:
             raise ValueError("joint_attention cannot write into `out` while gradients are recorded")
@@ -183,11 +187,18 @@ def plain_attention(
         grouped = memory.unflatten(-1, (-1, group))
         threshold = grouped.detach().topk(topk, dim=-1).values[..., -1:]
         # "not below" rather than "at least": a NaN stays in and shows in the result.
-        memory = grouped.masked_fill(grouped < threshold, float("-inf")).flatten(-2)
+        memory = _without(grouped, grouped < threshold).flatten(-2)
     weights = torch.cat((own, memory), dim=-1).softmax(dim=-1)
     weights = weights if weights.dtype == v.dtype else weights.to(v.dtype)
     own_weights, memory_weights = weights.split((own.shape[-1], memory.shape[-1]), dim=-1)
     return own_weights @ v + memory_weights @ memory_v
+
+
+def _without(scores: Tensor, dropped: Tensor) -> Tensor:
+    """The float scores with those that are dropped so low that their weight is 0."""
+    if torch.compiler.is_exporting():  # ONNX Runtime takes five times as long to choose between tensors
+        return scores - dropped.to(scores.dtype) * FAR
+    return scores.masked_fill(dropped, float("-inf"))
 
 
 def _plain_in_parts(
@@ -202,6 +213,15 @@ def _plain_in_parts(
         for first in range(0, out.shape[1], heads):
             some_q, some_k, some_v, some_mk, some_mv = (part[first : first + heads] for part in parts)
             out[n, first : first + heads] = plain_attention(some_q, some_k, some_v, some_mk, some_mv, topk, group)
+
+
+def _plain_by_heads(
+    q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor, topk: int | None, group: int
+) -> Tensor:
+    """The result of `plain_attention`, whose scores are there for one head at a time; nothing depends on sizes."""
+    heads = zip(*(tensor.split(1, dim=1) for tensor in (q, k, v, memory_k, memory_v)))
+    parts = [plain_attention(q1, k1, v1, mk1, mv1, topk, group) for q1, k1, v1, mk1, mv1 in heads]
+    return torch.cat([part.transpose(1, 2) for part in parts], dim=2).transpose(1, 2)
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, memory_k: Tensor, memory_v: Tensor) -> Tensor:

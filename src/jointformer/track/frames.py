@@ -16,6 +16,7 @@ from torch import Tensor
 
 from jointformer.data.frames import rgb_pixels
 from jointformer.errors import DataError
+from jointformer.model.config import MEAN, STD
 from jointformer.ops.label_maps import check_label_map, object_ids
 from jointformer.ops.resize import network_size, resize_bilinear, resize_label_map
 from jointformer.track.transfer import StagedFrame, on_gpu, stage, to_device
@@ -51,9 +52,6 @@ _LARGEST_ID = 2**63 - 1
 
 #: How far tensors may lie outside of [0, 1], as those do that a filter with negative lobes has resized.
 _BEYOND = 1.0
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 def frame_size(frame: FrameLike) -> tuple[int, int]:

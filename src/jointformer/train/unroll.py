@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jointformer.errors import ConfigError
-from jointformer.track.frames import MEAN, STD
+from jointformer.model.config import MEAN, STD
 from jointformer.train.mask_noise import spoil
 from jointformer.train.matching import matching_loss, matching_targets
 
