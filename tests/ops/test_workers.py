@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -52,14 +53,43 @@ def test_several_threads_give_the_bits_of_one(threads: int) -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.usefixtures("_team")
 def test_work_is_handed_out_once_and_errors_reach_the_caller() -> None:
     done: list[int] = []
     before = torch.get_num_threads()
+
+    def work(worker: int, n: int) -> None:
+        assert 0 <= worker < 3
+        done.append(60 // n)
+
     try:
         torch.set_num_threads(3)
-        workers.share_out(done.append, range(50))
+        workers.share_out(work, range(1, 51))
+        assert torch.get_num_threads() == 3
+        assert sorted(done) == sorted(60 // n for n in range(1, 51))
         with pytest.raises(ZeroDivisionError):
-            workers.share_out(lambda n: done.append(1 // n), [1, 2, 0, 3])
+            workers.share_out(work, [1, 2, 0, 3])
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    assert sorted(done[:50]) == list(range(50))
+
+
+@pytest.mark.usefixtures("_team")
+def test_no_two_threads_have_one_workers_number_at_a_time() -> None:
+    busy: set[int] = set()
+    seen: set[int] = set()
+    before = torch.get_num_threads()
+
+    def work(worker: int, n: int) -> None:
+        assert worker not in busy
+        busy.add(worker)
+        seen.add(worker)
+        time.sleep(0.002)
+        busy.remove(worker)
+
+    try:
+        torch.set_num_threads(3)
+        workers.share_out(work, range(60))
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) > 1

@@ -125,43 +125,37 @@ def attend_rows(
     """Fills `out`; shapes as in plain_attention. See fits_rows."""
     sizes = Sizes(k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
     scale = np.float32(q.shape[3] ** -0.5 * _LOG2_E)
-    threads = torch.get_num_threads()
+    scratch = _scratch(_RowScratch, sizes, torch.get_num_threads())
 
-    def work(task: tuple[int, int, int, int]) -> None:
+    def work(worker: int, task: tuple[int, int, int, int]) -> None:
         n, a, first, last = task
-        if torch.get_num_threads() != 1:  # of this worker
-            torch.set_num_threads(1)
         with torch.inference_mode():
             head = [tensor[n if tensor.shape[0] > 1 else 0, a].float() for tensor in (q, k, v, memory_k, memory_v)]
-            _attend_rows_of_head(head, scale, _scratch(_RowScratch, sizes, 1), out[n, a], first, last)
+            _attend_rows_of_head(head, sizes, scale, scratch.of_threads[worker], out[n, a], first, last)
 
-    try:
-        share_out(work, _tasks(out, ROW_BLOCK))
-    finally:
-        torch.set_num_threads(threads)  # a worker's own number is also what later threads would start with
+    share_out(work, _tasks(out, ROW_BLOCK))
 
 
 def _attend_rows_of_head(
-    head: list[Tensor], scale: np.float32, scratch: _RowScratch, out: Tensor, first: int, last: int
+    head: list[Tensor], sizes: Sizes, scale: np.float32, buffers: _RowBuffers, out: Tensor, first: int, last: int
 ) -> None:
     """Fills rows first..last of one head's result (P, D) from its float32 tensors."""
     q, k, v, memory_k, memory_v = head
     k, columns = k.contiguous(), v.contiguous().mT
     values = memory_v.contiguous().view(torch.int32).numpy()
-    sizes = scratch.sizes
     for start in range(first, last, ROW_BLOCK):
         n = min(ROW_BLOCK, last - start)
-        mixed, total = scratch.mixed[:n], scratch.total[:n]
-        own = products.times_transposed(q[start : start + n], k, scratch.own[:n])
+        mixed, total = buffers.mixed[:n], buffers.total[:n]
+        own = products.times_transposed(q[start : start + n], k, buffers.own[:n])
         memory = products.times_transposed(
-            q[start : start + n], memory_k, scratch.memory[:n], at_once=MOST_FRAMES * sizes.own
+            q[start : start + n], memory_k, buffers.memory[:n], at_once=MOST_FRAMES * sizes.own
         )
         topk_rows.attend_rows(
             own.view(torch.int32).numpy(), memory.view(torch.int32).numpy(), values,
-            sizes.topk, sizes.group, scale, mixed.numpy(), total.numpy(), scratch.work,
+            sizes.topk, sizes.group, scale, mixed.numpy(), total.numpy(), buffers.work,
         )  # fmt: skip
         out[start : start + n] = (
-            products.times_transposed(own, columns, scratch.product[:n]).add_(mixed).div_(total[:, None])
+            products.times_transposed(own, columns, buffers.product[:n]).add_(mixed).div_(total[:, None])
         )
 
 
@@ -201,11 +195,10 @@ def aligned(shape: int | tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
     return room[first : first + size].view(kind).reshape(shape)
 
 
-class _RowScratch:
+class _RowBuffers:
     """One thread's buffers for the rows' kernel."""
 
-    def __init__(self, sizes: Sizes, threads: int) -> None:
-        self.sizes, self.threads = sizes, threads
+    def __init__(self, sizes: Sizes) -> None:
         float32: Any = {"dtype": torch.float32, "device": "cpu"}  # whatever the process has as its defaults
         self.own = torch.empty(ROW_BLOCK, sizes.own, **float32)
         self.memory = torch.empty(ROW_BLOCK, sizes.memory, **float32)
@@ -227,11 +220,19 @@ class _RowScratch:
         )
 
 
+class _RowScratch:
+    """The buffers of some threads for the rows' kernel."""
+
+    def __init__(self, sizes: Sizes, threads: int) -> None:
+        self.threads = threads
+        self.of_threads = [_RowBuffers(sizes) for _ in range(threads)]
+
+
 class _TileScratch:
     """The buffers of some threads for the tiles' kernel; `places`: their addresses and shapes, as it reads them."""
 
     def __init__(self, sizes: Sizes, threads: int) -> None:
-        self.sizes, self.threads = sizes, threads
+        self.threads = threads
         shapes = topk_heads.shapes(sizes.own, sizes.group, sizes.groups, sizes.topk)
         self.places = np.zeros((threads, topk_heads.BUFFERS_EACH, 3), np.int64)
         self._kept = []

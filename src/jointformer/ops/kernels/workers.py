@@ -1,15 +1,17 @@
 """As many threads as PyTorch uses, for compiled kernels.
 
-Kernels that need no interpreter run on the very threads that PyTorch's own operations use, where these are OpenMP's:
-such threads go on looking for work for milliseconds after an operation, and others would have to share their cores.
+These are the very threads that PyTorch's own operations use, where those are OpenMP's: such threads go on looking for
+work for milliseconds after an operation, and others would have to share their cores. Work that needs the interpreter
+(`share_out`) goes there, too.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -30,7 +32,7 @@ def run_team(kernel: int, shared: int, threads: int) -> None:
     elif parallel is not None:
         parallel(kernel, shared, threads, 0)
     else:
-        share_out(lambda _: _ENTER(kernel)(shared), range(threads))
+        share_out(lambda worker, task: _ENTER(kernel)(shared), range(threads))
 
 
 #: Makes a Python function of a kernel's address; the interpreter is let go while it runs.
@@ -54,25 +56,48 @@ def _openmp_parallel() -> Any:
     return parallel
 
 
-def share_out(work: Callable[[Task], None], tasks: Sequence[Task]) -> None:
-    """Call work(task) for every task, on as many threads as PyTorch uses; the caller's is one of them."""
+def share_out(work: Callable[[int, Task], None], tasks: Sequence[Task]) -> None:
+    """Call work(worker, task) for every task, on as many threads as PyTorch uses; the caller's is one of them.
+
+    worker: a number below that of threads, which no other thread has meanwhile. PyTorch's operations within `work`
+    take one thread. Once all threads have left, what went wrong first is raised.
+    """
     threads = min(torch.get_num_threads(), len(tasks))
-    waiting = iter(tasks)
-    if threads <= 1:
-        _work_off(work, waiting)
-        return
-    pool = _pool(os.getpid(), torch.get_num_threads() - 1)
-    futures = [pool.submit(_work_off, work, waiting) for _ in range(threads - 1)]
-    try:
-        _work_off(work, waiting)
-    finally:
-        for future in futures:
-            future.result()
+    waiting = iter(tasks)  # a list's iterator hands every task out once, to whichever thread asks
+    numbers = itertools.count()
+    errors: list[BaseException] = []
+
+    def work_off(_: object = None) -> None:
+        try:
+            worker = next(numbers)
+            for task in waiting:
+                work(worker, task)
+        except BaseException as error:  # an interrupt, too
+            errors.append(error)
+
+    parallel = _openmp_parallel() if threads > 1 else None
+    if parallel is not None:
+        entry = _ENTER(work_off)
+        parallel(ctypes.cast(entry, ctypes.c_void_p), None, threads, 0)
+    else:
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)  # what threads that begin now start with
+            pool = _pool(os.getpid(), before - 1) if threads > 1 else None
+            futures = [pool.submit(_alone, work_off) for _ in range(threads - 1)] if pool is not None else []
+            work_off()
+            for future in futures:
+                future.result()
+        finally:
+            torch.set_num_threads(before)
+    if errors:
+        raise errors[0]
 
 
-def _work_off(work: Callable[[Task], None], tasks: Iterator[Task]) -> None:
-    for task in tasks:  # a list's iterator hands every task out once, to whichever thread asks
-        work(task)
+def _alone(work: Callable[[], None]) -> None:
+    if torch.get_num_threads() != 1:  # of this thread
+        torch.set_num_threads(1)
+    work()
 
 
 @functools.lru_cache(maxsize=1)
