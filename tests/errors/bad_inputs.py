@@ -808,6 +808,12 @@ def _(bench: Bench) -> list[str]:
     return _annotated(bench, _outline(1, 1, 9, 1, 9, 9))
 
 
+@case("Annotations and scores", "CVAT's XML of a whole project")
+def _(bench: Bench) -> list[str]:
+    xml = "<annotations><meta><original_size/><original_size/></meta><track id='0'/></annotations>"
+    return ["data", "masks", str(bench.write("annotations.xml", xml)), str(bench.out)]
+
+
 @case("Annotations and scores", "comparing what are no scores")
 def _(bench: Bench) -> list[str]:
     path = str(bench.write("a.json", "{}"))

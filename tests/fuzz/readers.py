@@ -206,6 +206,24 @@ def _read_annotations(path: Path) -> object:
         return annotations_to_masks(path, Path(folder) / "masks")
 
 
+def _cvat() -> Seeds:
+    image = """<image id="0" name="a/frame_000001.png" width="%d" height="%d">
+      <polygon label="a" points="1.0,2.0;9.5,2;9,8" z_order="1"><attribute name="track_id">3</attribute></polygon>
+      <mask label="b" rle="2, 3, 1" left="4" top="5" width="3" height="2" group_id="7"/>
+      <ellipse label="c" cx="5" cy="5" rx="3" ry="2" rotation="30"/><points label="d" points="1,1"/></image>"""
+    track = """<meta><task><original_size><width>%d</width><height>%d</height></original_size></task></meta>
+      <track id="0" label="a"><box frame="0" keyframe="1" outside="0" xtl="1" ytl="2" xbr="9.5" ybr="8" z_order="0"/>
+      <box frame="4" keyframe="1" outside="1" xtl="1" ytl="2" xbr="9" ybr="8"/></track>"""
+    form = "<?xml version='1.0' encoding='utf-8'?><annotations>%s</annotations>"
+    kinds = (("images", image), ("video", track))
+    return {f"{name}.xml": (form % (text % (WIDTH, HEIGHT))).encode() for name, text in kinds}
+
+
+@reader("cvat", _cvat)
+def _read_cvat(path: Path) -> object:
+    return _read_annotations(path)
+
+
 def _results() -> Seeds:
     figures = {"J&F": 0.5, "J": None}
     content = {"benchmark": "davis17", "rules": "davis", "figures": figures, "per_video": {"a": figures, "b": figures}}

@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         return sub
 
     masks, tree, file = "folder of <video>/<frame>.png", "folder to write, or to continue", "json to write"
-    text = "Convert annotations of COCO, YouTube-VIS or LabelMe to palette PNGs, as `track --masks` takes them."
-    source = "json, or a folder of LabelMe's json files"
+    text = "Convert annotations of COCO, YouTube-VIS, LabelMe or CVAT to palette PNGs, as `track --masks` takes them."
+    source = "json, CVAT's XML, or a folder of LabelMe's json files"
     drawn = action("masks", text, source=source, target="folder to write")
     drawn.add_argument(
         "--by-number", action="store_true",

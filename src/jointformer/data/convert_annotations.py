@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from jointformer.data.annotations import AnnotatedPicture, read_annotations
+from jointformer.data.annotation_parts import AnnotatedPicture
+from jointformer.data.annotations import read_annotations
 from jointformer.data.convert_jobs import run_jobs
 from jointformer.data.masks import VOID, write_mask
 from jointformer.errors import DataError, OutputError
@@ -75,9 +76,9 @@ def annotations_to_masks(
 ) -> DrawnAnnotations:
     """Writes `target`/<picture>.png, or `target`/<video>/<picture>.png where pictures lie in several folders.
 
-    source: a json of COCO, YouTube-VIS or LabelMe, or a folder of LabelMe's. Only pictures with regions get a mask.
-    An object keeps its number (COCO's `track_id`) where all of a video's are 1 to 254; else objects count from 1 in
-    the order of their appearance. by_number: a mask is named by the number that ends its picture's name
+    source: a json of COCO, YouTube-VIS or LabelMe, a folder of LabelMe's, or CVAT's XML. Only pictures with regions
+    get a mask. An object keeps its number (`track_id`) where all of a video's are 1 to 254; else objects count from 1
+    in the order of their appearance. by_number: a mask is named by the number that ends its picture's name
     (`frame_000012` -> `12`), which is how the frames of a video file are known.
 
     Raises DataError for what cannot be read, for pictures that do not say which of their objects are the same, for
@@ -132,7 +133,7 @@ def _object_ids(
             raise DataError(
                 f"several {name!r} in {picture.name}, and nothing says which is which in other pictures",
                 where=source,
-                expected="a `track_id` (COCO) or `group_id` (LabelMe) per object",
+                expected="a `track_id` (COCO, CVAT) or `group_id` (LabelMe, CVAT) per object",
                 hint="or annotate a single picture",
             )
     names = {
