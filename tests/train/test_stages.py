@@ -9,7 +9,15 @@ from jointformer.cli import train, train_published
 from jointformer.cli.train_published import STAGE_FLAGS, build_parser
 from jointformer.errors import ConfigError
 from jointformer.train.datasets import STILL_SETS, VIDEO_SETS
-from jointformer.train.plan import CALM_FRAMES, STILLS_CPU, STILLS_GPU, Curriculum, IterationPlan, Phase
+from jointformer.train.plan import (
+    CALM_FRAMES,
+    STILLS_CPU,
+    STILLS_GPU,
+    STILLS_GPU_FINE,
+    Curriculum,
+    IterationPlan,
+    Phase,
+)
 from jointformer.train.stages import STAGES, overridden, own_stage, parse_stages, with_total
 
 
@@ -149,7 +157,7 @@ def test_processes_share_a_batch_however_many_they_are() -> None:
         plan.share(0, 5)
 
 
-@pytest.mark.parametrize("curriculum", [STILLS_CPU, STILLS_GPU])
+@pytest.mark.parametrize("curriculum", [STILLS_CPU, STILLS_GPU, STILLS_GPU_FINE])
 def test_the_curriculum_gives_every_iteration_about_the_same_work(curriculum: Curriculum) -> None:
     for fraction in (0.0, 0.2, 0.5, 0.9, 1.0):
         plans = [curriculum.plan(i, fraction, 0) for i in range(200)]

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from train_helpers import ALONE, SMALL
 
+from jointformer.errors import ConfigError
 from jointformer.model.config import PRESETS
 from jointformer.train import runs
 from jointformer.train.distributed import Processes
-from jointformer.train.plan import STILLS_CPU, Curriculum, IterationPlan
+from jointformer.train.plan import STILLS_CPU, STILLS_CPU_FINE, Curriculum, IterationPlan
 from jointformer.train.runs import run_stills
 from jointformer.train.settings import Settings
-from jointformer.train.stills import StillsSource
+from jointformer.train.stills import StillsSource, stills_run
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,26 @@ def test_load_makes_every_iteration_larger_or_smaller(pack: Path, tmp_path: Path
         run_stills(Settings(tmp_path, model="small-test"), ALONE, pack, iterations=1, minutes=None, load=load)
     usual, threefold = (sum(planner.plan(i, 0.9, 0).batch for i in range(50)) for planner in planners)
     assert 2 < threefold / usual < 4  # one clip too many or too few where few fit
+
+
+def test_fine_tuning_begins_with_large_pictures_and_needs_weights(
+    pack: Path, tmp_path: Path, planners: list[Curriculum]
+) -> None:
+    with pytest.raises(ConfigError, match=r"^fine-tune: needs weights to begin with; give --init"):
+        run_stills(Settings(tmp_path), ALONE, pack, iterations=1, minutes=None, fine_tune=True)
+    assert planners == []
+    run_stills(Settings(tmp_path, init="tiny"), ALONE, pack, iterations=1, minutes=None, fine_tune=True)
+    plans = [planners[0].plan(i, fraction, 0) for i in range(50) for fraction in (0.0, 0.9)]
+    assert plans == [STILLS_CPU_FINE.plan(i, fraction, 0) for i in range(50) for fraction in (0.0, 0.9)]
+    assert max(plan.shape for plan in plans) == (384, 672)
+
+
+def test_fine_tuning_takes_smaller_steps() -> None:
+    usual, fine = (
+        stills_run(
+            iterations=5, minutes=None, seed=0, precision="float32", workers=1, checkpointing=False, fine_tune=fine
+        )
+        for fine in (False, True)
+    )
+    assert (usual.optimiser.lr, fine.optimiser.lr) == (1e-3, 3e-4)
+    assert (usual.average, fine.average) == (0.998, 0.995)

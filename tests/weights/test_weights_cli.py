@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import safetensors
+import safetensors.torch
 import torch
 
 from jointformer.cli.main import main
@@ -112,6 +113,34 @@ def test_convert_to_pth_and_back_changes_nothing(
     assert main(["weights", "convert", str(tmp_path / "b.safetensors"), str(tmp_path / "c.pth")]) == 0
     first, last = (torch.load(p, weights_only=True) for p in (source, tmp_path / "c.pth"))
     assert all(torch.equal(first[name], last[name]) for name in first)
+
+
+def test_the_mean_of_two_networks_lies_where_the_share_says(
+    network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = save_weights(network, tmp_path / "a.safetensors", dtype=torch.float16)
+    state = {name: tensor + (0 if name.endswith("pos_embed") else 2) for name, tensor in network.state_dict().items()}
+    second = save_weights(state, tmp_path / "b.pth", network.config)
+    out = tmp_path / "mean.safetensors"
+    assert main(["weights", "mean", str(first), str(second), str(out), "--share", "0.25", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(out)
+    before, after = safetensors.torch.load_file(first), safetensors.torch.load_file(out)
+    assert list(before) == list(after)
+    for name, tensor in after.items():
+        assert tensor.dtype == before[name].dtype
+        moved = 0 if name.endswith("pos_embed") else 0.5
+        torch.testing.assert_close(tensor.float(), before[name].float() + moved, atol=2e-3, rtol=1e-3)
+
+
+def test_weights_of_two_networks_have_no_mean(
+    network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = save_weights(network, tmp_path / "a.safetensors"), tmp_path / "mean.safetensors"
+    assert main(["weights", "mean", str(path), "tiny", str(out)]) == 2
+    assert "weights of two networks have no mean: convmae.blocks1.0.attn.bias, expected (" in capsys.readouterr().err
+    assert main(["weights", "mean", str(path), str(path), str(out), "--share", "1.5"]) == 2
+    assert "share, expected 0 to 1, got 1.5" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_info_describes_a_file(network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ COMMANDS = {
     "reproduce": "run rows of the published tables and compare with the published figures",
     "submit": "check and pack a submission archive",
     "data": "convert annotations and benchmark data",
-    "weights": "list, download, convert, export and inspect weights",
+    "weights": "list, download, convert, average, export and inspect weights",
     "info": "compute a model's size, cost per step and memory",
     "speed": "measure the time of a step and its parts on this machine",
     "train": "train on the published data sets, stills or your own videos",

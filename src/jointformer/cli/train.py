@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 #: Flags of a clip's measures: published stages and own videos have some of their own, which these change.
 CLIP_FLAGS = ("batch", "frames", "objects", "size", "lr")
 #: What is given instead of a flag that does nothing for a kind of run.
-HINTS = {"minutes": "give --iterations", "batch": "--load makes iterations smaller or larger"}
+HINTS = {
+    "minutes": "give --iterations",
+    "batch": "--load makes iterations smaller or larger",
+    "fine_tune": "these begin with --init anyhow",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--size", type=int, metavar="PIXELS", help="side of the crops, a multiple of 16")
     run.add_argument("--lr", type=float, help="learning rate (the backbone gets a tenth)")
     run.add_argument("--load", type=float, help="for --stills: factor on the number of clips per iteration (1)")
+    run.add_argument(
+        "--fine-tune", action="store_true", default=None,
+        help="for --stills: large pictures and small steps from the start, for the weights of --init",
+    )  # fmt: skip
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
         if args.stills is not None:
             finished = run_stills(
                 settings, processes, args.stills, iterations=args.iterations, minutes=args.minutes,
-                load=1.0 if args.load is None else args.load,
+                load=1.0 if args.load is None else args.load, fine_tune=bool(args.fine_tune),
             )  # fmt: skip
         elif args.data is not None:
             finished = run_own(settings, processes, args.data, _own_stage(args))
@@ -134,10 +142,10 @@ def _refuse_unused(args: argparse.Namespace) -> None:
     from jointformer.errors import ConfigError
 
     stills = args.stills is not None
-    for name in CLIP_FLAGS if stills else ("minutes", "load"):
+    for name in CLIP_FLAGS if stills else ("minutes", "load", "fine_tune"):
         if getattr(args, name) is not None:
             kinds = "--stages and --data" if stills else "--stills"
-            raise ConfigError(f"goes with {kinds} only", where=f"--{name}", hint=HINTS.get(name))
+            raise ConfigError(f"goes with {kinds} only", where=f"--{name.replace('_', '-')}", hint=HINTS.get(name))
     if args.data_root is not None and args.stages is None:
         raise ConfigError("goes with --stages only", where="--data-root", hint="--data and --stills name their folder")
 

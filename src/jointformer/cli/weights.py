@@ -1,4 +1,4 @@
-"""List, download, convert, export and inspect weights."""
+"""List, download, convert, average, export and inspect weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jointformer.cli.flags import add_topk_flag, read_frame_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the five actions of `jointformer weights`."""
+    """Adds the six actions of `jointformer weights`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("target", type=Path, metavar="OUT", help="a .safetensors or .pth file")
     convert.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: as stored")
 
+    mean = action("mean", "Write the mean of two networks' weights, often better than either end of a run.")
+    mean.add_argument("first", metavar="A", help="a name or a .pth or .safetensors file")
+    mean.add_argument("second", metavar="B", help="weights of the same network")
+    mean.add_argument("target", type=Path, metavar="OUT", help="a .safetensors or .pth file, of A's type")
+    mean.add_argument("--share", type=float, default=0.5, help="how much of B: 0 to 1 (default: 0.5)")
+
     onnx = action("onnx", "Export the network as ONNX files for programs without PyTorch (docs/onnx.md).")
     onnx.add_argument("source", metavar="NAME_OR_PATH", help="a name or a .pth or .safetensors file")
     onnx.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder for the files")
@@ -51,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         "list": _list,
         "download": _download,
         "convert": _convert,
+        "mean": _mean,
         "onnx": _onnx,
         "info": _info,
     }
@@ -127,6 +134,19 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     model, state = load_weights(args.source).fitted()
     dtype = DTYPES[args.dtype] if args.dtype else None
     path = save_weights(state, args.target, model.config, dtype)
+    return {"path": str(path), "bytes": path.stat().st_size, "name": model.config.name}
+
+
+def _mean(args: argparse.Namespace) -> dict[str, Any]:
+    from jointformer.model.convert import mean_of_weights
+    from jointformer.model.storage import check_suffix, save_weights
+    from jointformer.model.weights import load_weights
+    from jointformer.system.files import check_writable
+
+    check_suffix(args.target)
+    check_writable(args.target)
+    (model, first), (_, second) = (load_weights(source).fitted() for source in (args.first, args.second))
+    path = save_weights(mean_of_weights(first, second, args.share), args.target, model.config)
     return {"path": str(path), "bytes": path.stat().st_size, "name": model.config.name}
 
 

@@ -195,3 +195,21 @@ def _out_channels(shapes: Shapes, name: str, where: str | Path | None) -> int:
             got=f"{got} among {len(shapes)} (the first is {first[:80]!r})",
         )
     return shape[0]
+
+
+def mean_of_weights(first: State, second: State, share: float) -> State:
+    """Return the first state dict with `share` (0 to 1) of the second in it, in the first's types.
+
+    Of weights that one run began with and those that it ended with, such a mean is often better than either (model
+    soups, arXiv 2203.05482). Raises WeightsError where names or shapes differ, ConfigError for no share.
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError("share", expected="0 to 1", got=share)
+    for name in sorted({*first, *second}):
+        shapes = [tuple(state[name].shape) if name in state else None for state in (first, second)]
+        if shapes[0] != shapes[1]:
+            raise WeightsError(f"weights of two networks have no mean: {name}", expected=shapes[0], got=shapes[1])
+    return {
+        name: tensor.double().mul(1 - share).add(second[name].double(), alpha=share).to(tensor)
+        for name, tensor in first.items()
+    }

@@ -178,3 +178,17 @@ STILLS_GPU = Curriculum(
     ),
     multiple=8,
 )
+
+#: Larger pictures for weights that are good already (`--fine-tune`).
+STILLS_CPU_FINE = Curriculum(
+    (
+        Phase(
+            1.0,
+            ((192, 336), (240, 432), (320, 576), (384, 672), (352, 352)),
+            (3,), (1, 1, 2, 2, 3), 100, (0.85, 0.9), blind=(0, 4, 8, 16),
+        ),
+    )
+)  # fmt: skip
+
+#: The same on a GPU, where the last phase has such pictures.
+STILLS_GPU_FINE = Curriculum(STILLS_GPU.phases[-1:], multiple=8)

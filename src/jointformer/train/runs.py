@@ -38,7 +38,7 @@ from jointformer.train.loader import BatchSource, ClipSource
 from jointformer.train.loop import LOG, Trainer
 from jointformer.train.optimiser import MultiStep, OptimiserConfig, WarmupCosine
 from jointformer.train.own_data import check_videos, require_layout
-from jointformer.train.plan import STILLS_CPU, STILLS_GPU
+from jointformer.train.plan import STILLS_CPU, STILLS_CPU_FINE, STILLS_GPU, STILLS_GPU_FINE
 from jointformer.train.progress import rewind_log
 from jointformer.train.settings import Settings
 from jointformer.train.stages import Stage
@@ -83,16 +83,20 @@ def build_network(preset: str, init: str | None, seed: int, *, one_object: bool 
 
 def run_stills(
     settings: Settings, processes: Processes, folder: Path, *,
-    iterations: int | None, minutes: float | None, load: float = 1.0,
+    iterations: int | None, minutes: float | None, load: float = 1.0, fine_tune: bool = False,
 ) -> bool:  # fmt: skip
     """Train on clips from a folder of stills; True when the whole budget was used.
 
-    load: factor on the number of clips of every iteration.
+    load: factor on the number of clips of every iteration. fine_tune: no curriculum from small pictures on, but large
+    ones and smaller steps, for the good weights that `settings` begin with.
     """
+    if fine_tune and settings.init is None:
+        raise ConfigError("needs weights to begin with", where="fine-tune", hint="give --init, such as --init tiny")
     if not 0 < load < math.inf:
         raise ConfigError("must be positive and finite", where="load", got=load)
     device = processes.device
-    curriculum = STILLS_CPU if device.type == "cpu" else STILLS_GPU
+    on_cpu, on_gpu = (STILLS_CPU_FINE, STILLS_GPU_FINE) if fine_tune else (STILLS_CPU, STILLS_GPU)
+    curriculum = on_cpu if device.type == "cpu" else on_gpu
     phases = tuple(dataclasses.replace(p, load=max(1, round(p.load * load))) for p in curriculum.phases)
     multiple = math.lcm(curriculum.multiple, processes.count)  # every process takes as many clips as the others
     planner = dataclasses.replace(curriculum, phases=phases, multiple=multiple, seed=settings.seed)
@@ -103,6 +107,7 @@ def run_stills(
         precision=settings.precision_on(device),
         workers=settings.workers_on(device),
         checkpointing=settings.checkpointing,
+        fine_tune=fine_tune,
     )
     model = build_network(settings.model, settings.init, settings.seed)
 

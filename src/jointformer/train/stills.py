@@ -72,20 +72,27 @@ def clip_config(plan: IterationPlan) -> ClipConfig:
 
 
 def stills_run(
-    *, iterations: int | None, minutes: float | None, seed: int, precision: str, workers: int, checkpointing: bool
-) -> RunConfig:
-    """The settings of a stills run from scratch."""
+    *, iterations: int | None, minutes: float | None, seed: int, precision: str, workers: int, checkpointing: bool,
+    fine_tune: bool = False,
+) -> RunConfig:  # fmt: skip
+    """The settings of a stills run from scratch, or of one that changes good weights with smaller steps."""
     return RunConfig(
         iterations=iterations,
         minutes=minutes,
         seed=seed,
         precision=precision,
         optimiser=OptimiserConfig(
-            lr=1e-3, weight_decay=0.05, backbone_scale=1.0, decay_all=False, clip=1.0, betas=(0.9, 0.98), muon=True
+            lr=3e-4 if fine_tune else 1e-3,
+            weight_decay=0.05,
+            backbone_scale=1.0,
+            decay_all=False,
+            clip=1.0,
+            betas=(0.9, 0.98),
+            muon=True,
         ),
-        schedule=WarmupCosine(warmup=100),
+        schedule=WarmupCosine(warmup=30 if fine_tune else 100),
         unroll=UnrollConfig(reference_frames=2, checkpointing=checkpointing, spoiled=0.3, matching=MATCHING),
         mean_over_frames=True,
-        average=0.998,
+        average=0.995 if fine_tune else 0.998,
         workers=workers,
     )
