@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
+import gc
+import signal
+import sys
+import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -93,3 +100,88 @@ def test_no_two_threads_have_one_workers_number_at_a_time() -> None:
     finally:
         torch.set_num_threads(before)
     assert len(seen) > 1
+
+
+@pytest.mark.usefixtures("_team")
+def test_what_went_wrong_keeps_nothing_once_it_is_dealt_with() -> None:
+    def fail() -> weakref.ref[torch.Tensor]:
+        large = torch.zeros(3)
+
+        def work(worker: int, n: int) -> None:
+            large.add_(n)
+            raise ValueError
+
+        with contextlib.suppress(ValueError):
+            workers.share_out(work, range(2))
+        return weakref.ref(large)
+
+    before = torch.get_num_threads()
+    gc.disable()
+    try:
+        torch.set_num_threads(2)
+        assert fail()() is None
+    finally:
+        gc.enable()
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(workers._openmp_parallel() is None, reason="this PyTorch has no OpenMP")
+def test_no_interrupt_is_lost_however_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupt(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupt
+
+    forgotten: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", forgotten.append)
+    armed, over = threading.Event(), threading.Event()
+    sent = 0
+
+    def send() -> None:
+        nonlocal sent
+        while not over.is_set():
+            if armed.is_set():
+                armed.clear()
+                _thread.interrupt_main()
+                sent += 1
+
+    before, switching = torch.get_num_threads(), sys.getswitchinterval()
+    handler = signal.signal(signal.SIGINT, interrupt)
+    sender = threading.Thread(target=send)
+    try:
+        torch.set_num_threads(2)
+        sys.setswitchinterval(1e-5)  # most come while the caller waits for the interpreter, on its way into its part
+        sender.start()
+        for turn in range(1, 121):
+            with pytest.raises(Interrupt):  # noqa: PT012
+                armed.set()
+                for _ in range(3):
+                    workers.share_out(lambda worker, task: None, range(2))
+                while sent < turn:
+                    pass
+                time.sleep(0)
+                for _ in range(10):
+                    pass
+    finally:
+        over.set()
+        sender.join()
+        signal.signal(signal.SIGINT, handler)
+        sys.setswitchinterval(switching)
+        torch.set_num_threads(before)
+    assert forgotten == []
+
+
+@pytest.mark.usefixtures("_team")
+def test_work_within_work_and_nothing_to_do() -> None:
+    done: list[tuple[int, int]] = []
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        workers.share_out(lambda worker, task: done.append((worker, task)), [])
+        assert done == []
+        inner = lambda outer: lambda worker, task: done.append((outer, task))  # noqa: E731
+        workers.share_out(lambda worker, task: workers.share_out(inner(task), range(3)), range(4))
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(done) == [(outer, task) for outer in range(4) for task in range(3)]

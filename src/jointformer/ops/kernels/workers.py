@@ -11,7 +11,7 @@ import ctypes
 import functools
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -67,37 +67,50 @@ def share_out(work: Callable[[int, Task], None], tasks: Sequence[Task]) -> None:
     numbers = itertools.count()
     errors: list[BaseException] = []
 
-    def work_off(_: object = None) -> None:
+    def work_off() -> Iterator[None]:
         try:
+            yield
             worker = next(numbers)
             for task in waiting:
                 work(worker, task)
+        except GeneratorExit:  # fewer threads came
+            raise
         except BaseException as error:  # an interrupt, too
             errors.append(error)
 
+    # Begun up to their `yield`, and gone on with from C: an interrupt that waits for the next line of Python comes
+    # within their `try`. At a callback's own first line ctypes would print and forget it.
+    parts = [work_off() for _ in range(threads)]
+    for part in parts:
+        next(part)
+    work_on = functools.partial(next, map(next, iter(parts)))
+
     parallel = _openmp_parallel() if threads > 1 else None
     if parallel is not None:
-        entry = _ENTER(work_off)
+        entry = _ENTER(work_on)
         parallel(ctypes.cast(entry, ctypes.c_void_p), None, threads, 0)
     else:
         before = torch.get_num_threads()
         try:
             torch.set_num_threads(1)  # what threads that begin now start with
             pool = _pool(os.getpid(), before - 1) if threads > 1 else None
-            futures = [pool.submit(_alone, work_off) for _ in range(threads - 1)] if pool is not None else []
-            work_off()
+            futures = [pool.submit(_alone, work_on) for _ in range(threads - 1)] if pool is not None else []
+            work_on(None)
             for future in futures:
                 future.result()
         finally:
             torch.set_num_threads(before)
     if errors:
-        raise errors[0]
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()  # else the error, whose traceback has this list, would keep every tensor for a while
 
 
-def _alone(work: Callable[[], None]) -> None:
+def _alone(work: Callable[[None], None]) -> None:
     if torch.get_num_threads() != 1:  # of this thread
         torch.set_num_threads(1)
-    work()
+    work(None)
 
 
 @functools.lru_cache(maxsize=1)
