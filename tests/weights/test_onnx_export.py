@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
+import os
 import re
 import shlex
 from pathlib import Path
@@ -16,9 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from jointformer.cli.main import main
-from jointformer.errors import ConfigError, UserError
+from jointformer.errors import ConfigError, OutputError, UserError
 from jointformer.model import onnx_export
+from jointformer.model.network import JointFormer
 from jointformer.model.onnx_graphs import GraphConfig, Segment
+from jointformer.system.files import temporary_name
 from jointformer.track import Tracker, TrackerConfig
 from jointformer.types import LabelMap, UInt8Array
 from seeded import MINI, seeded_model
@@ -56,15 +60,15 @@ def test_the_guides_program_tracks_as_the_tracker_does(tmp_path: Path, monkeypat
     blocks = re.findall(r"^```(\w+)\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
     command = shlex.split(blocks[0][1].replace("--size 480x854", f"--size {H}x{W} --topk {SIZE.topk}").splitlines()[1])
     assert main([*command[1:], "--quiet"]) == 0
-    names: dict[str, Any] = {}
-    exec(compile(blocks[1][1].replace("video.mp4", "frames/%d.png"), "onnx.md", "exec"), names)
+    program: dict[str, Any] = {}
+    exec(compile(blocks[1][1].replace("video.mp4", "frames/%d.png"), "onnx.md", "exec"), program)
 
     tracker = Tracker(model, TrackerConfig(max_memory_frames=1, topk=SIZE.topk, size=-1))
-    assert len(names["label_maps"]) == len(frames) == 6
+    assert len(program["label_maps"]) == len(frames) == 6
     for t, frame in enumerate(frames):
         result = tracker.step(frame, first if t == 0 else None)
-        assert np.mean(result.label_map == names["label_maps"][t]) > 0.999
-        assert len(np.unique(names["label_maps"][t])) > 1
+        assert np.mean(result.label_map == program["label_maps"][t]) > 0.999
+        assert len(np.unique(program["label_maps"][t])) > 1
 
 
 @needs_onnx
@@ -76,9 +80,7 @@ def test_both_types_agree_with_the_network_and_name_nothing_of_this_computer(top
     off = onnx_export.export_onnx(model, tmp_path / "new", GraphConfig(H, W, topk), progress=steps.append)
     assert tuple(steps) == onnx_export.STEPS
     assert max(off.values()) < (1e-2 if topk is None else 1e-4)
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {
-        "segment.onnx", "memorize.onnx", "weights.bin", "model.json",
-    }  # fmt: skip
+    assert names(tmp_path / "new") == FILES
     about = json.loads((tmp_path / "new" / "model.json").read_text())
     assert about["memory_frame"] == [3, 2, "objects", 2, 20, 24]
     assert about["type"] == str(model.dtype).removeprefix("torch.")
@@ -99,6 +101,137 @@ def test_nothing_is_kept_of_files_that_compute_something_else(tmp_path: Path, mo
     with pytest.raises(UserError, match=r"^ONNX Runtime computes something else .* from segment.onnx, expected"):
         onnx_export.export_onnx(seeded_model(MINI), tmp_path / "new", SIZE)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def _made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports take no time: of a graph there is a file, but nothing in it."""
+
+    def save(converted: object, path: Path, weights: onnx_export._Weights) -> None:
+        weights.place(path.name.encode())
+        path.touch()
+
+    monkeypatch.setattr(onnx_export, "PACKAGES", ())
+    monkeypatch.setattr(onnx_export, "_convert", lambda graph: graph)
+    monkeypatch.setattr(onnx_export, "_save", save)
+    monkeypatch.setattr(onnx_export, "_check", lambda graph, path: 0.0)
+
+
+FILES = {"segment.onnx", "memorize.onnx", "weights.bin", "model.json"}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("_made_up")
+@pytest.mark.parametrize("where", ["new", "missing/parents/new", "empty", "link", "."])
+def test_new_and_empty_folders_get_the_files(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    if where in ("empty", "link"):
+        (here / "empty").mkdir()
+    if where == "link":
+        (here / "link").symlink_to("empty")
+    before = here.stat().st_ino
+    onnx_export.export_onnx(seeded_model(MINI), where, SIZE)
+    assert names(Path(where)) == FILES
+    assert here.stat().st_ino == before  # a shell that is in it still is
+    assert (here / "link").is_symlink() == (where == "link")
+    assert not any(path.name.startswith(".") for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.usefixtures("_made_up")
+@pytest.mark.parametrize(
+    ("where", "step"),
+    [*((where, step) for where in ("new", "empty") for step in onnx_export.STEPS), ("empty", "the end")],
+)
+def test_an_interrupt_leaves_nothing(where: str, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+
+    def progress(doing: str) -> None:
+        if doing == step:
+            raise KeyboardInterrupt
+
+    replace = os.replace
+
+    def late(source: Path, target: Path) -> None:
+        replace(source, target)
+        if target.name == "model.json" and target.parent == tmp_path / where:
+            raise KeyboardInterrupt
+
+    if step == "the end":
+        monkeypatch.setattr(os, "replace", late)
+        monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(path / name for name in os.listdir(path))))
+    with pytest.raises(KeyboardInterrupt):
+        onnx_export.export_onnx(seeded_model(MINI), tmp_path / where, SIZE, progress=progress)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+@pytest.mark.usefixtures("_made_up")
+@pytest.mark.parametrize("where", ["new", "empty"])
+def test_what_a_killed_export_left_is_removed(where: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path, tmp_path / "empty"):
+        left = folder / temporary_name("x").name.replace(f"-{os.getpid()}-", "-999999999-")
+        left.mkdir()
+        (left / "weights.bin").write_bytes(b"large")
+    onnx_export.export_onnx(seeded_model(MINI), tmp_path / where, SIZE)
+    assert names(tmp_path / where) == FILES
+    assert not any(path.name.startswith(".") for path in (tmp_path if where == "new" else tmp_path / where).iterdir())
+
+
+@pytest.mark.usefixtures("_made_up")
+def test_what_comes_into_the_folder_meanwhile_stays(tmp_path: Path) -> None:
+    def progress(doing: str) -> None:
+        (tmp_path / "new").mkdir(exist_ok=True)
+        (tmp_path / "new" / "notes.txt").write_text("mine")
+
+    with pytest.raises(OutputError, match="there is something already"):
+        onnx_export.export_onnx(seeded_model(MINI), tmp_path / "new", SIZE, progress=progress)
+    assert names(tmp_path) == {"new"}
+    assert names(tmp_path / "new") == {"notes.txt"}
+
+
+@pytest.mark.usefixtures("_made_up")
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("file", "there is something already"),
+        ("loose", "there is something already"),
+        ("file/new", "cannot be written"),
+        ("y" * 300, "the name is too long"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_refused_before_weights_are_fetched(
+    where: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("loose").symlink_to("nowhere")
+
+    def fetch(name: str, dtype: torch.dtype) -> JointFormer:
+        pytest.fail("fetched for nothing")
+
+    monkeypatch.setattr("jointformer.model.weights.load_for_export", fetch)
+    assert main(["weights", "onnx", "tiny", where]) == 2
+    assert said in capsys.readouterr().err
+    assert names(tmp_path) == {"file", "loose"}
+
+
+def test_a_path_that_onnx_runtime_cannot_open_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="ONNX Runtime opens no file of this path, expected UTF-8"):
+        onnx_export.check_export(tmp_path / os.fsdecode(b"x\xff") / "new")
+
+
+def test_what_is_no_number_is_a_difference() -> None:
+    nan = torch.tensor([1.0, math.nan])
+    assert onnx_export._difference(nan, torch.ones(2)) == math.inf
+    assert onnx_export._difference(torch.ones(2), nan) == math.inf
+    assert onnx_export._difference(nan, nan) == math.inf  # of a network that overflows float16, too
+    assert onnx_export._difference(torch.ones(2), torch.ones(1)) == math.inf
+    assert onnx_export._difference(torch.tensor([1.0, -3.0]), torch.tensor([1.0, -4.0])) == 0.25
 
 
 def test_a_folder_with_files_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import math
+import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,15 @@ from torch import Tensor
 from jointformer.errors import ConfigError, OutputError, UserError, missing_extra
 from jointformer.model.network import JointFormer
 from jointformer.model.onnx_graphs import Graph, GraphConfig, Memorize, Segment
-from jointformer.system.files import replace_dir, write_json
+from jointformer.system.files import (
+    check_writable,
+    remove,
+    remove_temporaries,
+    replace_dir,
+    temporary_name,
+    write_json,
+    writing,
+)
 
 FORMAT_VERSION = 1
 #: What the extra `onnx` installs.
@@ -57,7 +67,7 @@ def export_onnx(
         raise ConfigError("type of an ONNX file", expected="float32 or float16", got=str(model.dtype))
     folder = check_export(folder)
     differences = {}
-    with replace_dir(folder) as temporary:
+    with _filled(folder) as temporary:
         weights = _Weights(temporary / WEIGHTS)
         for graph in (Segment(model, config).eval(), Memorize(model, config).eval()):
             path = temporary / f"{graph.name}.onnx"
@@ -70,14 +80,54 @@ def export_onnx(
 
 
 def check_export(folder: str | Path) -> Path:
-    """Return the folder to export to. Raises OutputError where something is in it, ConfigError without the extra."""
+    """Return the folder to export to, in which and beside which nothing of killed exports is left.
+
+    Raises OutputError where something is in it or it cannot be written, ConfigError without the extra.
+    """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        hint = "choose another, or remove it"
-        raise OutputError("there is something already", where=folder, expected="a new or an empty folder", hint=hint)
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise OutputError("ONNX Runtime opens no file of this path", where=folder, expected="UTF-8") from error
+    remove_temporaries(folder if folder.is_dir() else folder.parent)  # half a gigabyte each
+    _refuse_full(folder)
+    check_writable(folder / WEIGHTS)
     if any(importlib.util.find_spec(name) is None for name in PACKAGES):
         raise missing_extra(f"ONNX files need {' and '.join(PACKAGES)}, which are not installed", "onnx")
     return folder
+
+
+def _refuse_full(folder: Path) -> None:
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        hint = "choose another, or remove it"
+        raise OutputError("there is something already", where=folder, expected="a new or an empty folder", hint=hint)
+
+
+@contextmanager
+def _filled(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder, whose files are in `folder` when the block ends well; else nothing is kept of it."""
+    if not folder.is_dir():
+        with replace_dir(folder) as temporary:
+            yield temporary
+            _refuse_full(folder)  # exports take minutes, and somebody else may have put something there
+        return
+    # A folder that is there stays the same one: it may be a mount, the end of a link, or where the user's shell is.
+    temporary = temporary_name(folder / WEIGHTS)
+    places: list[Path] = []
+    try:
+        with writing(folder, temporary):
+            temporary.mkdir()
+            yield temporary
+            for path in list(temporary.iterdir()):
+                places.append(folder / path.name)
+                os.replace(path, places[-1])
+    except BaseException:
+        for place in places:
+            with suppress(OSError):
+                place.unlink()
+        raise
+    finally:
+        remove(temporary)
 
 
 def _description(model: JointFormer, config: GraphConfig) -> dict[str, Any]:
@@ -189,6 +239,8 @@ def _check(graph: Graph, path: Path) -> float:
 
 
 def _difference(got: Tensor, expected: Tensor) -> float:
+    """Return the largest difference as a share of the largest number expected; infinity for what is no number, too."""
     if got.shape != expected.shape:
-        return float("inf")
-    return float((got.float() - expected.float()).abs().max() / expected.float().abs().max())
+        return math.inf
+    share = float((got.float() - expected.float()).abs().max() / expected.float().abs().max())
+    return math.inf if math.isnan(share) else share  # `max` would pass over it
