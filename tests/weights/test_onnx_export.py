@@ -8,6 +8,8 @@ import math
 import os
 import re
 import shlex
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from torch import Tensor
 from jointformer.cli.main import main
 from jointformer.errors import ConfigError, OutputError, UserError
 from jointformer.model import onnx_export
+from jointformer.model.config import STD
 from jointformer.model.network import JointFormer
-from jointformer.model.onnx_graphs import GraphConfig, Segment
+from jointformer.model.onnx_graphs import GraphConfig, Memorize, Segment
+from jointformer.ops.padding import unpad
 from jointformer.system.files import temporary_name
 from jointformer.track import Tracker, TrackerConfig
+from jointformer.track.frames import prepare_frame
 from jointformer.types import LabelMap, UInt8Array
 from seeded import MINI, seeded_model
 
@@ -36,14 +41,14 @@ needs_onnx = pytest.mark.skipif(
 )
 
 
-def make_frames(folder: Path) -> tuple[list[UInt8Array], LabelMap]:
+def make_frames(folder: Path, height: int = H, width: int = W, count: int = 6) -> tuple[list[UInt8Array], LabelMap]:
     """Write pictures, which OpenCV and Pillow read alike; return them and the first label map, of objects 2 and 7."""
     folder.mkdir()
-    base = np.random.default_rng(0).integers(0, 255, (H + 20, W + 20, 3), dtype=np.uint8)
-    frames = [base[t : t + H, t : t + W] for t in range(6)]
+    base = np.random.default_rng(0).integers(0, 255, (height + 20, width + 20, 3), dtype=np.uint8)
+    frames = [base[t : t + height, t : t + width] for t in range(count)]
     for t, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / f"{t}.png")
-    first = np.zeros((H, W), np.uint8)
+    first = np.zeros((height, width), np.uint8)
     first[8:30, 10:30] = 2
     first[20:44, 36:60] = 7
     return frames, first
@@ -57,18 +62,111 @@ def test_the_guides_program_tracks_as_the_tracker_does(tmp_path: Path, monkeypat
     monkeypatch.setattr("jointformer.model.weights.load_for_export", lambda name, dtype: model)
     frames, first = make_frames(tmp_path / "frames")
     Image.fromarray(first).save("first.png")
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
-    command = shlex.split(blocks[0][1].replace("--size 480x854", f"--size {H}x{W} --topk {SIZE.topk}").splitlines()[1])
+    commands, loop, longer_loop = programs()
+    command = shlex.split(commands.replace("--size 480x854", f"--size {H}x{W} --topk {SIZE.topk}").splitlines()[1])
     assert main([*command[1:], "--quiet"]) == 0
-    program: dict[str, Any] = {}
-    exec(compile(blocks[1][1].replace("video.mp4", "frames/%d.png"), "onnx.md", "exec"), program)
-
+    names = run_program(loop, {})
     tracker = Tracker(model, TrackerConfig(max_memory_frames=1, topk=SIZE.topk, size=-1))
-    assert len(program["label_maps"]) == len(frames) == 6
+    assert_tracked_as(tracker, names["label_maps"], frames, {0: first})
+    appear = {0: first, 2: another_object(first)}
+    given = {index: np.pad(label_map, margins(names)) for index, label_map in appear.items()}
+    names = run_program(
+        longer_loop.replace("{0: first}", "given").replace("= 5, 5", "= 2, 2"), names | {"given": given}
+    )
+    tracker = Tracker(model, TrackerConfig(max_memory_frames=2, memory_every=2, topk=SIZE.topk, size=-1))
+    assert_tracked_as(tracker, names["label_maps"], frames, appear)
+
+
+@pytest.mark.parametrize(("most", "every"), [(1, 5), (2, 5), (3, 2), (0, 3)])
+def test_the_longer_program_remembers_what_the_tracker_does(
+    most: int, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = without_onnx(monkeypatch)
+    frames, first = make_frames(tmp_path / "frames", count=14)
+    Image.fromarray(first).save("first.png")
+    _, loop, longer_loop = programs()
+    assert "most, every = 5, 5\n" in longer_loop
+    names = run_program(loop, {})
+    two = np.zeros_like(first)
+    two[30:50, 4:20], two[2:28, 24:52] = 5, 9
+    appear = {0: first, 3: two, 7: another_object(first)}
+    given = {index: np.pad(label_map, margins(names)) for index, label_map in appear.items()}
+    longer_loop = longer_loop.replace("{0: first}", "given").replace("= 5, 5", f"= {most}, {every}")
+    names = run_program(longer_loop, names | {"given": given})
+    tracker = Tracker(model, TrackerConfig(max_memory_frames=most, memory_every=every, topk=SIZE.topk, size=-1))
+    assert_tracked_as(tracker, names["label_maps"], frames, appear)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5, 2])
+def test_the_program_scales_frames_and_masks_as_the_tracker_does(
+    scale: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = without_onnx(monkeypatch)
+    frames, first = make_frames(tmp_path / "frames", int(H * scale), int(W * scale))
+    Image.fromarray(first).save("first.png")
+    names = run_program(programs()[1], {})
+    tracker = Tracker(model, TrackerConfig(max_memory_frames=1, topk=SIZE.topk, size=H))
+    result = tracker.step(frames[0], first)
+    seen = np.array([0, *result.ids])[result.prob.argmax(dim=0).numpy()]
+    assert np.array_equal(seen, names["label_maps"][0])
+    graph = Segment(model, SIZE)
+    for frame, scaled in zip(frames, names["read_frames"]("frames/%d.png"), strict=True):
+        off = unpad(graph.image(torch.from_numpy(scaled))[0], SIZE.padding) - prepare_frame(frame, H, model.device)
+        assert off.abs().max() < 1 / 255 / min(STD)  # the program's pixels are whole numbers
+
+
+def programs() -> list[str]:
+    """Return the guide's blocks: the commands, the program, and the loop for objects that appear later."""
+    return re.findall(r"^```\w+\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run_program(text: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Return the names that a program of the guide leaves behind; it reads `frames` instead of a video."""
+    exec(compile(text.replace("video.mp4", "frames/%d.png"), "onnx.md", "exec"), names)
+    return names
+
+
+def margins(names: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (names["top"], names["bottom"]), (names["left"], names["right"])
+
+
+def another_object(first: LabelMap) -> LabelMap:
+    """Return the label map of an object 1 that lies partly on one of those in `first`."""
+    label_map = np.zeros_like(first)
+    label_map[40:50, 40:66] = 1
+    return label_map
+
+
+def assert_tracked_as(
+    tracker: Tracker, label_maps: list[LabelMap], frames: list[UInt8Array], given: dict[int, LabelMap]
+) -> None:
+    assert len(label_maps) == len(frames) >= 6
     for t, frame in enumerate(frames):
-        result = tracker.step(frame, first if t == 0 else None)
-        assert np.mean(result.label_map == program["label_maps"][t]) > 0.999
-        assert len(np.unique(program["label_maps"][t])) > 1
+        result = tracker.step(frame, given.get(t))
+        assert np.mean(result.label_map == label_maps[t]) > 0.999
+        assert len(np.unique(label_maps[t])) > 1
+
+
+def without_onnx(monkeypatch: pytest.MonkeyPatch) -> JointFormer:
+    """Return a network that `onnxruntime` runs by PyTorch from now on, the files being those of the guide."""
+    model = seeded_model(MINI)
+    graphs = {f"tiny-onnx/{graph.name}.onnx": graph(model, SIZE).eval() for graph in (Segment, Memorize)}
+
+    class InferenceSession:
+        def __init__(self, path: str) -> None:
+            self.graph = graphs[path]
+
+        def run(self, outputs: None, inputs: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+            with torch.inference_mode():
+                results = self.graph(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+            return [tensor.numpy() for tensor in results]
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.SimpleNamespace(InferenceSession=InferenceSession))
+    Path("tiny-onnx").mkdir()
+    Path("tiny-onnx/model.json").write_text(json.dumps(onnx_export._description(model, SIZE)))
+    return model
 
 
 @needs_onnx
