@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import gc
+import os
 import signal
 import sys
 import threading
@@ -100,6 +101,51 @@ def test_no_two_threads_have_one_workers_number_at_a_time() -> None:
     finally:
         torch.set_num_threads(before)
     assert len(seen) > 1
+
+
+@pytest.mark.usefixtures("_team")
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])
+def test_the_first_of_several_errors_is_raised(kind: type[BaseException]) -> None:
+    def work(worker: int, n: int) -> None:
+        time.sleep(0.02 * n)
+        raise kind(n)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(kind, match=r"^0$"):
+            workers.share_out(work, range(2))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_threads_of_our_own_leave_pytorch_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_openmp_parallel", lambda: None)
+    seen: list[tuple[int, int]] = []
+
+    def work(worker: int, n: int) -> None:
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        time.sleep(0.005)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        workers.share_out(work, range(6))
+        workers._pool(os.getpid(), 1).submit(torch.set_num_threads, 2).result()  # as something else may have done
+        workers.share_out(work, range(6))
+    finally:
+        torch.set_num_threads(before)
+    assert len({thread for thread, _ in seen}) == 2
+    assert {count for _, count in seen} == {1}
+
+
+def test_buffers_are_kept_for_the_sizes_last_used() -> None:
+    topk_cpu._local.__dict__.clear()
+    for own in (32, 40, 48, 32, 56):
+        q, memory = torch.ones(1, 1, own, 8), torch.ones(1, 1, 64, 8)
+        topk_cpu.attend_rows(q, q, q, memory, memory, 4, 64, torch.empty_like(q))
+    assert topk_cpu.MOST_SCRATCH == 3
+    assert [sizes.own for sizes in topk_cpu._local.__dict__["_RowScratch"]] == [48, 32, 56]
 
 
 @pytest.mark.usefixtures("_team")

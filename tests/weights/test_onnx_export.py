@@ -323,6 +323,32 @@ def test_a_path_that_onnx_runtime_cannot_open_is_refused(tmp_path: Path) -> None
         onnx_export.check_export(tmp_path / os.fsdecode(b"x\xff") / "new")
 
 
+@pytest.mark.usefixtures("_made_up")
+def test_the_description_says_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = seeded_model(MINI)
+    model.weights_file = Path("/somewhere/mine.pth")
+    monkeypatch.setattr("jointformer.model.weights.load_for_export", lambda name, dtype: model.to(dtype))
+    options = ["--size", "51x69", "--topk", "0", "--dtype", "float16", "--quiet"]
+    assert main(["weights", "onnx", "mine.pth", str(tmp_path / "new"), *options]) == 0
+    about = json.loads((tmp_path / "new" / "model.json").read_text())
+    assert (about["height"], about["width"], about["topk"], about["type"]) == (51, 69, None, "float16")
+    assert about["padding"] == {"left": 5, "right": 6, "top": 6, "bottom": 7}
+    assert (about["network"], about["weights"]) == ("mini", "mine.pth")
+    assert str(tmp_path) not in json.dumps(about)
+
+
+def test_a_few_objects_at_a_time_are_remembered_as_all_at_once() -> None:
+    graph = Memorize(seeded_model(MINI), SIZE).eval()
+    inputs = graph.example(3, 1)
+    with torch.inference_mode():
+        memory, tokens = graph(**inputs)
+        for i in range(3):
+            own = {name: tensor if name == "frame" else tensor[i : i + 1] for name, tensor in inputs.items()}
+            one, token = graph(**own)
+            torch.testing.assert_close(one[:, :, 0], memory[:, :, i])
+            torch.testing.assert_close(token[0], tokens[i])
+
+
 def test_what_is_no_number_is_a_difference() -> None:
     nan = torch.tensor([1.0, math.nan])
     assert onnx_export._difference(nan, torch.ones(2)) == math.inf

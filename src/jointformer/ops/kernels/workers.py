@@ -73,8 +73,6 @@ def share_out(work: Callable[[int, Task], None], tasks: Sequence[Task]) -> None:
             worker = next(numbers)
             for task in waiting:
                 work(worker, task)
-        except GeneratorExit:  # fewer threads came
-            raise
         except BaseException as error:  # an interrupt, too
             errors.append(error)
 
