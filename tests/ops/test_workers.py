@@ -195,6 +195,7 @@ def test_no_interrupt_is_lost_however_it_comes(monkeypatch: pytest.MonkeyPatch) 
     before, switching = torch.get_num_threads(), sys.getswitchinterval()
     handler = signal.signal(signal.SIGINT, interrupt)
     sender = threading.Thread(target=send)
+    gc.disable()  # Hypothesis has Python call it then, where an interrupt is lost, too
     try:
         torch.set_num_threads(2)
         sys.setswitchinterval(1e-5)  # most come while the caller waits for the interpreter, on its way into its part
@@ -212,6 +213,7 @@ def test_no_interrupt_is_lost_however_it_comes(monkeypatch: pytest.MonkeyPatch) 
     finally:
         over.set()
         sender.join()
+        gc.enable()
         signal.signal(signal.SIGINT, handler)
         sys.setswitchinterval(switching)
         torch.set_num_threads(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import math
 import os
 import re
@@ -182,6 +183,8 @@ def test_both_types_agree_with_the_network_and_name_nothing_of_this_computer(top
     about = json.loads((tmp_path / "new" / "model.json").read_text())
     assert about["memory_frame"] == [3, 2, "objects", 2, 20, 24]
     assert about["type"] == str(model.dtype).removeprefix("torch.")
+    size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    assert (tmp_path / "new" / "weights.bin").stat().st_size > 0.9 * size  # MINI's smaller tensors are in the graphs
     here = str(Path(onnx_export.__file__).parent).encode()
     assert not any(here in (tmp_path / "new" / f"{name}.onnx").read_bytes() for name in ("segment", "memorize"))
 
@@ -347,6 +350,47 @@ def test_a_few_objects_at_a_time_are_remembered_as_all_at_once() -> None:
             one, token = graph(**own)
             torch.testing.assert_close(one[:, :, 0], memory[:, :, i])
             torch.testing.assert_close(token[0], tokens[i])
+
+
+@pytest.mark.parametrize(("factor", "limit"), [(1.0, True), (0.99, False), (math.nan, False)])
+def test_one_and_several_objects_and_frames_are_checked(
+    factor: float, limit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = Segment(seeded_model(MINI), SIZE).eval()
+    shapes = []
+
+    def run(outputs: list[str], inputs: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        frames, objects = (inputs["memory"].shape[axis] for axis in (0, 3))
+        shapes.append((objects, frames))
+        assert frames == 1 or not np.allclose(inputs["memory"][0], inputs["memory"][1])
+        with torch.inference_mode():
+            results = graph(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        return [tensor.numpy() * (factor if objects > 1 else 1) for tensor in results]
+
+    session = types.SimpleNamespace(run=run)
+    runtime = types.SimpleNamespace(InferenceSession=lambda path, providers: session)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    if limit:
+        assert onnx_export._check(graph, Path("segment.onnx")) == 0
+    else:
+        with pytest.raises(UserError, match=r"something else than the network from segment\.onnx"):
+            onnx_export._check(graph, Path("segment.onnx"))
+    assert {n > 1 for n, _ in shapes} == {n > 1 for _, n in shapes} == {True, False}
+
+
+def test_equal_tensors_are_in_the_weights_once_at_a_pages_start(tmp_path: Path) -> None:
+    weights = onnx_export._Weights(tmp_path / "weights.bin")
+    places = [weights.place(data) for data in (b"a" * 5000, b"b" * 10, b"a" * 5000, b"c")]
+    assert places == [0, 8192, 0, 12288]
+    assert (tmp_path / "weights.bin").read_bytes() == b"a" * 5000 + bytes(3192) + b"b" * 10 + bytes(4086) + b"c"
+
+
+def test_the_exporters_log_is_quiet_for_a_while_only() -> None:
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    with onnx_export._quiet():
+        assert logger.level == logging.ERROR != before
+    assert logger.level == before
 
 
 def test_what_is_no_number_is_a_difference() -> None:
