@@ -60,9 +60,13 @@ def share_out(work: Callable[[int, Task], None], tasks: Sequence[Task]) -> None:
     """Call work(worker, task) for every task, on as many threads as PyTorch uses; the caller's is one of them.
 
     worker: a number below that of threads, which no other thread has meanwhile. PyTorch's operations within `work`
-    take one thread. Once all threads have left, what went wrong first is raised.
+    take one thread where there are several. Once all threads have left, what went wrong first is raised.
     """
     threads = min(torch.get_num_threads(), len(tasks))
+    if threads <= 1:
+        for task in tasks:
+            work(0, task)
+        return
     waiting = iter(tasks)  # a list's iterator hands every task out once, to whichever thread asks
     numbers = itertools.count()
     errors: list[BaseException] = []
@@ -83,7 +87,7 @@ def share_out(work: Callable[[int, Task], None], tasks: Sequence[Task]) -> None:
         next(part)
     work_on = functools.partial(next, map(next, iter(parts)))
 
-    parallel = _openmp_parallel() if threads > 1 else None
+    parallel = _openmp_parallel()
     if parallel is not None:
         entry = _ENTER(work_on)
         parallel(ctypes.cast(entry, ctypes.c_void_p), None, threads, 0)
@@ -91,8 +95,8 @@ def share_out(work: Callable[[int, Task], None], tasks: Sequence[Task]) -> None:
         before = torch.get_num_threads()
         try:
             torch.set_num_threads(1)  # what threads that begin now start with
-            pool = _pool(os.getpid(), before - 1) if threads > 1 else None
-            futures = [pool.submit(_alone, work_on) for _ in range(threads - 1)] if pool is not None else []
+            pool = _pool(os.getpid(), before - 1)
+            futures = [pool.submit(_alone, work_on) for _ in range(threads - 1)]
             work_on(None)
             for future in futures:
                 future.result()
