@@ -20,7 +20,7 @@ from jointformer.data.annotation_parts import (
     ellipse,
     rectangle,
 )
-from jointformer.data.metas import short
+from jointformer.data.metas import read_bytes, short
 from jointformer.errors import DataError
 
 #: Elements that annotate a picture but enclose nothing.
@@ -57,12 +57,9 @@ class _DoctypeError(Exception):
 
 
 def _parsed(path: Path) -> ET.Element:
+    content = read_bytes(path)
     try:
-        return ET.fromstring(path.read_bytes(), ET.XMLParser(target=_NoDoctype()))
-    except FileNotFoundError:
-        raise DataError("no such file", where=path) from None
-    except OSError as error:
-        raise DataError(f"the file cannot be read: {error.strerror or error}", where=path) from error
+        return ET.fromstring(content, ET.XMLParser(target=_NoDoctype()))
     except _DoctypeError:
         raise DataError("an XML file with a DOCTYPE", where=path, expected="none, as CVAT writes it") from None
     except (ET.ParseError, ExpatError, ValueError, LookupError) as error:  # the latter of encodings

@@ -15,14 +15,21 @@ _LARGEST_NUMBER = 99_999_999
 MOST_FRAMES = 1_080_000
 
 
-def read_json(path: str | Path) -> Any:
-    """The value of a json file. Raises `DataError` where it is missing or damaged."""
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file. Raises `DataError` where it is missing or cannot be read."""
     try:
-        return json.loads(Path(path).read_bytes())
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise DataError("no such file", where=path) from None
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror or error}", where=path) from error
+
+
+def read_json(path: str | Path) -> Any:
+    """The value of a json file. Raises `DataError` where it is missing or damaged."""
+    content = read_bytes(path)
+    try:
+        return json.loads(content)
     except RecursionError:
         raise DataError("the json is nested too deeply", where=path) from None
     except ValueError as error:  # includes UnicodeDecodeError and numbers with thousands of digits
