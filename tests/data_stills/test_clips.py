@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from jointformer.data.clips.config import ClipConfig
+from jointformer.data.clips.events import LARGEST, SMALLEST
 from jointformer.data.clips.pack import StillsPack
 from jointformer.data.clips.plan import ClipPlanner, Odds
 from jointformer.data.clips.stills import Clip, StillsClips
@@ -102,6 +103,43 @@ def test_two_targets_pass_each_other_and_come_back(pack: StillsPack, share: floa
     assert there_and_back in crossed
 
 
+def test_a_travelling_camera_leaves_the_first_view_and_keeps_its_targets(pack: StillsPack) -> None:
+    config = ClipConfig(size=64, width=96, frames=9, max_objects=1, own_share=0.0, leave_share=0.0, difficulty=0.4)
+    passed, kept = {}, {}
+    for share in (0.0, 1.0):
+        some = replace(config, travel_share=share)
+        planner, clips = ClipPlanner(pack, some), StillsClips(pack, some)
+        plans = [next(planner.attempts(0, index))[1] for index in range(40)]
+        passed[share] = np.asarray([np.linalg.norm(np.diff(plan.motions.centre[0][[0, -1]], axis=0)) for plan in plans])
+        kept[share] = np.mean([(clips.sample(index).label_maps[-1] > 0).any() for index in range(40)])
+    assert passed[0.0].max() < 0.5
+    assert 8 <= (passed[1.0] > 0.5).sum() <= 24  # 0.4 of them
+    assert kept[1.0] > 0.9
+
+
+def test_targets_grow_and_shrink_within_bounds(pack: StillsPack) -> None:
+    config = ClipConfig(size=96, frames=9, max_objects=1, own_share=0.0, leave_share=0.0, twin_share=0.0)
+    planner = ClipPlanner(pack, replace(config, grow_share=1.0))
+    before, after = np.zeros((2, 40))
+    for index in range(40):
+        _, plan = next(planner.attempts(0, index))
+        (number,) = (number for number, cutout in enumerate(plan.cutouts, 1) if cutout.label)
+        areas = np.abs(np.linalg.det(plan.motions.linear[number]))
+        before[index], after[index] = np.sqrt(areas[[0, -1]]) * plan.spans[number] / config.side
+    assert (after > 1.4 * before).sum() >= 12
+    assert (after < before / 1.4).sum() >= 8
+    assert after.max() < 3 * LARGEST
+    assert after.min() > SMALLEST / 3
+
+
+def test_what_does_not_travel_or_grow_is_drawn_as_it_was(pack: StillsPack) -> None:
+    """Odd settings may not move the generator: clips that were trained on can be made again."""
+    short = replace(CONFIG, frames=4)
+    some = replace(short, travel_share=1.0, grow_share=1.0)
+    one, other = StillsClips(pack, short), StillsClips(pack, some)
+    assert all(_same(one.sample(index), other.sample(index)) for index in range(4))
+
+
 @pytest.mark.parametrize("kind", ["own_share", "lifted_share", "blob_share"])
 def test_each_kind_of_clip_can_be_had_alone(pack: StillsPack, kind: str) -> None:
     shares: dict[str, Any] = {"own_share": 0.0, "lifted_share": 0.0, "blob_share": 0.0, kind: 1.0}
@@ -127,7 +165,8 @@ def test_stills_without_objects_of_a_fit_size_are_refused(stills_folder: Path) -
 @pytest.mark.parametrize(
     ("field", "value"),
     [("size", 100), ("size", 16), ("width", 50), ("frames", 0), ("max_objects", 0), ("max_objects", 9),
-     ("difficulty", 1.5), ("own_share", -0.1), ("smallest", 0.2), ("distractors", 9.0)],
+     ("difficulty", 1.5), ("own_share", -0.1), ("travel_share", 2.0), ("grow_share", -1.0),
+     ("smallest", 0.2), ("distractors", 9.0)],
 )  # fmt: skip
 def test_a_setting_out_of_range_is_named(field: str, value: float) -> None:
     changes: dict[str, Any] = {field: value}

@@ -221,7 +221,7 @@ def test_a_run_is_resumed_with_its_own_network_and_kind_only(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--lr", "1e-4"], "--lr: goes with --stages and --data only"),
+        (["--lr", "-1"], "lr: must be positive and finite, got -1.0"),
         (["--batch", "4"], "--batch: goes with --stages and --data only; --load makes iterations smaller or larger"),
         (["--data-root", "."], "--data-root: goes with --stages only"),
         (["--load", "nan"], "load: must be positive and finite, got nan"),

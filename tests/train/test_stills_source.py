@@ -117,12 +117,13 @@ def test_fine_tuning_begins_with_large_pictures_and_needs_weights(
     assert max(plan.shape for plan in plans) == (384, 672)
 
 
-def test_fine_tuning_takes_smaller_steps() -> None:
-    usual, fine = (
+def test_fine_tuning_takes_smaller_steps_and_a_given_rate_is_taken() -> None:
+    usual, fine, given = (
         stills_run(
-            iterations=5, minutes=None, seed=0, precision="float32", workers=1, checkpointing=False, fine_tune=fine
+            iterations=5, minutes=None, seed=0, precision="float32", workers=1, checkpointing=False, fine_tune=fine,
+            lr=lr,
         )
-        for fine in (False, True)
-    )
-    assert (usual.optimiser.lr, fine.optimiser.lr) == (1e-3, 3e-4)
+        for fine, lr in ((False, None), (True, None), (True, 5e-4))
+    )  # fmt: skip
+    assert (usual.optimiser.lr, fine.optimiser.lr, given.optimiser.lr) == (1e-3, 3e-4, 5e-4)
     assert (usual.average, fine.average) == (0.998, 0.995)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from jointformer.train.stages import Stage
 
 #: Flags of a clip's measures: published stages and own videos have some of their own, which these change.
-CLIP_FLAGS = ("batch", "frames", "objects", "size", "lr")
+CLIP_FLAGS = ("batch", "frames", "objects", "size")
+#: What may be changed of a stage.
+STAGE_FLAGS = (*CLIP_FLAGS, "lr")
 #: What is given instead of a flag that does nothing for a kind of run.
 HINTS = {
     "minutes": "give --iterations",
@@ -51,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--frames", type=int, metavar="N", help="frames per clip")
     run.add_argument("--objects", type=int, metavar="N", help="most objects per clip")
     run.add_argument("--size", type=int, metavar="PIXELS", help="side of the crops, a multiple of 16")
-    run.add_argument("--lr", type=float, help="learning rate (the backbone gets a tenth)")
+    run.add_argument("--lr", type=float, help="learning rate (the backbone gets a tenth, but not with --stills)")
     run.add_argument("--load", type=float, help="for --stills: factor on the number of clips per iteration (1)")
     run.add_argument(
         "--fine-tune", action="store_true", default=None,
@@ -128,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         if args.stills is not None:
             finished = run_stills(
                 settings, processes, args.stills, iterations=args.iterations, minutes=args.minutes,
-                load=1.0 if args.load is None else args.load, fine_tune=bool(args.fine_tune),
+                load=1.0 if args.load is None else args.load, fine_tune=bool(args.fine_tune), lr=args.lr,
             )  # fmt: skip
         elif args.data is not None:
             finished = run_own(settings, processes, args.data, _own_stage(args))
@@ -156,7 +158,7 @@ def _stages(args: argparse.Namespace) -> list[Stage]:
     stages = parse_stages(args.stages)
     if args.iterations is not None:
         stages = [with_total(stage, args.iterations) for stage in stages]
-    return [overridden(stage, _given(args, CLIP_FLAGS)) for stage in stages]
+    return [overridden(stage, _given(args, STAGE_FLAGS)) for stage in stages]
 
 
 def _own_stage(args: argparse.Namespace) -> Stage:

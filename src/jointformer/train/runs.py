@@ -83,12 +83,13 @@ def build_network(preset: str, init: str | None, seed: int, *, one_object: bool 
 
 def run_stills(
     settings: Settings, processes: Processes, folder: Path, *,
-    iterations: int | None, minutes: float | None, load: float = 1.0, fine_tune: bool = False,
+    iterations: int | None, minutes: float | None, load: float = 1.0, fine_tune: bool = False, lr: float | None = None,
 ) -> bool:  # fmt: skip
     """Train on clips from a folder of stills; True when the whole budget was used.
 
     load: factor on the number of clips of every iteration. fine_tune: no curriculum from small pictures on, but large
-    ones and smaller steps, for the good weights that `settings` begin with.
+    ones and smaller steps, for the good weights that `settings` begin with. lr: the learning rate, instead of the
+    recipe's.
     """
     if fine_tune and settings.init is None:
         raise ConfigError("needs weights to begin with", where="fine-tune", hint="give --init, such as --init tiny")
@@ -108,6 +109,7 @@ def run_stills(
         workers=settings.workers_on(device),
         checkpointing=settings.checkpointing,
         fine_tune=fine_tune,
+        lr=lr,
     )
     model = build_network(settings.model, settings.init, settings.seed)
 

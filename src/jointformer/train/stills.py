@@ -24,7 +24,7 @@ STEP = 0.05
 #: Share of clips that fill all slots: empty slots cost as much as used ones.
 FULL = 0.9
 #: Shares of clips as `ClipConfig` has them: half of the targets are no foreign cut-outs but parts of the picture.
-OWN, LIFTED, TWIN, CROSS = 0.2, 0.3, 0.2, 0.8
+OWN, LIFTED, TWIN, CROSS, TRAVEL, GROW = 0.2, 0.3, 0.2, 0.8, 0.6, 0.6
 
 
 class StillsSource:
@@ -68,21 +68,24 @@ def clip_config(plan: IterationPlan) -> ClipConfig:
     return ClipConfig(
         size=height, width=width, frames=plan.frames, max_objects=plan.slots, difficulty=difficulty, full_share=FULL,
         own_share=OWN, lifted_share=LIFTED, twin_share=TWIN, cross_share=CROSS,
+        travel_share=TRAVEL, grow_share=GROW,
     )  # fmt: skip
 
 
 def stills_run(
     *, iterations: int | None, minutes: float | None, seed: int, precision: str, workers: int, checkpointing: bool,
-    fine_tune: bool = False,
+    fine_tune: bool = False, lr: float | None = None,
 ) -> RunConfig:  # fmt: skip
     """The settings of a stills run from scratch, or of one that changes good weights with smaller steps."""
+    if lr is None:
+        lr = 3e-4 if fine_tune else 1e-3
     return RunConfig(
         iterations=iterations,
         minutes=minutes,
         seed=seed,
         precision=precision,
         optimiser=OptimiserConfig(
-            lr=3e-4 if fine_tune else 1e-3,
+            lr=lr,
             weight_decay=0.05,
             backbone_scale=1.0,
             decay_all=False,

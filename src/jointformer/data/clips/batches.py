@@ -22,7 +22,8 @@ from jointformer.data.clips.appearance import (
 from jointformer.data.clips.config import ClipConfig
 from jointformer.data.clips.device import DevicePack, dense_grids, device_grids, level_of
 from jointformer.data.clips.device_look import apply_tones, compress, fill_holes, gaussian_blur, smear
-from jointformer.data.clips.plan import BLOB_WAVES, ClipPlan, ClipPlanner, Cutout
+from jointformer.data.clips.layers import BLOB_WAVES, ClipPlan, Cutout
+from jointformer.data.clips.plan import ClipPlanner
 from jointformer.data.clips.render import TOKEN
 
 

@@ -23,7 +23,9 @@ class ClipConfig:
     `blob_share`: share of pasted things that are random shapes; `twin_share`: share of clips with a
     distractor that looks like a pasted target; `leave_share`: share of pasted things that leave
     and come back; `cross_share`: share of clips with several pasted targets in which two start apart, pass
-    each other and come back (all at difficulty 1; leaving and passing in clips of 5 frames and more).
+    each other and come back; `travel_share`: share of clips whose camera follows the targets far beyond what the
+    first frame shows; `grow_share`: share of targets that come much nearer or go far away (all at difficulty 1; what
+    leaves, passes, travels and grows does so in clips of 5 frames and more).
     """
 
     size: int = 128
@@ -40,6 +42,8 @@ class ClipConfig:
     twin_share: float = 0.15
     leave_share: float = 0.08
     cross_share: float = 0.0
+    travel_share: float = 0.0
+    grow_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name, side in (("size", self.size), ("width", self.size if self.width is None else self.width)):
@@ -58,6 +62,8 @@ class ClipConfig:
             "twin_share",
             "leave_share",
             "cross_share",
+            "travel_share",
+            "grow_share",
         ):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:

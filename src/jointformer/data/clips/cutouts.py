@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from jointformer.data.clips.layers import BackdropPlan, Cutout
 from jointformer.data.clips.motion import F64
 from jointformer.data.clips.pack import Still
-from jointformer.data.clips.plan import BackdropPlan, Cutout
 from jointformer.data.clips.regions import Region
 from jointformer.types import UInt8Array
 

@@ -3,76 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from jointformer.data.clips.config import ClipConfig
+from jointformer.data.clips.events import FEWEST_FRAMES, face, growth_of, journey_of
+from jointformer.data.clips.layers import BLOB_WAVES, BackdropPlan, ClipPlan, Cutout
 from jointformer.data.clips.motion import CAMERA_MOTION, F64, OBJECT_MOTION, Motions, draw_motions
 from jointformer.data.clips.pack import StillsPack
 from jointformer.data.clips.regions import Region, choose_region
 from jointformer.data.clips.sets import clip_set
 from jointformer.errors import DataError
-from jointformer.types import UInt8Array
 
-BLOB_WAVES = 6
 #: Draws for one clip; the second half of them are easy ones.
 _ATTEMPTS = 48
-
-
-@dataclass(frozen=True, eq=False)
-class Cutout:
-    """Something that moves over the backdrop: a region of a still, or a blob of its texture.
-
-    `label` 1.. for targets, 0 for distractors; `ratio`: pixels of the picture per pixel of the still at
-    frame 0; `middle`: the point of the still that moves as the layer's middle; `span`: larger side in
-    picture pixels; `outline` (2,BLOB_WAVES) cosine and sine parts of a blob's radius, None for regions.
-    """
-
-    still: int
-    region: Region
-    label: int
-    flip: bool
-    ratio: float
-    middle: tuple[float, float]
-    span: float
-    start: tuple[float, float]
-    turn: float
-    feather: float
-    outline: F64 | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class BackdropPlan:
-    """The backdrop to be: which still, flipped or not, at which scale, and the point seen in the middle.
-
-    `labels` (256,): the label of each id of mask `mask` (own targets), or None; `hole`: the region that
-    was lifted off and has to be filled.
-    """
-
-    still: int
-    flip: bool
-    ratio: float
-    middle: tuple[float, float]
-    mask: int = 0
-    labels: UInt8Array | None = None
-    hole: Region | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class ClipPlan:
-    """A whole clip: the backdrop, then cut-outs from the farthest to the nearest, and their warps.
-
-    `motions` and `spans` (1+L,) are what `local_grids` takes, the backdrop's first; `smear` (1+L,T,2):
-    pixels moved while a frame is exposed; `targets`: the number of labels.
-    """
-
-    backdrop: BackdropPlan
-    cutouts: tuple[Cutout, ...]
-    targets: int
-    motions: Motions
-    spans: F64
-    smear: F64
 
 
 class Odds:
@@ -237,9 +182,12 @@ class ClipPlanner:
         self, rng: np.random.Generator, backdrop: BackdropPlan, cutouts: list[Cutout], targets: int, speed: float
     ) -> ClipPlan:
         config, count = self.config, 1 + len(cutouts)
-        pair = self._face(rng, backdrop, cutouts)
+        pair = face(rng, config, backdrop, cutouts)
+        growth = growth_of(rng, config, cutouts)
         # A camera that follows its object keeps it in place while the background passes.
         follows = rng.random() < 0.35
+        journey = journey_of(rng, config, backdrop)
+        follows = follows or bool(journey.any())
         pace = speed * float(rng.uniform(0.8, 2.2) if follows else rng.uniform(0.1, 1.2))
         rows = [CAMERA_MOTION.row(pace)]
         starts, turns = [(0.0, 0.0)], [float(rng.normal(0.0, 0.05))]
@@ -249,7 +197,7 @@ class ClipPlanner:
             rows.append(OBJECT_MOTION.row(speed * float(rng.uniform(0.5, 1.2)), calm))
             starts.append(cutout.start)
             turns.append(cutout.turn)
-            if config.frames >= 5 and rng.random() < config.leave_share * config.difficulty:
+            if config.frames >= FEWEST_FRAMES and rng.random() < config.leave_share * config.difficulty:
                 direction = rng.uniform(0.0, 2.0 * np.pi)
                 away[number] = rng.uniform(0.6, 1.1) * np.asarray([np.cos(direction), np.sin(direction)])
         for one, other in (pair, pair[::-1]) if pair else ():  # each goes to where the other began, or beyond
@@ -257,28 +205,14 @@ class ClipPlanner:
             away[1 + one] = apart * float(rng.uniform(0.5, 1.3))
         free = np.asarray([True] + [cutout.label == 0 for cutout in cutouts])
         motions = draw_motions(rng, config.frames, np.asarray(rows), np.asarray(starts), np.asarray(turns), away, free)
+        along = np.linspace(0.0, 1.0, config.frames)
+        motions.centre[0] += along[:, None] * journey
+        motions.linear[:] *= (growth[:, None] ** (along - 0.5))[..., None, None]
         for number in range(1, count):  # some things stand on the ground and move with it
             if not follows and rng.random() < 0.4:
                 motions.centre[number] += motions.centre[0]
         spans = np.asarray([config.side] + [cutout.span for cutout in cutouts])
         return ClipPlan(backdrop, tuple(cutouts), targets, motions, spans, self._smear(rng, motions))
-
-    def _face(self, rng: np.random.Generator, backdrop: BackdropPlan, cutouts: list[Cutout]) -> tuple[int, int] | None:
-        """Put two pasted targets on both sides of the middle; their places among the cut-outs, None in other clips."""
-        config = self.config
-        targets = [number for number, cutout in enumerate(cutouts) if cutout.label]
-        odds = config.cross_share * config.difficulty
-        if len(targets) < 2 or backdrop.hole is not None or config.frames < 5 or not odds:
-            return None  # before anything is drawn: clips of which none cross stay what they were
-        if rng.random() >= odds:
-            return None
-        one, other = (int(number) for number in rng.choice(targets, 2, replace=False))
-        height, width = config.shape
-        angle, reach = float(rng.normal(0.0, 0.5)), float(rng.uniform(0.15, 0.32))
-        x, y = reach * np.cos(angle) * width / config.side, reach * np.sin(angle) * height / config.side
-        cutouts[one] = replace(cutouts[one], start=(float(-x), float(-y)))
-        cutouts[other] = replace(cutouts[other], start=(float(x), float(y)))
-        return one, other
 
     def _smear(self, rng: np.random.Generator, motions: Motions) -> F64:
         """(L,T,2): pixels moved while a frame is exposed; 0 in most clips."""

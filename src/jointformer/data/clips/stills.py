@@ -10,9 +10,10 @@ import numpy.typing as npt
 from jointformer.data.clips.appearance import NoiseBank, apply_appearance, draw_appearance, draw_tones
 from jointformer.data.clips.config import ClipConfig
 from jointformer.data.clips.cutouts import make_backdrop, make_sprite
+from jointformer.data.clips.layers import ClipPlan
 from jointformer.data.clips.motion import local_grids
 from jointformer.data.clips.pack import StillsPack
-from jointformer.data.clips.plan import ClipPlan, ClipPlanner
+from jointformer.data.clips.plan import ClipPlanner
 from jointformer.data.clips.render import Backdrop, Layer, Renderer
 from jointformer.types import UInt8Array
 
