@@ -128,6 +128,39 @@ def test_burst_json_is_read_by_this_projects_own_reader(masks: Masks, tmp_path: 
             assert one["is_gt"] is (t == 0)
 
 
+def test_yolo_labels_are_drawn_as_the_masks_were(masks: Masks, tmp_path: Path) -> None:
+    folder = export(masks, "yolo", tmp_path / "out", start=1)
+    names = [f"clip_{t:05d}" for t in range(1, FRAMES)]
+    assert sorted(path.name for path in folder.iterdir()) == ["data.yaml", "images", "labels"]
+    assert sorted(path.name for path in (folder / "images/train").iterdir()) == [f"{name}.jpg" for name in names]
+    assert sorted(path.name for path in (folder / "labels/train").iterdir()) == [f"{name}.txt" for name in names]
+    for t, name in enumerate(names, 1):
+        image = cv2.imread(str(folder / f"images/train/{name}.jpg"))
+        assert image is not None
+        assert np.abs(image[..., ::-1].astype(int) - pictures()[t]).mean() < 4
+        drawn = np.zeros((H, W), np.uint8)
+        for line in (folder / f"labels/train/{name}.txt").read_text().splitlines():
+            kind, *shares = line.split()
+            points = np.asarray(shares, np.float32).reshape(-1, 2) * np.asarray([W, H], np.float32)
+            cv2.fillPoly(drawn, [points.astype(np.int32)], {"0": 1, "1": 7}[kind])
+        assert np.array_equal(drawn, labels(t))
+    settings = (folder / "data.yaml").read_text(encoding="utf-8").splitlines()
+    assert settings[0] == "train: images/train"
+    assert settings[2:] == ["val: images/train", "names:", '  0: "cat"', '  1: "dög"']
+
+
+def test_yolo_counts_objects_of_one_name_as_one_class_and_leaves_out_frames_without_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Masks, "objects", (ExportObject(1, 'cat: "1"', RED), ExportObject(7, 'cat: "1"', BLUE)))
+    folder = export(Masks(ArrayVideo(pictures()), known=4), "yolo", tmp_path / "out")
+    files = sorted((folder / "labels/train").iterdir())
+    assert [path.stem for path in files] == [f"clip_{t:05d}" for t in range(4)]
+    assert [line.split()[0] for line in files[3].read_text().splitlines()] == ["0", "0"]
+    assert (folder / "data.yaml").read_text().endswith('names:\n  0: "cat: \\"1\\""\n')
+    assert "2 of 6 frames have no masks: they were left out" in caplog.text
+
+
 @pytest.mark.parametrize("format", ["coco", "youtube-vis", "burst"])
 def test_a_video_whose_name_is_no_unicode_is_exported_with_it(
     masks: Masks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
@@ -324,5 +357,5 @@ def test_a_folder_of_masks_that_fits_no_video_is_refused(masks: Masks, tmp_path:
 
 
 def test_every_format_has_a_test() -> None:
-    tests = {"palette", "binary", "soft", "coco", "youtube-vis", "burst", "rgba", "sheet"}
+    tests = {"palette", "binary", "soft", "coco", "youtube-vis", "burst", "yolo", "rgba", "sheet"}
     assert set(FORMATS) == tests | {"overlay", "prores", "webm"}

@@ -14,6 +14,7 @@ formats:
   coco         COCO json with run lengths, videos and track ids
   youtube-vis  YouTube-VIS json
   burst        BURST json
+  yolo         pictures with outlines, to train YOLO
   rgba         transparent PNGs of the cut-out objects
   prores       ProRes 4444 with alpha, for editing
   webm         VP9 with alpha, for browsers

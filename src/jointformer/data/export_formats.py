@@ -11,6 +11,7 @@ from jointformer.data.export_images import write_binary, write_cutouts, write_pa
 from jointformer.data.export_json import write_burst, write_coco, write_youtube_vis
 from jointformer.data.export_source import ExportOptions, MaskSource, Progress, Selection
 from jointformer.data.export_video import write_overlay, write_prores, write_webm
+from jointformer.data.export_yolo import write_yolo
 from jointformer.data.frames import PICTURE_SUFFIXES
 from jointformer.data.inputs import refuse_inputs
 from jointformer.data.video import VIDEO_SUFFIXES
@@ -20,13 +21,17 @@ from jointformer.system.files import remove_temporaries, replace_dir
 
 @dataclass(frozen=True)
 class Format:
-    """One row. suffix: of the file, empty for a folder. options: those it heeds besides start, end and objects."""
+    """One row. suffix: of the file, empty for a folder. options: those it heeds besides start, end and objects.
+
+    missing: what becomes of frames without masks.
+    """
 
     name: str
     text: str
     suffix: str
     write: Callable[[Selection, Path], None]
     options: frozenset[str] = frozenset()
+    missing: str = "written empty"
 
 
 _LOOKS = frozenset({"style", "opacity", "labels"})
@@ -40,6 +45,7 @@ FORMATS: dict[str, Format] = {
         Format("coco", "COCO json with run lengths, videos and track ids", ".json", write_coco),
         Format("youtube-vis", "YouTube-VIS json", ".json", write_youtube_vis),
         Format("burst", "BURST json", ".json", write_burst),
+        Format("yolo", "pictures with outlines, to train YOLO", "", write_yolo, missing="left out"),
         Format("rgba", "transparent PNGs of the cut-out objects", "", write_cutouts, frozenset({"soft"})),
         Format("prores", "ProRes 4444 with alpha, for editing", ".mov", write_prores, frozenset({"soft"})),
         Format("webm", "VP9 with alpha, for browsers", ".webm", write_webm, frozenset({"soft", "quality"})),
@@ -84,7 +90,7 @@ def export(
         with replace_dir(target) as folder:
             row.write(selection, folder)
             _refuse_full(target)  # exports may take hours, and somebody else may have put something there
-    selection.report()
+    selection.report(row.missing)
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,7 @@ def write_binary(selection: Selection, folder: Path) -> None:
         labels = selection.label_map(frame)
         for one in selection.objects:
             mask = np.where(labels == one.id, np.uint8(255), np.uint8(0))
-            write_bytes(_object_folder(folder, one) / f"{selection.video.name(frame)}.png", _png(mask))
+            write_bytes(_object_folder(folder, one) / f"{selection.video.name(frame)}.png", encode_picture(mask))
 
 
 def write_soft(selection: Selection, folder: Path) -> None:
@@ -39,7 +40,7 @@ def write_soft(selection: Selection, folder: Path) -> None:
         for one in selection.objects:
             values = prob.get(one.id, np.zeros(selection.video.size, np.float32))
             stored = np.rint(np.clip(values, 0, 1) * 65535).astype(np.uint16)
-            write_bytes(_object_folder(folder, one) / f"{selection.video.name(frame)}.png", _png(stored))
+            write_bytes(_object_folder(folder, one) / f"{selection.video.name(frame)}.png", encode_picture(stored))
 
 
 def write_cutouts(selection: Selection, folder: Path) -> None:
@@ -48,7 +49,9 @@ def write_cutouts(selection: Selection, folder: Path) -> None:
         alpha = selection.alpha(frame)
         rgba = np.dstack([picture, alpha])
         rgba[alpha == 0] = 0
-        write_bytes(folder / f"{selection.video.name(frame)}.png", _png(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)))
+        write_bytes(
+            folder / f"{selection.video.name(frame)}.png", encode_picture(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
+        )
 
 
 def write_sheet(selection: Selection, path: Path) -> None:
@@ -69,15 +72,16 @@ def write_sheet(selection: Selection, path: Path) -> None:
     ]
     width = min(480, selection.video.size[1])
     sheet = contact_sheet(shown, options.columns, [f"frame {frame}" for frame in frames], cell_width=width)
-    write_bytes(path, _png(cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)))
+    write_bytes(path, encode_picture(cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)))
 
 
 def _object_folder(folder: Path, one: ExportObject) -> Path:
     return make_dir(folder / f"object-{one.id}")
 
 
-def _png(image: UInt8Array | np.ndarray) -> bytes:
-    done, data = cv2.imencode(".png", image)
+def encode_picture(image: UInt8Array | np.ndarray, suffix: str = ".png", parameters: Sequence[int] = ()) -> bytes:
+    """The bytes of a picture file; OpenCV's order of channels and its parameters. Raises DataError."""
+    done, data = cv2.imencode(suffix, image, list(parameters))
     if not done:
-        raise DataError("a picture that PNG cannot hold", got=f"{image.dtype} {image.shape}")
+        raise DataError(f"a picture that a {suffix} file cannot hold", got=f"{image.dtype} {image.shape}")
     return data.tobytes()

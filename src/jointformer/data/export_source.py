@@ -146,11 +146,14 @@ class Selection:
 
     def label_map(self, frame: int) -> LabelMap:
         """Return a frame's (H, W) ids of the chosen objects; empty (and counted as missing) where none are known."""
+        labels = self.known_label_map(frame)
+        return np.zeros(self.video.size, np.uint8) if labels is None else labels
+
+    def known_label_map(self, frame: int) -> LabelMap | None:
+        """Return a frame's (H, W) ids of the chosen objects; None (and counted as missing) where none are known."""
         labels = self.source.label_map(frame)
         self._count(labels)
-        if labels is None:
-            return np.zeros(self.video.size, np.uint8)
-        if len(self.objects) == len(self.source.objects):
+        if labels is None or len(self.objects) == len(self.source.objects):
             return labels
         chosen = np.isin(labels, [o.id for o in self.objects])
         return np.where(chosen, labels, np.zeros((), labels.dtype))
@@ -180,10 +183,10 @@ class Selection:
         """(index, (H, W, 3) frame) of the chosen frames in order."""
         yield from zip(self.each(), self.video.iter_frames(self.frames.start, self.frames.stop))
 
-    def report(self) -> None:
-        """Say in the log how many of the frames written had no masks."""
+    def report(self, missing: str) -> None:
+        """Say in the log how many of the frames had no masks, and what became of these."""
         if self._missing:
-            logger.warning("%d of %d frames have no masks: they were written empty", self._missing, self._written)
+            logger.warning("%d of %d frames have no masks: they were %s", self._missing, self._written, missing)
 
     def _count(self, known: object) -> None:
         self._written += 1

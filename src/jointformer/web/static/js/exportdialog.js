@@ -5,7 +5,7 @@ import { ago, bytes, h, icon, iconButton, openDialog } from "./dom.js";
 
 const titles = {
   overlay: "Overlay video", palette: "Label PNGs", binary: "Masks per object", soft: "Soft masks", coco: "COCO",
-  "youtube-vis": "YouTube-VIS", burst: "BURST", rgba: "Cut-outs", prores: "ProRes with alpha", webm: "WebM with alpha", sheet: "Contact sheet",
+  "youtube-vis": "YouTube-VIS", burst: "BURST", yolo: "YOLO", rgba: "Cut-outs", prores: "ProRes with alpha", webm: "WebM with alpha", sheet: "Contact sheet",
 };
 const styles = { fill: "Filled", contour: "Outlines", spotlight: "Dark background", blur: "Blurred background" };
 const order = Object.keys(titles);
