@@ -13,6 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from jointformer.errors import ConfigError
+from jointformer.web.accounts import with_own_account
 from jointformer.web.app import create_app
 from jointformer.web.config import WebConfig
 
@@ -51,9 +52,11 @@ def address(config: WebConfig) -> str:
 def serve(config: WebConfig, bound: socket.socket, ready: Callable[[Starlette], None]) -> None:
     """Answer requests until interrupted or told to end; `ready` is called with the application when it listens."""
     app = create_app(config)
+    # Headers of proxies could name any client; a token is for what goes through one.
     settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, server_header=False, ws="none"
-    )
+        app if config.token else with_own_account(app, bound), log_level="warning", access_log=False,
+        timeout_graceful_shutdown=3, server_header=False, ws="none", proxy_headers=False,
+    )  # fmt: skip
     server = _Server(settings, app)
     with contextlib.closing(bound):
         ready(app)
