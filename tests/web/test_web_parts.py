@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import sys
 import threading
-from collections.abc import AsyncIterator
+import webbrowser
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +280,44 @@ def test_a_session_given_as_a_video_is_told_how_to_be_opened(
     assert main(["ui", str(tmp_path / "work/a"), "--no-browser"]) == 2
     hint = f"open its folder of sessions with --projects {(tmp_path / 'work').resolve()}"
     assert capsys.readouterr().err == f"jointformer ui: {tmp_path / 'work/a'}: a session, not a video; {hint}\n"
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "opened", "forwarded"),
+    [
+        ({"DISPLAY": ":0"}, True, False),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, True, False),
+        ({"TERM": "xterm"}, False, False),  # a browser of text would be taken, and waited for
+        ({"SSH_CONNECTION": "10.0.0.1 5 10.0.0.2 22"}, False, True),
+        ({"SSH_CONNECTION": "10.0.0.1 5 10.0.0.2 22", "BROWSER": "editor/browser.sh"}, True, True),
+    ],
+)
+def test_a_browser_is_opened_only_where_it_would_be_seen(
+    surroundings: dict[str, str], opened: bool, forwarded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from jointformer.cli.main import main
+    from jointformer.web import server
+
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", "linux")
+    pages: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", pages.append)
+
+    def serve(config: WebConfig, bound: socket.socket, ready: Callable[[object], None]) -> None:
+        bound.close()
+        ready(None)
+
+    monkeypatch.setattr(server, "serve", serve)
+    assert main(["ui", "--folder", str(tmp_path), "--projects", str(tmp_path), "--port", "0"]) == 0
+    said = capsys.readouterr().err
+    port = re.search(r"http://127\.0\.0\.1:(\d+)/", said)
+    assert port is not None
+    assert pages == ([port[0]] if opened else [])
+    assert (f"ssh -L {port[1]}:localhost:{port[1]} …" in said) is forwarded
 
 
 def test_published_weights_are_not_fetched_before_they_are_needed(

@@ -7,6 +7,8 @@ projects folder immediately. Ctrl+C ends the tool; an interrupted run can be con
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,7 +52,6 @@ def run(args: argparse.Namespace) -> int:
     import logging
     import math
     import secrets
-    import sys
     import webbrowser
 
     from platformdirs import user_data_path
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.model.weights import find_weights
     from jointformer.session.store import FILE as SESSION
     from jointformer.track import TrackerConfig
-    from jointformer.web.config import WebConfig
+    from jointformer.web.config import WebConfig, is_loopback
 
     logging.basicConfig(format="jointformer ui: %(message)s")
     if args.video is not None and not args.video.exists():
@@ -112,8 +113,16 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"JointFormer's web tool is at {url}\nprojects are saved in {config.projects}; Ctrl+C ends", file=sys.stderr
         )
-        if not args.no_browser:
+        if "SSH_CONNECTION" in os.environ and is_loopback(config.host):
+            print(f"from the computer you sit at: ssh -L {config.port}:localhost:{config.port} …", file=sys.stderr)
+        if not args.no_browser and _has_a_browser():
             webbrowser.open(url)
 
     serve(config, bound, ready)
     return 0
+
+
+def _has_a_browser() -> bool:
+    """Whether a page would be seen: `webbrowser` takes a browser of text in the terminal, and waits for it, if not."""
+    seen = sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return seen or bool(os.environ.get("BROWSER"))  # somebody's choice, such as an editor's that forwards the port
