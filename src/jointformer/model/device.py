@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,6 +16,7 @@ from torch import nn
 
 from jointformer.errors import ConfigError
 from jointformer.system.heap import largest_resident_size
+from jointformer.system.quota import cpu_quota
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +95,18 @@ def _say_if_slow() -> None:
     found = torch.cpu.get_capabilities()
     if not (found.get("amx_fp16") or found.get("avx512_fp16")):
         logger.warning("this processor does not multiply float16, which takes far longer than float32")
+
+
+def keep_threads_within_quota() -> None:
+    """Lower the number of PyTorch's threads to what a container may use of the processors (system/quota.py).
+
+    More of them wait for each other most of the time. OMP_NUM_THREADS is somebody's choice and stays.
+    """
+    quota = cpu_quota()
+    allowed = torch.get_num_threads() if quota is None else max(1, math.ceil(quota))
+    if "OMP_NUM_THREADS" not in os.environ and allowed < torch.get_num_threads():
+        logger.info("%d threads instead of %d: this container may not use more", allowed, torch.get_num_threads())
+        torch.set_num_threads(allowed)
 
 
 def move_model(model: M, device: torch.device, dtype: torch.dtype | None = None) -> M:

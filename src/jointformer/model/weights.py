@@ -10,7 +10,14 @@ import torch
 from jointformer.errors import WeightsError
 from jointformer.model.cache import published_path, record_path, verify_or_note, weights_dir
 from jointformer.model.centring import centre_tokens
-from jointformer.model.device import DTYPES, choose_device, choose_precision, exact_products, move_model
+from jointformer.model.device import (
+    DTYPES,
+    choose_device,
+    choose_precision,
+    exact_products,
+    keep_threads_within_quota,
+    move_model,
+)
 from jointformer.model.network import JointFormer
 from jointformer.model.registry import EMBEDDED, PublishedWeights, find_published, unknown_name
 from jointformer.model.storage import SUFFIXES, StoredWeights, read_weights
@@ -27,10 +34,15 @@ def load_model(
     `jointformer_s012`), which is downloaded once. device: `auto`, `cpu`, `cuda`, `cuda:1` or another. precision:
     `float32`, `bfloat16`, `float16`, or `auto`: the fastest one that the device computes in natively.
 
+    On a CPU, PyTorch gets no more threads than a container's limit leaves processors (`docker run --cpus`), unless
+    OMP_NUM_THREADS is set.
+
     Raises WeightsError when the weights cannot be found, fetched, verified or do not fit, ConfigError for
     the rest.
     """
     target = choose_device(device)
+    if target.type == "cpu":
+        keep_threads_within_quota()
     dtype = DTYPES[choose_precision(target, precision)]
     return move_model(_centred(build_model(load_weights(name_or_path)), dtype), target, dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from jointformer.errors import ConfigError
+from jointformer.system.quota import cpu_quota
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,11 +52,13 @@ def parallel_map(
 
 
 def processors() -> int:
-    """The number of processors this process may use."""
+    """The number of processors this process may use: those it may run on, or fewer where its time is limited."""
     try:
-        return len(os.sched_getaffinity(0))
+        there = len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
-        return os.cpu_count() or 1
+        there = os.cpu_count() or 1
+    quota = cpu_quota()
+    return there if quota is None else max(1, min(there, math.ceil(quota)))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from jointformer.errors import UserError
-from jointformer.model.device import choose_device
+from jointformer.model.device import choose_device, keep_threads_within_quota
 
 #: How long processes wait for each other: the first one validates alone, and NCCL's own ten minutes may not do.
 PATIENCE = timedelta(hours=2)
@@ -92,6 +92,8 @@ def join_processes(device: str) -> Iterator[Processes]:
     if place.type == "cuda":
         torch.cuda.set_device(place)
     if count == 1:
+        if place.type == "cpu":
+            keep_threads_within_quota()
         yield Processes(0, 1, place)
         return
     on_gpus = place.type == "cuda"
