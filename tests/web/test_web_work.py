@@ -49,8 +49,14 @@ def test_a_video_is_opened_drawn_tracked_corrected_and_exported(tool: Tool) -> N
         assert len(names) == 30
         last = np.asarray(Image.open(io.BytesIO(archive.read(names[-1]))))
     assert np.array_equal(last, square(29).astype(np.uint8))
+    with zipfile.ZipFile(io.BytesIO(tool.export("yolo", start=3, end=5))) as archive:
+        (settings,) = (name for name in archive.namelist() if name.endswith("/data.yaml"))
+        root = settings.removesuffix("data.yaml")
+        files = {f"{root}{place}" for place in ("images/train/square_0003.jpg", "labels/train/square_0005.txt")}
+        assert files < set(archive.namelist())
+        assert archive.read(settings).endswith(b'names:\n  0: "knight"\n')
     tool.export("coco", start=3, end=5)
-    assert len(tool.state()["exports"]["files"]) == 2
+    assert len(tool.state()["exports"]["files"]) == 3
 
 
 def test_an_export_that_another_page_deletes_is_none_or_breaks_off(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
