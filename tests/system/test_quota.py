@@ -43,7 +43,7 @@ def test_without_limits_or_groups_there_is_no_quota(groups: Path) -> None:
 
 def test_a_containers_own_limit_is_found(groups: Path) -> None:
     _write(groups / "v2", cpu_max="150000 100000")
-    assert cpu_quota() == 1.5
+    assert cpu_quota() == 2  # of which the second is busy half of the time
 
 
 def test_the_narrowest_of_the_groups_around_counts(groups: Path) -> None:
@@ -58,9 +58,9 @@ def test_the_narrowest_of_the_groups_around_counts(groups: Path) -> None:
 def test_groups_of_version_1_are_read_whether_or_not_their_path_is_the_hosts(groups: Path, name: str) -> None:
     (groups / "own").write_text(f"3:memory:/docker/abc\n2:{name}:/docker/abc\n0::/\n")
     _write(groups / name, cpu_cfs_quota_us="250000", cpu_cfs_period_us="100000")
-    assert cpu_quota() == 2.5
+    assert cpu_quota() == 3
     _write(groups / name / "docker/abc", cpu_cfs_quota_us="50000", cpu_cfs_period_us="100000")
-    assert cpu_quota() == 0.5
+    assert cpu_quota() == 1
 
 
 @pytest.mark.parametrize("text", ["", "100000", "a b", "100000 0"])
@@ -70,9 +70,9 @@ def test_what_cannot_be_read_limits_nothing(groups: Path, text: str) -> None:
     assert cpu_quota() is None
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(None, 8), (20.0, 8), (2.5, 3), (0.2, 1)])
+@pytest.mark.parametrize(("limit", "expected"), [(None, 8), (20, 8), (3, 3)])
 def test_processors_are_those_that_the_quota_can_keep_busy(
-    limit: float | None, expected: int, monkeypatch: pytest.MonkeyPatch
+    limit: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(parallel, "cpu_quota", lambda: limit)
@@ -89,11 +89,11 @@ def four_threads() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("limit", "chosen", "threads"),
-    [(1.5, False, 2), (0.5, False, 1), (1.5, True, 4), (9.0, False, 4), (None, False, 4)],
+    [(2, False, 2), (2, True, 4), (9, False, 4), (None, False, 4)],
 )
 @pytest.mark.usefixtures("four_threads")
 def test_threads_are_no_more_than_processors_unless_somebody_chose_them(
-    limit: float | None, chosen: bool, threads: int, monkeypatch: pytest.MonkeyPatch
+    limit: int | None, chosen: bool, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jointformer.model.device.cpu_quota", lambda: limit)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import os
 import threading
 from collections.abc import Iterator
@@ -102,11 +101,10 @@ def keep_threads_within_quota() -> None:
 
     More of them wait for each other most of the time. OMP_NUM_THREADS is somebody's choice and stays.
     """
-    quota = cpu_quota()
-    allowed = torch.get_num_threads() if quota is None else max(1, math.ceil(quota))
-    if "OMP_NUM_THREADS" not in os.environ and allowed < torch.get_num_threads():
-        logger.info("%d threads instead of %d: this container may not use more", allowed, torch.get_num_threads())
-        torch.set_num_threads(allowed)
+    quota, threads = cpu_quota(), torch.get_num_threads()
+    if quota is not None and quota < threads and "OMP_NUM_THREADS" not in os.environ:
+        logger.info("%d threads instead of %d: this container may not use more", quota, threads)
+        torch.set_num_threads(quota)
 
 
 def move_model(model: M, device: torch.device, dtype: torch.dtype | None = None) -> M:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import signal
@@ -58,7 +57,7 @@ def processors() -> int:
     except AttributeError:  # not on every system
         there = os.cpu_count() or 1
     quota = cpu_quota()
-    return there if quota is None else max(1, min(there, math.ceil(quota)))
+    return there if quota is None else min(there, quota)
 
 
 @contextmanager

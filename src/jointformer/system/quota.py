@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -11,8 +12,8 @@ _BY_NAME = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct")
 _OWN_GROUPS = "/proc/self/cgroup"
 
 
-def cpu_quota() -> float | None:
-    """Return the processor time per time that control groups allow, such as 1.5 for `docker run --cpus 1.5`.
+def cpu_quota() -> int | None:
+    """Return how many processors the time that control groups allow keeps busy: 2 for `docker run --cpus 1.5`.
 
     None where nothing is limited, or the system is not Linux. Other than an affinity, a quota hides no processors:
     programs begin as many threads as the machine has, which then wait for each other most of the time.
@@ -28,7 +29,7 @@ def cpu_quota() -> float | None:
             limits += _limits(_UNIFIED, group, _unified_limit)
         elif "cpu" in controllers.split(","):
             limits += _limits(_BY_NAME, group, _named_limit)
-    return min(limits, default=None)
+    return math.ceil(min(limits)) if limits else None
 
 
 def _limits(roots: tuple[str, ...], group: str, read: Callable[[Path], float | None]) -> Iterator[float]:

@@ -24,7 +24,7 @@ _MAPPED = b"\0" * 10 + b"\xff\xff"  # before an IPv4 address that is used as an 
 class OwnAccount:
     """ASGI middleware: answers this process's own account, and root, which could read all of it anyhow.
 
-    (What a browser on Windows asks of a tool in WSL comes in as root's.) For connections of the same computer only.
+    (What forwards a port into a virtual machine may run as root.) For connections of the same computer only.
     """
 
     def __init__(self, app: ASGIApp) -> None:
