@@ -16,8 +16,9 @@ class Cutout:
     """Something that moves over the backdrop: a region of a still, or a blob of its texture.
 
     `label` 1.. for targets, 0 for distractors; `ratio`: pixels of the picture per pixel of the still at
-    frame 0; `middle`: the point of the still that moves as the layer's middle; `span`: larger side in
-    picture pixels; `outline` (2,BLOB_WAVES) cosine and sine parts of a blob's radius, None for regions.
+    frame 0 (where it grows, in the middle of the clip); `middle`: the point of the still that moves as the layer's
+    middle; `span`: larger side in picture pixels at that `ratio`; `outline` (2,BLOB_WAVES) cosine and sine parts of a
+    blob's radius, None for regions.
     """
 
     still: int
