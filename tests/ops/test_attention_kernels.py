@@ -19,6 +19,7 @@ from torch import Tensor
 
 from jointformer.ops import attention
 from jointformer.ops.attention import joint_attention, plain_attention
+from torch_threads import torch_threads
 
 topk_cpu = pytest.importorskip("jointformer.ops.kernels.topk_cpu", reason="needs numba")
 compiling = pytest.importorskip("jointformer.ops.kernels.compiling", reason="needs numba")
@@ -204,15 +205,11 @@ def test_a_rows_extremes_are_found_at_every_place(kind: type[np.signedinteger]) 
 @pytest.mark.parametrize(("way", "dtype"), ways())
 def test_any_number_of_threads_gives_the_same_bits(way: Callable[..., None], dtype: torch.dtype, threads: int) -> None:
     inputs = [tensor.to(dtype) for tensor in joint_inputs(1, 2, 300, 40, 100)]
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with torch_threads(1):
         alone = attend(way, inputs, 9, 100)
         torch.set_num_threads(threads)
         assert torch.equal(attend(way, inputs, 9, 100), alone)
         assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -277,13 +274,10 @@ def test_one_row_a_head_agrees_with_plain_operations_and_keeps_nan_to_its_head()
 def test_the_kernels_leave_pytorchs_own_use_of_the_tiles_alone() -> None:
     a, b = tokens(0, 96, 80).bfloat16(), tokens(1, 80, 64).bfloat16()
     inputs = [tensor.bfloat16() for tensor in joint_inputs(1, 1, 40, 40, 100)]
-    before, threads = a @ b, torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)  # both in this thread
+    before = a @ b
+    with torch_threads(1):  # both in this thread
         attend(topk_cpu.attend_tiles, inputs, 9, 100)
         assert torch.equal(a @ b, before)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def test_a_function_that_cannot_be_cached_is_compiled_all_the_same() -> None:

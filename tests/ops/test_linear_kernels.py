@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from torch_threads import torch_threads
+
 linear_cpu = pytest.importorskip("jointformer.ops.kernels.linear_cpu", reason="needs numba")
 topk_cpu = pytest.importorskip("jointformer.ops.kernels.topk_cpu", reason="needs numba")
 pytestmark = pytest.mark.skipif(not topk_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
@@ -113,11 +115,7 @@ def test_nan_stays_in_its_row() -> None:
 @pytest.mark.parametrize("threads", [2, 3])
 def test_any_number_of_threads_gives_the_same_bits(threads: int) -> None:
     x, first, second = tensor(0, 130, WIDTH), layer(2, HIDDEN, WIDTH), layer(4, WIDTH, HIDDEN)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with torch_threads(1):
         alone = linear_cpu.mlp(x, norm(), first, second, add=x)
         torch.set_num_threads(threads)
         assert torch.equal(linear_cpu.mlp(x, norm(), first, second, add=x), alone)
-    finally:
-        torch.set_num_threads(before)

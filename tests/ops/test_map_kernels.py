@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jointformer.model import fused
+from torch_threads import torch_threads
 
 maps = pytest.importorskip("jointformer.ops.kernels.maps_cpu", reason="needs numba")
 pytestmark = pytest.mark.skipif(not maps.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
@@ -60,14 +61,10 @@ def test_nan_of_either_sign_and_infinity_go_where_plain_operations_send_them() -
 @pytest.mark.parametrize("threads", [2, 3])
 def test_any_number_of_threads_gives_the_same_bits(threads: int) -> None:
     x, add = a_map(0, 2, 64, 9, 7), a_map(1, 1, 64, 18, 14)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with torch_threads(1):
         alone = maps.enlarge_add(x, add)
         torch.set_num_threads(threads)
         assert all(torch.equal(one, other) for one, other in zip(maps.enlarge_add(x, add), alone))
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("changed", ["none", "float32", "channels first", "odd width", "gradients"])

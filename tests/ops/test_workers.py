@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from jointformer.ops.kernels import workers
+from torch_threads import torch_threads
 
 linear_cpu = pytest.importorskip("jointformer.ops.kernels.linear_cpu", reason="needs numba")
 topk_cpu = pytest.importorskip("jointformer.ops.kernels.topk_cpu", reason="needs numba")
@@ -50,43 +51,34 @@ def test_several_threads_give_the_bits_of_one(threads: int) -> None:
         torch.set_num_threads(threads)  # every thread of Python has a number of its own
         return all(torch.equal(a, b) for a, b in zip(results(), expected, strict=True))
 
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with torch_threads(1):
         expected = results()
         assert all(same(turn) for turn in range(20))  # whoever comes first may differ
         with ThreadPoolExecutor(2) as callers:  # at the same time
             assert all(callers.map(same, range(20)))
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("_team")
 def test_work_is_handed_out_once_and_errors_reach_the_caller() -> None:
     done: list[int] = []
-    before = torch.get_num_threads()
 
     def work(worker: int, n: int) -> None:
         assert 0 <= worker < 3
         done.append(60 // n)
 
-    try:
-        torch.set_num_threads(3)
+    with torch_threads(3):
         workers.share_out(work, range(1, 51))
         assert torch.get_num_threads() == 3
         assert sorted(done) == sorted(60 // n for n in range(1, 51))
         with pytest.raises(ZeroDivisionError):
             workers.share_out(work, [1, 2, 0, 3])
         assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("_team")
 def test_no_two_threads_have_one_workers_number_at_a_time() -> None:
     busy: set[int] = set()
     seen: set[int] = set()
-    before = torch.get_num_threads()
 
     def work(worker: int, n: int) -> None:
         assert worker not in busy
@@ -95,11 +87,8 @@ def test_no_two_threads_have_one_workers_number_at_a_time() -> None:
         time.sleep(0.002)
         busy.remove(worker)
 
-    try:
-        torch.set_num_threads(3)
+    with torch_threads(3):
         workers.share_out(work, range(60))
-    finally:
-        torch.set_num_threads(before)
     assert len(seen) > 1
 
 
@@ -110,13 +99,8 @@ def test_the_first_of_several_errors_is_raised(kind: type[BaseException]) -> Non
         time.sleep(0.02 * n)
         raise kind(n)
 
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        with pytest.raises(kind, match=r"^0$"):
-            workers.share_out(work, range(2))
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(2), pytest.raises(kind, match=r"^0$"):
+        workers.share_out(work, range(2))
 
 
 def test_threads_of_our_own_leave_pytorch_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,14 +111,10 @@ def test_threads_of_our_own_leave_pytorch_one_each(monkeypatch: pytest.MonkeyPat
         seen.append((threading.get_ident(), torch.get_num_threads()))
         time.sleep(0.005)
 
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
+    with torch_threads(2):
         workers.share_out(work, range(6))
         workers._pool(os.getpid(), 1).submit(torch.set_num_threads, 2).result()  # as something else may have done
         workers.share_out(work, range(6))
-    finally:
-        torch.set_num_threads(before)
     assert len({thread for thread, _ in seen}) == 2
     assert {count for _, count in seen} == {1}
 
@@ -223,13 +203,9 @@ def test_no_interrupt_is_lost_however_it_comes(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("_team")
 def test_work_within_work_and_nothing_to_do() -> None:
     done: list[tuple[int, int]] = []
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
+    with torch_threads(2):
         workers.share_out(lambda worker, task: done.append((worker, task)), [])
         assert done == []
         inner = lambda outer: lambda worker, task: done.append((outer, task))  # noqa: E731
         workers.share_out(lambda worker, task: workers.share_out(inner(task), range(3)), range(4))
-    finally:
-        torch.set_num_threads(before)
     assert sorted(done) == [(outer, task) for outer in range(4) for task in range(3)]

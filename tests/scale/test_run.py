@@ -26,6 +26,7 @@ from jointformer.system.files import remove
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker
 from scale.scale_helpers import Runs, make_videos
+from torch_threads import torch_threads
 from watched import masks
 
 
@@ -105,13 +106,9 @@ def test_processes_have_the_devices_that_are_given_and_share_the_processors(
 
 
 def test_the_threads_are_those_that_are_asked_for_while_the_run_lasts(two: Runs, tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with torch_threads(2):
         assert two.here(tmp_path / "out", "--threads", "1") == 0
         assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
     manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
     assert [video["threads"] for video in manifest["videos"].values()] == [1, 1]
 

@@ -13,6 +13,7 @@ from jointformer.model.device import keep_threads_within_quota
 from jointformer.system import parallel, quota
 from jointformer.system.parallel import processors
 from jointformer.system.quota import cpu_quota
+from torch_threads import torch_threads
 
 
 @pytest.fixture
@@ -81,10 +82,8 @@ def test_processors_are_those_that_the_quota_can_keep_busy(
 
 @pytest.fixture
 def four_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(4):
+        yield
 
 
 @pytest.mark.parametrize(

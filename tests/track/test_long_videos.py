@@ -16,6 +16,7 @@ from jointformer.model.config import ModelConfig
 from jointformer.model.weights import load_model
 from jointformer.track import Tracker, TrackerConfig
 from seeded import seeded_model
+from torch_threads import torch_threads
 
 NANO = ModelConfig("nano", (8, 12, 24), (1, 1, 2), heads=1)
 H, W = 32, 48
@@ -85,10 +86,8 @@ def test_twenty_thousand_steps_with_objects_that_come_and_go_grow_neither_memory
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Frames this small gain nothing from more threads, which would wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.mark.timeout(3600)
