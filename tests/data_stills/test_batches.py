@@ -98,8 +98,9 @@ def _set_look(monkeypatch: pytest.MonkeyPatch, **look: Any) -> None:
         ({"own_share": 0.0, "lifted_share": 0.0, "blob_share": 1.0}, 5),
         ({"own_share": 0.0, "lifted_share": 0.0, "blob_share": 0.0, "full_share": 1.0}, 5),
         ({"own_share": 0.0, "blob_share": 0.0, "travel_share": 1.0, "grow_share": 1.0, "difficulty": 1.0}, 1),
+        ({"own_share": 0.0, "lifted_share": 0.0, "blob_share": 0.0, "travel_share": 1.0, "meet_share": 1.0}, 1),
     ],
-    ids=["own", "lifted", "blobs", "pasted", "far and growing"],
+    ids=["own", "lifted", "blobs", "pasted", "far and growing", "met"],
 )
 def test_every_clip_of_every_kind_is_the_cpus(
     packs: tuple[StillsPack, DevicePack], kind: dict[str, float], frames: int, monkeypatch: pytest.MonkeyPatch

@@ -117,6 +117,26 @@ def test_a_travelling_camera_leaves_the_first_view_and_keeps_its_targets(pack: S
     assert kept[1.0] > 0.9
 
 
+def test_a_travelling_camera_comes_upon_things_and_scenery(pack: StillsPack) -> None:
+    config = ClipConfig(size=64, width=96, frames=9, own_share=0.0, travel_share=1.0, meet_share=1.0, leave_share=1.0)
+    planner, appear, wide = ClipPlanner(pack, config), [], 0
+    for index in range(30):
+        _, plan = next(planner.attempts(0, index))
+        met = [number for number, cutout in enumerate(plan.cutouts, 1) if cutout.grounded]
+        wide += any(plan.spans[number] > 90 for number in met)
+        assert met
+        assert not any(plan.cutouts[number - 1].label for number in met)
+        assert plan.targets == sum(cutout.label > 0 for cutout in plan.cutouts)
+        for number in met:
+            reach = 0.5 + 0.5 * plan.spans[number] / config.side
+            seen = np.abs(plan.motions.centre[number]).max(1) < reach
+            appear.append(bool(seen[1:].any() and not seen[0]))
+            along = plan.motions.centre[number] - plan.motions.centre[0]  # where it stands on the ground
+            assert np.ptp(along, axis=0).max() < 0.5 * max(np.ptp(plan.motions.centre[0], axis=0).max(), 0.6)
+    assert 8 <= wide <= 22  # half of them
+    assert np.mean(appear) > 0.25
+
+
 def test_targets_grow_and_shrink_within_bounds(pack: StillsPack) -> None:
     config = ClipConfig(size=96, frames=9, max_objects=1, own_share=0.0, leave_share=0.0, twin_share=0.0)
     planner = ClipPlanner(pack, replace(config, grow_share=1.0))
@@ -135,9 +155,11 @@ def test_targets_grow_and_shrink_within_bounds(pack: StillsPack) -> None:
 def test_what_does_not_travel_or_grow_is_drawn_as_it_was(pack: StillsPack) -> None:
     """Odd settings may not move the generator: clips that were trained on can be made again."""
     short = replace(CONFIG, frames=4)
-    some = replace(short, travel_share=1.0, grow_share=1.0)
+    some = replace(short, travel_share=1.0, grow_share=1.0, meet_share=1.0)
     one, other = StillsClips(pack, short), StillsClips(pack, some)
     assert all(_same(one.sample(index), other.sample(index)) for index in range(4))
+    still, met = StillsClips(pack, CONFIG), StillsClips(pack, replace(CONFIG, meet_share=1.0))
+    assert all(_same(still.sample(index), met.sample(index)) for index in range(4))
 
 
 @pytest.mark.parametrize("kind", ["own_share", "lifted_share", "blob_share"])
@@ -166,7 +188,7 @@ def test_stills_without_objects_of_a_fit_size_are_refused(stills_folder: Path) -
     ("field", "value"),
     [("size", 100), ("size", 16), ("width", 50), ("frames", 0), ("max_objects", 0), ("max_objects", 9),
      ("difficulty", 1.5), ("own_share", -0.1), ("travel_share", 2.0), ("grow_share", -1.0),
-     ("smallest", 0.2), ("distractors", 9.0)],
+     ("meet_share", 1.1), ("smallest", 0.2), ("distractors", 9.0)],
 )  # fmt: skip
 def test_a_setting_out_of_range_is_named(field: str, value: float) -> None:
     changes: dict[str, Any] = {field: value}

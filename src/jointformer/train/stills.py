@@ -24,7 +24,7 @@ STEP = 0.05
 #: Share of clips that fill all slots: empty slots cost as much as used ones.
 FULL = 0.9
 #: Shares of clips as `ClipConfig` has them: half of the targets are no foreign cut-outs but parts of the picture.
-OWN, LIFTED, TWIN, CROSS, TRAVEL, GROW = 0.2, 0.3, 0.2, 0.8, 0.6, 0.6
+OWN, LIFTED, TWIN, CROSS, TRAVEL, MEET, GROW = 0.2, 0.3, 0.2, 0.8, 0.7, 0.8, 0.5
 
 
 class StillsSource:
@@ -68,7 +68,7 @@ def clip_config(plan: IterationPlan) -> ClipConfig:
     return ClipConfig(
         size=height, width=width, frames=plan.frames, max_objects=plan.slots, difficulty=difficulty, full_share=FULL,
         own_share=OWN, lifted_share=LIFTED, twin_share=TWIN, cross_share=CROSS,
-        travel_share=TRAVEL, grow_share=GROW,
+        travel_share=TRAVEL, meet_share=MEET, grow_share=GROW,
     )  # fmt: skip
 
 

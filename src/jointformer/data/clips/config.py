@@ -24,8 +24,9 @@ class ClipConfig:
     distractor that looks like a pasted target; `leave_share`: share of pasted things that leave
     and come back; `cross_share`: share of clips with several pasted targets in which two start apart, pass
     each other and come back; `travel_share`: share of clips whose camera follows the targets far beyond what the
-    first frame shows; `grow_share`: share of targets that come much nearer or go far away (all at difficulty 1; what
-    leaves, passes, travels and grows does so in clips of 5 frames and more).
+    first frame shows; `meet_share`: share of these in which it comes upon things that are not targets, some like
+    one, and upon other scenery; `grow_share`: share of targets that come much nearer or go far away (all but
+    `meet_share` at difficulty 1; what leaves, passes, travels and grows does so in clips of 5 frames and more).
     """
 
     size: int = 128
@@ -44,6 +45,7 @@ class ClipConfig:
     cross_share: float = 0.0
     travel_share: float = 0.0
     grow_share: float = 0.0
+    meet_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name, side in (("size", self.size), ("width", self.size if self.width is None else self.width)):
@@ -64,6 +66,7 @@ class ClipConfig:
             "cross_share",
             "travel_share",
             "grow_share",
+            "meet_share",
         ):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:

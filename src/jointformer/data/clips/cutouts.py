@@ -31,22 +31,20 @@ def make_sprite(still: Still, cutout: Cutout) -> tuple[UInt8Array, Point] | None
     window = (max(left - rim, 0), max(top - rim, 0), min(right + rim, width), min(bottom + rim, height))
     picture, (x0, y0, scale_x, scale_y) = _window(still.picture, still.half, window, cutout.ratio)
     middle = ((cutout.middle[0] + 0.5 - x0) * scale_x - 0.5, (cutout.middle[1] + 0.5 - y0) * scale_y - 0.5)
-    sprite = np.empty((*picture.shape[:2], 4), np.uint8)
-    sprite[..., :3] = picture
     if cutout.outline is None:
         region = region_window(still, cutout.region, window, cutout.ratio)
         size = (picture.shape[1], picture.shape[0])
-        sprite[..., 3] = soft_alpha(
-            np.asarray(cv2.resize(region, size, interpolation=cv2.INTER_LINEAR)), cutout.feather
-        )
+        alpha = np.asarray(cv2.resize(region, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     else:
         alpha = blob_alpha(cutout.outline, picture.shape[0], picture.shape[1], middle, cutout.span)
-        sprite[..., 3] = soft_alpha(alpha, cutout.feather)
-    if np.count_nonzero(sprite[..., 3] > 127) < 12:
+    # The rim comes first, so that an edge that is the still's own is as soft as any other.
+    alpha = soft_alpha(np.pad(alpha, RIM), cutout.feather)
+    alpha[:RIM] = alpha[-RIM:] = 0
+    alpha[:, :RIM] = alpha[:, -RIM:] = 0
+    if np.count_nonzero(alpha > 127) < 12:
         return None
-    sprite = np.asarray(cv2.copyMakeBorder(sprite, RIM, RIM, RIM, RIM, cv2.BORDER_REPLICATE), np.uint8)
-    sprite[:RIM, :, 3] = sprite[-RIM:, :, 3] = 0
-    sprite[:, :RIM, 3] = sprite[:, -RIM:, 3] = 0
+    picture = np.asarray(cv2.copyMakeBorder(picture, RIM, RIM, RIM, RIM, cv2.BORDER_REPLICATE), np.uint8)
+    sprite = np.dstack([picture, alpha])
     middle = (middle[0] + RIM, middle[1] + RIM)
     if cutout.flip:
         sprite = np.ascontiguousarray(sprite[:, ::-1])

@@ -1,4 +1,5 @@
-"""What may happen in a clip besides smooth motion: targets that pass each other, a camera that travels, growth.
+"""What may happen in a clip besides smooth motion: targets that pass each other, a camera that travels and what it
+comes upon, growth.
 
 Where a kind of event is switched off, no random number is drawn for it: clips stay what they were before it existed.
 """
@@ -12,6 +13,8 @@ import numpy as np
 from jointformer.data.clips.config import ClipConfig
 from jointformer.data.clips.layers import BackdropPlan, Cutout
 from jointformer.data.clips.motion import F64
+from jointformer.data.clips.pack import Still
+from jointformer.data.clips.regions import Region
 
 #: How far a travelling camera gets in a clip, in picture sides.
 TRAVEL = (0.5, 1.6)
@@ -48,6 +51,39 @@ def journey_of(rng: np.random.Generator, config: ClipConfig, backdrop: BackdropP
     height, width = config.shape
     shape = np.asarray([width, height]) / config.side
     return float(rng.uniform(*TRAVEL)) * shape * np.asarray([np.cos(angle), np.sin(angle)])
+
+
+def meets(rng: np.random.Generator, config: ClipConfig, journey: F64) -> bool:
+    """Draw whether a camera on this journey comes upon things that the first frame does not show."""
+    return config.meet_share > 0.0 and bool(journey.any()) and rng.random() < config.meet_share
+
+
+def wayside(rng: np.random.Generator, config: ClipConfig, journey: F64) -> tuple[float, float]:
+    """Where something stands at first that comes through the picture during the journey, in sides from its middle."""
+    height, width = config.shape
+    place = np.clip(rng.normal(0.0, 0.25, 2), -0.6, 0.6) * np.asarray([width, height]) / config.side
+    x, y = place - float(rng.uniform(0.15, 1.1)) * journey
+    return float(x), float(y)
+
+
+def scenery(rng: np.random.Generator, config: ClipConfig, journey: F64, number: int, still: Still) -> Cutout:
+    """A whole still that stands beside the backdrop, where the journey leads.
+
+    The backdrop alone would show its mirror image there, in which nothing is new.
+    """
+    height, width = config.shape
+    tall, wide = still.picture.shape[:2]
+    ratio = max(float(rng.uniform(1.0, 1.5)) * height / tall, 0.8 * width / wide)
+    ahead = -float(np.sign(journey[0]))  # where things come from
+    start = ahead * float(rng.uniform(0.2, 0.8)) * width / config.side, float(rng.normal(0.0, 0.04))
+    flip = rng.random() < 0.5
+    # Its near edge is what moves as its middle: there it is exactly as large as planned, and there it is seen.
+    edge = (0.0 if (ahead > 0) != flip else wide - 1.0, 0.5 * tall - 0.5)
+    region = Region(0, np.arange(256), tall * wide, (0, 0, wide, tall))
+    return Cutout(
+        number, region, 0, flip, ratio, edge, ratio * max(wide, tall), start,
+        float(rng.normal(0.0, 0.03)), float(rng.uniform(0.5, 1.2)), grounded=True,
+    )  # fmt: skip
 
 
 def growth_of(rng: np.random.Generator, config: ClipConfig, cutouts: list[Cutout]) -> F64:

@@ -18,7 +18,7 @@ class Cutout:
     `label` 1.. for targets, 0 for distractors; `ratio`: pixels of the picture per pixel of the still at
     frame 0 (where it grows, in the middle of the clip); `middle`: the point of the still that moves as the layer's
     middle; `span`: larger side in picture pixels at that `ratio`; `outline` (2,BLOB_WAVES) cosine and sine parts of a
-    blob's radius, None for regions.
+    blob's radius, None for regions; `grounded`: it passes by with the backdrop.
     """
 
     still: int
@@ -32,6 +32,7 @@ class Cutout:
     turn: float
     feather: float
     outline: F64 | None = None
+    grounded: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from jointformer.data.clips.config import ClipConfig
-from jointformer.data.clips.events import FEWEST_FRAMES, face, growth_of, journey_of
+from jointformer.data.clips.events import FEWEST_FRAMES, face, growth_of, journey_of, meets, scenery, wayside
 from jointformer.data.clips.layers import BLOB_WAVES, BackdropPlan, ClipPlan, Cutout
 from jointformer.data.clips.motion import CAMERA_MOTION, F64, OBJECT_MOTION, Motions, draw_motions
 from jointformer.data.clips.pack import StillsPack
@@ -28,11 +28,12 @@ class Odds:
         self.backdrops = {source: clip_set(source).backdrop for source in pack.by_source}
         self.cutouts = {source: clip_set(source).cutout for source in pack.by_source}
 
-    def draw(self, rng: np.random.Generator, weights: dict[str, float]) -> int:
-        """The number of a still."""
+    def draw(self, rng: np.random.Generator, weights: dict[str, float], like: int | None = None) -> int:
+        """The number of a still, of the same set as the still `like` where one is given."""
         sources = list(self.pack.by_source)
         edges = np.cumsum([weights[source] for source in sources])
         source = sources[min(int(np.searchsorted(edges, rng.random() * edges[-1])), len(sources) - 1)]
+        source = source if like is None else self.pack[like].source
         numbers = self.pack.by_source[source]
         return numbers[int(rng.integers(len(numbers)))]
 
@@ -91,11 +92,11 @@ class ClipPlanner:
         x, y = np.clip(rng.normal(0.0, spread, 2), -0.6, 0.6)
         return float(x) * width / self.config.side, float(y) * height / self.config.side
 
-    def _pasted(self, rng: np.random.Generator, label: int) -> Cutout | None:
-        """A thing of a random still at a random place and size."""
+    def _pasted(self, rng: np.random.Generator, label: int, like: int | None = None) -> Cutout | None:
+        """A thing of a random still (of the set of still `like`) at a random place and size."""
         low, high = (0.16, 0.62) if label else (0.1, 0.45)
         share = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        number = self.odds.draw(rng, self.odds.cutouts)
+        number = self.odds.draw(rng, self.odds.cutouts, like)
         still = self.pack[number]
         turn = float(rng.normal(0.0, 0.15)) if rng.random() < 0.9 else float(rng.uniform(-3.1, 3.1))
         feather = float(rng.uniform(0.5, 1.2)) * max(self.config.side / 256, 0.6)
@@ -135,6 +136,30 @@ class ClipPlanner:
         model = cutouts[int(rng.integers(len(cutouts)))]
         flip, start = rng.random() < 0.5, self._place(rng, 0.35)
         return replace(model, label=0, flip=flip, start=start, turn=float(rng.normal(0.0, 0.2)))
+
+    def _with_met(self, rng: np.random.Generator, cutouts: list[Cutout], journey: F64) -> list[Cutout]:
+        """`cutouts` and what the camera comes upon: things that pass by, some like a target, and other scenery."""
+        models = [cutout for cutout in cutouts if cutout.label]
+        found = [
+            replace(cutout, start=wayside(rng, self.config, journey), grounded=True)
+            if cutout.label == 0 and rng.random() < 0.6
+            else cutout
+            for cutout in cutouts
+        ]
+        for _ in range(1 + min(3, int(rng.poisson(1.0)))):
+            model, kind = models[int(rng.integers(len(models)))], rng.random()
+            thing = (
+                self._twin(rng, [model])
+                if kind < 0.25
+                else self._pasted(rng, 0, like=model.still if kind < 0.6 else None)
+            )
+            if thing is not None:
+                thing = replace(thing, start=wayside(rng, self.config, journey), grounded=True)
+                found.insert(0 if rng.random() < 0.75 else int(rng.integers(len(found) + 1)), thing)
+        if rng.random() < 0.5:
+            number = self.odds.draw(rng, self.odds.backdrops)
+            found.insert(0, scenery(rng, self.config, journey, number, self.pack[number]))
+        return found
 
     def _backdrop(self, rng: np.random.Generator, number: int, middle: tuple[float, float] | None) -> BackdropPlan:
         """The still covering the picture with some to spare, its middle near `middle` where one is given."""
@@ -181,23 +206,27 @@ class ClipPlanner:
     def _moving(
         self, rng: np.random.Generator, backdrop: BackdropPlan, cutouts: list[Cutout], targets: int, speed: float
     ) -> ClipPlan:
-        config, count = self.config, 1 + len(cutouts)
+        config = self.config
+        journey = journey_of(rng, config, backdrop)
+        if meets(rng, config, journey):
+            cutouts = self._with_met(rng, cutouts, journey)
+        count = 1 + len(cutouts)
         pair = face(rng, config, backdrop, cutouts)
         growth = growth_of(rng, config, cutouts)
         # A camera that follows its object keeps it in place while the background passes.
-        follows = rng.random() < 0.35
-        journey = journey_of(rng, config, backdrop)
-        follows = follows or bool(journey.any())
+        follows = rng.random() < 0.35 or bool(journey.any())
         pace = speed * float(rng.uniform(0.8, 2.2) if follows else rng.uniform(0.1, 1.2))
         rows = [CAMERA_MOTION.row(pace)]
         starts, turns = [(0.0, 0.0)], [float(rng.normal(0.0, 0.05))]
         away = np.zeros((count, 2))
         for number, cutout in enumerate(cutouts, 1):
             calm = 0.4 if follows and cutout.label else 1.0
-            rows.append(OBJECT_MOTION.row(speed * float(rng.uniform(0.5, 1.2)), calm))
+            lively = 0.3 if cutout.grounded else 1.0
+            rows.append(OBJECT_MOTION.row(lively * speed * float(rng.uniform(0.5, 1.2)), calm))
             starts.append(cutout.start)
             turns.append(cutout.turn)
-            if config.frames >= FEWEST_FRAMES and rng.random() < config.leave_share * config.difficulty:
+            stays = cutout.grounded or config.frames < FEWEST_FRAMES
+            if not stays and rng.random() < config.leave_share * config.difficulty:
                 direction = rng.uniform(0.0, 2.0 * np.pi)
                 away[number] = rng.uniform(0.6, 1.1) * np.asarray([np.cos(direction), np.sin(direction)])
         for one, other in (pair, pair[::-1]) if pair else ():  # each goes to where the other began, or beyond
@@ -209,7 +238,7 @@ class ClipPlanner:
         motions.centre[0] += along[:, None] * journey
         motions.linear[:] *= (growth[:, None] ** (along - 0.5))[..., None, None]
         for number in range(1, count):  # some things stand on the ground and move with it
-            if not follows and rng.random() < 0.4:
+            if cutouts[number - 1].grounded or (not follows and rng.random() < 0.4):
                 motions.centre[number] += motions.centre[0]
         spans = np.asarray([config.side] + [cutout.span for cutout in cutouts])
         return ClipPlan(backdrop, tuple(cutouts), targets, motions, spans, self._smear(rng, motions))
