@@ -158,6 +158,16 @@ def test_transparent_pixels_are_background(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask_file(tmp_path / "a.png").ids, IDS == 5)
 
 
+def test_a_palette_with_an_alpha_channel_holds_indices(tmp_path: Path) -> None:
+    image = Image.new("PA", (4, 3))
+    image.putpalette([0, 0, 0, 9, 9, 9, 8, 8, 8, 7, 7, 7])
+    image.putdata([(2, 255)] * 6 + [(3, 0)] * 6)
+    image.save(tmp_path / "m.tif")
+    read = read_mask_file(tmp_path / "m.tif")
+    assert np.array_equal(read.ids.ravel(), [2] * 6 + [0] * 6)
+    assert read.palette is not None
+
+
 def test_half_transparent_pixels_are_one_line(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([paint(IDS, {1: (9, 9, 9)}), IDS])).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="half-transparent"):

@@ -61,6 +61,11 @@ def test_a_session_is_exported_with_its_names_and_colours(
     with Image.open(tmp_path / "out" / "00000.png") as image:
         assert image.size == (W, H)
         assert tuple(np.array(image.convert("RGB"))[labels(0) == 1][0]) == (9, 8, 7)
+    out = tmp_path / "out.json"
+    arguments = ["export", str(tmp_path / "session"), "--format", "coco", "-o", str(out)]
+    assert main([*arguments, "--classes", "dog, cat,object 7", "--quiet"]) == 0
+    assert [c["name"] for c in json.loads(out.read_text())["categories"]] == ["dog", "cat", "object 7"]
+    assert main([*arguments, "--classes", "dog"]) == 2
 
 
 def test_masks_fit_the_frames_of_a_video_file(tmp_path: Path) -> None:

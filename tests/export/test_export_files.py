@@ -120,6 +120,7 @@ def test_burst_json_is_read_by_this_projects_own_reader(masks: Masks, tmp_path: 
     path = export(masks, "burst", tmp_path / "out.json")
     assert burst_frames(path) == {"JointFormer_-_clip": [f"{t:05d}" for t in range(FRAMES)]}
     (sequence,) = json.loads(path.read_text())["sequences"]
+    assert sequence["annotated_image_paths"][1] == "00001.jpg"  # BURST's readers put the sequence's folder before it
     for t, row in enumerate(sequence["segmentations"]):
         assert set(row) == {str(i) for i in np.unique(labels(t)) if i}
         for number, one in row.items():
@@ -132,21 +133,23 @@ def test_yolo_labels_are_drawn_as_the_masks_were(masks: Masks, tmp_path: Path) -
     folder = export(masks, "yolo", tmp_path / "out", start=1)
     names = [f"clip_{t:05d}" for t in range(1, FRAMES)]
     assert sorted(path.name for path in folder.iterdir()) == ["data.yaml", "images", "labels"]
-    assert sorted(path.name for path in (folder / "images/train").iterdir()) == [f"{name}.jpg" for name in names]
-    assert sorted(path.name for path in (folder / "labels/train").iterdir()) == [f"{name}.txt" for name in names]
+    for split, some in (("train", names[:-1]), ("val", names[-1:])):
+        assert sorted(path.name for path in (folder / "images" / split).iterdir()) == [f"{name}.jpg" for name in some]
+        assert sorted(path.name for path in (folder / "labels" / split).iterdir()) == [f"{name}.txt" for name in some]
     for t, name in enumerate(names, 1):
-        image = cv2.imread(str(folder / f"images/train/{name}.jpg"))
+        split = "val" if name == names[-1] else "train"
+        image = cv2.imread(str(folder / f"images/{split}/{name}.jpg"))
         assert image is not None
         assert np.abs(image[..., ::-1].astype(int) - pictures()[t]).mean() < 4
         drawn = np.zeros((H, W), np.uint8)
-        for line in (folder / f"labels/train/{name}.txt").read_text().splitlines():
+        for line in (folder / f"labels/{split}/{name}.txt").read_text().splitlines():
             kind, *shares = line.split()
             points = np.asarray(shares, np.float32).reshape(-1, 2) * np.asarray([W, H], np.float32)
             cv2.fillPoly(drawn, [points.astype(np.int32)], {"0": 1, "1": 7}[kind])
         assert np.array_equal(drawn, labels(t))
     settings = (folder / "data.yaml").read_text(encoding="utf-8").splitlines()
     assert settings[0] == "train: images/train"
-    assert settings[2:] == ["val: images/train", "names:", '  0: "cat"', '  1: "dög"']
+    assert settings[2:] == ["val: images/val", "names:", '  0: "cat"', '  1: "dög"']
 
 
 def test_yolo_counts_objects_of_one_name_as_one_class_and_leaves_out_frames_without_masks(
@@ -154,11 +157,43 @@ def test_yolo_counts_objects_of_one_name_as_one_class_and_leaves_out_frames_with
 ) -> None:
     monkeypatch.setattr(Masks, "objects", (ExportObject(1, 'cat: "1"', RED), ExportObject(7, 'cat: "1"', BLUE)))
     folder = export(Masks(ArrayVideo(pictures()), known=4), "yolo", tmp_path / "out")
-    files = sorted((folder / "labels/train").iterdir())
+    files = sorted((folder / "labels").rglob("*.txt"), key=lambda path: path.name)
     assert [path.stem for path in files] == [f"clip_{t:05d}" for t in range(4)]
     assert [line.split()[0] for line in files[3].read_text().splitlines()] == ["0", "0"]
     assert (folder / "data.yaml").read_text().endswith('names:\n  0: "cat: \\"1\\""\n')
     assert "2 of 6 frames have no masks: they were left out" in caplog.text
+    single = export(Masks(ArrayVideo(pictures()), known=4), "yolo", tmp_path / "single", end=0)
+    assert "\nval: images/train\n" in (single / "data.yaml").read_text()
+    assert not (single / "images/val").exists()
+
+
+def test_objects_of_one_name_are_one_category(masks: Masks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers refuse a file that has two categories of one name."""
+    monkeypatch.setattr(Masks, "objects", (ExportObject(1, "cat", RED), ExportObject(7, "cat", BLUE)))
+    for format in ("coco", "youtube-vis"):
+        value = json.loads(export(masks, format, tmp_path / format).read_text())
+        assert [(c["id"], c["name"], c["color"]) for c in value["categories"]] == [(1, "cat", list(RED))]
+        assert {(a["track_id"], a["category_id"]) for a in value["annotations"]} == {(1, 1), (7, 1)}
+    value = json.loads(export(masks, "burst", tmp_path / "burst").read_text())
+    assert [c["name"] for c in value["categories"]] == ["cat"]
+    assert value["sequences"][0]["track_category_ids"] == {"1": 1, "7": 1}
+
+
+def test_classes_are_numbered_as_given_in_every_video(masks: Masks, tmp_path: Path) -> None:
+    classes = ["bird", "dög", "cat"]
+    folder = export(masks, "yolo", tmp_path / "yolo", classes=classes, objects=[7])
+    lines = "".join(path.read_text() for path in (folder / "labels").rglob("*.txt")).splitlines()
+    assert {line.split()[0] for line in lines} == {"1"}
+    assert (folder / "data.yaml").read_text(encoding="utf-8").endswith('  0: "bird"\n  1: "dög"\n  2: "cat"\n')
+    value = json.loads(export(masks, "coco", tmp_path / "coco", classes=classes).read_text())
+    assert [c["name"] for c in value["categories"]] == classes
+    assert {(a["track_id"], a["category_id"]) for a in value["annotations"]} == {(1, 3), (7, 2)}
+    with pytest.raises(ConfigError, match="classes, expected the name of every object, such as 'cat', got"):
+        export(masks, "coco", tmp_path / "other", classes=["dög"])
+    for wrong in (["cat", "cat"], "cat", [], [""], [1]):
+        with pytest.raises(ConfigError, match="classes, expected a list of different names"):
+            export(masks, "coco", tmp_path / "other", classes=wrong)
+    assert not list(tmp_path.glob("other*"))
 
 
 @pytest.mark.parametrize("format", ["coco", "youtube-vis", "burst"])

@@ -35,7 +35,20 @@ from jointformer.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from jointformer.data.export_source import MaskSource
 
-_OPTIONS = ("start", "end", "objects", "style", "opacity", "labels", "sound", "quality", "soft", "pictures", "columns")
+_OPTIONS = (
+    "start",
+    "end",
+    "objects",
+    "style",
+    "opacity",
+    "labels",
+    "sound",
+    "quality",
+    "soft",
+    "pictures",
+    "columns",
+    "classes",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objects", type=_ids, metavar="IDS", help="ids of the objects to export, as 1,2,5 (default: all)"
     )
+    parser.add_argument(
+        "--classes", type=_names, metavar="NAMES",
+        help="coco, youtube-vis, burst, yolo: how objects' names are numbered, as cat,dog (default: as they come)",
+    )  # fmt: skip
     looks = parser.add_argument_group("overlay and sheet")
     looks.add_argument("--style", metavar="STYLE", help="fill (default), contour, spotlight or blur")
     looks.add_argument("--opacity", type=float, metavar="X", help="opacity of the tint, 0 to 1 (default 0.5)")
@@ -118,6 +135,10 @@ def _open(folder: Path, video: str | None) -> tuple[MaskSource, Any]:
         raise ConfigError("masks alone have no frames", where=folder, hint=hint)
     opened = open_video(video)
     return FolderSource(folder, opened), getattr(opened, "close", lambda: None)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _ids(text: str) -> tuple[int, ...]:

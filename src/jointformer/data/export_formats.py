@@ -35,6 +35,7 @@ class Format:
 
 
 _LOOKS = frozenset({"style", "opacity", "labels"})
+_CLASSES = frozenset({"classes"})
 
 FORMATS: dict[str, Format] = {
     row.name: row
@@ -42,10 +43,10 @@ FORMATS: dict[str, Format] = {
         Format("palette", "palette PNGs of object ids, one per frame (DAVIS, YouTube-VOS)", "", write_palette),
         Format("binary", "black and white PNGs, a folder per object", "", write_binary),
         Format("soft", "16-bit PNGs of probabilities, a folder per object", "", write_soft),
-        Format("coco", "COCO json with run lengths, videos and track ids", ".json", write_coco),
-        Format("youtube-vis", "YouTube-VIS json", ".json", write_youtube_vis),
-        Format("burst", "BURST json", ".json", write_burst),
-        Format("yolo", "pictures with outlines, to train YOLO", "", write_yolo, missing="left out"),
+        Format("coco", "COCO json with run lengths, videos and track ids", ".json", write_coco, _CLASSES),
+        Format("youtube-vis", "YouTube-VIS json", ".json", write_youtube_vis, _CLASSES),
+        Format("burst", "BURST json", ".json", write_burst, _CLASSES),
+        Format("yolo", "pictures with outlines, to train YOLO", "", write_yolo, _CLASSES, missing="left out"),
         Format("rgba", "transparent PNGs of the cut-out objects", "", write_cutouts, frozenset({"soft"})),
         Format("prores", "ProRes 4444 with alpha, for editing", ".mov", write_prores, frozenset({"soft"})),
         Format("webm", "VP9 with alpha, for browsers", ".webm", write_webm, frozenset({"soft", "quality"})),
@@ -67,8 +68,12 @@ def read_options(format: str, options: Mapping[str, Any]) -> ExportOptions:
         if name not in allowed:
             what = "export option" if name not in ExportOptions.names() else f"option of the format {format}"
             raise ConfigError(what, expected=" | ".join(sorted(allowed)), got=name[:80])
-    objects = options.get("objects")
-    return ExportOptions(**{**options, "objects": tuple(objects) if isinstance(objects, Iterable) else objects})
+    lists = {
+        name: tuple(value)
+        for name, value in options.items()
+        if name in ("objects", "classes") and isinstance(value, Iterable) and not isinstance(value, str)
+    }
+    return ExportOptions(**{**options, **lists})
 
 
 def export(

@@ -54,14 +54,14 @@ def write_youtube_vis(selection: Selection, path: Path) -> None:
         {
             "id": k,
             "video_id": 1,
-            "category_id": k,
-            "track_id": number,
+            "category_id": 1 + selection.class_of(one),
+            "track_id": one.id,
             "iscrowd": 0,
             "length": len(selection.frames),
             **_size(selection),
             **row,
         }
-        for k, (number, row) in enumerate(rows.items(), 1)
+        for k, (one, row) in enumerate(zip(selection.objects, rows.values()), 1)
     ]
     value = {"info": _INFO, "videos": [video], "categories": _categories(selection), "annotations": annotations}
     write_bytes(path, json_bytes(value))
@@ -79,7 +79,7 @@ def write_burst(selection: Selection, path: Path) -> None:
                 drawn = selection.source.is_drawn(frame, one.id)
                 row[str(one.id)] = {"rle": encoded["counts"], "is_gt": drawn, "score": 1.0}
         segmentations.append(row)
-    names = _names(selection)
+    names = [picture_name(selection.video, frame) for frame in selection.frames]  # in the sequence's own folder
     sequence = {
         "id": 1,
         "dataset": "JointFormer",
@@ -90,7 +90,7 @@ def write_burst(selection: Selection, path: Path) -> None:
         "annotated_image_paths": names,
         "neg_category_ids": [],
         "not_exhaustive_category_ids": [],
-        "track_category_ids": {str(one.id): k for k, one in enumerate(selection.objects, 1)},
+        "track_category_ids": {str(one.id): 1 + selection.class_of(one) for one in selection.objects},
         "segmentations": segmentations,
     }
     content = {"sequences": [sequence], "categories": _categories(selection), "split": "custom"}
@@ -108,7 +108,7 @@ def _coco_annotations(selection: Selection) -> Iterator[dict[str, Any]]:
     number = 0
     for image, frame in enumerate(selection.each(), 1):
         labels = selection.label_map(frame)
-        for k, one in enumerate(selection.objects, 1):
+        for one in selection.objects:
             encoded = encode(labels == one.id)
             if encoded is None:
                 continue
@@ -117,7 +117,7 @@ def _coco_annotations(selection: Selection) -> Iterator[dict[str, Any]]:
                 "id": number,
                 "image_id": image,
                 "video_id": 1,
-                "category_id": k,
+                "category_id": 1 + selection.class_of(one),
                 "track_id": one.id,
                 "segmentation": encoded,
                 "area": _area(encoded),
@@ -146,10 +146,11 @@ def _video(selection: Selection) -> dict[str, Any]:
 
 
 def _categories(selection: Selection) -> list[dict[str, Any]]:
-    """A category per object: what kind of thing an object is, nobody has said."""
+    """A category per name, with the colour of its first object: readers take names for what tells categories apart."""
+    colours = {one.name: list(one.colour) for one in reversed(selection.objects)}
     return [
-        {"id": k, "name": one.name, "supercategory": "object", "color": list(one.colour)}
-        for k, one in enumerate(selection.objects, 1)
+        {"id": k, "name": name, "supercategory": "object", "color": colours.get(name, [128, 128, 128])}
+        for k, name in enumerate(selection.classes, 1)
     ]
 
 

@@ -76,7 +76,8 @@ class ExportOptions:
 
     start, end: frames, both included (None: the video's ends). objects: ids (None: all). style, opacity, labels: the
     overlay's. sound: keep the video's. quality: the codec's constant rate factor, lower is better. soft: the edge of a
-    cut-out follows the probabilities. pictures, columns: of the contact sheet. Raises ConfigError.
+    cut-out follows the probabilities. pictures, columns: of the contact sheet. classes: names of objects, in the order
+    in which they are numbered (None: as the objects come). Raises ConfigError.
     """
 
     start: int | None = None
@@ -90,6 +91,7 @@ class ExportOptions:
     soft: bool = False
     pictures: int = 12
     columns: int = 4
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for field in ("start", "end"):
@@ -98,6 +100,8 @@ class ExportOptions:
                 raise ConfigError(field, expected="a frame's number", got=repr(value)[:80])
         if self.objects is not None and not (isinstance(self.objects, tuple) and all(map(_is_whole, self.objects))):
             raise ConfigError("objects", expected="a list of ids", got=repr(self.objects)[:80])
+        if self.classes is not None and not _are_names(self.classes):
+            raise ConfigError("classes", expected="a list of different names", got=repr(self.classes)[:80])
         for field in ("labels", "sound", "soft"):
             if not isinstance(getattr(self, field), bool):
                 raise ConfigError(field, expected="true or false", got=repr(getattr(self, field))[:80])
@@ -132,6 +136,15 @@ class Selection:
         if not wanted or not set(wanted) <= set(known):
             raise ConfigError("objects to export", expected=f"ids out of {list(known)}", got=list(wanted))
         self.objects = [known[i] for i in sorted(set(wanted))]
+        names = dict.fromkeys(one.name for one in self.objects)
+        #: The objects' names, each once: of what kind they are is all that a name says to other tools.
+        self.classes = list(names) if options.classes is None else list(options.classes)
+        stray = next((name for name in names if name not in self.classes), None)
+        if stray is not None:
+            hint = "name the object otherwise, or add its name at the end"
+            raise ConfigError(
+                "classes", expected=f"the name of every object, such as {stray!r}", got=self.classes, hint=hint
+            )
         self._written = self._missing = 0
 
     @cached_property
@@ -143,6 +156,10 @@ class Selection:
         for one in self.objects:
             palette[(one.id - 1) % last + 1] = one.colour
         return palette
+
+    def class_of(self, one: ExportObject) -> int:
+        """Return the place of an object's name among `classes`."""
+        return self.classes.index(one.name)
 
     def label_map(self, frame: int) -> LabelMap:
         """Return a frame's (H, W) ids of the chosen objects; empty (and counted as missing) where none are known."""
@@ -280,6 +297,12 @@ def video_title(video: VideoReader) -> str:
         return "video"
     # A folder may be given as "." or "..", and dots in its name begin no suffix.
     return (Path(os.path.abspath(path)).name or "video") if isinstance(video, FolderVideo) else Path(path).stem
+
+
+def _are_names(value: object) -> bool:
+    if not isinstance(value, tuple) or not all(isinstance(name, str) and name.strip() for name in value):
+        return False
+    return len(value) == len(set(value)) > 0
 
 
 def _is_whole(value: object) -> bool:

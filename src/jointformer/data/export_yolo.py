@@ -15,29 +15,38 @@ from jointformer.system.files import make_dir, write_bytes
 from jointformer.types import LabelMap
 
 JPEG_QUALITY = 95
-#: The set that everything is in. Frames of one video are too much alike to be validated on.
-SPLIT = "train"
+#: The sets: trainers want both, and CVAT takes a picture that is in both for two.
+TRAIN, VAL = "train", "val"
+#: One in so many pictures, at the end of the video, is for validation.
+VAL_SHARE = 10
 
 
 def write_yolo(selection: Selection, folder: Path) -> None:
-    """Writes images/train, labels/train and data.yaml, as Ultralytics (and CVAT, which reads it, too) lay them out.
+    """Writes images/*, labels/* and data.yaml, as Ultralytics (and CVAT, which reads it, too) lay them out.
 
     A line of a label file is an object: its class and its outline (`ops.outline`), in shares of the picture's sides,
     through the middles of pixels. Objects of one name are one class. Frames without masks are left out: an empty
-    label file says that there is nothing. The title is part of every name, so that data sets can be put together.
+    label file says that there is nothing. The last tenth of the others (one at least, where there are two) is the set
+    `val`. The title is part of every name, so that data sets can be put together.
     """
-    images, labels = (make_dir(make_dir(folder / kind) / SPLIT) for kind in ("images", "labels"))
-    classes = list(dict.fromkeys(one.name for one in selection.objects))
-    numbers = {one.id: classes.index(one.name) for one in selection.objects}
+    images, labels = (make_dir(make_dir(folder / kind) / TRAIN) for kind in ("images", "labels"))
+    numbers = {one.id: selection.class_of(one) for one in selection.objects}
+    names = []
     for frame, picture in selection.pictures():
         label_map = selection.known_label_map(frame)
         if label_map is None:
             continue
         name = f"{selection.source.title}_{selection.video.name(frame)}"
+        names.append(name)
         image = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         write_bytes(images / f"{name}.jpg", encode_picture(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]))
         write_bytes(labels / f"{name}.txt", _lines(label_map, numbers).encode())
-    write_bytes(folder / "data.yaml", _settings(classes).encode())
+    held = names[-max(1, len(names) // VAL_SHARE) :] if len(names) > 1 else []
+    for files, suffix in ((images, ".jpg"), (labels, ".txt")) if held else ():
+        place = make_dir(files.with_name(VAL))
+        for name in held:
+            (files / f"{name}{suffix}").rename(place / f"{name}{suffix}")
+    write_bytes(folder / "data.yaml", _settings(selection.classes, VAL if held else TRAIN).encode())
 
 
 def _lines(label_map: LabelMap, numbers: dict[int, int]) -> str:
@@ -51,8 +60,8 @@ def _lines(label_map: LabelMap, numbers: dict[int, int]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _settings(classes: list[str]) -> str:
+def _settings(classes: list[str], val: str) -> str:
     """data.yaml; text as json has it is YAML, too."""
     names = "".join(f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in enumerate(classes))
-    note = "# val: the same pictures, as there must be some; name a folder of other videos' here"
-    return f"train: images/{SPLIT}\n{note}\nval: images/{SPLIT}\nnames:\n{names}"
+    note = "# val: the end of the same video, much like the rest; a folder of other videos' says more"
+    return f"train: images/{TRAIN}\n{note}\nval: images/{val}\nnames:\n{names}"

@@ -57,8 +57,9 @@ def read_mask_file(path: str | Path, colours: ColourTable | None = None) -> Mask
 
     Palette files: the index. Grey (1 to 16 bits): the stored value; 16-bit files that only stretch 8-bit
     values (0, 257, ... 65535) are shrunk back. RGB: `colours` says which colour is which id (made from
-    this file alone where it is None). Pixels that are fully transparent are background. EXIF orientation is applied,
-    as to frames. Raises `DataError` naming the file for JPEGs, anti-aliased masks, ids above 255 and damaged files.
+    this file alone where it is None). Pixels that an alpha channel makes fully transparent are background, and so are
+    transparent colours; indices and grey values count as stored. EXIF orientation is applied, as to frames. Raises
+    `DataError` naming the file for JPEGs, anti-aliased masks, ids above 255 and damaged files.
     """
     path = Path(path)
     with open_picture(path) as image:
@@ -160,11 +161,14 @@ def read_scores(path: str | Path) -> tuple[tuple[int, ...], FloatArray]:
 
 
 def _read_ids(image: Image.Image, raw: str, path: Path) -> MaskFile:
-    if image.mode == "P":
+    if image.mode in ("P", "PA"):
         palette = np.zeros((256, 3), np.uint8)
         stored = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
         palette[: len(stored)] = stored
-        return MaskFile(np.array(image, np.uint8), palette)
+        index: UInt8Array = np.array(image, np.uint8)
+        return MaskFile(
+            index if image.mode == "P" else np.where(index[..., 1] > 0, index[..., 0], np.uint8(0)), palette
+        )
     # Pillow stretches 2- and 4-bit grey to 0..255; the file's own values are the ids.
     step = {"L;2": 85, "L;4": 17}.get(raw, 1)
     values: npt.NDArray = np.array(image)

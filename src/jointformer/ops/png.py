@@ -69,8 +69,10 @@ def parse_png_header(data: bytes, where: str = "PNG data") -> PngHeader:
 
 
 def read_index_png(source: PngSource, where: str | None = None) -> UInt8Array:
-    """The (H, W) uint8 labels of a palette or grey PNG, exactly as stored; a palette's colours are ignored.
+    """The (H, W) uint8 labels of a palette or grey PNG as the toolkits read them; a palette's colours are ignored.
 
+    Labels are as stored, but for grey PNGs of 2 and 4 bits, whose values Pillow (and with it the toolkits) stretches to
+    0..255.
     `source` is a path or the file's bytes; `where` names it in messages. Raises DataError for a missing, truncated or
     damaged file and for pictures that hold colours instead of labels (RGB, alpha, 16 bit).
     """

@@ -21,12 +21,14 @@ export function openExport(editor) {
   const opacity = h("input", { type: "range", min: 0, max: 100, value: 50 });
   const [labels, sound, soft] = [false, true, false].map((checked) => h("input", { type: "checkbox", checked }));
   const pictures = h("input", { type: "number", min: 1, max: 400, value: 12 });
+  const classes = h("input", { type: "text", value: last.classes ?? "", placeholder: "as they come", "aria-describedby": "classes-help" });
   const range = h("input", { type: "checkbox", onchange: refresh });
   const { start, end } = editor.range;
   const partial = start > 0 || end < editor.state.frames - 1;
   const rows = {
     style: h("label", {}, "Style", style), opacity: h("label", {}, "Opacity", opacity), labels: h("label", { class: "check" }, labels, "Write the objects' numbers"),
     sound: h("label", { class: "check" }, sound, "Keep the sound"), soft: h("label", { class: "check" }, soft, "Soft edges"), pictures: h("label", {}, "Pictures", pictures),
+    classes: h("label", {}, "Classes in order", classes, h("small", { id: "classes-help", class: "quiet" }, "Objects’ names with commas between them. Give every video the same to put the exports together.")),
   };
   if (!editor.state.soft) rows.soft = h("p", { class: "quiet" }, "");
   const hint = h("p", { class: "quiet" });
@@ -59,6 +61,8 @@ export function openExport(editor) {
     event.preventDefault();
     const format = chosen();
     const values = { style: style.value, opacity: Number(opacity.value) / 100, labels: labels.checked, sound: sound.checked, soft: editor.state.soft && soft.checked, pictures: Number(pictures.value) };
+    last.classes = classes.value;
+    if (classes.value.trim()) values.classes = classes.value.split(",").map((name) => name.trim());
     const given = Object.fromEntries(Object.entries(values).filter(([name]) => format.options.includes(name)));
     if (partial && range.checked) Object.assign(given, { start, end });
     write.disabled = true;
