@@ -77,7 +77,9 @@ class SquareTracker:
                 moved = np.roll(moved, 10, axis=0)
             self.masks[i] = moved
             sure[i] = 0.7 if moved[12:].any() else 0.95
-        for i, mask in by_id(masks).items():
+        given = by_id(masks)
+        assert np.sum(list(given.values()), axis=0).max(initial=0) <= 1, "no pixel is two objects'"
+        for i, mask in given.items():
             assert mask.any() or i in self.masks, "a Tracker refuses a new object without a pixel"
             self.masks[i], sure[i] = mask.copy(), 1.0
         self.at = now
@@ -91,6 +93,7 @@ class SquareTracker:
         self.calls.append(("pin", number_of(frame)))
 
     def remove_object(self, object_id: int) -> None:
+        self.calls.append(("remove", object_id))
         del self.masks[object_id]
 
 

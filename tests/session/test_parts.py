@@ -159,8 +159,28 @@ def test_a_result_at_a_ranges_end_stands_in_for_the_side_it_comes_from_and_no_ot
         ({1: known(0, 15)}, "backward", 3, 5, ((3, 14),)),
         ({1: known(3)}, "both", 3, 6, ((4, 6),)),  # masks at the range's own ends are masks inside
         ({1: known(6)}, "both", 3, 6, ((3, 5),)),
-        ({1: known(0, done=dict.fromkeys(range(1, 10), FORWARD)), 2: known(1)}, "both", 8, 12, ((9, 12),)),
-        ({1: known(19, done=dict.fromkeys(range(10, 19), BACKWARD)), 2: known(18)}, "both", 8, 12, ((8, 11),)),
+        (
+            {1: known(0, done=dict.fromkeys(range(1, 10), FORWARD)), 2: known(1, done=dict.fromkeys(range(2, 13), 1))},
+            "both",
+            8,
+            12,
+            ((9, 12),),
+        ),
+        (
+            {
+                1: known(19, done=dict.fromkeys(range(10, 19), BACKWARD)),
+                2: known(18, done=dict.fromkeys(range(8, 18), 2)),
+            },
+            "both",
+            8,
+            12,
+            ((8, 11),),
+        ),
+        # what stands in for one object's mask does not for another's
+        ({1: known(0, done=dict.fromkeys(range(1, 10), FORWARD)), 2: known(1)}, "both", 8, 12, ((2, 12),)),
+        ({1: known(19, done=dict.fromkeys(range(10, 19), BACKWARD)), 2: known(18)}, "both", 8, 12, ((8, 17),)),
+        ({1: known(0, done=dict.fromkeys(range(1, 10), FORWARD)), 2: known(5)}, "forward", 8, 12, ((6, 12),)),
+        ({1: known(0, done=dict.fromkeys(range(1, 10), FORWARD)), 2: known(14)}, "forward", 8, 12, ((9, 12),)),
     ],
 )
 def test_a_range_begins_at_the_nearest_mask_or_at_a_result_that_stands_in_for_it(

@@ -15,7 +15,7 @@ from jointformer.errors import ConfigError, DataError, WeightsError
 from jointformer.session import ObjectInfo, Session
 from jointformer.session.result import STATUSES
 from jointformer.track import TrackerConfig
-from session.scripted import H, ScriptedSession, SquareTracker, W, square, video
+from session.scripted import SIDE, H, ScriptedSession, SquareTracker, W, position, square, video
 
 PICTURES: Any = [Image.new("RGB", (W, H))]  # of another kind than a session takes
 
@@ -652,6 +652,36 @@ def test_a_run_that_begins_at_a_result_is_first_shown_the_nearest_frame_with_the
     SquareTracker.calls = []
     assert track(session, 10, 12) == [10, 11, 12]
     assert [frame for kind, frame in SquareTracker.calls if kind == "step"] == [nearest, 9, 10, 11, 12]
+
+
+def test_an_object_is_tracked_on_through_the_masks_that_correct_it_beside_others(session: Session) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    for frame in (10, 11):
+        session.add_masks(frame, {1: square(frame)})
+    SquareTracker.calls = []
+    track(session)
+    assert not [call for call in SquareTracker.calls if call[0] == "remove"]
+    assert (session.result(20).masks[1] == square(20)).all()
+
+
+def test_objects_go_on_from_what_the_users_masks_leave_of_theirs(session: Session) -> None:
+    """The scripted tracker refuses masks that share a pixel."""
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    track(session)
+    half = square(6, 14) & (np.arange(W) < position(6) + SIDE // 2)
+    session.add_masks(6, {1: square(6) | half})
+    track(session)
+    assert session.result(6).masks[2].sum() == SIDE * SIDE // 2
+    assert session.result(20).masks[2].sum() == SIDE * SIDE // 2
+
+
+def test_a_range_without_results_of_one_object_begins_at_that_objects_mask(session: Session) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    track(session)
+    session.add_masks(3, {1: square(3)})
+    assert session.plan(5).steps() == 26
+    assert track(session, 5) == list(range(4, 30))
+    assert all(session.status(frame) == "tracked" for frame in range(4, 30))
 
 
 def test_an_id_that_is_too_large_is_refused_and_ends_no_run(session: ScriptedSession) -> None:

@@ -73,8 +73,7 @@ def make_plan(
     """
     if direction not in DIRECTIONS:
         raise ConfigError("direction", expected=" | ".join(DIRECTIONS), got=repr(direction))
-    low, high = _checked_range(length, start, end)
-    low, high = _reach_masks(known, low, high, direction)
+    low, high = _reach_all(known, *_checked_range(length, start, end), direction)
     needs = {i: _needed_sides(k, length, low, high, direction) for i, k in known.items()}
     dirty = np.zeros(length, bool)
     for i, need in needs.items():
@@ -126,6 +125,21 @@ def _reach_masks(known: Mapping[int, Known], low: int, high: int, direction: Dir
             f"no masks to track {direction} from", expected=f"masks in frames {low} to {high}", got=f"frame {nearest}'s"
         )
     return low, high
+
+
+def _reach_all(known: Mapping[int, Known], low: int, high: int, direction: Direction) -> tuple[int, int]:
+    """Return the range, drawn out for each object that lacks results in it to a mask of that object's own."""
+    first, last = _reach_masks(known, low, high, direction)
+    for i, one in known.items():
+        missing = one.done[low : high + 1] == 0
+        missing[[frame - low for frame in one.drawn if low <= frame <= high]] = False
+        if missing.any():
+            try:
+                begin, end = _reach_masks({i: one}, low, high, direction)
+            except DataError:  # it has no mask on that side: others do
+                continue
+            first, last = min(first, begin), max(last, end)
+    return first, last
 
 
 def _has_state(known: Mapping[int, Known], frame: int, sides: int) -> bool:

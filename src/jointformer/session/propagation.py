@@ -118,9 +118,17 @@ class Propagation:
                 return
             yield frames[place]
             if place + 1 < len(frames):
-                still = self._plan.ids(frames[place + 1], bit)
-                for i in [i for i in tracker.object_ids if i not in still]:
+                for i in [i for i in tracker.object_ids if not self._goes_on(i, frames[place + 1 :], bit)]:
                     tracker.remove_object(i)
+
+    def _goes_on(self, i: int, frames: range, bit: int) -> bool:
+        """Whether an object is to be tracked on into these frames: into the first, or through the user's masks there.
+
+        Nothing is to be found where the user gave a mask, but it corrects what is tracked beyond it.
+        """
+        drawn = self._known[i].drawn
+        first = next((frame for frame in frames if frame not in drawn), None)
+        return first is not None and bool(self._plan.needs[i][first] & bit)
 
     def _done_before(self, frames: range, bit: int) -> int:
         """How many of the first frames an interrupted run has already seen from this side."""
@@ -132,19 +140,28 @@ class Propagation:
         return len(frames)
 
     def _state(self, frame: int, ids: list[int], bit: int) -> dict[int, Mask]:
-        """The masks from which objects are tracked on: the user's, else what was seen from this side, else results."""
+        """The masks from which objects are tracked on: the user's, else what was seen from this side, else results.
+
+        As in a frame's result, what the user drew takes its pixels from all other masks.
+        """
         drawn, results = self._book.drawn(frame), self._book.results(frame)
         half = self._book.maps(half_kind(bit), frame)
         seen: dict[int, Mask] = {}
         if half is not None:
             whole = Segmentation(half.ids, _with_background(_floats(half)), self._book.size)
             seen = whole.masks
+        free = ~np.logical_or.reduce([np.zeros(self._book.size, bool), *drawn.values()])
         masks = {}
-        for i in ids:
+        for i in reversed(ids):  # what several runs left may claim a pixel twice: the last object has it
             mask = drawn.get(i, seen.get(i, results[i].mask if i in results else None))
-            if mask is not None and (mask.any() or self._visible[i]):
+            if mask is None:
+                continue
+            if i not in drawn:
+                mask = mask & free
+                free &= ~mask
+            if mask.any() or self._visible[i]:
                 masks[i] = mask
-        return masks
+        return {i: masks[i] for i in ids if i in masks}
 
     def _prelude(self, origin: int, state: dict[int, Mask]) -> list[tuple[int, dict[int, Mask]]]:
         """Frames to begin with where objects' masks at the origin are not the user's: their nearest drawn frames."""
@@ -159,9 +176,8 @@ class Propagation:
 
     def _given_at(self, frames: range, place: int, bit: int, tracked: tuple[int, ...]) -> dict[int, Mask] | None:
         """The user's masks of objects that are tracked in a frame or begin there."""
-        follow = self._plan.ids(frames[place + 1], bit) if place + 1 < len(frames) else []
-        drawn = self._book.drawn(frames[place])
-        return {i: m for i, m in drawn.items() if i in tracked or (i in follow and m.any())} or None
+        drawn, ahead = self._book.drawn(frames[place]), frames[place + 1 :]
+        return {i: m for i, m in drawn.items() if i in tracked or (m.any() and self._goes_on(i, ahead, bit))} or None
 
     def _trust_at(self, origin: int, lead: list[tuple[int, dict[int, Mask]]]) -> dict[int, Trust]:
         """What each object is held against: the first mask of the user's in the lead, and how sure its state is."""
@@ -193,7 +209,8 @@ class Propagation:
         free = np.ones(self._book.size, bool)  # the user's own masks are never painted over
         for i, mask in self._book.drawn(frame).items():
             free &= ~mask
-            trust[i] = Trust(float(mask.mean()))
+            # Where an object is out of sight says nothing of how large it will be.
+            trust[i] = Trust(float(mask.mean()) if mask.any() or i not in trust else trust[i].area)
         found = {}
         for i, expected, area in zip(whole.ids, *soft_jaccard(whole.prob)):
             confidence = self._confidence(frame, i, bit, trust.setdefault(i, Trust(area)), expected, area)
