@@ -15,6 +15,7 @@ from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,6 +209,44 @@ def test_a_killed_propagation_loses_nothing_finished(kept: Path) -> None:
         assert [frame for frame, _ in session.propagate()] == list(range(26, 30))
 
 
+class InterruptedConnection:
+    """A connection in which Ctrl-C comes once, before or behind one statement."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str, when: str) -> None:
+        self._connection, self._statement, self._when = connection, statement, when
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        hit = statement.startswith(self._statement)
+        if hit:
+            self._statement = "none more"
+        if hit and self._when == "before":
+            raise KeyboardInterrupt
+        cursor = self._connection.execute(statement, *values)
+        if hit:
+            raise KeyboardInterrupt
+        return cursor
+
+
+@pytest.mark.parametrize(
+    ("statement", "when", "there"),
+    [("BEGIN", "before", ()), ("BEGIN", "behind", ()), ("COMMIT", "before", ()), ("COMMIT", "behind", (0,))],
+)
+def test_ctrl_c_at_either_end_of_a_transaction_leaves_a_session_that_works(
+    session: Session, statement: str, when: str, there: tuple[int, ...]
+) -> None:
+    connection: Any = InterruptedConnection(session._store._db, statement, when)
+    session._store._db = connection
+    with pytest.raises(KeyboardInterrupt):
+        session.add_masks(0, {1: square(0)})
+    assert session.annotated_frames == there
+    session.add_masks(0, {1: square(0)})
+    assert session.undo() == "masks"
+    assert session.annotated_frames == there
+
+
 def use_everything(folder: Path) -> None:
     with ScriptedSession.load(folder, video=video()) as session:
         session.timeline()
@@ -368,6 +407,8 @@ def test_a_closed_session_says_so(kept: Path) -> None:
     session.close()
     with pytest.raises(DataError, match="the session is closed"):
         session.result(3)
+    with pytest.raises(DataError, match="the session is closed"):
+        session.undo()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted as Linux lists them")

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jointformer.errors import DataError, OutputError
@@ -65,15 +65,17 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """A block whose writes are kept together or not at all, whatever happens to the process."""
-        with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
         try:
+            with self._errors():
+                self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.rollback()
+            with self._errors():
+                self._db.execute("COMMIT")
+        except BaseException:  # Ctrl-C may also come just behind one of the two
+            with suppress(sqlite3.ProgrammingError):  # it is closed
+                if self._db.in_transaction:
+                    self._db.rollback()
             raise
-        with self._errors():
-            self._db.execute("COMMIT")
 
     def copy_to(self, folder: Path) -> None:
         """Write a compact copy into another folder, whole or not at all. Raises OutputError."""
