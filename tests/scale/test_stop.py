@@ -20,7 +20,16 @@ import pytest
 
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.system import stop
-from jointformer.system.stop import GO_ON, Interrupted, at_once, catch_signals, note_signals, stop_on_signal
+from jointformer.system.stop import (
+    GO_ON,
+    Interrupted,
+    at_once,
+    catch_signals,
+    delay_signals,
+    note_signals,
+    raise_if_asked,
+    stop_on_signal,
+)
 from scale.scale_helpers import Runs, leftovers, make_videos
 from watched import masks
 
@@ -117,11 +126,39 @@ def test_another_error_is_not_hidden_by_a_signal() -> None:
         work()
 
 
+def test_a_signal_is_noted_at_once_and_comes_behind_the_block_that_delays_it() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    told: list[str] = []
+
+    def work(block: str) -> None:
+        with delay_signals(lambda: told.append(f"noted in {block}")):
+            ctrl_c()
+            told.append(f"end of {block}")
+        told.append("lost")
+
+    with pytest.raises(KeyboardInterrupt):
+        work("one")
+    with catch_signals(), at_once(), pytest.raises(Interrupted):
+        work("another")
+    assert told == ["noted in one", "end of one", "noted in another", "end of another"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_a_callback_swallowed_is_asked_for() -> None:
+    raise_if_asked()
+    with catch_signals(), at_once():
+        raise_if_asked()
+        with pytest.raises(Interrupted):
+            ctrl_c()
+        with pytest.raises(Interrupted):
+            raise_if_asked()
+
+
 def test_outside_of_the_main_thread_nobody_is_asked() -> None:
     told = []
 
     def work() -> None:
-        with catch_signals(), at_once(), stop_on_signal() as asked:
+        with catch_signals(), at_once(), delay_signals(ctrl_c), stop_on_signal() as asked:
             told.append(asked())
 
     thread = threading.Thread(target=work)

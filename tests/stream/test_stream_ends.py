@@ -6,11 +6,13 @@ import io
 import json
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,9 +21,10 @@ import av
 import numpy as np
 import pytest
 
+from jointformer.data import stream_pipe, stream_writer
 from jointformer.data.masks import write_mask
 from jointformer.data.prefetch import NewestQueue, prefetch
-from jointformer.data.stream import Stream
+from jointformer.data.stream import InputSettings, Stream, open_stream
 from jointformer.errors import ConfigError
 from jointformer.evaluation.stream import QueueSettings, StreamReport
 from jointformer.track import Tracker
@@ -119,6 +122,101 @@ def test_ctrl_c_ends_a_recording_properly_and_tells_the_figures(
     assert json.loads(figures.read_text())["frames"] == 4
     assert "4 frames (0 dropped)" in capfd.readouterr().err
     assert not [path for path in tmp_path.iterdir() if "part" in path.name]
+
+
+def test_ctrl_c_while_ffmpeg_writes_is_not_lost_and_the_packet_is_whole(
+    tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, seen = stream_writer._WriteOnly.write, iter(range(1000))
+
+    def interrupted(self: stream_writer._WriteOnly, data: bytes) -> int:
+        if next(seen) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return write(self, data)
+
+    monkeypatch.setattr(stream_writer._WriteOnly, "write", interrupted)
+    pipe_in(raw(), then_wait=True)
+    figures = tmp_path / "figures.json"
+    assert track("-", tmp_path / "out.nut", *RAW, "--output-format", "nut", "--json", str(figures)) == 130
+    with av.open(str(tmp_path / "out.nut")) as container:
+        written = sum(1 for _ in container.decode(video=0))
+    assert json.loads(figures.read_text())["frames"] == written - 1  # counted where writing has returned
+    assert 1 < written < LENGTH
+
+
+def interrupted_writing(
+    monkeypatch: pytest.MonkeyPatch, *, signals: int = 1, read_on: bool = False
+) -> tuple[bytes, np.ndarray]:
+    """The file and its frame, which no pipe holds whole: Ctrl-C comes (so often) while nobody reads, then a reader."""
+    labels = np.random.default_rng(0).integers(0, 255, (600, 800)).astype(np.uint8)
+    looks = stream_writer.StreamLooks(labels.shape, Fraction(25), np.zeros((256, 3), np.uint8))
+    reading, writing = os.pipe()
+    blocked = threading.Event()
+    got: list[bytes] = []
+
+    def select_(*args: Any) -> tuple[list[int], list[int], list[int]]:
+        ready = select.select(*args)
+        if not ready[1]:
+            blocked.set()
+        return ready
+
+    def interrupt() -> None:
+        for _ in range(signals):
+            assert blocked.wait(60)
+            blocked.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+        with open(reading, "rb", closefd=False) as file:
+            got.append(file.read() if read_on else b"")
+
+    monkeypatch.setattr(stream_writer, "select", SimpleNamespace(select=select_))
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with io.TextIOWrapper(os.fdopen(writing, "wb")) as output:
+        monkeypatch.setattr("sys.stdout", output)
+        with stream_writer.open_writer("-", "nut", looks) as writer, pytest.raises(KeyboardInterrupt):
+            writer.write("00000", Fraction(0), np.zeros((*labels.shape, 3), np.uint8), labels)
+    thread.join()
+    os.close(reading)
+    return got[0], labels
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal on POSIX")
+def test_a_reader_that_pauses_and_reads_on_gets_the_end_after_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_writer, "_PATIENCE", 60.0)
+    data, labels = interrupted_writing(monkeypatch, read_on=True)
+    with av.open(io.BytesIO(data)) as container:
+        (frame,) = container.decode(video=0)
+    assert np.array_equal(frame.to_ndarray(format="gray"), labels)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal on POSIX")
+@pytest.mark.parametrize(("signals", "setting"), [(1, "_PATIENCE"), (2, "_SECOND_WISH")])
+def test_ctrl_c_does_not_wait_for_a_reader_that_never_comes(
+    monkeypatch: pytest.MonkeyPatch, signals: int, setting: str
+) -> None:
+    for name in ("_PATIENCE", "_SECOND_WISH"):
+        monkeypatch.setattr(stream_writer, name, 0.0 if name == setting else 1e9)
+    interrupted_writing(monkeypatch, signals=signals)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal on POSIX")
+@pytest.mark.parametrize("data", [b"", raw(1)], ids=["before the first frame", "while waiting for more"])
+def test_ctrl_c_while_ffmpeg_reads_is_not_lost(
+    pipe_in: Callable[..., None], monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    def select_(*args: Any) -> tuple[list[int], list[int], list[int]]:
+        ready = select.select(*args)
+        if not ready[0]:
+            signal.raise_signal(signal.SIGINT)
+        return ready
+
+    pipe_in(data, then_wait=True)
+    monkeypatch.setattr(stream_pipe, "select", SimpleNamespace(select=select_))
+    count = 0
+    with pytest.raises(KeyboardInterrupt), open_stream("-", InputSettings("rgb24", (H, W))) as stream:  # noqa: PT012
+        for _ in stream.frames():
+            count += 1
+    assert count == len(data) // len(raw(1))
 
 
 def test_a_reader_that_has_gone_ends_it_with_141(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from jointformer.data.video_container import (
 from jointformer.data.video_fields import whole_pictures
 from jointformer.data.video_file import DEFAULT_FPS, VideoFile
 from jointformer.errors import ConfigError, DataError
+from jointformer.system.stop import delay_signals
 from jointformer.types import UInt8Array
 
 #: Pixels of raw frames, without any header, as FFmpeg calls them.
@@ -165,7 +166,7 @@ class DecodedStream:
         self._stopped = False
         self._first: StreamFrame | None = None
         self.pixel_aspect = Fraction(1)
-        with nullcontext() if self._pipe is None else self._pipe.interruptible():
+        with self._signals_delayed():
             self._begin(self._open(source), source)
 
     def frames(self) -> Iterator[StreamFrame]:
@@ -173,8 +174,13 @@ class DecodedStream:
         first, self._first = self._first, None
         if first is not None:
             yield first
-        with decoding(self.place):
-            yield from self._decoded
+        with decoding(self.place), closing(self._decoded):
+            while True:
+                with self._signals_delayed():
+                    frame = next(self._decoded, None)
+                if frame is None:
+                    return
+                yield frame
 
     def stop(self) -> None:
         """See `Stream`."""
@@ -185,6 +191,10 @@ class DecodedStream:
     def name(self, index: int) -> str:
         """The frame's number with 5 digits."""
         return f"{index:05d}"
+
+    def _signals_delayed(self) -> AbstractContextManager[None]:
+        """A block in which FFmpeg reads: Ctrl-C ends the pipe, and comes after FFmpeg, which would swallow it."""
+        return nullcontext() if self._pipe is None else delay_signals(self._pipe.stop)
 
     def _begin(self, container: Any, source: str) -> None:
         """Decode the first frame, which tells the size and which way is up."""
@@ -226,7 +236,7 @@ class DecodedStream:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._not_opened(error) from error
 
-    def _decode(self, container: Any, stream: Any) -> Iterator[StreamFrame]:
+    def _decode(self, container: Any, stream: Any) -> Generator[StreamFrame, None, None]:
         """The frames; the container is closed by the thread that reads it, which may be waiting inside it."""
         bare = self._settings.raw or self._settings.device
         with container:

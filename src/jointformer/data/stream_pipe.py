@@ -1,4 +1,4 @@
-"""Bytes from standard input, a named pipe or a device file, readable by FFmpeg and interruptible."""
+"""Bytes from standard input, a named pipe or a device file, readable by FFmpeg; reading can be stopped."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import select
 import stat
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from jointformer.errors import ConfigError, DataError
@@ -28,7 +27,6 @@ class Pipe:
 
     def __init__(self, source: str) -> None:
         self._stopped = threading.Event()
-        self._interrupted = False
         self._lock = threading.Lock()
         self.head = b""
         try:
@@ -53,22 +51,10 @@ class Pipe:
                         data = os.read(self._fd, size)
                         self.head = self.head or data[:16]
                         return data
-        except KeyboardInterrupt:  # FFmpeg, which calls this, would swallow it
-            self._interrupted = True
-            self.stop()
         except OSError:
             self.stop()
             raise
         return b""
-
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """A block in which FFmpeg reads: Ctrl-C in it is raised at its end, whatever FFmpeg made of it."""
-        try:
-            yield
-        finally:
-            if self._interrupted:
-                raise KeyboardInterrupt
 
     def seekable(self) -> bool:
         """Whether it is a file after all (`jointformer track - < video.mp4`)."""

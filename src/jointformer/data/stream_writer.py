@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from time import monotonic
 from typing import Any, BinaryIO, Protocol
 
 import av
@@ -20,11 +23,16 @@ from jointformer.data.video_pixels import encoder_frame, even_sides, say_colours
 from jointformer.errors import ConfigError, OutputError
 from jointformer.ops.drawing import OverlayStyle, overlay
 from jointformer.system.files import atomic_write, make_dir, writing
+from jointformer.system.stop import delay_signals
 from jointformer.types import LabelMap, UInt8Array
 
 #: Where masks go inside an output folder.
 MASKS = "masks"
 _CLOCK = 90_000  # ticks per second of times in containers
+_AT_ONCE = getattr(select, "PIPE_BUF", 1 << 16)  # bytes that a pipe which can be written takes without blocking
+_POLL = 0.1  # seconds between two looks at whether Ctrl-C came
+_PATIENCE = 2.0  # seconds after Ctrl-C to wait for a pipe's reader
+_SECOND_WISH = 1.0  # seconds after Ctrl-C from which another one means: at once
 
 
 @dataclass(frozen=True)
@@ -104,17 +112,20 @@ class _ContainerWriter:
         # Damaged streams repeat times or go back, which containers refuse.
         self._last = max(self._last + 1, round(time * _CLOCK))
         frame.pts, frame.time_base = self._last, Fraction(1, _CLOCK)
-        self._mux(frame)
+        with self._pipe.signals_delayed():
+            self._mux(frame)
 
     def finish(self) -> None:
         """Write what the encoder still holds, and the container's end."""
-        self._mux(None)
-        self._container.close()
+        with self._pipe.signals_delayed():
+            self._mux(None)
+            self._container.close()
 
     def abandon(self) -> None:
         """Free the container without writing any more."""
         self._pipe.closed = True
-        self._container.close()
+        with self._pipe.signals_delayed():
+            self._container.close()
 
     def _mux(self, frame: Any) -> None:
         try:
@@ -125,17 +136,36 @@ class _ContainerWriter:
 
 
 class _WriteOnly:
-    """A file as FFmpeg sees a pipe: it can be written and nothing else."""
+    """A file as FFmpeg sees a pipe: it can be written and nothing else.
+
+    FFmpeg swallows what Ctrl-C raises in here. So it writes inside `signals_delayed`, and a packet is whole when
+    Ctrl-C comes, unless nobody reads the pipe: it is closed then, and later packets vanish.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        # Below Python's buffer, which does not tell how much of a packet an unread pipe has taken.
+        self._fd = file.fileno()
+        self._asked: float | None = None
         self.closed = False
 
+    def signals_delayed(self) -> AbstractContextManager[None]:
+        return delay_signals(self._hurry)
+
     def write(self, data: bytes) -> int:
-        if not self.closed:
-            self._file.write(data)
-            self._file.flush()
+        rest, taken_at = memoryview(data), monotonic()
+        while rest and not self.closed:
+            if os.name != "posix" or select.select([], [self._fd], [], _POLL)[1]:
+                rest = rest[os.write(self._fd, rest[:_AT_ONCE]) :]
+                taken_at = monotonic()
+            elif self._asked is not None and monotonic() - max(self._asked, taken_at) > _PATIENCE:
+                self.closed = True
         return len(data)
+
+    def _hurry(self) -> None:
+        if self._asked is None:
+            self._asked = monotonic()
+        elif monotonic() - self._asked >= _SECOND_WISH:
+            self.closed = True
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from jointformer.data.stream import Stream, StreamFrame
 from jointformer.data.stream_writer import StreamLooks, open_writer
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.drawing import OverlayStyle
+from jointformer.system.stop import raise_if_asked
 from jointformer.track.loop import BadFramePolicy, Steps, Stopwatch, iter_segmentations
 from jointformer.types import UInt8Array
 
@@ -139,6 +140,7 @@ def label_stream(
                 for index, result in bar:
                     writer.write(stream.name(index), arrivals.time, arrivals.picture, result.label_map)
                     report.add(arrivals.arrived)
+                    raise_if_asked()  # numba's and LLVM's callbacks swallow what Ctrl-C raises in them
             if not report.frames:
                 raise DataError(f"the stream ended before frame {masks.first}, which has the first mask")
         except (KeyboardInterrupt, DataError) as error:

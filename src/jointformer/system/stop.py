@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 #: Asked between frames: whether to end.
@@ -156,6 +156,41 @@ def note_signals(note: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextmanager
+def delay_signals(note: Callable[[], None]) -> Iterator[None]:
+    """A block in which SIGINT, SIGTERM and SIGHUP call `note` and nothing else; each comes anew when it has ended.
+
+    For libraries that call Python and swallow what a signal raises there. Outside of the main thread nothing changes.
+    """
+    if not _in_main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def hold(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        note()
+
+    try:
+        with ExitStack() as stack:
+            for number in _signals():
+                stack.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
+                signal.signal(number, hold)
+            yield
+    finally:
+        for number in came:
+            signal.raise_signal(number)
+
+
+def raise_if_asked() -> None:
+    """Raise Interrupted where a signal came before: a library's callback may have swallowed what it raised there.
+
+    Without a catcher nothing changes.
+    """
+    if _catcher is not None and _catcher.asked():
+        raise Interrupted
 
 
 def say_if_stopped(text: str) -> None:
