@@ -12,6 +12,7 @@ import pytest
 from export.clips import FRAMES, RED, H, Masks, W, labels, pictures, read_streams, turn, write_video
 from jointformer.data.export_formats import export
 from jointformer.data.export_source import ExportObject
+from jointformer.data.video import open_video
 from jointformer.data.video_file import VideoFile
 from jointformer.errors import OutputError
 from jointformer.session.source import ArrayVideo
@@ -171,6 +172,18 @@ def test_webm_has_alpha(tmp_path: Path) -> None:
     assert facts["metadata"].get("alpha_mode") == "1"
     assert facts["size"] == (H, W)
     check_cutout(facts["frames"], colour=12, alpha=40)
+
+
+@pytest.mark.parametrize("format", ["prores", "webm"])
+def test_a_cutout_that_is_opened_as_a_video_is_black_where_it_is_transparent(tmp_path: Path, format: str) -> None:
+    video = open_video(export(Masks(ArrayVideo(pictures())), format, tmp_path / "out"))
+    assert len(video) == FRAMES
+    for t, frame in enumerate(video.iter_frames()):
+        mask = labels(t) > 0
+        over_black = pictures()[t] * mask[..., None]
+        assert np.abs(frame.astype(float) - over_black).mean() < 3
+        assert not frame[:4].any()
+        assert np.array_equal(video.frame(t), frame)
 
 
 def check_cutout(frames: np.ndarray, *, colour: float, alpha: float) -> None:

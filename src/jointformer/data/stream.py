@@ -12,6 +12,7 @@ import av
 
 from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
 from jointformer.data.video import FolderVideo, as_pictures, open_video, pixel_aspect
+from jointformer.data.video_alpha import packet_decoder
 from jointformer.data.video_container import (
     FORMATS,
     LATEST,
@@ -246,13 +247,13 @@ class DecodedStream:
 
     def _numbered(self, container: Any, stream: Any) -> Iterator[tuple[tuple[int, Fraction, Upright], Any]]:
         """((number, seconds since the first, what sets it upright), decoded frame or error)."""
-        count, begin = 0, None
+        decode, count, begin = packet_decoder(stream), 0, None
         upright = Upright(0, False)
         for packet in container.demux(stream):
             if self._stopped:
                 return
             try:
-                decoded = packet.decode()
+                decoded = decode(packet)
             except av.FFmpegError as error:
                 if count:
                     yield (count, Fraction(count) / self.fps, upright), self._damaged(count, error)

@@ -124,7 +124,8 @@ def to_rgb(frame: Any, *, bare: bool = False) -> UInt8Array:
     A video that does not say how its colours are coded is taken by its size, as players do: for BT.709 where it is
     larger than television's old formats, else for BT.601. FFmpeg by itself takes all of them for BT.601: reds of large
     ones would be darker than anywhere else, by a tenth. HDR becomes what ordinary screens show (`ops.tone_mapping`).
-    bare: pixels of a camera or a program, which are BT.601, and whose alpha is often only the fourth byte.
+    bare: pixels of a camera or a program, which are BT.601, and whose alpha is often only the fourth byte. A frame's
+    `opaque` may be its alpha (`video_alpha`).
     """
     curve = _HDR.get(frame.color_trc)
     large = frame.width >= _LARGE[0] or frame.height > _LARGE[1]
@@ -134,15 +135,17 @@ def to_rgb(frame: Any, *, bare: bool = False) -> UInt8Array:
         elif large and not bare:
             frame.colorspace = _BT709
     if not bare and any(component.is_alpha for component in frame.format.components):
-        picture = _over_black(frame.to_ndarray(format="rgba"))
+        rgba = frame.to_ndarray(format="rgba")
+        picture = _over_black(rgba[..., :3], rgba[..., 3])
     else:
         picture = frame.to_ndarray(format="rgb24")
+        if frame.opaque is not None and frame.opaque.shape == picture.shape[:2]:
+            picture = _over_black(picture, frame.opaque)
     return picture if curve is None else to_sdr(picture, curve)
 
 
-def _over_black(rgba: UInt8Array) -> UInt8Array:
-    alpha = rgba[..., 3:].astype(np.uint16)
-    return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
+def _over_black(rgb: UInt8Array, alpha: UInt8Array) -> UInt8Array:
+    return ((rgb * alpha[..., None].astype(np.uint16) + 127) // 255).astype(np.uint8)
 
 
 def say_what_changes(frame: Any, stream: Any, place: Path | str) -> None:

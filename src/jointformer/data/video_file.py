@@ -13,6 +13,7 @@ from typing import Any
 import av
 
 from jointformer.data.timecode import later_timecode, read_timecode
+from jointformer.data.video_alpha import packet_decoder
 from jointformer.data.video_container import (
     Upright,
     decoding,
@@ -180,10 +181,10 @@ class VideoFile:
 
     def _numbered(self, container: Any, stream: Any, number: dict[int, int], start: int) -> Iterator[tuple[int, Any]]:
         """(number, decoded frame) from `start` on; a damaged packet's is left out, which its missing number tells."""
-        count = -1
+        decode, count = packet_decoder(stream), -1
         for packet in container.demux(stream):
             try:
-                frames = packet.decode()
+                frames = decode(packet)
             except av.FFmpegError:
                 if number:
                     continue

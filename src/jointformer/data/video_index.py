@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from jointformer.data.video_alpha import is_key
 from jointformer.data.video_container import LATEST
 
 #: Containers that FFmpeg searches for the time at which a packet is decoded; others know when key frames are shown.
@@ -49,7 +50,7 @@ class FrameIndex:
                 return nothing  # files joined end to end begin their times anew, and no two frames may share one
             times.add(packet.pts)
             latest = max(latest, packet.pts)
-            if packet.is_keyframe:
+            if is_key(packet, stream):
                 keys[packet.pts] = packet.dts if searched and packet.dts is not None else packet.pts
             field = packet if searched and _is_field(packet, stream.codec_context) else None
         ordered = sorted(times)
