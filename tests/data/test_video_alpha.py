@@ -1,4 +1,4 @@
-"""VP8 and VP9 with alpha: what is transparent is black, in whatever way the frames are read."""
+"""Videos with alpha, of VP8 and VP9 above all: what is transparent is black, in whatever way the frames are read."""
 
 from __future__ import annotations
 
@@ -57,6 +57,19 @@ def colours(path: Path) -> np.ndarray:
     """The frames as FFmpeg's decoders give them: without alpha."""
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.mark.parametrize("width", [96, 97, 98, 100, 101])
+def test_the_last_columns_of_a_frame_have_their_own_alpha(tmp_path: Path, width: int) -> None:
+    image = np.full((H, width, 4), 200, np.uint8)
+    image[: H // 2, :, 3], image[H // 2 :, :, 3] = 255, 0
+    path, codec = tmp_path / "a.mkv", Codec("matroska", "ffv1", "yuva420p", {}, channels=4)
+    with VideoWriter(path, Fraction(25), image.shape[:2], codec=codec) as writer:
+        for _ in range(8):
+            writer.write(image)
+    expected = image[..., :3] * (image[..., 3:] > 0)
+    for frame in VideoFile(path).iter_frames():
+        assert np.array_equal(frame, expected)
 
 
 @pytest.mark.parametrize("encoder", ["libvpx", "libvpx-vp9"])

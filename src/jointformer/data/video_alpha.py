@@ -34,7 +34,7 @@ def packet_decoder(stream: Any) -> Callable[[Any], list[Any]]:
         if data:
             with suppress(av.FFmpegError):
                 for alpha in alphas.decode(av.Packet(data)):
-                    packet.opaque = _values(alpha)
+                    packet.opaque = plane_of(alpha, 0)
         elif packet.is_keyframe:  # whoever begins to read here knows nothing of an earlier alpha
             alphas.flush_buffers()
         return packet.decode()
@@ -64,7 +64,7 @@ def _alpha_of(packet: Any) -> bytes:
     return data[len(_ALPHA) :] if data.startswith(_ALPHA) else b""
 
 
-def _values(frame: Any) -> UInt8Array:
-    """The first plane as it is: converted it would be taken for brightness of a limited range."""
-    plane = frame.planes[0]
+def plane_of(frame: Any, number: int) -> UInt8Array:
+    """An (H, W) plane of bytes as it is: converted, brightness would be taken for one of a limited range."""
+    plane = frame.planes[number]
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width].copy()

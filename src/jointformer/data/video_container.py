@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 
+from jointformer.data.video_alpha import plane_of
 from jointformer.data.video_fields import is_interlaced
 from jointformer.errors import DataError, OutputError
 from jointformer.ops.png import MOST_PIXELS
@@ -134,7 +135,10 @@ def to_rgb(frame: Any, *, bare: bool = False) -> UInt8Array:
             frame.colorspace = _BT2020
         elif large and not bare:
             frame.colorspace = _BT709
-    if not bare and any(component.is_alpha for component in frame.format.components):
+    if not bare and frame.format.name == "yuva420p":
+        # FFmpeg's conversion to RGBA leaves chance in the alpha's last columns, of 97 to 100 for instance.
+        picture = _over_black(frame.to_ndarray(format="rgb24"), plane_of(frame, 3))
+    elif not bare and any(component.is_alpha for component in frame.format.components):
         rgba = frame.to_ndarray(format="rgba")
         picture = _over_black(rgba[..., :3], rgba[..., 3])
     else:
