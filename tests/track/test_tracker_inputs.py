@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -110,6 +111,14 @@ def test_masks_may_be_tensors_of_any_type(model: JointFormer, dtype: torch.dtype
     np.testing.assert_array_equal(Tracker(model, CONFIG).step(video(1)[0], given).masks[1], box(2, 2))
 
 
+@pytest.mark.parametrize(("dtype", "least"), [(np.uint8, 1), (np.int64, 1), (np.float32, 0.51)])
+def test_an_object_is_where_integers_are_above_0_and_floats_above_a_half(
+    model: JointFormer, dtype: type[np.generic], least: float
+) -> None:
+    given = {1: np.where(box(2, 2), least, least - 0.5).astype(dtype)}
+    np.testing.assert_array_equal(Tracker(model, CONFIG).step(video(1)[0], given).masks[1], box(2, 2))
+
+
 def test_the_networks_size_has_the_shorter_side_asked_for() -> None:
     assert [network_size(100, 177, 48), network_size(177, 100, 48)] == [(48, 84), (84, 48)]  # of 84.96
     assert [network_size(50, 50, 48), network_size(177, 100, -1)] == [(48, 48), (177, 100)]
@@ -135,6 +144,12 @@ def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model: JointForm
         ({1: np.ones((H, W), bool), "2": np.ones((H, W), bool)}, "object id, expected an integer"),
         ({}, "the mapping has no object"),
         ({3: np.zeros((H, W), bool)}, "new object 3 is empty"),
+        ({3: np.full((H, W), 0.5)}, r"new object 3 has no value above 0\.5, expected at least one pixel"),
+        ({3: torch.full((H, W), 0.25).bfloat16()}, r"new object 3 has no value above 0\.5"),
+        (
+            {3: cv2.GaussianBlur(box(2, 2) * np.uint8(255), (9, 9), 0)},
+            r"^mask of object 3: an anti-aliased .* matte > 127",
+        ),
     ],
 )
 def test_unusable_masks_are_refused_with_one_line(model: JointFormer, masks: Any, message: str) -> None:

@@ -86,10 +86,18 @@ def test_added_memory_changes_later_frames_only_through_reading(model: JointForm
     assert tracker._engine.bank.frames(0) == 2
     with pytest.raises(DataError, match=r"objects \[9\] are not tracked yet"):
         tracker.add_memory(frames[3], {9: box(2, 2)})
-    with pytest.raises(DataError, match="frame size differs from the video's"):
+    with pytest.raises(DataError, match=r"frame size changed within the video, expected 56×40, got 56×20; .*resize"):
         tracker.add_memory(frames[3][:20], box(2, 2)[:20])
     with pytest.raises(DataError, match="object 9 is not tracked, expected one of"):
         tracker.remove_object(9)
+
+
+def test_memory_before_the_first_mask_is_refused(model: JointFormer) -> None:
+    tracker, (frame,) = Tracker(model, CONFIG), video(1)
+    tracker.step(frame)
+    with pytest.raises(DataError, match="nothing is tracked yet; step once with masks before add_memory"):
+        tracker.add_memory(frame, box(2, 2))
+    assert tracker.step(frame, box(2, 2)).ids == (1,)
 
 
 def test_added_memory_is_what_the_network_makes_of_that_frame_and_mask(model: JointFormer) -> None:

@@ -177,7 +177,7 @@ def _read_ids(image: Image.Image, raw: str, path: Path) -> MaskFile:
     if values.max(initial=0) > 255 or values.min(initial=0) < 0:
         values = _shrink_16_bit(values, path)
     ids = (values // step).astype(np.uint8)
-    _refuse_smooth_grey(ids, path)
+    refuse_soft_edges(ids, path, hint="save it without smoothing (threshold it, or nearest-neighbour when resizing)")
     return MaskFile(ids, None)
 
 
@@ -200,8 +200,11 @@ def _shrink_16_bit(values: npt.NDArray, path: Path) -> npt.NDArray:
     )
 
 
-def _refuse_smooth_grey(ids: UInt8Array, path: Path) -> None:
-    """A mask with soft edges, white on black or in several greys, would read as dozens of objects one pixel wide."""
+def refuse_soft_edges(ids: UInt8Array, where: str | Path, *, hint: str) -> None:
+    """Raise DataError for an (H, W) mask with soft edges, white on black or in several greys.
+
+    As a label map it would read as dozens of objects one pixel wide, as one object's mask it would be too large.
+    """
     others = [i for i in object_ids(ids) if i != VOID]
     if len(others) < 4:
         return
@@ -209,7 +212,5 @@ def _refuse_smooth_grey(ids: UInt8Array, path: Path) -> None:
     shades = len(others) if soft_white else edge_shades(ids)
     if shades >= 4 and 4 * shades >= len(others):
         raise DataError(
-            f"an anti-aliased mask: {shades} grey values that only appear along edges",
-            where=path,
-            hint="save it without smoothing (threshold it, or nearest-neighbour when resizing)",
+            f"an anti-aliased mask: {shades} grey values that only appear along edges", where=where, hint=hint
         )

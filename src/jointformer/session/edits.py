@@ -13,7 +13,7 @@ from jointformer.errors import DataError
 from jointformer.session.book import Book, ObjectInfo
 from jointformer.session.plan import neighbours
 from jointformer.session.store import Kind
-from jointformer.track.frames import MasksLike, read_masks
+from jointformer.track.frames import MasksLike, empty_mask, read_masks
 from jointformer.types import Colour, Mask
 
 
@@ -109,7 +109,7 @@ class Edits:
             known = self._book.objects()
             for i in apart:
                 if i not in known and not apart[i].any():
-                    raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
+                    raise empty_mask(i, masks)
             yield frame, apart, free, [named.get(i) or ObjectInfo.default(i) for i in apart if i not in known]
 
     def _edit(self, label: str) -> int:

@@ -116,6 +116,8 @@ class Session(Reading):
     def add_masks(self, frame: int, masks: MasksLike) -> None:
         """Give masks of one frame: a label map (H, W), or {id: mask}; new ids are new objects, known ones corrected.
 
+        Label maps hold integers. The masks of a mapping, (H, W), are of bools, of integers (any above 0 is the object)
+        or of floats (any above 0.5); threshold 8-bit mattes yourself (`matte > 127`).
         Objects not named keep what they have, less the pixels now another's. An empty mask in a mapping says that the
         object is not in this frame. Where masks given together overlap, the lowest id has the pixel. 255 is an id like
         any other; where it is void, `jointformer.data.masks.resolve_void` takes it out. Raises DataError.

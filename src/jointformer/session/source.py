@@ -40,6 +40,9 @@ class ArrayVideo:
                 got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
                 raise DataError(f"frame {index}", expected=expected, got=got)
         self.size = (int(frames[0].shape[0]), int(frames[0].shape[1]))
+        if not all(self.size):
+            got = f"frames of {self.size[1]}×{self.size[0]}"
+            raise DataError("a video without pixels", expected="frames of at least 1×1", got=got)
 
     def __len__(self) -> int:
         return len(self._frames)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from jointformer.data.frames import rgb_pixels
+from jointformer.data.masks import refuse_soft_edges
 from jointformer.errors import DataError
 from jointformer.model.config import MEAN, STD
 from jointformer.ops.label_maps import check_label_map, object_ids
@@ -42,7 +43,7 @@ class ScaledLabelMap:
         return ScaledLabelMap(self.ids[:, ::-1])
 
 
-#: A label map (H, W), or {object id: (H, W) mask of bools or 0/1}.
+#: A label map (H, W) of integers, or {object id: (H, W) mask}: of bools, integers (above 0) or floats (above 0.5).
 MasksLike: TypeAlias = (
     np.ndarray[Any, Any] | Tensor | Image.Image | ScaledLabelMap | Mapping[int, np.ndarray[Any, Any] | Tensor]
 )
@@ -167,9 +168,10 @@ def _pixels(frame: np.ndarray[Any, Any] | Image.Image) -> Tensor:
 def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     """Return {object id: (H, W) bool mask} in ascending order of ids, of masks in any accepted form.
 
-    A label map names the objects that occur in it; a mapping may name an object with an empty mask. Raises DataError
-    for another size than the frame's, ids below 1 or of more than 63 bits, or a label map without any object. Of a
-    ScaledLabelMap the masks have its own size.
+    A label map names the objects that occur in it; a mapping may name an object with an empty mask, and its masks hold
+    bools, integers (any above 0 is the object) or floats (any above 0.5). Raises DataError for another size than the
+    frame's, ids below 1 or of more than 63 bits, a label map without any object, or uint8 masks with soft edges in a
+    mapping. Of a ScaledLabelMap the masks have its own size.
     """
     if isinstance(masks, Mapping):
         result: dict[int, Mask] = {}
@@ -181,6 +183,8 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
             if array.dtype.kind == "f":
                 array = array > 0.5
             check_label_map(array, height, width, f"mask of object {key}")
+            if array.dtype == np.uint8:
+                refuse_soft_edges(array, f"mask of object {key}", hint="threshold it yourself, as in matte > 127")
             result[int(key)] = array > 0
         if not result:
             raise DataError("the mapping has no object", expected="at least one {id: mask}", got="an empty mapping")
@@ -196,6 +200,16 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     if ids[-1] > _LARGEST_ID:
         raise _unusable_id(ids[-1])
     return {i: label_map == i for i in ids}
+
+
+def empty_mask(object_id: int, given: MasksLike | None) -> DataError:
+    """Return the error for a new object that has no pixel in the masks given, or none left beside the others."""
+    what = "is empty"
+    if isinstance(given, Mapping):
+        values = _array(given[object_id])
+        if values.dtype.kind == "f" and not (values > 0.5).any():
+            what = "has no value above 0.5"
+    return DataError(f"mask of new object {object_id} {what}", expected="at least one pixel")
 
 
 def _unusable_id(given: object) -> DataError:

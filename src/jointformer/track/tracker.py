@@ -12,7 +12,15 @@ from jointformer.model.network import JointFormer, require_network
 from jointformer.ops.resize import network_size
 from jointformer.track.config import TrackerConfig
 from jointformer.track.engine import Engine
-from jointformer.track.frames import FrameLike, MasksLike, frame_size, prepare_frame, prepare_masks, read_masks
+from jointformer.track.frames import (
+    FrameLike,
+    MasksLike,
+    empty_mask,
+    frame_size,
+    prepare_frame,
+    prepare_masks,
+    read_masks,
+)
 from jointformer.track.segmentation import Segmentation
 from jointformer.types import Mask
 
@@ -58,8 +66,10 @@ class Tracker:
         """Return the segmentation of the video's next frame.
 
         frame: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) in [0, 1]; all frames of a video have one
-        size. masks: objects that appear in this frame, and corrections of known ones, as a label map (H, W) or
-        {id: mask}; 255 is an id like any other (`jointformer.data.masks.resolve_void` takes it out where it is void).
+        size. masks: objects that appear in this frame, and corrections of known ones, as a label map (H, W) of integers
+        or {id: (H, W) mask}. An object is where its mask is True, an integer above 0 or a float above 0.5; threshold
+        8-bit mattes yourself (`matte > 127`). In label maps 255 is an id like any other
+        (`jointformer.data.masks.resolve_void` takes it out where it is void).
         last: no frame follows, which saves the work of remembering this one; any further call that needs the memory is
         refused.
 
@@ -71,18 +81,12 @@ class Tracker:
         """
         self._refuse_if_over()
         size = frame_size(frame)
-        if self._size is not None and size != self._size:
-            raise DataError(
-                "frame size changed within the video",
-                expected=f"{self._size[1]}×{self._size[0]}",
-                got=f"{size[1]}×{size[0]}",
-                hint="use a new Tracker for another video, or resize the frames",
-            )
+        self._refuse_other_size(size)
         given = {} if masks is None else read_masks(masks, *size)
         added = {i: mask for i, mask in given.items() if i not in self._ids}
         for i, mask in added.items():
             if not mask.any():
-                raise DataError(f"mask of new object {i} is empty", expected="at least one pixel")
+                raise empty_mask(i, masks)
         h, w = network_size(*size, self.config.size)
         if not self._ids and not added:
             self._ended = last
@@ -104,15 +108,19 @@ class Tracker:
         """Remember known objects' looks in a frame from elsewhere in the video, without stepping.
 
         The frame is kept longest of all memory frames but the first, in whose place it comes where there is room for
-        one only. Raises DataError for objects not yet tracked.
+        one only. frame, masks: as of `step`. Raises DataError before the first step with masks, for objects not yet
+        tracked, and for what `step` refuses, such as a frame of another size; then nothing has changed.
         """
         self._refuse_if_over()
         size = frame_size(frame)
+        if self._size is None:
+            raise DataError("nothing is tracked yet", hint="step once with masks before add_memory")
+        self._refuse_other_size(size)
         given = read_masks(masks, *size)
         unknown = [i for i in given if i not in self._ids]
-        if unknown or size != self._size:
-            what = f"objects {unknown} are not tracked yet" if unknown else "frame size differs from the video's"
-            raise DataError(what, expected=f"ids of {self._ids} in frames of {self._size}", hint="step with them first")
+        if unknown:
+            what = f"objects {unknown} are not tracked yet"
+            raise DataError(what, expected=f"ids of {self._ids}", hint="step with them first")
         h, w = network_size(*size, self.config.size)
         prepared = prepare_frame(frame, self.config.size, self.model.device)
         resized = self._resized(given, h, w)
@@ -128,6 +136,16 @@ class Tracker:
         with self._change():
             self._engine.remove(row)
             del self._ids[row]
+
+    def _refuse_other_size(self, size: tuple[int, int]) -> None:
+        """Raise DataError for a frame (H, W) of another size than the video's, where that is known."""
+        if self._size is not None and size != self._size:
+            raise DataError(
+                "frame size changed within the video",
+                expected=f"{self._size[1]}×{self._size[0]}",
+                got=f"{size[1]}×{size[0]}",
+                hint="use a new Tracker for another video, or resize the frames",
+            )
 
     def _refuse_if_over(self) -> None:
         """Raise UserError where what is remembered is not up to the last step."""
