@@ -96,12 +96,32 @@ def test_a_file_of_ones_own_gets_no_note(network: JointFormer, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("s0123", "s012"), ("s21", "s2"), ("tny", "tiny"), ("jointformer_s0120.pth", "s012"), ("convmea", "convmae")],
+    [("s0123", "s012"), ("s21", "s2"), ("tny", "tiny"), ("jointformer_s0120.pth", "s012")],
 )
 def test_an_unknown_name_gets_the_nearest_known_one(name: str, nearest: str) -> None:
     with pytest.raises(WeightsError, match=rf"{name}: no such weights.*did you mean '{nearest}'") as caught:
         load_model(name, **CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_the_backbone_is_named_only_where_it_will_do() -> None:
+    with pytest.raises(WeightsError, match=r"convmea: no such weights.*s07, convmae; did you mean 'convmae'"):
+        load_weights("convmea", backbone=True)
+    with pytest.raises(WeightsError, match=r"convmea: no such weights.*s07; `jointformer weights list`"):
+        load_model("convmea", **CPU)
+
+
+@pytest.mark.parametrize(
+    ("preset", "hint"),
+    [
+        ("base", "its published weights are s012, s02, …; `jointformer weights list` shows all of them"),
+        ("small", "no weights of it are published; `jointformer train --model small` trains some"),
+    ],
+)
+def test_a_networks_name_is_none_of_weights(preset: str, hint: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load_model(preset, **CPU)
+    assert str(caught.value) == f"{preset} is a network without weights; {hint}"
 
 
 def test_a_file_that_is_not_there_is_not_taken_for_a_name_that_only_ends_like_it() -> None:

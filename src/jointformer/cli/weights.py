@@ -106,7 +106,7 @@ def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
             raise ConfigError(f"{name} comes with the package", hint="there is nothing to download")
         row = find_published(name)
         if row is None:
-            raise unknown_name(name)
+            raise unknown_name(name, backbone=True)
         wanted.append(row)
     if args.all:
         wanted += [row for row in PUBLISHED.values() if not row.backbone and row not in wanted]
@@ -178,7 +178,7 @@ def _info(args: argparse.Namespace) -> dict[str, Any]:
     from jointformer.model.registry import find_published
     from jointformer.model.weights import find_weights, load_weights
 
-    found = find_weights(args.source)
+    found = find_weights(args.source, backbone=True)
     if not isinstance(found, Path) and not published_path(found).is_file():
         # Half a gigabyte is not fetched by somebody who only asks.
         return {
@@ -201,14 +201,15 @@ def _describe(stored: Any, trained_on: str | None) -> dict[str, Any]:
         "bytes": stored.path.stat().st_size,
         "sha256": file_sha256(stored.path),
         "tensors": len(stored.state),
-        "parameters": sum(tensor.numel() for tensor in stored.state.values()),
         "types": ", ".join(types),
         "trained on": trained_on,
     }
     if stored.is_backbone:
         return facts | {"name": "convmae", "holds": "ConvMAE's pre-trained backbone, a start for training"}
-    config = stored.fitted()[0].config
+    network = stored.fitted()[0]
+    config = network.config
     return facts | {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "name": config.name,
         "widths": list(config.widths),
         "depths": list(config.depths),

@@ -9,11 +9,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jointformer.errors import WeightsError
+from jointformer.model.config import PRESETS
 
 #: Where the published checkpoints lie; `JOINTFORMER_RELEASE_URL` names a mirror.
 RELEASE_URL = "https://github.com/MCG-NJU/JointFormer/releases/download/v0.1"
 RELEASE_PAGE = "https://github.com/MCG-NJU/JointFormer/releases/tag/v0.1"
 RELEASE_VARIABLE = "JOINTFORMER_RELEASE_URL"
+
+#: The network of all published weights.
+PUBLISHED_PRESET = "base"
 
 #: Weights that come with the package.
 EMBEDDED = {"tiny": Path(__file__).with_name("embedded") / "tiny.safetensors"}
@@ -110,15 +114,25 @@ def suitable_size(name_or_path: str | Path) -> int:
     return SUITABLE_SIZE.get(str(name_or_path), 480)
 
 
-def unknown_name(name: str) -> WeightsError:
-    """Return the error for a name that is neither a file nor known, with the nearest known one as a hint."""
-    aliases = {name: name for name in (*EMBEDDED, *PUBLISHED)}
-    aliases |= {row.filename.removesuffix(".pth"): row.name for row in PUBLISHED.values()}
+def unknown_name(name: str, *, backbone: bool = False) -> WeightsError:
+    """Return the error for a name that is neither a file nor known, with the nearest known one as a hint.
+
+    backbone: the backbone alone will do, so that `convmae` is among them.
+    """
+    if name in PRESETS:
+        hint = f"no weights of it are published; `jointformer train --model {name}` trains some"
+        if name == PUBLISHED_PRESET:
+            hint = "its published weights are s012, s02, …; `jointformer weights list` shows all of them"
+        return WeightsError(f"{name} is a network without weights", hint=hint)
+    rows = [row for row in PUBLISHED.values() if backbone or not row.backbone]
+    names = (*EMBEDDED, *(row.name for row in rows))
+    aliases = {name: name for name in names}
+    aliases |= {row.filename.removesuffix(".pth"): row.name for row in rows}
     close = difflib.get_close_matches(Path(name).name.lower().removesuffix(".pth"), aliases, n=1, cutoff=0.5)
     hint = f"did you mean {aliases[close[0]]!r}? " if close else ""
     return WeightsError(
         "no such weights",
         where=name,
-        expected=f"a .pth or .safetensors file, or one of {', '.join((*EMBEDDED, *PUBLISHED))}",
+        expected=f"a .pth or .safetensors file, or one of {', '.join(names)}",
         hint=f"{hint}`jointformer weights list` shows all of them",
     )

@@ -73,28 +73,32 @@ def build_model(stored: StoredWeights) -> JointFormer:
     return model.eval().requires_grad_(False)
 
 
-def load_weights(name_or_path: str | Path, *, progress: bool = True) -> StoredWeights:
-    """Return the tensors of a name or file: fetched where needed, verified, checked. Raises WeightsError."""
-    path = locate(name_or_path, progress=progress)
+def load_weights(name_or_path: str | Path, *, progress: bool = True, backbone: bool = False) -> StoredWeights:
+    """Return the tensors of a name or file: fetched where needed, verified, checked.
+
+    progress: show the download's. backbone: the backbone alone will do, so that the error for an unknown name lists
+    `convmae`, too. Raises WeightsError.
+    """
+    path = locate(name_or_path, progress=progress, backbone=backbone)
     if path.parent == weights_dir() or record_path(path).exists():  # beside a user's own file no note is written
         verify_or_note(path)
     return read_weights(path)
 
 
-def locate(name_or_path: str | Path, *, progress: bool = True) -> Path:
+def locate(name_or_path: str | Path, *, progress: bool = True, backbone: bool = False) -> Path:
     """Return the file of a name or path; a published one that is not there yet is downloaded first.
 
     Raises WeightsError as `find_weights` does.
     """
-    found = find_weights(name_or_path)
+    found = find_weights(name_or_path, backbone=backbone)
     return found if isinstance(found, Path) else download(found, progress=progress)
 
 
-def find_weights(name_or_path: str | Path) -> Path | PublishedWeights:
+def find_weights(name_or_path: str | Path, *, backbone: bool = False) -> Path | PublishedWeights:
     """Return the file of a name or path, or the row of a published one; nothing is read or downloaded.
 
     A bare name means the embedded or published weights even where a file has the same name; write `./tiny`
-    for the file. Raises WeightsError.
+    for the file. backbone: see `unknown_name`. Raises WeightsError.
     """
     text = str(name_or_path)
     if text in EMBEDDED:
@@ -114,7 +118,7 @@ def find_weights(name_or_path: str | Path) -> Path | PublishedWeights:
             where=path,
             hint=f"fetch it with `jointformer weights download {same_file.name} --to {path.parent}`",
         )
-    raise unknown_name(text)
+    raise unknown_name(text, backbone=backbone)
 
 
 def download(row: PublishedWeights, folder: Path | None = None, *, progress: bool = True) -> Path:

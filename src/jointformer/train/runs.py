@@ -68,7 +68,7 @@ def build_network(preset: str, init: str | None, seed: int, *, one_object: bool 
     """
     if preset not in PRESETS:
         raise ConfigError("unknown", where="model", expected=" | ".join(PRESETS), got=preset)
-    stored = None if init is None else load_weights(init)
+    stored = None if init is None else load_weights(init, backbone=True)
     if stored is not None and not stored.is_backbone:
         return build_model(stored).float().requires_grad_(True)
     model = JointFormer(PRESETS[preset])
