@@ -63,7 +63,7 @@ def test_the_guides_program_tracks_as_the_tracker_does(tmp_path: Path, monkeypat
     monkeypatch.setattr("jointformer.model.weights.load_for_export", lambda name, dtype: model)
     frames, first = make_frames(tmp_path / "frames")
     Image.fromarray(first).save("first.png")
-    commands, loop, longer_loop = programs()
+    commands, _, loop, longer_loop = programs()
     command = shlex.split(commands.replace("--size 480x854", f"--size {H}x{W} --topk {SIZE.topk}").splitlines()[1])
     assert main([*command[1:], "--quiet"]) == 0
     names = run_program(loop, {})
@@ -86,7 +86,7 @@ def test_the_longer_program_remembers_what_the_tracker_does(
     model = without_onnx(monkeypatch)
     frames, first = make_frames(tmp_path / "frames", count=14)
     Image.fromarray(first).save("first.png")
-    _, loop, longer_loop = programs()
+    *_, loop, longer_loop = programs()
     assert "most, every = 5, 5\n" in longer_loop
     names = run_program(loop, {})
     two = np.zeros_like(first)
@@ -107,7 +107,7 @@ def test_the_program_scales_frames_and_masks_as_the_tracker_does(
     model = without_onnx(monkeypatch)
     frames, first = make_frames(tmp_path / "frames", int(H * scale), int(W * scale))
     Image.fromarray(first).save("first.png")
-    names = run_program(programs()[1], {})
+    names = run_program(programs()[2], {})
     tracker = Tracker(model, TrackerConfig(max_memory_frames=1, topk=SIZE.topk, size=H))
     result = tracker.step(frames[0], first)
     seen = np.array([0, *result.ids])[result.prob.argmax(dim=0).numpy()]
@@ -119,7 +119,7 @@ def test_the_program_scales_frames_and_masks_as_the_tracker_does(
 
 
 def programs() -> list[str]:
-    """Return the guide's blocks: the commands, the program, and the loop for objects that appear later."""
+    """Return the guide's blocks: commands, the export in Python, the program, the loop for objects appearing later."""
     return re.findall(r"^```\w+\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
 
 
@@ -432,5 +432,14 @@ def test_frames_of_any_size_are_padded_as_the_tracker_pads_them() -> None:
 
 
 def test_bfloat16_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"float32 or float16, got torch\.bfloat16"):
+    with pytest.raises(ConfigError, match=r"float32 or float16, got torch\.bfloat16; .*precision=\"float32\"\)$"):
         onnx_export.export_onnx(seeded_model(MINI).bfloat16(), tmp_path / "new", SIZE)
+
+
+def test_the_guides_export_in_python_is_that_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(onnx_export, "export_onnx", lambda *given: seen.extend(given))
+    run_program(programs()[1], {})
+    model, folder, config = seen
+    assert (str(model.device), model.dtype, folder) == ("cpu", torch.float32, "tiny-onnx")
+    assert config == GraphConfig(480, 854)

@@ -64,7 +64,8 @@ def export_onnx(
     empty or cannot be written, UserError where the files do not compute what the network does (nothing is kept then).
     """
     if model.dtype not in TOLERANCES:
-        raise ConfigError("type of an ONNX file", expected="float32 or float16", got=str(model.dtype))
+        hint = 'load it with load_model(name, device="cpu", precision="float32")'
+        raise ConfigError("type of an ONNX file", expected="float32 or float16", got=str(model.dtype), hint=hint)
     folder = check_export(folder)
     differences = {}
     with _filled(folder) as temporary:
