@@ -416,6 +416,26 @@ def test_several_problems_are_counted(tmp_path: Path) -> None:
         open_tree(tree)
 
 
+@pytest.mark.parametrize("count", [3, 12])
+@pytest.mark.parametrize("colour", [False, True])
+def test_objects_that_only_later_masks_of_ones_own_name_are_told_of_once_where_they_are_few(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int, colour: bool
+) -> None:
+    for name in ("a", "b", "c"):
+        images, masks = tmp_path / "JPEGImages" / name, tmp_path / "Annotations" / name
+        images.mkdir(parents=True)
+        masks.mkdir(parents=True)
+        for t in range(count):
+            Image.fromarray(draw_frame(0)).save(images / f"{t:05d}.jpg")
+            ids = draw_ids((1, 3, 7) if t and name != "a" else (1, 255) if t else (1,), 0)
+            Image.fromarray(davis_palette()[ids] if colour else ids).save(masks / f"{t:05d}.png")
+    (tmp_path / "Annotations/c/00001.png").write_bytes(b"damaged")
+    videos = open_benchmark("G", "val", "..", generic_path=tmp_path).videos
+    assert all(list(video.masks) == [0] for video in videos)
+    told = f"{tmp_path}/Annotations/b: later masks name objects that the first one does not (3, 7): "
+    assert [message.startswith(told) for message in caplog.messages] == ([True] if count == 3 else [])
+
+
 def test_a_generic_folder_of_loose_pictures_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "JPEGImages").mkdir()
     (tmp_path / "Annotations").mkdir()

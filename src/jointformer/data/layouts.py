@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from jointformer.data.benchmark_rows import Benchmark
@@ -17,6 +19,10 @@ from jointformer.errors import DataError
 from jointformer.ops.label_maps import object_ids
 from jointformer.types import LabelMap
 
+logger = logging.getLogger(__name__)
+
+#: Up to so many mask files of a video of one's own may be drawn to be tracked; more are a truth to be scored by.
+_DRAWN = 8
 _META_READERS = {"lvos": lvos_frames, "burst": burst_frames}
 
 
@@ -44,10 +50,13 @@ def open_tree(row: Benchmark, root: Path, *, save_all: bool = False) -> tuple[Vi
     # GIL.
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(check, names))
-    errors = [result for result in results if isinstance(result, DataError)]
-    if errors:
-        raise _with_hint(row, errors)
-    return tuple(result for result in results if isinstance(result, VideoSource))
+        errors = [result for result in results if isinstance(result, DataError)]
+        if errors:
+            raise _with_hint(row, errors)
+        videos = tuple(result for result in results if isinstance(result, VideoSource))
+        if row.key == "G":
+            _tell_of_late_objects(masks, dict(zip(names, pool.map(lambda video: _late_objects(masks, video), videos))))
+    return videos
 
 
 def _find(row: Benchmark, root: Path, choices: Sequence[str], what: str) -> Path:
@@ -159,6 +168,30 @@ def _check_beginnings(video: VideoSource, folder: Path, listed: Mapping[str, Seq
             raise DataError(
                 f"no mask gives object {label}, which meta.json names", where=folder, expected=f"it in {frame}.png"
             )
+
+
+def _late_objects(masks: Path, video: VideoSource) -> set[int]:
+    """The ids that the first mask does not name and later ones do, where these are few; what is damaged is left out."""
+    late: set[int] = set()
+    with suppress(DataError):
+        files = list_pictures(masks / video.name, MASK_SUFFIXES)
+        if 1 < len(files) <= _DRAWN:
+            colours = ColourTable.from_files(files) if video.colours else None
+            first, *others = (set(object_ids(resolve_void(read_mask_file(path, colours).ids))) for path in files)
+            late = set().union(*others) - first
+    return late
+
+
+def _tell_of_late_objects(masks: Path, late: Mapping[str, set[int]]) -> None:
+    """Say in the log, once, that objects which the first masks do not name are not tracked."""
+    named = [name for name, ids in late.items() if ids]
+    if named:
+        more = f" (and {len(named) - 1} more videos)" if len(named) > 1 else ""
+        logger.warning(
+            "%s%s: later masks name objects that the first one does not (%s): they are not tracked, as dataset G reads "
+            "each video's first mask only; `jointformer track --masks FOLDER` reads them all",
+            masks / named[0], more, ", ".join(map(str, sorted(late[named[0]]))),
+        )  # fmt: skip
 
 
 def _listed(row: Benchmark, path: Path) -> list[str]:
