@@ -38,7 +38,7 @@ def _lay_out(app: Any, what: str, name: str, thing: Any, options: Any, lines: li
     for i in range(len(lines) - 2, 0, -1):
         if not lines[i].strip() and lines[i + 1].startswith("    ") and not lines[i - 1].startswith("    "):
             lines[i:i] = ["", "::"]
-    if callable(thing):
+    if what in ("function", "method", "class"):
         one = "|".join(inspect.signature(thing).parameters)
         explained = re.compile(rf"(?:^|(?<=[.,] ))({one})(?=(, ({one}))*:( |$))")
         lines[:] = [line if line.startswith("    ") else explained.sub(r"**\1**", line) for line in lines]

@@ -23,7 +23,7 @@ from PIL import Image
 from jointformer.cli.main import COMMANDS, build_parser, main
 from jointformer.data.video_writer import VideoWriter
 from jointformer.model.network import JointFormer
-from jointformer.session import Session
+from jointformer.session import STATUSES, Session
 from seeded import MINI, seeded_model
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -139,3 +139,11 @@ def test_the_table_of_formats_is_the_programs() -> None:
     empty = re.findall(r"^\| `([\w-]+)` \| .* \| \|$", (DOCS / "exports.md").read_text(), re.MULTILINE)
     told |= {name: set() for name in empty}
     assert told == {name: set(row.options) for name, row in FORMATS.items()}
+
+
+def test_the_statuses_are_the_programs_in_their_order() -> None:
+    head, *rows = re.findall(r"^\| `(\w+)` \| .* \|$", (DOCS / "correcting.md").read_text(), re.MULTILINE)
+    value = re.search(r"STATUSES\n.*\n   :value: (.*)", (DOCS / "reference.md").read_text())
+    assert head == "status"
+    assert value is not None
+    assert tuple(rows) == ast.literal_eval(value.group(1)) == STATUSES

@@ -76,9 +76,10 @@ class Reading:
         return frame_status(self._book, self._checked(frame))
 
     def timeline(self, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return (status, lowest confidence or NaN) of the frames start up to (without) stop, as uint8 and float32.
+        """Return (status, lowest confidence) of the frames start up to (without) stop: two arrays (T,), uint8, float32.
 
-        status: indices into `jointformer.session.STATUSES`.
+        status: indices into `jointformer.session.STATUSES`. The lowest confidence of a frame's tracked objects is in
+        [0, 1]; NaN where there is none.
         """
         status, confidence = timeline(self._book)
         return status[start:stop], confidence[start:stop]

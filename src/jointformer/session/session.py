@@ -182,6 +182,9 @@ class Session(Reading):
     ) -> Generator[tuple[int, FrameResult], None, None]:
         """Track frames start to end (both included) and yield (frame, its result) as each is finished and kept.
 
+        start, end: the frames that are wanted (default: the video's ends). Missing frames between them and the nearest
+        annotated one are tracked, kept and yielded, too; `plan(...).steps()` says how many are tracked in all.
+
         Frames between two annotated ones are tracked from both sides and joined whatever the direction (they come
         twice: seen from one side, then joined); the direction decides about the frames before an object's first
         annotation and after its last. Only frames without results, or whose results an edit has put out of date, are
