@@ -221,6 +221,13 @@ def test_a_name_in_the_place_of_a_network_is_refused() -> None:
             call()
 
 
+def test_a_name_in_the_place_of_a_dataset_is_refused(model: JointFormer, tmp_path: Path) -> None:
+    name: Any = "D17"
+    with pytest.raises(ConfigError, match=r"^dataset, expected an opened .*got 'D17'; open it with open_benchmark$"):
+        evaluate(model, name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["size", "topk", "max_memory_frames"])
 def test_a_setting_of_another_kind_is_shown_as_what_it_is(name: str) -> None:
     with pytest.raises(ConfigError, match="got '480'"):

@@ -34,9 +34,9 @@ def open_benchmark(
     `size` is the shorter side the model will work at: DAVIS's frames are read in full resolution where it
     is not 480; its masks are those of 480p all the same, and results are saved at their size. `save_all`
     saves every frame instead of those the benchmark scores. `generic_path` is the folder of `JPEGImages`
-    and `Annotations` for G, of which each video's first mask is read; where a video has up to 8 masks, the log names the
-    objects that only later ones name. Raises `ConfigError` for a dataset, split or setting that does not exist
-    and `DataError` for what is missing or wrong in the tree.
+    and `Annotations` for G: each video's first mask is read, and the log names objects that only later ones
+    name, where these are few. Raises `ConfigError` for a dataset, split or setting that does not exist and
+    `DataError` for what is missing or wrong in the tree.
     """
     row = find_benchmark(key, split)
     if key == "G":
