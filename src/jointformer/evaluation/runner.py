@@ -43,18 +43,18 @@ def evaluate(
     and figures in output/run.json; a zip for the submission server is made where there is one and all videos are
     finished. A video is finished when its folder is there and its record with it: an interrupted run goes on with the
     others, and several with equal settings may share a folder (docs/scaling.md). views: sizes and mirrored views whose
-    probabilities are averaged (default: config.size, plain). videos: only these. save_all: whether
-    the dataset was opened with it, for run.json and the zip. save_scores: also write each object's probabilities.
-    overwrite: remove earlier results first. on_bad_frame: what becomes of frames that cannot be read, or are of
-    another size than the first. stop: their video fails, the others go on; skip: they have no result; hold: they have
-    the result of the frame before. One that has a given mask fails its video anyway. memory_budget: bytes that all
-    processes of this machine may take together; plans beforehand and refuses what cannot fit. scale: how many
-    processes work, and where (default: this one).
+    probabilities are averaged (default: config.size, plain). videos: only these. save_all: whether the dataset was
+    opened with it, for run.json and the zip. save_scores: also write each object's probabilities. overwrite: remove
+    earlier results first. on_bad_frame: what becomes of a frame that cannot be read, or is of another size than the
+    first: its video fails and the others go on ("stop"), it has no result ("skip"), or that of the frame before
+    ("hold"); one with a given mask fails its video under all of them. memory_budget: bytes that all processes of this
+    machine may take together; what cannot fit is refused beforehand. scale: how many processes work, and where
+    (default: this one).
 
     Raises ConfigError for a model or dataset that is none, unknown videos, settings out of range, a budget that a video
     cannot keep and a folder with results of other settings; DataError for a run.json that cannot be read; OutputError
     where nothing can be written or a result would replace what is read; FailedVideos at the end where some videos could
-    not be finished, all others are; and Interrupted, a KeyboardInterrupt, after SIGINT or SIGTERM.
+    not be finished (all others are); Interrupted, a KeyboardInterrupt, after SIGINT or SIGTERM.
     """
     require_network(model)
     if not isinstance(dataset, Dataset):
