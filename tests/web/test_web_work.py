@@ -52,7 +52,7 @@ def test_a_video_is_opened_drawn_tracked_corrected_and_exported(tool: Tool) -> N
     with zipfile.ZipFile(io.BytesIO(tool.export("yolo", start=3, end=5))) as archive:
         (settings,) = (name for name in archive.namelist() if name.endswith("/data.yaml"))
         root = settings.removesuffix("data.yaml")
-        files = {f"{root}{place}" for place in ("images/train/square_0003.jpg", "labels/train/square_0005.txt")}
+        files = {f"{root}{place}" for place in ("images/train/square_0003.jpg", "labels/val/square_0005.txt")}
         assert files < set(archive.namelist())
         assert archive.read(settings).endswith(b'names:\n  0: "knight"\n')
     tool.export("coco", start=3, end=5)
