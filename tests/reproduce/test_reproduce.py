@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +19,9 @@ import pytest
 
 from jointformer.cli.main import main
 from jointformer.data.published import published_rows
-from jointformer.errors import ConfigError
-from jointformer.evaluation.reproduce import Options
+from jointformer.errors import ConfigError, DataError
+from jointformer.evaluation.reproduce import Options, RowResult
+from jointformer.evaluation.reproduce_parts import caught_up
 from jointformer.evaluation.reproduce_rows import row_name, select_rows, truth_piece, weights_piece
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.run import Scale
@@ -376,6 +379,72 @@ def test_shards_of_a_row_are_scored_by_the_last_one(
     assert main(command(tree, tmp_path / "out", "vost-val/s24", "--shard", "1/2", "--memory-budget", "64GB")) == 0
     assert report(tmp_path / "out")[0]["ours"] == report(tmp_path / "whole")[0]["ours"]
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("moment", ["jointformer.evaluation.reproduce.evaluate", "jointformer.cli.reproduce._write"])
+def test_parts_that_end_at_once_share_a_report_and_no_open_row_replaces_a_scored_one(
+    moment: str,
+    whole_tree: Callable[..., Tree],
+    release: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tree = whole_tree("VOST")
+    markdown = tmp_path / "table.md"
+    line = command(tree, tmp_path / "out", "vost-val/s24", "--markdown", str(markdown))
+    modules, _, name = moment.rpartition(".")
+    original = getattr(importlib.import_module(modules), name)
+
+    def while_the_other_part_ends(*args: Any, **options: Any) -> Any:
+        """Another part labels the last video, scores the row and reports: before or after this one has looked."""
+        monkeypatch.setattr(moment, original)
+        made = original(*args, **options) if name == "evaluate" else None
+        assert main([*line, "--shard", "1/2"]) == 0
+        assert report(tmp_path / "out")[0]["status"] == "scored"
+        return original(*args, **options) if made is None else made
+
+    monkeypatch.setattr(moment, while_the_other_part_ends)
+    assert main([*line, "--shard", "2/2"]) == 0
+    (row,) = report(tmp_path / "out")
+    assert row["status"] == "scored"
+    assert set(row["ours"]) == {"J", "J_tr", "Delta_tr"}
+    assert "**vost-val/s24**: scored" in markdown.read_text()
+    tables = capsys.readouterr().out.split("row  ")
+    assert tables[1] == tables[2], "both parts print the same figures"
+
+
+def test_a_parts_row_stays_open_where_only_an_earlier_run_was_scored(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
+    tree = whole_tree("VOST")
+    line = command(tree, tmp_path / "out", "vost-val/s24")
+    assert main(line) == 0
+    shutil.rmtree(tmp_path / "out/vost-val/s24/1_cut_apple")  # to be made anew, in the same run
+    assert main([*line, "--shard", "2/2"]) == 0
+    assert report(tmp_path / "out")[0]["status"] == "open"
+    for made in ("run.json", "1_cut_apple", "2_break_egg"):
+        path = tmp_path / "out/vost-val/s24" / made
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+    assert main([*line, "--shard", "2/2"]) == 0
+    assert report(tmp_path / "out")[0]["status"] == "open"
+
+
+def test_a_row_that_cannot_be_scored_is_failed_for_all_its_parts(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = whole_tree("VOST")
+    line = command(tree, tmp_path / "out", "vost-val/s24")
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise DataError("annotations cannot be read")
+
+    monkeypatch.setattr("jointformer.evaluation.reproduce.score", refuse)
+    assert main(line) == 2
+    (result,) = select_rows(["vost-val/s24"])
+    (row,) = caught_up([RowResult(result, "open", where=tmp_path / "out/vost-val/s24")])
+    assert (row.status, row.notes[-1]) == ("failed", "annotations cannot be read")
 
 
 def test_frames_that_cannot_be_read_are_told_of_beside_the_figures(

@@ -9,7 +9,8 @@
   jointformer reproduce --shard 3/8                          part 3 of 8 of every row's videos
 
 If a benchmark's annotations are on a server, the submission is checked and packed instead of scored. An interrupted run
-continues with the unfinished videos. Exit code 0 if every row was completed, 2 otherwise.
+continues with the unfinished videos. Parts (--shard) may share one report. Exit code 2 if a row failed or lacks
+something, 0 otherwise, also where a row is still open because other parts have to finish it.
 """
 
 from __future__ import annotations

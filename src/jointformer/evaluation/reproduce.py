@@ -12,6 +12,7 @@ from jointformer.data.benchmarks import Dataset, open_benchmark
 from jointformer.data.published import PublishedRow
 from jointformer.errors import ConfigError, DataError, UserError
 from jointformer.evaluation.published_masks import fetch_masks, masks_path, masks_url
+from jointformer.evaluation.reproduce_parts import caught_up, keep
 from jointformer.evaluation.reproduce_rows import (
     Piece,
     figure_key,
@@ -180,8 +181,13 @@ class Reproduction:
             done = f"{len(manifest.videos)} of {len(manifest.wanted)} videos are finished"
             note = f"{done}; scored by the part that finishes the last one, or by the same command without --shard"
             return RowResult(row, "open", pieces, notes=[note], where=output)
-        judged = self._judge(row, pieces, output, fps=manifest.fps)
-        return replace(judged, notes=[*_bad_frames(manifest, options.on_bad_frame), *judged.notes])
+        try:
+            judged = self._judge(row, pieces, output, fps=manifest.fps)
+        except UserError as error:
+            judged = RowResult(row, "failed", pieces, notes=[str(error)], where=output)
+        judged = replace(judged, notes=[*_bad_frames(manifest, options.on_bad_frame), *judged.notes])
+        keep(judged, manifest.run)
+        return judged
 
     def _judge(self, row: PublishedRow, pieces: Sequence[Piece], masks: Path, fps: float = 0.0) -> RowResult:
         """Score masks where the truth is public; check them, and pack ours, where a server has it."""
@@ -261,14 +267,20 @@ def reproduce(
 ) -> list[RowResult]:
     """The results of all rows, each finished or with the reason why not; earlier finished videos are kept.
 
-    `after_row` is called with all results so far after every row.
+    `after_row` is called with all results so far after every row; again, where another part meanwhile judged a row that
+    was open.
     """
     reproduction = Reproduction(options)
     results: list[RowResult] = []
     for row in rows:
-        results.append(reproduction.plan(row) if dry_run else reproduction.run(row))
-        if after_row is not None:
+        results = caught_up([*results, reproduction.plan(row) if dry_run else reproduction.run(row)])
+        # Parts may write one report: each keeps its outcomes before it writes, and looks for others' after it has
+        # written, so the last one to write knows all.
+        while after_row is not None:
             after_row(results)
+            before, results = results, caught_up(results)
+            if results == before:
+                break
     return results
 
 
