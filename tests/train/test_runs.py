@@ -147,6 +147,36 @@ def test_a_stage_begins_with_the_weights_of_the_one_before_also_where_that_one_w
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
+def test_a_later_stage_is_not_taken_for_finished_where_the_one_before_is_trained_further(
+    tmp_path: Path, lvos: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*lvos, "--stages", "66", "--resume", "--s6_iterations"]
+    folder = tmp_path / "saves/t_s66"
+    first, last = folder / "stage_6", folder / "stage_6_1"
+    assert published([*command, "1"]) == 0
+    assert published([*command, "1"]) == 0  # all is finished
+    assert json.loads((last / "config.json").read_text())["after"] == json.loads((first / "finished.json").read_text())
+    (checkpoint,) = checkpoints(first)
+    capsys.readouterr()
+    assert published([*command, "2"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert f"{last}: holds a run that began with other weights, expected none, or one that began where stage_6" in error
+    assert "got one from before stage_6 is finished; move the folder away" in error
+    assert "\n" not in error
+    assert checkpoints(first) == [checkpoint], "nothing was trained"
+    # Trained further alone, as the first stage of another command:
+    alone = ["train", "--stages", "6", "--model", "tiny", "--data-root", str(tmp_path / "data"), "--out", str(folder)]
+    alone += ["--init", str(tmp_path / "start.safetensors"), "--batch", "1", "--frames", "2", "--size", "32"]
+    assert jointformer([*alone, "--iterations", "2", "--resume", *SHORT]) == 0
+    for iterations in "12":
+        capsys.readouterr()
+        assert published([*command, iterations]) == 2
+        assert "got one from before stage_6 was trained further or anew" in capsys.readouterr().err
+    shutil.rmtree(last)
+    assert published([*command, "2"]) == 0
+    assert json.loads((last / "finished.json").read_text())["iterations"] == 2
+
+
 def test_a_finished_stages_data_may_be_gone(tmp_path: Path, lvos: list[str]) -> None:
     command = [*lvos, "--s6_iterations", "1", "--resume"]
     assert published(command) == 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from jointformer.data.metas import read_json
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import PRESETS
 from jointformer.model.convmae import init_from_convmae
@@ -43,11 +44,13 @@ from jointformer.train.progress import rewind_log
 from jointformer.train.settings import Settings
 from jointformer.train.stages import Stage
 from jointformer.train.start import (
+    AFTER,
     CONFIG,
     FINISHED,
     WEIGHTS,
     finished_weights,
     refuse_held,
+    refuse_outdated,
     stage_title,
     starting_state,
 )
@@ -125,7 +128,8 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
     """Train stage after stage, each from the weights of the one before; True when all are finished.
 
     Every stage has a folder `stage_N` in `out`. With `resume`, finished stages are taken from there and the
-    one that was under way goes on from its newest checkpoint. What would end a later stage is said first.
+    one that was under way goes on from its newest checkpoint; a later stage that began with older weights is refused.
+    What would end a later stage is said first.
     """
     # A repeated stage gets a folder of its own.
     folders = [
@@ -145,15 +149,23 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
             continue
         source = partial(stage_source, stage, data_root, settings.seed)
         mine = settings if number == 0 else dataclasses.replace(settings, checkpoint=None)
-        if not run(mine, processes, folder, model, source, stage, config, {"stage": asdict(stage)}):
+        about: dict[str, Any] = {"stage": asdict(stage)}
+        if number and processes.first:
+            about[AFTER] = read_json(folders[number - 1] / FINISHED)
+        if not run(mine, processes, folder, model, source, stage, config, about):
             return False
     return True
 
 
 def _look_ahead(stages: list[Stage], folders: list[Path], data_root: Path, *, resume: bool) -> None:
-    """Raise DataError or ConfigError where data of a stage still to be trained is missing, or its folder is taken."""
+    """Raise DataError or ConfigError where data of a stage still to be trained is missing, or its folder is taken.
+
+    With `resume` a folder is taken by a run that did not begin where the stage before ended, or will end.
+    """
     for number, (stage, folder) in enumerate(zip(stages, folders, strict=True)):
-        if number and not resume:
+        if number and resume:
+            refuse_outdated(folder, folders[number - 1], stages[number - 1].total)
+        elif number:
             refuse_held(folder, resume=False)  # the first stage's may be gone on from, with --load_checkpoint
         if not (resume and (folder / FINISHED).is_file()):
             for key, _ in stage.data:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 WEIGHTS = "weights.safetensors"
 FINISHED = "finished.json"
 CONFIG = "config.json"
+#: In a stage's config.json: `finished.json` of the stage whose weights it began with.
+AFTER = "after"
 
 
 def finished_weights(folder: Path, iterations: int, model: JointFormer) -> State | None:
@@ -79,11 +81,34 @@ def starting_state(settings: Settings, folder: Path, model: JointFormer, stage: 
 
 def refuse_held(folder: Path, *, resume: bool) -> None:
     """Raise ConfigError where a run that begins in the folder would spoil another."""
-    if checkpoint.checkpoints(folder) or (folder / FINISHED).is_file():
+    if _holds_run(folder):
         hint = "--resume goes on with it; or choose another folder"
         if resume:
             hint = f"its checkpoints are gone: choose another folder, with --init {folder / WEIGHTS}"
         raise ConfigError("holds a run already", where=folder, hint=hint)
+
+
+def refuse_outdated(folder: Path, before: Path, iterations: int) -> None:
+    """Raise ConfigError where a stage's folder holds a run that did not begin with what the stage before ended with.
+
+    before: that stage's folder. iterations: how many it is to have.
+    """
+    if not _holds_run(folder):
+        return
+    end: Any = read_json(before / FINISHED) if (before / FINISHED).is_file() else None
+    if end is None or end["iterations"] < iterations:
+        got = f"one from before {before.name} is finished"
+    elif _noted(folder, AFTER) not in (None, end):  # runs of earlier versions noted nothing
+        got = f"one from before {before.name} was trained further or anew"
+    else:
+        return
+    raise ConfigError(
+        "holds a run that began with other weights",
+        where=folder,
+        expected=f"none, or one that began where {before.name} ended",
+        got=got,
+        hint="move the folder away to train this stage anew, or choose another folder for the whole run",
+    )
 
 
 def stage_title(stage: str | dict[str, Any]) -> str:
@@ -93,13 +118,21 @@ def stage_title(stage: str | dict[str, Any]) -> str:
 
 def _title_beside(path: Path) -> str | None:
     """What a checkpoint is of, as its run's config.json says; None where it lies alone, or beside others' files."""
-    config = path.parent / CONFIG
-    about: Any = read_json(config) if config.is_file() else None
     try:
-        title = stage_title(about["stage"])
+        title = stage_title(_noted(path.parent, "stage"))
     except (TypeError, KeyError):
         return None
     return title if isinstance(title, str) else None
+
+
+def _noted(folder: Path, key: str) -> Any:
+    """A value of a run's config.json; None where there is none, or the file is another's."""
+    about: Any = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None
+    return about.get(key) if isinstance(about, dict) else None
+
+
+def _holds_run(folder: Path) -> bool:
+    return bool(checkpoint.checkpoints(folder)) or (folder / FINISHED).is_file()
 
 
 def _check_network(model: JointFormer, state: State, where: Path) -> None:
