@@ -273,6 +273,22 @@ def test_a_damaged_zip_member_is_named(tree: Path) -> None:
         score("davis17", tree / "gt", path)
 
 
+def test_a_damaged_member_of_a_zip_is_named_however_it_was_packed(tree: Path) -> None:
+    for number, packing in enumerate((zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)):
+        path = tree / f"pred{number}.zip"
+        with zipfile.ZipFile(path, "w", packing) as archive:
+            for file in sorted((tree / "pred").rglob("*.png")):
+                archive.write(file, str(file.relative_to(tree / "pred")))
+            member = archive.getinfo("cow/00002.png")
+        content = bytearray(path.read_bytes())
+        begin = member.header_offset + 30 + len(member.filename)
+        for spot in range(begin + 9, begin + member.compress_size):  # LZMA's properties take 9 bytes
+            content[spot] ^= 0xFF
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"cannot be read: 1 \(cow/00002.png \(cannot read the mask"):
+            score("davis17", tree / "gt", path)
+
+
 def test_a_zip_member_that_grows_beyond_any_mask_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_sources, "MOST_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:

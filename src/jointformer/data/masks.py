@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import lzma
 import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -155,7 +156,8 @@ def read_scores(path: str | Path) -> tuple[tuple[int, ...], FloatArray]:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             return tuple(int(i) for i in data["ids"]), data["prob"].astype(np.float32)
     except (
-        OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile, zlib.error, RuntimeError, MemoryError
+        OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile, zlib.error, lzma.LZMAError, RuntimeError,
+        MemoryError,
     ) as error:  # fmt: skip
         raise DataError("not a score file", where=path, got=str(error)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import zipfile
 import zlib
@@ -88,7 +89,7 @@ class MaskTree:
             changed = self.archive.stat().st_mtime_ns
             with _opened(self.archive, changed).open(name) as file:
                 data = file.read(size if size >= 0 else MOST_BYTES + 1)  # packed, it may grow a thousandfold
-        except (OSError, KeyError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
+        except (OSError, KeyError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"cannot read the mask ({reason})", where=self.where(video, frame)) from error
         if len(data) > MOST_BYTES:
