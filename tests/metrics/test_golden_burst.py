@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco
 
 from jointformer.data.burst import read_burst
@@ -186,6 +187,8 @@ def test_a_truth_of_first_frames_alone_is_noted(case: Case, tmp_path: Path) -> N
         ({"set_name": "test"}, "annotations of another split, expected test, got val"),
         ({"meta": "meta.json"}, "burst has no meta file"),
         ({"groups": "seen.txt"}, "burst has no list of groups"),
+        ({"missing": "empty"}, "--missing: does nothing for burst, which counts missing predictions as empty"),
+        ({"strict_toolkit": True}, "--strict-toolkit: does nothing for burst"),
     ],
 )
 def test_options_that_burst_does_not_have_are_refused(options: dict, message: str, case: Case) -> None:
@@ -233,6 +236,23 @@ def test_figures_stand_beside_published_ones_by_their_names(case: Case) -> None:
     scores = score("burst", case("burst_mix") / "gt", case("burst_mix") / "pred_png")
     ours = {name: 100 * scores.figures[figure_key(name)] for name in ("HOTA-all", "HOTA-uncommon")}
     assert {name: round(value, 2) for name, value in ours.items()} == {"HOTA-all": 50.31, "HOTA-uncommon": 31.41}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pngs_that_cannot_be_read_are_counted_and_missing_ones_are_empty(
+    workers: int, case: Case, tmp_path: Path
+) -> None:
+    folder = case("burst_simple")
+    predictions = shutil.copytree(folder / "pred_png", tmp_path / "pred")
+    first, second, third, *_ = sorted(predictions.rglob("*.png"))
+    first.write_bytes(first.read_bytes()[:60])
+    Image.new("RGB", (8, 8)).save(second)
+    with pytest.raises(DataError, match=r"cannot be read or hold no labels: 2 \(.*damaged or.*must hold labels\)"):
+        score("burst", folder / "gt", predictions, workers=workers)
+    for path in (first, second, third):
+        path.unlink()
+    scores = score("burst", folder / "gt", predictions, workers=workers)
+    assert any(note.startswith("frames without predictions, counted as empty: 3 (") for note in scores.notes)
 
 
 def test_a_json_of_another_split_is_refused(case: Case, tmp_path: Path) -> None:

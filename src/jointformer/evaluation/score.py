@@ -44,8 +44,8 @@ def score(
     `<video>/<frame>.png`, read in place. `set_name` names the list of videos (default `val`) or is a
     text file of them, `meta` the benchmark's meta file, `groups` the file that tells seen from unseen.
     `missing="empty"` scores missing predictions as empty masks. With `strict_toolkit` numbers in which
-    the toolkit goes wrong (NaN, wrapped decay) are given as it gives them. `similarity` and
-    `filter_tracks` are BURST's. Raises DataError for predictions the toolkit stops at, naming the first
+    the toolkit goes wrong (NaN, wrapped decay) are given as it gives them. BURST has neither option; `similarity` and
+    `filter_tracks` are its own. Raises DataError for predictions the toolkit stops at, naming the first
     files and the count.
     """
     protocol = find_protocol(benchmark, rules)
@@ -54,7 +54,7 @@ def score(
     if workers < 1:
         raise ConfigError("too few processes", where="workers", expected="at least 1", got=workers)
     paths = [None if path is None else Path(path) for path in (meta, groups)]
-    check_options(protocol, *paths)
+    check_options(protocol, *paths, missing=missing, strict_toolkit=strict_toolkit)
     if protocol.layout == "burst":
         from jointformer.evaluation.score_burst import score_burst
 

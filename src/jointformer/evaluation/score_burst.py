@@ -167,7 +167,11 @@ def _read_pngs(job: _PngJob) -> tuple[list[Frame], Problems, Problems]:
             frames.append({})
             missing.add("frames without predictions, counted as empty", file)
             continue
-        labels = job.masks.read(job.video, frame)
+        try:
+            labels = job.masks.read(job.video, frame)
+        except DataError as error:
+            bad.add("predictions that cannot be read or hold no labels", f"{file} ({error.what})")
+            continue
         if labels.shape != job.size:
             bad.add("predictions of another size", f"{file} ({labels.shape[1]}x{labels.shape[0]})")
             continue

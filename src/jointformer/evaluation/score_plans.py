@@ -75,12 +75,23 @@ def build_plan(
     return plan
 
 
-def check_options(protocol: Protocol, meta: Path | None, groups: Path | None) -> None:
-    """ConfigError for files that the benchmark does not have."""
+def check_options(
+    protocol: Protocol,
+    meta: Path | None,
+    groups: Path | None,
+    *,
+    missing: str = "toolkit",
+    strict_toolkit: bool = False,
+) -> None:
+    """ConfigError for files that the benchmark does not have, and for options that would change nothing there."""
     if meta is not None and protocol.layout not in ("lvos", "ytvos", "mose"):
         raise ConfigError(f"{protocol.benchmark} has no meta file", where="--meta")
     if groups is not None and protocol.layout not in ("lvos", "ytvos"):
         raise ConfigError(f"{protocol.benchmark} has no list of groups", where="--groups")
+    if protocol.layout == "burst" and missing != "toolkit":
+        raise ConfigError("does nothing for burst, which counts missing predictions as empty masks", where="--missing")
+    if protocol.layout == "burst" and strict_toolkit:
+        raise ConfigError("does nothing for burst, none of whose figures is corrected", where="--strict-toolkit")
 
 
 def _keep_listed(plan: Plan, protocol: Protocol, set_name: str) -> None:
