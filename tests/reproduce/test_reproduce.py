@@ -194,6 +194,22 @@ def test_where_the_truth_is_with_a_server_the_archive_is_checked_and_packed(
     assert line.split()[-2:] == ["-", "-"]
 
 
+def test_frames_before_the_first_given_mask_are_empty_in_our_own_masks(
+    whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
+) -> None:
+    tree = whole_tree("LVOS")
+    # The objects' ranges begin before their first mask: our run writes no files of those frames.
+    given = tree.masks / "0tCWPOrc"
+    (given / "00000006.png").rename(given / "00000016.png")
+    (given / "00000011.png").unlink()
+    assert main(command(tree, tmp_path / "out", "lvos-val/s012")) == 0
+    (row,) = report(tmp_path / "out")
+    assert row["status"] == "scored"
+    assert "frames before the first given mask, scored as empty masks: 1 (0tCWPOrc/00000011.png)" in row["notes"]
+    line = ["score", "lvos", "--annotations", str(tree.root / "LVOS/valid"), "--quiet", "--predictions"]
+    assert main([*line, str(tmp_path / "out/lvos-val/s012")]) == 2, "anybody else's masks may lack nothing"
+
+
 def test_no_archive_of_earlier_masks_outlives_a_run_that_overwrites_them(
     whole_tree: Callable[..., Tree], release: Server, tmp_path: Path
 ) -> None:

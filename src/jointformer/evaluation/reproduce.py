@@ -199,6 +199,7 @@ class Reproduction:
                 truth,
                 masks,
                 missing="toolkit" if row.dataset == "BURST" else options.missing,  # its own rule counts them as missed
+                left_out=() if options.published_masks else _before_first_masks(self._dataset(row)),
                 workers=options.workers,
                 progress=options.progress,
             )
@@ -287,6 +288,16 @@ def reproduce(
 def _bad_frames(manifest: Manifest, policy: BadFramePolicy) -> list[str]:
     """What became of frames that could not be read, where there were any."""
     return [f"{manifest.bad_frames} frames could not be read (--on-bad-frame {policy})"] if manifest.bad_frames else []
+
+
+def _before_first_masks(dataset: Dataset) -> set[str]:
+    """The masks that are asked for before anything is given, of which our runs write none (`<video>/<frame>.png`)."""
+    return {
+        f"{video.name}/{video.frame_names[index]}.png"
+        for video in dataset.videos
+        for index in video.frames_to_save
+        if index < video.first_mask
+    }
 
 
 def _published_figures(row: PublishedRow, scores: Scores) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,7 @@ def score(
     meta: str | Path | None = None,
     groups: str | Path | None = None,
     missing: Missing = "toolkit",
+    left_out: Collection[str] = (),
     strict_toolkit: bool = False,
     similarity: Literal["box", "mask"] = "box",
     filter_tracks: bool = False,
@@ -43,7 +44,8 @@ def score(
     `annotations` is the dataset's folder or its folder of masks; `predictions` a folder or zip of
     `<video>/<frame>.png`, read in place. `set_name` names the list of videos (default `val`) or is a
     text file of them, `meta` the benchmark's meta file, `groups` the file that tells seen from unseen.
-    `missing="empty"` scores missing predictions as empty masks. With `strict_toolkit` numbers in which
+    `missing="empty"` scores missing predictions as empty masks; `left_out` names those (`<video>/<frame>.png`) of which
+    that is right, because an object is asked for before it is given. With `strict_toolkit` numbers in which
     the toolkit goes wrong (NaN, wrapped decay) are given as it gives them. BURST has neither option; `similarity` and
     `filter_tracks` are its own. Raises DataError for predictions the toolkit stops at, naming the first
     files and the count.
@@ -77,7 +79,7 @@ def score(
     if protocol.objects == "seen" and missing == "toolkit":
         _leave_out_unpredicted(plan, masks)
     check_truth(plan, truth)
-    _stop_at_bad_files(plan, truth, masks, missing)
+    _stop_at_bad_files(plan, truth, masks, missing, left_out)
     jobs = [ScoreJob(video, protocol, truth, masks) for video in plan.videos]
     results = score_videos(jobs, workers)
     bar = tqdm(results, total=len(jobs), unit="video", disable=not progress)
@@ -147,14 +149,20 @@ def _leave_out_unpredicted(plan: Plan, masks: MaskTree) -> None:
         plan.videos = [video for video in plan.videos if video.video in there]
 
 
-def _stop_at_bad_files(plan: Plan, truth: MaskTree, masks: MaskTree, missing: Missing) -> None:
+def _stop_at_bad_files(
+    plan: Plan, truth: MaskTree, masks: MaskTree, missing: Missing, left_out: Collection[str]
+) -> None:
     problems = check_predictions(plan, truth, masks)
     hint = None
-    if missing == "empty":
-        files = problems.files.pop("predictions missing", [])
-        if files:
-            plan.notes.append(describe("missing predictions scored as empty masks", files))
-    elif "predictions missing" in problems.files:
+    gone = problems.files.pop("predictions missing", [])
+    early = [file for file in gone if file in left_out]
+    others = [file for file in gone if file not in left_out]
+    if early:
+        plan.notes.append(describe("frames before the first given mask, scored as empty masks", early))
+    if others and missing == "empty":
+        plan.notes.append(describe("missing predictions scored as empty masks", others))
+    elif others:
+        problems.files["predictions missing"] = others
         # Masks that lie otherwise are not missing: scored as empty they would only look like a bad result.
         hint = other_layout(plan, masks) or "; ".join(
             filter(None, (plan.hint, "--missing empty scores them as empty masks"))
