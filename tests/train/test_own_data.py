@@ -20,6 +20,12 @@ def test_own_videos_are_checked_and_every_problem_is_named(tmp_path: Path) -> No
         write_video(images / name, masks / name)
     write_video(images / "short", masks / "short", length=2)
     (images / "lonely").mkdir()
+    (masks / "unfilmed").mkdir()
+    write_video(images / "cut", masks / "cut")
+    half = images / "cut/00003.jpg"
+    Image.open(half.with_suffix(".png")).save(half)
+    half.with_suffix(".png").unlink()
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])  # its header says the right size
     write_video(images / "named", masks / "named")
     for path in (masks / "named").iterdir():
         path.rename(path.with_name(f"mask_{path.name}"))
@@ -39,9 +45,18 @@ def test_own_videos_are_checked_and_every_problem_is_named(tmp_path: Path) -> No
                   "small/00003.png: mask and frame differ in size", "short: too short", "lonely",
                   "turned/00004.png: frame size changes within the video",
                   "named: no mask has a frame's name, expected 00000.png for the frame 00000.jpg",
-                  "once: ids [9] are in one frame only"):  # fmt: skip
+                  "once: ids [9] are in one frame only", "JPEGImages/unfilmed: no such folder",
+                  "cut/00003.jpg"):  # fmt: skip
         assert words in text, words
     assert check.summary().startswith("3 videos, 18 annotated frames")
+
+
+def test_masks_without_a_frame_are_named_and_the_others_used(tmp_path: Path) -> None:
+    write_video(tmp_path / "JPEGImages/a", tmp_path / "Annotations/a")
+    (tmp_path / "JPEGImages/a/00002.png").unlink()
+    check = check_videos(tmp_path, 3)
+    assert check.problems == [f"{tmp_path / 'Annotations/a'}: 1 masks without a frame of their name (00002.png)"]
+    assert check.frames == 5
 
 
 @pytest.mark.parametrize(("first", "ids"), [((), {1, 2}), ((255,), {255})])

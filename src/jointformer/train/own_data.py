@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from jointformer.data.frames import list_subfolders, picture_size
+from tqdm import tqdm
+
+from jointformer.data.frames import list_pictures, list_subfolders, natural_key, read_frame
+from jointformer.data.masks import MASK_SUFFIXES
 from jointformer.errors import DataError
 from jointformer.ops.label_maps import object_ids
+from jointformer.system.parallel import processors
 from jointformer.train.datasets import TrainVideo, VideoSet, pair_frames
 
 LAYOUT = "JPEGImages/VIDEO/FRAME.jpg and Annotations/VIDEO/FRAME.png (a folder 480p between is fine)"
 OWN = VideoSet("own", "own videos", ("JPEGImages/480p", "JPEGImages"), ("Annotations/480p", "Annotations"))
+
+
+#: The sizes of a frame and its mask, and the mask's ids.
+_Read = tuple[tuple[int, int], tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass
@@ -31,48 +42,51 @@ class Check:
         )  # fmt: skip
 
 
-def check_videos(folder: Path, frames: int) -> Check:
+def check_videos(folder: Path, frames: int, *, progress: bool = False) -> Check:
     """The usable videos of a folder in the DAVIS layout, and every problem met.
 
-    Looked for: folders without counterpart, fewer annotated frames than a clip needs, frames and masks of
-    different or changing size, masks that cannot be read or hold nothing at first, ids that appear only
-    once. A video with a problem is left out; with ids that appear once it is kept. Raises DataError where
-    the layout is another or no video is usable.
+    Masks and the frames that they belong to are decoded, by as many threads as there are processors. Looked for:
+    folders and masks without counterpart, fewer annotated frames than a clip needs, frames and masks that cannot be
+    read or are of different or changing size, masks that hold nothing at first, ids that appear only once. A video
+    with a problem is left out; with masks without a frame, or ids that appear once, it is kept. progress: show a bar
+    on a terminal. Raises DataError where the layout is another or no video is usable.
     """
     images, masks = require_layout(folder)
     check = Check()
-    for path in list_subfolders(images):
-        try:
-            video = TrainVideo(path.name, OWN, pair_frames(path, masks / path.name))
-            check.objects += _check_video(video, frames, check.problems)
-        except DataError as error:
-            check.problems.append(str(error))
-            continue
-        check.videos.append(video)
-        check.frames += len(video.frames)
+    names = sorted({path.name for side in (images, masks) for path in list_subfolders(side)}, key=natural_key)
+    with ThreadPoolExecutor(processors()) as pool:
+        for name in tqdm(names, "checking", unit="video", disable=None if progress else True):  # None: no terminal
+            try:
+                video = TrainVideo(name, OWN, pair_frames(images / name, masks / name))
+                check.objects += _check_video(video, frames, check.problems, pool)
+            except DataError as error:
+                check.problems.append(str(error))
+                continue
+            check.videos.append(video)
+            check.frames += len(video.frames)
+            check.problems += _masks_alone(video, masks / name)
     if not check.videos:
         first = f"; first problem: {check.problems[0]}" if check.problems else ""
         raise DataError(f"no usable video{first}", where=folder, expected=LAYOUT)
     return check
 
 
-def _check_video(video: TrainVideo, frames: int, problems: list[str]) -> int:
-    """The number of objects of a video; raises DataError for what makes it useless."""
+def _check_video(video: TrainVideo, frames: int, problems: list[str], pool: ThreadPoolExecutor) -> int:
+    """The number of objects of a video; raises DataError for what makes it useless. pool: who reads its files."""
     if not video.frames:
         raise DataError("no mask has a frame's name", where=video.name, expected="00000.png for the frame 00000.jpg")
     if len(video.frames) < frames:
         raise DataError(
             "too short", where=video.name, expected=f"{frames} annotated frames or more", got=len(video.frames)
         )
-    size, seen = picture_size(video.frames[0][0]), dict[int, int]()
-    for number, (image, mask) in enumerate(video.frames):
-        labels = video.read_labels(mask)
-        if picture_size(image) != size:
-            raise DataError("frame size changes within the video", where=image, expected=size, got=picture_size(image))
-        if labels.shape != size:
-            raise DataError("mask and frame differ in size", where=mask, expected=size, got=labels.shape)
-        ids = object_ids(labels)
-        if number == 0 and not ids:
+    expected, seen = None, dict[int, int]()
+    found: Iterable[_Read] = pool.map(partial(_read, video), *zip(*video.frames, strict=True))
+    for (image, mask), (frame_size, mask_size, ids) in zip(video.frames, found, strict=True):
+        if frame_size != (expected := expected or frame_size):
+            raise DataError("frame size changes within the video", where=image, expected=expected, got=frame_size)
+        if mask_size != frame_size:
+            raise DataError("mask and frame differ in size", where=mask, expected=frame_size, got=mask_size)
+        if mask == video.frames[0][1] and not ids:
             problems.append(f"{mask}: the first annotated frame is empty; clips will start later in the video")
         for i in ids:
             seen[i] = seen.get(i, 0) + 1
@@ -84,6 +98,20 @@ def _check_video(video: TrainVideo, frames: int, problems: list[str]) -> int:
             f"{video.frames[0][1].parent}: ids {once} are in one frame only; are ids the same in all frames?"
         )
     return len(seen)
+
+
+def _read(video: TrainVideo, image: Path, mask: Path) -> _Read:
+    labels = video.read_labels(mask)
+    height, width, _ = read_frame(image).shape
+    return (height, width), labels.shape, object_ids(labels)
+
+
+def _masks_alone(video: TrainVideo, masks: Path) -> list[str]:
+    """A line on the masks of a video that no frame belongs to; none where there are none."""
+    paired = {mask for _, mask in video.frames}
+    alone = [mask.name for mask in list_pictures(masks, MASK_SUFFIXES) if mask not in paired]
+    more = ", …" if len(alone) > 3 else ""
+    return [f"{masks}: {len(alone)} masks without a frame of their name ({', '.join(alone[:3])}{more})"] * bool(alone)
 
 
 def require_layout(folder: Path) -> tuple[Path, Path]:

@@ -191,7 +191,7 @@ def run_own(settings: Settings, processes: Processes, folder: Path, stage: Stage
     model = build_network(settings.model, settings.init, settings.seed)
 
     def open_folder() -> ClipSource:
-        check = check_videos(folder, stage.frames)
+        check = check_videos(folder, stage.frames, progress=processes.first)
         for problem in check.problems if processes.first else []:
             log.warning("%s", problem)
         if check.problems and settings.refuse_broken:
