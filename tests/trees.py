@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,22 @@ def draw_frame(step: int, scale: int = 1) -> UInt8Array:
     """The (HEIGHT, WIDTH, 3) frame with all squares at a step."""
     ids = draw_ids(tuple(PLACES), step)
     return np.stack([ids * 7 + 40, ids * 31 + 90, ids * 13 + 160], 2).astype(np.uint8).repeat(scale, 0).repeat(scale, 1)
+
+
+def write_grey(path: Path, label_map: UInt8Array, bits: int) -> None:
+    """Write labels as a grey PNG of 1, 2, 4 or 8 bits per pixel, which Pillow reads but does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b""
+    for row in label_map:
+        each = np.unpackbits(row[:, None], axis=1)[:, 8 - bits :]
+        rows += b"\0" + np.packbits(each.reshape(-1)).tobytes()
+    height, width = label_map.shape
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
 def _write_frames(folder: Path, video: TreeVideo, scale: int) -> None:

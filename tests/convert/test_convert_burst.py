@@ -22,6 +22,7 @@ from jointformer.data.masks import write_mask
 from jointformer.errors import DataError, OutputError
 from jointformer.ops.png import read_index_png
 from jointformer.ops.rle import decode_rle, encode_rle
+from trees import write_grey
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "metrics"
 EXPECTED = json.loads((GOLDEN / "burst.json").read_text())["cases"]
@@ -221,7 +222,10 @@ def test_predictions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     label_map = np.zeros((4, 6), np.uint8)
     label_map[0] = 5
     write_mask(tmp_path / "AVA_-_clip 1/a1.png", label_map)
-    with pytest.raises(DataError, match="label 5 is no track of this sequence, expected 3, 12"):
+    with pytest.raises(DataError, match=r"label 5 is no track of this sequence, expected 3, 12$"):
+        masks_to_burst(tmp_path, path, tmp_path / "out.json")
+    write_grey(tmp_path / "AVA_-_clip 1/a1.png", label_map // 5 * 3, 2)
+    with pytest.raises(DataError, match=r"label 255 is no track of .*; grey PNGs of 2 or 4 bits are read stretched"):
         masks_to_burst(tmp_path, path, tmp_path / "out.json")
     write_mask(tmp_path / "AVA_-_clip 1/a1.png", label_map.T)
     with pytest.raises(DataError, match="another size, expected 6x4, got 4x6"):

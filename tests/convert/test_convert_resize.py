@@ -19,7 +19,7 @@ from jointformer.errors import ConfigError, DataError, OutputError
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.png import parse_png_header, read_index_png
 from jointformer.system import parallel
-from trees import HEIGHT, WIDTH, draw_frame, draw_ids, make_tree
+from trees import HEIGHT, WIDTH, draw_frame, draw_ids, make_tree, write_grey
 
 
 @pytest.fixture
@@ -264,6 +264,12 @@ def test_visor_refuses_what_the_mapping_does_not_name(tmp_path: Path) -> None:
         mapping.write_text(json.dumps(content))
         with pytest.raises(DataError, match=message):
             masks_to_visor(tmp_path / "masks", mapping, tmp_path / "val.json")
+    write_grey(tmp_path / "masks/P01_107_seq_00001/a.png", draw_ids((1,), 0), 2)
+    mapping.write_text(json.dumps({"P01_107_seq_00001": {"1": "hand"}}))
+    with pytest.raises(
+        DataError, match=r"label 85 is not in the mapping.*; grey PNGs of 2 or 4 bits are read stretched"
+    ):
+        masks_to_visor(tmp_path / "masks", mapping, tmp_path / "val.json")
     assert not (tmp_path / "val.json").exists()
 
 

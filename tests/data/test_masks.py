@@ -25,6 +25,7 @@ from jointformer.data.masks import (
 from jointformer.errors import DataError, OutputError
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import davis_palette
+from trees import write_grey
 
 IDS = np.zeros((20, 30), np.uint8)
 IDS[2:10, 3:12] = 1
@@ -101,27 +102,8 @@ def test_few_bit_palettes_and_greys_are_ids(tmp_path: Path, bits: int) -> None:
     image.putpalette(davis_palette().tobytes())
     image.save(tmp_path / "p.png", bits=bits)
     np.testing.assert_array_equal(read_mask_file(tmp_path / "p.png").ids, ids)
-    grey = _grey_png(ids, bits)
-    (tmp_path / "g.png").write_bytes(grey)
+    write_grey(tmp_path / "g.png", ids.astype(np.uint8), bits)
     np.testing.assert_array_equal(read_mask_file(tmp_path / "g.png").ids, ids)
-
-
-def _grey_png(ids: np.ndarray, bits: int) -> bytes:
-    """A grey PNG of 1, 2 or 4 bits per pixel, which Pillow reads but does not write."""
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b""
-    for row in ids.astype(np.uint8):
-        each = np.unpackbits(row[:, None], axis=1)[:, 8 - bits :]
-        rows += b"\0" + np.packbits(each.reshape(-1)).tobytes()
-    height, width = ids.shape
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def test_exact_rgb_colours_become_ids_in_order(tmp_path: Path) -> None:

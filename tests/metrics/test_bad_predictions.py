@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import zipfile
@@ -22,6 +23,7 @@ from jointformer.evaluation.score_run import ScoreJob, score_videos
 from jointformer.evaluation.score_sources import MaskTree
 from jointformer.metrics.protocols import find_protocol
 from jointformer.system import parallel
+from trees import write_grey
 
 Save = Callable[..., None]
 VIDEOS, FRAMES = ("bear", "cow"), 5
@@ -126,6 +128,25 @@ def test_colour_and_size_are_found_before_anything_is_scored(tree: Path, save_la
     assert "of another size: 1 (cow/00001.png (16x12, annotation 32x24))" in text
     assert "that cannot be read: 1 (cow/00002.png (not a PNG file))" in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_of_few_bits_is_scored_as_the_toolkits_read_it_and_named(tree: Path, bits: int) -> None:
+    said = r"grey PNGs of 2 or 4 bits are read stretched to 0\.\.255, as by the toolkits: use 8 bits or a palette: 3 \("
+    for frame in range(FRAMES):
+        write_grey(tree / f"pred/bear/{frame:05d}.png", labels(frame), bits)
+    scores = score("generic", tree / "gt", tree / "pred")
+    assert (scores.videos["bear"]["J"], scores.videos["cow"]["J"]) == (0, 1)
+    assert any(re.match(said + "bear/00001.png", note) for note in scores.notes)
+    with pytest.raises(DataError, match=r"labels above the number of objects: 3 .*; " + said):
+        score("davis17", tree / "gt", tree / "pred")
+    whole = score("davis16", tree / "gt", tree / "pred")  # where any grey is the object
+    assert whole.figures["J"] == 1
+    assert not any("grey" in note for note in whole.notes)
+    shutil.copytree(tree / "pred/bear", tree / "gt/Annotations/480p/bear", dirs_exist_ok=True)
+    shutil.copytree(tree / "pred/cow", tree / "pred/bear", dirs_exist_ok=True)
+    notes = score("generic", tree / "gt", tree / "pred").notes
+    assert any(note.endswith("a palette: 1 (annotation bear/00001.png)") for note in notes)
 
 
 def test_truncated_predictions_are_counted(tree: Path) -> None:

@@ -25,6 +25,7 @@ from jointformer.metrics.burst import BurstRules, Region, TrackSequence
 from jointformer.metrics.burst_classes import COMMON
 from jointformer.ops.png import read_index_png
 from jointformer.ops.rle import all_fill
+from trees import write_grey
 
 Case = Callable[[str], Path]
 Golden = Callable[[str], Any]
@@ -253,6 +254,19 @@ def test_pngs_that_cannot_be_read_are_counted_and_missing_ones_are_empty(
         path.unlink()
     scores = score("burst", folder / "gt", predictions, workers=workers)
     assert any(note.startswith("frames without predictions, counted as empty: 3 (") for note in scores.notes)
+
+
+def test_grey_of_few_bits_says_why_its_labels_are_no_tracks(case: Case, tmp_path: Path) -> None:
+    folder = case("burst_simple")
+    predictions = shutil.copytree(folder / "pred_png", tmp_path / "pred")
+    path = min(predictions.rglob("*.png"))
+    shape = read_index_png(path).shape
+    write_grey(path, np.zeros(shape, np.uint8), 4)
+    notes = score("burst", folder / "gt", predictions).notes
+    assert any(note.startswith("grey PNGs of 2 or 4 bits are read stretched") for note in notes)
+    write_grey(path, np.full(shape, 15, np.uint8), 4)
+    with pytest.raises(DataError, match=r"no track: 1 \(.*/.*\.png \(255\)\); grey PNGs of 2 or 4 bits are read"):
+        score("burst", folder / "gt", predictions)
 
 
 def test_a_json_of_another_split_is_refused(case: Case, tmp_path: Path) -> None:

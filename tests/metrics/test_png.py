@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from jointformer.errors import DataError
-from jointformer.ops.png import parse_png_header, read_index_png
+from jointformer.ops.png import STRETCHED, parse_png_header, read_index_png, stretched
+from trees import write_grey
 
 Save = Callable[..., None]
 LABELS = np.random.default_rng(0).integers(0, 256, (37, 53)).astype(np.uint8)
@@ -33,6 +34,15 @@ def test_palettes_of_fewer_bits_are_unpacked(bits: int, tmp_path: Path) -> None:
     picture.save(tmp_path / "mask.png", bits=bits)
     assert parse_png_header((tmp_path / "mask.png").read_bytes()).bit_depth == bits
     assert np.array_equal(read_index_png(tmp_path / "mask.png"), labels)
+
+
+@pytest.mark.parametrize(("bits", "step"), [(1, 1), (2, 85), (4, 17), (8, 1)])
+def test_grey_of_2_and_4_bits_is_stretched_and_says_so(bits: int, step: int, tmp_path: Path) -> None:
+    labels = LABELS & np.uint8(2**bits - 1)
+    path = tmp_path / "mask.png"
+    write_grey(path, labels, bits)
+    assert np.array_equal(read_index_png(path), labels * np.uint8(step))
+    assert stretched(path) == (STRETCHED if step > 1 else None)
 
 
 def test_filtered_rows_are_read_like_plain_ones(tmp_path: Path) -> None:

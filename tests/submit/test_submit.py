@@ -18,8 +18,8 @@ from jointformer.data.masks import write_mask
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.submit import Submission, check_submission, pack_submission, submitted_benchmarks
 from jointformer.ops.label_maps import object_ids
-from jointformer.ops.png import parse_png_header, read_index_png
-from trees import HEIGHT, WIDTH, Tree, draw_ids, make_tree
+from jointformer.ops.png import STRETCHED, parse_png_header, read_index_png
+from trees import HEIGHT, WIDTH, Tree, draw_ids, make_tree, write_grey
 
 WITH_SERVER = submitted_benchmarks()
 
@@ -128,6 +128,14 @@ def test_each_kind_of_problem_is_counted_and_named(davis: tuple[Tree, Path], tmp
     with pytest.raises(DataError, match="videos missing: 1 "):
         pack_submission(found, tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists()
+
+
+def test_labels_that_grey_of_few_bits_only_seems_to_have_say_why(davis: tuple[Tree, Path]) -> None:
+    tree, results = davis
+    write_grey(results / "gap/00002.png", draw_ids((1,), 0), 2)
+    write_grey(results / "gap/00003.png", np.zeros((HEIGHT, WIDTH), np.uint8), 2)  # nothing to be misread
+    found = check(tree, results).problems.files
+    assert found == {"masks with labels that no given mask names": ["gap/00002.png (85)"], STRETCHED: ["gap/00002.png"]}
 
 
 def test_a_damaged_mask_is_found_although_its_header_is_whole(davis: tuple[Tree, Path]) -> None:

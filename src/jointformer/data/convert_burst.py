@@ -18,7 +18,7 @@ from jointformer.data.inputs import check_outputs
 from jointformer.data.masks import without, write_mask
 from jointformer.errors import DataError
 from jointformer.ops.label_maps import object_ids
-from jointformer.ops.png import read_index_png
+from jointformer.ops.png import read_index_png, stretched
 from jointformer.ops.rle import decode_rle, encode_rle
 from jointformer.system.files import replace_dir, write_text
 from jointformer.system.parallel import parallel_map
@@ -178,6 +178,7 @@ def _encode(job: _EncodeJob) -> list[dict[str, dict[str, str]]]:
                 f"label {foreign[0]} is no track of this sequence",
                 where=path,
                 expected=", ".join(map(str, sorted(job.sequence.categories))),
+                hint=stretched(path),
             )
         result.append({str(label): {"rle": encode_rle(label_map == label)} for label in labels})
     return result

@@ -18,7 +18,7 @@ from jointformer.data.metas import read_json
 from jointformer.data.writer import SCORES
 from jointformer.errors import DataError
 from jointformer.ops.label_maps import object_ids
-from jointformer.ops.png import read_index_png
+from jointformer.ops.png import read_index_png, stretched
 from jointformer.system.files import write_text
 from jointformer.system.parallel import parallel_map
 from jointformer.types import UInt8Array
@@ -116,7 +116,12 @@ def _frame(job: _VideoJob, path: Path) -> dict[str, Any]:
     annotations = []
     for label in object_ids(label_map):
         if str(label) not in job.names:
-            raise DataError(f"label {label} is not in the mapping", where=path, expected=", ".join(job.names))
+            raise DataError(
+                f"label {label} is not in the mapping",
+                where=path,
+                expected=", ".join(job.names),
+                hint=stretched(path),
+            )
         annotations.append({"name": job.names[str(label)], "segments": polygons(label_map == label)})
     image = {
         "image_path": f"{kitchen_video}/{path.name}",

@@ -17,6 +17,7 @@ from jointformer.evaluation.score_sources import MaskTree, open_masks
 from jointformer.metrics import statistics, summary
 from jointformer.metrics.protocols import Protocol, find_protocol
 from jointformer.metrics.results import ObjectScores
+from jointformer.ops.png import STRETCHED
 
 Missing = Literal["toolkit", "empty"]
 
@@ -79,7 +80,7 @@ def score(
     if protocol.objects == "seen" and missing == "toolkit":
         _leave_out_unpredicted(plan, masks)
     check_truth(plan, truth)
-    _stop_at_bad_files(plan, truth, masks, missing, left_out)
+    _stop_at_bad_files(plan, truth, masks, missing, left_out, values=protocol.objects == "merged")
     jobs = [ScoreJob(video, protocol, truth, masks) for video in plan.videos]
     results = score_videos(jobs, workers)
     bar = tqdm(results, total=len(jobs), unit="video", disable=not progress)
@@ -95,7 +96,8 @@ def summarise(protocol: Protocol, results: Sequence[VideoResult], plan: Plan, st
             where=str(plan.truth),
             hint="davis16 scores masks of 0 and 255",
         )
-    notes += _check_contents(protocol, results, where)
+    stretched = next((note for note in plan.notes if note.startswith(STRETCHED)), None)
+    notes += _check_contents(protocol, results, where, hint=stretched)
     objects = _with_frames([each for result in results for each in result.scores.objects], notes, strict)
     if not objects:
         raise DataError("nothing to score: no object has a scored frame", where=str(plan.truth))
@@ -150,10 +152,13 @@ def _leave_out_unpredicted(plan: Plan, masks: MaskTree) -> None:
 
 
 def _stop_at_bad_files(
-    plan: Plan, truth: MaskTree, masks: MaskTree, missing: Missing, left_out: Collection[str]
+    plan: Plan, truth: MaskTree, masks: MaskTree, missing: Missing, left_out: Collection[str], *, values: bool
 ) -> None:
+    """Raise DataError for files that cannot be scored, with notes on those that can. values: grey is no label."""
     problems = check_predictions(plan, truth, masks)
     hint = None
+    if (grey := problems.files.pop(STRETCHED, [])) and not values:
+        plan.notes.append(describe(STRETCHED, grey))
     gone = problems.files.pop("predictions missing", [])
     early = [file for file in gone if file in left_out]
     others = [file for file in gone if file not in left_out]
@@ -170,7 +175,7 @@ def _stop_at_bad_files(
     problems.stop(str(masks.archive or masks.folder), hint)
 
 
-def _check_contents(protocol: Protocol, results: Sequence[VideoResult], where: str) -> list[str]:
+def _check_contents(protocol: Protocol, results: Sequence[VideoResult], where: str, hint: str | None) -> list[str]:
     """Notes on labels without a meaning; DataError where the toolkit stops at them or files are damaged."""
     problems, notes = Problems(), []
     extra = [
@@ -185,7 +190,7 @@ def _check_contents(protocol: Protocol, results: Sequence[VideoResult], where: s
         problems.files["predictions with labels above the number of objects"] = extra
     elif extra:
         notes.append(describe("predictions with labels that are no object here, which are dropped", extra))
-    problems.stop(where)
+    problems.stop(where, hint)
     late = [
         f"{result.scores.video} label {label} (from {frame})"
         for result in results

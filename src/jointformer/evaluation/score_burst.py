@@ -24,6 +24,7 @@ from jointformer.metrics.burst_classes import COMMON
 from jointformer.metrics.hota import HotaCounts
 from jointformer.metrics.pairs import labels_in, mask_of
 from jointformer.metrics.protocols import Protocol
+from jointformer.ops.png import STRETCHED, parse_png_header, read_index_png
 from jointformer.system.parallel import parallel_map
 
 
@@ -125,23 +126,23 @@ def _from_pngs(
     truth: Sequence[BurstSequence], masks: MaskTree, notes: list[str], with_masks: bool, workers: int
 ) -> Iterator[TrackSequence]:
     there = set(masks.videos())
-    missing, bad = Problems(), Problems()
+    noted, bad = Problems(), Problems()
     jobs = [
         _PngJob(each.folder, each.frames, each.size, frozenset(each.categories), masks.only(each.folder), with_masks)
         for each in truth
     ]
     files = sum(len(job.frames) for job in jobs if job.video in there)
     results = parallel_map(_read_pngs, jobs, workers=workers, files=files)
-    for sequence, (frames, absent, wrong) in zip(truth, results, strict=True):
+    for sequence, (frames, notable, wrong) in zip(truth, results, strict=True):
         if sequence.folder in there:
-            missing.extend(absent)
+            noted.extend(notable)
         else:
-            missing.add("sequences without predictions, counted as missed", sequence.folder)
+            noted.add("sequences without predictions, counted as missed", sequence.folder)
         bad.extend(wrong)
         if not bad.files:  # with bad files the rest is only looked through, to count them
             yield _tracks(sequence, frames, sequence.categories, with_masks)
     bad.stop(str(masks.archive or masks.folder))
-    notes += missing.lines()
+    notes += noted.lines()
 
 
 @dataclass(frozen=True)
@@ -157,18 +158,19 @@ class _PngJob:
 
 
 def _read_pngs(job: _PngJob) -> tuple[list[Frame], Problems, Problems]:
-    """A sequence's predictions, which of them are missing, and what is wrong with the others."""
-    missing, bad = Problems(), Problems()
+    """A sequence's predictions, what is to be noted (such as missing ones), and what is wrong with the others."""
+    noted, bad = Problems(), Problems()
     present = job.masks.frames(job.video)
     frames: list[Frame] = []
     for frame in job.frames:
         file = f"{job.video}/{frame}.png"
         if frame not in present:
             frames.append({})
-            missing.add("frames without predictions, counted as empty", file)
+            noted.add("frames without predictions, counted as empty", file)
             continue
         try:
-            labels = job.masks.read(job.video, frame)
+            data, where = job.masks.read_bytes(job.video, frame), job.masks.where(job.video, frame)
+            labels, header = read_index_png(data, where), parse_png_header(data, where)
         except DataError as error:
             bad.add("predictions that cannot be read or hold no labels", f"{file} ({error.what})")
             continue
@@ -179,8 +181,10 @@ def _read_pngs(job: _PngJob) -> tuple[list[Frame], Problems, Problems]:
         unknown = [label for label in ids if label not in job.tracks]
         if unknown:
             bad.add("predictions with labels that are no track", f"{file} ({unknown[0]})")
+        if header.is_stretched:
+            (bad if unknown else noted).add(STRETCHED, file)
         frames.append({label: _region_of(mask_of(labels, label), job.with_masks) for label in ids})
-    return frames, missing, bad
+    return frames, noted, bad
 
 
 def _tracks(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jointformer.errors import DataError
 from jointformer.evaluation.score_plans import Plan, VideoPlan
 from jointformer.evaluation.score_sources import MaskTree
-from jointformer.ops.png import PngHeader
+from jointformer.ops.png import STRETCHED, PngHeader
 
 _NAMED = 3
 
@@ -46,12 +46,18 @@ def describe(kind: str, files: Iterable[str]) -> str:
 
 
 def check_predictions(plan: Plan, truth: MaskTree, predictions: MaskTree) -> Problems:
-    """Missing, unreadable, coloured and wrongly sized predictions, from listings and PNG headers alone."""
+    """Missing, unreadable, coloured and wrongly sized predictions, from listings and PNG headers alone.
+
+    And masks that are read `STRETCHED`; of the annotations only a video's first one is looked at.
+    """
     problems = Problems()
     for video in (video for video in plan.videos if video.frames):
         present = predictions.frames(video.video)
         # A video's annotations nearly always have one size: only a prediction of another one needs a second look.
-        usual = _size(truth.header(video.video, video.frames[0]))
+        first = truth.header(video.video, video.frames[0])
+        usual = _size(first)
+        if first.is_stretched:
+            problems.add(STRETCHED, f"annotation {video.video}/{video.frames[0]}.png")
         for frame in video.frames:
             if frame not in present:
                 problems.add("predictions missing", f"{video.video}/{frame}.png")
@@ -94,6 +100,8 @@ def _check_header(
     except DataError as error:
         problems.add("predictions that cannot be read", f"{file} ({error.what})")
         return
+    if header.is_stretched:
+        problems.add(STRETCHED, file)
     if not header.is_index:
         problems.add(f"predictions {header.fault}", f"{file} ({header.kind})")
     elif _size(header) != usual and _size(header) != (true := _size(truth.header(video.video, frame))):

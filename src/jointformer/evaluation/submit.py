@@ -22,7 +22,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.score_check import Problems
 from jointformer.evaluation.score_sources import MaskTree, open_masks
 from jointformer.ops.label_maps import object_ids
-from jointformer.ops.png import GREY
+from jointformer.ops.png import GREY, STRETCHED
 from jointformer.system.files import atomic_write
 from jointformer.system.parallel import parallel_map
 
@@ -170,6 +170,8 @@ def _check_mask(job: _VideoJob, frame: str, allowed: set[int], problems: Problem
     if foreign:
         labels = ", ".join(map(str, sorted(foreign)))
         problems.add("masks with labels that no given mask names", f"{file} ({labels})")
+        if header.is_stretched:
+            problems.add(STRETCHED, file)
     if header.colour_type == GREY:
         mended.add("grey masks, packed with the palette", file)
 

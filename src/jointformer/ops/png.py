@@ -25,6 +25,9 @@ MOST_PIXELS = 178_956_970
 #: No mask of so many pixels is larger than this, even where nothing is packed.
 MOST_BYTES = 256 * 2**20
 
+#: What to say where labels make no sense; see `read_index_png`.
+STRETCHED = "grey PNGs of 2 or 4 bits are read stretched to 0..255, as by the toolkits: use 8 bits or a palette"
+
 PngSource = str | Path | bytes
 
 
@@ -49,6 +52,11 @@ class PngHeader:
         return not self.fault
 
     @property
+    def is_stretched(self) -> bool:
+        """Whether the values that are read are not those in the file but stretched to 0..255."""
+        return self.colour_type == GREY and self.bit_depth in (2, 4)
+
+    @property
     def fault(self) -> str:
         """What keeps pixels from being labels, to follow `masks`; empty where nothing does."""
         if self.colour_type not in (GREY, PALETTE):
@@ -66,6 +74,12 @@ def parse_png_header(data: bytes, where: str = "PNG data") -> PngHeader:
         expected = f"at most {MOST_PIXELS:,} pixels"
         raise DataError("the mask is too large", where=where, expected=expected, got=f"{width}x{height}")
     return PngHeader(width, height, depth, colour, interlace != 0)
+
+
+def stretched(path: Path) -> str | None:
+    """`STRETCHED` for a mask that is read so, None for others. Raises OSError, and DataError for no PNG file."""
+    with open(path, "rb") as file:
+        return STRETCHED if parse_png_header(file.read(HEADER_BYTES), str(path)).is_stretched else None
 
 
 def read_index_png(source: PngSource, where: str | None = None) -> UInt8Array:
