@@ -213,7 +213,7 @@ def test_a_depth_that_the_checkpoint_does_not_have_is_refused(
     [
         (("--dataset", "D18"), "unknown dataset"),
         (("--split", "train"), "no such split"),
-        (("--topk_num", "0"), "topk"),
+        (("--topk_num", "0"), "--topk_num, expected 1 or more, got 0; --topk_block None keeps all keys"),
         (("--size", "5"), "size"),
         (("--max_memory_frames", "-1"), "max_memory_frames"),
         (("--mem_every", "0"), "memory_every"),

@@ -73,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
         return merge_command(args)
     if args.model is None:
         raise ConfigError("--model is missing", expected="tiny, a published name (s012, …) or a weights file")
+    if args.topk_num < 1:  # said here, as other commands name the flag otherwise and take 0 for all keys
+        raise ConfigError(
+            "--topk_num", expected="1 or more", got=args.topk_num, hint="--topk_block None keeps all keys"
+        )
     if args.benchmark:
         args.precision = "float32"
     _compare_with_published(args)
