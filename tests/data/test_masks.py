@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from zipfile import ZIP_LZMA, ZipFile
 
 import cv2
 import numpy as np
@@ -272,9 +273,15 @@ def test_scores_read_back_in_half_precision(tmp_path: Path) -> None:
     ids, read = read_scores(tmp_path / "a.npz")
     assert ids == (3, 200)
     np.testing.assert_allclose(read, prob, atol=5e-4)
-    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 no")
-    with pytest.raises(DataError, match=r"a\.npz: not a score file"):
-        read_scores(tmp_path / "a.npz")
+    with ZipFile(tmp_path / "a.npz", "w", ZIP_LZMA) as archive:
+        archive.writestr("ids.npy", bytes(500))
+        archive.writestr("prob.npy", bytes(500))
+    packed = bytearray((tmp_path / "a.npz").read_bytes())
+    packed[30 + len("ids.npy") + 9 : 30 + len("ids.npy") + 20] = b"\xff" * 11
+    for content in (b"PK\x03\x04 no", bytes(packed)):
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npz: not a score file"):
+            read_scores(tmp_path / "a.npz")
 
 
 @given(st.binary(max_size=300), st.integers(0, 250))
