@@ -87,6 +87,7 @@ def test_what_is_transparent_is_black_in_whatever_order_frames_are_read(tmp_path
         assert np.array_equal(VideoFile(path).frame(t), frames[t])
     with open_stream(str(path), InputSettings("webm")) as stream:
         for one, frame in zip(stream.frames(), frames, strict=True):
+            assert isinstance(one.picture, np.ndarray)
             assert np.array_equal(one.picture, frame)
 
 
