@@ -43,6 +43,17 @@ export class Drawing extends Viewing {
     if (!this.selectedObject()) this.selected = this.objects()[0]?.id ?? null;
   }
 
+  /** After objects have changed: what is being drawn belongs to the object `before`, and to no other. */
+  selectAgain(before) {
+    const gone = before && !this.selectedObject();
+    if (gone && this.stage.busy) {
+      this.giveUp();
+      this.say(`${before.name} was removed, and what you were drawing with it.`);
+    }
+    this.selectSensibly();
+    if (gone) this.refreshSlots();
+  }
+
   newObject() {
     const ids = this.state.objects.map((object) => object.id);
     let id = Math.max(0, ...ids) + 1;
@@ -69,6 +80,7 @@ export class Drawing extends Viewing {
   }
 
   select(id) {
+    if (id !== this.selected && this.held) return;
     if (id !== this.selected) this.tool.leave?.();
     this.selected = id;
     this.refreshSlots();
@@ -107,6 +119,7 @@ export class Drawing extends Viewing {
   }
 
   removeObject(id) {
+    if (id === this.selected) this.giveUp();
     if (this.draft?.id === id) {
       this.draft = null;
       this.selectSensibly();
@@ -121,7 +134,19 @@ export class Drawing extends Viewing {
     return this.tools[this.toolName];
   }
 
+  /** Whether a stroke is being drawn: until its end, no other pointer may take it to another frame, object or tool. */
+  get held() {
+    return this.stage.drawing !== undefined;
+  }
+
+  /** Forgets what is being drawn. */
+  giveUp() {
+    this.stage.drop();
+    this.tool.cancel?.();
+  }
+
   setTool(name) {
+    if (name !== this.toolName && this.held) return;
     if (name !== this.toolName) this.tool.leave?.();
     this.toolName = name;
     this.stage.tool = this.tool;
@@ -151,14 +176,17 @@ export class Drawing extends Viewing {
   /** Saves the selected object's mask as it is drawn now. */
   keepMask() {
     const object = this.selectedObject();
-    const frame = this.frame;
-    const mask = this.stage.selectedMask();
-    const body = { runs: encodeRuns(mask) };
-    if (object.draft) {
-      if (body.runs.length < 2) return Promise.resolve();
-      Object.assign(body, { name: object.name, colour: object.colour });
-    }
-    return this.enqueue(() => this.save("PUT", `/frames/${frame}/masks/${object.id}`, body));
+    const { frame } = this;
+    const runs = encodeRuns(this.stage.selectedMask());
+    if (object.draft && runs.length < 2) return;
+    this.enqueue(() => this.put(frame, object, runs));
+  }
+
+  /** Saves an object's mask, unless the object is gone by now: that would bring it back. */
+  async put(frame, object, runs) {
+    const { id, name, colour } = object;
+    if (this.objects().some((other) => other.id === id)) await this.save("PUT", `/frames/${frame}/masks/${id}`, { runs, name, colour });
+    else this.say(`${name} was removed, and what you have drawn with it.`);
   }
 
   /** Does edits one after the other; when the last is done, the server's masks are shown. */

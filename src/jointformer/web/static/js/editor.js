@@ -120,11 +120,12 @@ class Editor extends Drawing {
 
   takeState(state) {
     const before = this.state;
+    const selected = this.selectedObject();
     this.state = state;
     document.title = `${state.name} – JointFormer`;
     if (this.draft && state.objects.some((object) => object.id === this.draft.id)) this.draft = null;
-    this.selectSensibly();
     this.masks.forget();
+    this.selectAgain(selected);
     this.visited = before.version === state.version ? this.visited : [];
     this.loadTimeline();
     if (this.pictured === this.frame) this.showMasks();

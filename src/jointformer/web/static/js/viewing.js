@@ -12,6 +12,7 @@ export class Viewing extends News {
   async go(frame, { following = false } = {}) {
     const last = this.state.frames - 1;
     frame = Math.min(last, Math.max(0, Math.round(frame)));
+    if (frame !== this.frame && this.held) return;
     if (frame !== this.frame) this.tool.leave?.();
     if (!following && this.tracking && frame !== this.frame) this.setFollow(false);
     const step = frame < this.frame ? -1 : 1;
