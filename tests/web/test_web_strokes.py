@@ -13,14 +13,13 @@ from web.browser import IN_BROWSER, Person
 
 pytestmark = IN_BROWSER
 LEFT, RIGHT = (40, 20, 120, 60), (300, 150, 360, 200)  # left, top, right, bottom of two objects' masks
+CUT, AGAIN = (150, 80, 200, 130), (60, 40, 160, 70)  # of what is cut out
 
 
 def give(person: Person, project: str, frame: int, object_id: int, part: tuple[int, int, int, int]) -> None:
     """Draw a rectangle by another program."""
-    mask = np.zeros((240, 432), bool)
-    mask[part[1] : part[3], part[0] : part[2]] = True
     address = f"{person.url}api/projects/{project}/frames/{frame}/masks/{object_id}"
-    httpx.put(address, json={"runs": encode_runs(mask)}).raise_for_status()
+    httpx.put(address, json={"runs": rectangle(part)}).raise_for_status()
 
 
 def with_two_objects(person: Person) -> str:
@@ -39,6 +38,31 @@ def hold(person: Person, *points: tuple[float, float]) -> None:
     person.page.mouse.down()
     for point in points[1:]:
         person.page.mouse.move(*person.at(*point), steps=6)
+
+
+def rectangle(part: tuple[int, int, int, int]) -> list[int]:
+    """Return the runs of a mask."""
+    mask = np.zeros((240, 432), bool)
+    mask[part[1] : part[3], part[0] : part[2]] = True
+    return encode_runs(mask)
+
+
+class CutOuts:
+    """The page's questions for cut-outs, answered when a test says so."""
+
+    def __init__(self, person: Person) -> None:
+        self._person = person
+        self._held: list[Any] = []
+        person.page.route("**/cutout*", lambda route: self._held.append(route))
+
+    def wait(self, count: int = 1) -> None:
+        self._person.until(lambda: len(self._held) >= count, f"{count} questions for a cut-out")
+
+    def answer(self, part: tuple[int, int, int, int] | None) -> None:
+        """Answer the oldest question with a rectangle, or with nothing."""
+        self.wait()
+        runs = [240 * 432] if part is None else rectangle(part)
+        self._held.pop(0).fulfill(json={"runs": runs})
 
 
 def chosen(person: Person) -> str:
@@ -138,3 +162,117 @@ def test_another_pointer_takes_a_stroke_to_no_other_frame_object_or_tool(person:
     # Afterwards they work.
     page.locator(".transport [aria-label^='One frame on']").click()
     page.locator("h2", has_text="Frame 1").wait_for()
+
+
+@pytest.mark.parametrize("then", ["Enter", "ArrowRight", "b", "2"])
+def test_scribbles_that_are_kept_before_they_are_cut_out_become_their_objects_mask(person: Person, then: str) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    cuts = CutOuts(person)
+    page.keyboard.press("s")
+    hold(person, (160, 100), (190, 100))
+    page.mouse.up()
+    cuts.wait()
+    page.keyboard.press(then)
+    page.wait_for_timeout(300)
+    assert person.area(project, 0, 1) == size(LEFT)
+    cuts.answer(CUT)
+    person.settle()
+    assert person.area(project, 0, 1) == size(CUT)
+    assert person.area(project, 0, 2) == size(RIGHT)
+    assert person.api(project)["annotated"] == [0]
+
+
+def test_scribbles_on_a_new_object_are_kept_as_soon_as_they_are_cut_out_and_undone_at_once(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    cuts = CutOuts(person)
+    page.keyboard.press("s")
+    hold(person, (160, 100), (190, 100))
+    page.mouse.up()
+    cuts.wait()
+    page.keyboard.press("Enter")
+    cuts.answer(CUT)
+    person.settle()
+    assert person.area(project, 0, 1) == size(CUT)
+    page.keyboard.press("Control+z")
+    person.settle()
+    assert person.area(project, 0, 1) == 0
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_scribbles_that_cut_nothing_out_keep_nothing(person: Person, early: bool) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    give(person, project, 5, 1, LEFT)
+    cuts = CutOuts(person)
+    page.keyboard.press("s")
+    for number, part in enumerate((CUT, None)):
+        hold(person, (160, 100 + 20 * number), (190, 100 + 20 * number))
+        page.mouse.up()
+        if early and part is None:
+            cuts.wait()
+            page.keyboard.press("ArrowRight")
+        cuts.answer(part)
+        page.wait_for_timeout(300)
+    page.get_by_text("Nothing stood out there").wait_for()
+    page.keyboard.press("ArrowRight")
+    person.settle()
+    state = person.api(project)
+    assert (person.area(project, 0, 1), state["annotated"]) == (size(LEFT), [0, 5])
+    assert state["undo"] == "masks"
+    httpx.post(f"{person.url}api/projects/{project}/undo", json={}).raise_for_status()
+    assert person.api(project)["annotated"] == [0]  # the newest edit was that of frame 5
+
+
+@pytest.mark.parametrize("adds", [False, True])
+def test_a_box_is_cut_out_for_the_frame_and_object_that_it_was_drawn_in(person: Person, adds: bool) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    cuts = CutOuts(person)
+    page.keyboard.press("x")
+    page.locator(".option").get_by_role("button", name="Add" if adds else "Replace", exact=True).click()
+    hold(person, AGAIN[:2], AGAIN[2:])
+    page.mouse.up()
+    cuts.wait()
+    page.keyboard.press("2")
+    hold(person, (200, 20), (240, 60))
+    page.mouse.up()
+    page.get_by_text("The cut-out is still on its way.").wait_for()
+    page.keyboard.press("End")
+    cuts.answer(AGAIN)
+    person.settle()
+    both = size(AGAIN) + size(LEFT) - (LEFT[2] - AGAIN[0]) * (LEFT[3] - AGAIN[1])
+    assert person.area(project, 0, 1) == (both if adds else size(AGAIN))
+    assert person.api(project)["annotated"] == [0]
+    page.keyboard.press("Home")
+    page.get_by_text("your mask", exact=True).nth(1).wait_for()
+    # Drawing goes on from there.
+    hold(person, (200, 20), (240, 60))
+    page.mouse.up()
+    cuts.answer(CUT)
+    person.settle()
+    assert person.area(project, 0, 2) == size(CUT) + (size(RIGHT) if adds else 0)
+
+
+def test_frames_that_arrive_while_a_box_is_cut_out_are_not_followed(person: Person) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    cuts = CutOuts(person)
+    page.keyboard.press("x")
+    page.keyboard.press("t")
+    number = page.get_by_role("spinbutton", name="Frame number")
+    person.until(lambda: number.input_value() != "0", "frames are followed")
+    hold(person, (150, 80), (200, 120))  # nothing is followed while somebody draws, either
+    page.wait_for_timeout(300)
+    frame = int(number.input_value())
+    page.mouse.up()
+    cuts.wait()
+    done = person.api(project)["tracking"]["done"]
+    person.until(lambda: person.api(project)["tracking"].get("done", 99) > done + 2, "more frames arrive")
+    page.wait_for_timeout(300)
+    assert int(number.input_value()) == frame
+    cuts.answer(CUT)
+    person.settle()
+    assert person.area(project, frame, 1) == size(CUT)
+    assert frame in person.api(project)["annotated"]

@@ -1,7 +1,7 @@
 // Objects, and strokes on their way to the server.
 
 import { call, sendFiles } from "./api.js";
-import { encodeRuns } from "./runs.js";
+import { encodeRuns, fillRuns } from "./runs.js";
 import { toolRows } from "./tools.js";
 import { Viewing } from "./viewing.js";
 
@@ -165,7 +165,8 @@ export class Drawing extends Viewing {
   beginStroke() {
     this.pause();
     const object = this.selectedObject();
-    if (this.pictured !== this.frame || this.shown?.frame !== this.frame) this.say("The picture is still on its way.");
+    if (this.keeping) this.say("The cut-out is still on its way.");
+    else if (this.pictured !== this.frame || this.shown?.frame !== this.frame) this.say("The picture is still on its way.");
     else if (!object) this.say("Add an object first.");
     else if (this.hidden.has(object.id)) this.say(`${object.name} is hidden: show it first.`);
     else if (!this.stage.showMasks) this.say("All masks are hidden: show them first (V).");
@@ -203,19 +204,41 @@ export class Drawing extends Viewing {
     return done;
   }
 
-  async cutOut(hints) {
-    const { frame, selected } = this;
-    const query = this.draft?.id === selected ? "" : `?object=${selected}`;
-    this.working = true;
+  /** Resolves to the runs of what hints cut out; to null where that fails. */
+  async cutOut(frame, object, hints) {
+    const query = object.draft ? "" : `?object=${object.id}`;
+    this.working += 1;
     this.changed("saving");
     const answer = await this.ask("POST", `/frames/${frame}/cutout${query}`, hints);
-    this.working = false;
+    this.working -= 1;
     this.changed("saving");
-    // It is no use in another frame or for another object.
-    if (!answer || this.frame !== frame || this.selected !== selected) return null;
-    if (answer.runs.length > 1) return answer.runs;
-    this.say("Nothing stood out there; try scribbles or the brush.");
-    return null;
+    return answer && answer.runs;
+  }
+
+  /** Whether a cut-out holds anything; says so where not. */
+  standsOut(runs) {
+    if (runs && runs.length < 2) this.say("Nothing stood out there; try scribbles or the brush.");
+    return runs !== null && runs.length > 1;
+  }
+
+  /**
+   * Keeps what `cut` resolves to as a mask of the object in the frame that are chosen now, whatever is chosen by then.
+   *
+   * Until it is there, nothing is drawn: strokes beside a mask that is not seen would replace it.
+   */
+  keepCutOut(cut, adds = false) {
+    const object = this.selectedObject();
+    const { frame } = this;
+    const mask = adds ? this.stage.selectedMask() : new Uint8Array(this.state.height * this.state.width);
+    this.keeping += 1;
+    this.enqueue(async () => {
+      const runs = await cut(frame, object);
+      this.keeping -= 1;
+      if (!this.standsOut(runs)) return;
+      if (this.shown?.frame === frame) this.stage.paintRuns(object.id, runs, !adds);
+      fillRuns(mask, runs, 1);
+      await this.put(frame, object, encodeRuns(mask));
+    });
   }
 
   clearMasks(id) {

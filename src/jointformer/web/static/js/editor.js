@@ -44,7 +44,9 @@ class Editor extends Drawing {
     this.again = false;
     this.follow = true;
     this.playing = false;
-    this.saving = 0;
+    this.saving = 0; // edits on their way to the server
+    this.working = 0; // cut-outs that the server is asked for
+    this.keeping = 0; // those to come that become a mask by themselves
     this.queue = Promise.resolve();
     this.visited = [];
     this.shown = null; // the masks of the frame shown: {frame, status, masks}

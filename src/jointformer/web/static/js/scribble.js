@@ -5,6 +5,8 @@ import { ring } from "./guides.js";
 /** Scribbles on the object and beside it; the server makes a mask of them, shown at once and kept with Enter. */
 export class Scribble {
   strokes = [];
+  answer = null; // what the strokes cut out, as a promise; null where that is nothing
+  painted = false; // whether it is shown
   asked = 0;
 
   constructor(editor) {
@@ -41,32 +43,51 @@ export class Scribble {
 
   async ask() {
     const turn = ++this.asked;
-    this.editor.changed("tool");
+    const { editor } = this;
+    this.answer = null;
+    this.painted = false;
+    editor.changed("tool");
     if (!this.strokes.some((stroke) => stroke.inside)) {
-      this.editor.showMasks(true);
-      if (this.strokes.length) this.editor.say("Scribble over the object, too.");
+      editor.showMasks(true);
+      if (this.strokes.length) editor.say("Scribble over the object, too.");
       return;
     }
-    const runs = await this.editor.cutOut({ strokes: this.strokes });
-    if (runs && turn === this.asked) this.editor.stage.paintRuns(runs, true);
+    const answer = editor.cutOut(editor.frame, editor.selectedObject(), { strokes: this.strokes });
+    this.answer = answer;
+    const runs = await answer;
+    if (turn !== this.asked) return;
+    if (editor.standsOut(runs)) {
+      editor.stage.paintRuns(editor.selected, runs, true);
+      this.painted = true;
+    } else {
+      this.answer = null;
+      editor.showMasks(true); // what fewer scribbles cut out is not what these do
+    }
   }
 
+  /** What is shown is kept; where the answer is still on its way, that is waited for: masks shown before are none of these. */
   keep() {
-    const any = this.strokes.some((stroke) => stroke.inside);
-    this.asked++;
-    this.strokes = [];
-    if (any) this.editor.keepMask();
+    const { answer, painted, strokes } = this;
+    this.forget();
+    if (painted) this.editor.keepMask();
+    else if (answer) this.editor.keepCutOut(() => answer);
+    else if (strokes.length) this.editor.showMasks(true);
     this.editor.changed("tool");
     this.editor.stage.redraw();
   }
 
   cancel() {
     const any = this.strokes.length > 0;
-    this.asked++;
-    this.strokes = [];
-    this.drawn = null;
+    this.forget();
     if (any) this.editor.showMasks(true);
     this.editor.changed("tool");
+  }
+
+  forget() {
+    this.asked++;
+    this.strokes = [];
+    this.drawn = this.answer = null;
+    this.painted = false;
   }
 
   leave() {

@@ -178,13 +178,14 @@ export class Stage extends Viewport {
     this.renderOverlay();
   }
 
-  /** Adds runs to the selected object's mask, or puts them in its place. */
-  paintRuns(runs, replace) {
+  /** Adds runs to an object's mask, or puts them in its place. */
+  paintRuns(id, runs, replace) {
+    const slot = this.slots.findIndex((object) => object.id === id) + 1;
     const given = new Uint8Array(this.labels.length);
-    fillRuns(given, runs, 1);
+    fillRuns(given, runs, slot);
     for (let i = 0; i < this.labels.length; i++) {
-      if (given[i]) this.labels[i] = this.selected;
-      else if (replace && this.labels[i] === this.selected) this.labels[i] = 0;
+      if (given[i]) this.labels[i] = slot;
+      else if (replace && this.labels[i] === slot) this.labels[i] = 0;
     }
     this.renderOverlay();
   }

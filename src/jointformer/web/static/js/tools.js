@@ -159,19 +159,13 @@ class Box {
     if (this.start) this.end = point;
   }
 
-  async up(point) {
+  up(point) {
     if (!this.start) return;
     const a = this.start;
     this.start = null;
     const box = [Math.min(a.x, point.x), Math.min(a.y, point.y), Math.max(a.x, point.x), Math.max(a.y, point.y)];
     if (box[2] - box[0] < 4 || box[3] - box[1] < 4) this.editor.say("Drag a box around the whole object.");
-    else {
-      const runs = await this.editor.cutOut({ box });
-      if (runs) {
-        this.editor.stage.paintRuns(runs, !this.editor.boxAdds);
-        this.editor.keepMask();
-      }
-    }
+    else this.editor.keepCutOut((frame, object) => this.editor.cutOut(frame, object, { box }), this.editor.boxAdds);
     this.editor.stage.redraw();
   }
 
