@@ -276,3 +276,42 @@ def test_frames_that_arrive_while_a_box_is_cut_out_are_not_followed(person: Pers
     person.settle()
     assert person.area(project, frame, 1) == size(CUT)
     assert frame in person.api(project)["annotated"]
+
+
+def test_an_object_whose_first_stroke_is_undone_is_the_one_that_is_drawn_next(person: Person) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    page.keyboard.press("a")
+    name = page.get_by_role("textbox", name="Name of the object").nth(2)
+    name.fill("swan")
+    name.press("Enter")
+    person.drag((150, 100), (180, 100))
+    row = person.api(project)["objects"][2]
+    page.keyboard.press("Control+z")
+    page.get_by_text("not drawn yet").wait_for()
+    person.settle()
+    assert [row["id"] for row in person.api(project)["objects"]] == [1, 2]
+    assert chosen(person) == "swan"
+    person.drag((150, 100), (180, 100))
+    assert person.area(project, 0, 1) == size(LEFT)
+    assert person.area(project, 0, 3) > 300
+    assert person.api(project)["objects"][2] == row
+
+
+def test_undo_reaches_what_is_not_saved_yet(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    page.keyboard.press("Control+z")
+    page.get_by_text("Nothing to undo.").wait_for()
+    page.keyboard.press("Control+y")
+    page.get_by_text("Nothing to redo.").wait_for()
+    held: list[Any] = []
+    page.route("**/masks/1", lambda route: held.append(route))
+    hold(person, (150, 100), (180, 100))
+    page.mouse.up()
+    person.until(lambda: held, "the request")
+    page.keyboard.press("Control+z")
+    held[0].continue_()
+    person.settle()
+    state = person.api(project)
+    assert (state["objects"], state["redo"]) == ([], "masks")

@@ -303,6 +303,15 @@ def test_undo_takes_a_new_object_with_its_name_and_colour_and_redo_brings_it_bac
     assert tool.state()["redo"] == "object"
 
 
+def test_undo_and_redo_tell_what_they_took_and_whether_there_was_anything(tool: Tool) -> None:
+    tool.open()
+    assert tool.ask("POST", "/undo", {}) == {"edit": None}
+    tool.draw(0, 1, square(0))
+    assert tool.ask("POST", "/undo", {}) == {"edit": "masks"}
+    assert tool.ask("POST", "/redo", {}) == {"edit": "masks"}
+    assert tool.ask("POST", "/redo", {}) == {"edit": None}
+
+
 def test_undoing_a_renaming_leaves_the_drawing(tool: Tool) -> None:
     tool.open()
     tool.draw(0, 1, square(0))

@@ -188,15 +188,13 @@ def remove_object(call: Call) -> Answer:
 
 
 def undo(call: Call) -> Answer:
-    """The newest edit, taken back."""
-    call.project.undo()
-    return None
+    """The newest edit, taken back: what it was, null where there is none."""
+    return {"edit": call.project.undo()}
 
 
 def redo(call: Call) -> Answer:
-    """What was undone last, done again."""
-    call.project.redo()
-    return None
+    """What was undone last, done again: what it was, null where there is none."""
+    return {"edit": call.project.redo()}
 
 
 def plan(call: Call) -> Answer:

@@ -46,7 +46,10 @@ export class Drawing extends Viewing {
   /** After objects have changed: what is being drawn belongs to the object `before`, and to no other. */
   selectAgain(before) {
     const gone = before && !this.selectedObject();
-    if (gone && this.stage.busy) {
+    if (gone && this.state.redo) {
+      // An undo has taken its only mask away: what is drawn next is it again, and none of the others.
+      this.draft = { ...before, draft: true };
+    } else if (gone && this.stage.busy) {
       this.giveUp();
       this.say(`${before.name} was removed, and what you were drawing with it.`);
     }
@@ -283,12 +286,18 @@ export class Drawing extends Viewing {
 
   undo() {
     if (this.tool.undo?.()) return;
-    if (this.state.undo) this.enqueue(() => this.ask("POST", "/undo", {}));
-    else this.say("Nothing to undo.");
+    this.travel("undo");
   }
 
   redo() {
-    if (this.state.redo) this.enqueue(() => this.ask("POST", "/redo", {}));
-    else this.say("Nothing to redo.");
+    this.travel("redo");
+  }
+
+  /** Undoes or redoes. The server says whether there is anything: edits before may not be answered yet. */
+  travel(what) {
+    this.enqueue(async () => {
+      const answer = await this.ask("POST", `/${what}`, {});
+      if (answer && answer.edit === null) this.say(`Nothing to ${what}.`);
+    });
   }
 }
