@@ -841,3 +841,30 @@ def test_a_large_video_is_played_in_smaller_pictures_and_stands_in_full(server: 
     frames = [url.rpartition("/frames/")[2] for url in asked if "/frames/" in url and not url.endswith("/masks")]
     assert {"5?height=1080", "6?height=1080"} <= set(frames)
     assert "5" not in frames, "nothing is fetched in full while it plays"
+
+
+def test_a_project_that_takes_anothers_name_shows_its_own_pictures(server: Server, person: Person) -> None:
+    from PIL import Image
+
+    page, home = person.page, server.folder / "projects" / "again"
+    shades = []
+    for shade in (40, 200):
+        folder = server.folder / f"shade {shade}"
+        folder.mkdir()
+        for number in range(2):
+            Image.new("RGB", (64, 48), (shade,) * 3).save(folder / f"{number}.png")
+        Session(folder, folder=home).close()
+        page.goto(f"{person.url}#/project/again")
+        person.see_project()
+        shades.append(
+            page.evaluate(
+                """() => {
+                  const canvas = document.querySelector(".stage-canvas");
+                  return canvas.getContext("2d").getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[0];
+                }"""
+            )
+        )
+        page.goto(person.url)
+        page.wait_for_selector(".begin-card")
+        assert page.request.delete(f"{person.url}api/projects/again").ok
+    assert shades == pytest.approx([40, 200], abs=3)

@@ -473,9 +473,41 @@ def test_a_box_becomes_a_mask_that_leaves_other_objects_alone(tool: Tool) -> Non
 
 def test_a_picture_comes_in_the_height_asked_for(tool: Tool) -> None:
     tool.open()
-    answer = tool.client.get(f"/api/projects/{tool.project}/frames/3?height=16")
+    answer = tool.client.get(f"/api/projects/{tool.project}/pictures/{tool.state()['pictures']}/frames/3?height=16")
     assert Image.open(io.BytesIO(answer.content)).size == (43, 16)
     assert "immutable" in answer.headers["cache-control"]
+
+
+def test_browsers_keep_no_picture_of_another_video_that_had_the_same_name(
+    start: Callable[..., Tool], tmp_path: Path, videos: Path
+) -> None:
+    (videos / "other").mkdir()
+    for index, frame in enumerate(video()):
+        Image.fromarray(255 - frame).save(videos / "other" / f"{index:04d}.png")
+
+    def begin(name: str) -> None:
+        ScriptedSession(videos / name, folder=tmp_path / "projects" / "same").close()
+
+    def kept(tool: Tool, known_by: str) -> bool:
+        answer = tool.client.get(f"/api/projects/same/pictures/{known_by}/frames/0")
+        assert answer.status_code == 200
+        return "immutable" in answer.headers["cache-control"]
+
+    begin("square")
+    first = start()
+    first.project = "same"
+    one = first.state()["pictures"]
+    assert kept(first, one)
+    first.client.__exit__(None, None, None)
+    again = start()
+    again.project = "same"
+    assert again.state()["pictures"] == one  # what a browser has is still good
+    assert again.client.delete("/api/projects/same").status_code == 200
+    begin("other")
+    two = again.state()["pictures"]
+    assert two != one
+    assert (kept(again, one), kept(again, two)) == (False, True)
+    assert again.client.get("/api/projects/same/frames/0").headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize(

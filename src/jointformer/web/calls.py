@@ -17,7 +17,7 @@ from jointformer.web.record import Range
 from jointformer.web.shelf import Shelf
 from jointformer.web.uploads import Uploads
 
-_OLD_PICTURES = "private, max-age=86400, immutable"  # a project's video does not change
+_OLD_PICTURES = "private, max-age=86400, immutable"
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,11 @@ def get_timeline(call: Call) -> Answer:
 
 
 def get_picture(call: Call) -> Answer:
-    """A frame as JPEG."""
-    data = call.project.picture(call.frame, call.number("height"))
-    return Response(data, media_type="image/jpeg", headers={"Cache-Control": _OLD_PICTURES})
+    """A frame as JPEG; browsers keep it where the address says of which video it is, not of which project alone."""
+    project = call.project
+    data = project.picture(call.frame, call.number("height"))
+    kept = {"Cache-Control": _OLD_PICTURES} if call.path.get("pictures") == project.pictures else None
+    return Response(data, media_type="image/jpeg", headers=kept)
 
 
 def get_masks(call: Call) -> Answer:
@@ -263,6 +265,7 @@ TABLE: tuple[tuple[str, str, Callable[[Call], Answer]], ...] = (
     ("GET", PROJECT + "/thumbnail", get_thumbnail),
     ("GET", PROJECT + "/timeline", get_timeline),
     ("GET", _FRAME, get_picture),
+    ("GET", PROJECT + "/pictures/{pictures}/frames/{frame}", get_picture),
     ("GET", _FRAME + "/masks", get_masks),
     ("DELETE", _FRAME + "/masks", clear_masks),
     ("PUT", _FRAME + "/masks/{object}", put_mask),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from jointformer.data.fingerprint import digest
 from jointformer.data.frames import list_pictures
 from jointformer.errors import DataError
 from jointformer.session import STATUSES, ObjectInfo
@@ -33,13 +34,15 @@ _JPEG_QUALITY = 90
 class Project:
     """A session with its record, tracking, exports and listeners. Methods may be called from any thread."""
 
-    def __init__(self, home: Path, file: RecordFile, session: SharedSession, desk: Desk) -> None:
+    def __init__(self, home: Path, file: RecordFile, session: SharedSession, video: Path, desk: Desk) -> None:
         self.home, self.session = home, session
         self.events = Broadcaster()
         self._file = file
         self._lock = threading.RLock()  # one edit at a time, so that versions tell the order
         self._version = 0
         self.used = time.monotonic()
+        #: What its pictures are known by: another project of the same name has others.
+        self.pictures = _known_by(file.record.created, video)
         self.tracking = Tracking(session, desk, self.events.publish, lambda wanted: file.update(tracking=wanted))
         # A kill may have fallen between a run's last frame and the note that it is done.
         cut_off = file.record.tracking
@@ -65,6 +68,7 @@ class Project:
             undo, redo = session.history
             return {
                 "id": self.home.name,
+                "pictures": self.pictures,
                 "name": self.name,
                 "version": self._version,
                 "frames": len(session),
@@ -235,6 +239,15 @@ class Project:
 
     def _tell(self) -> None:
         self.events.publish("state", self.state())
+
+
+def _known_by(created: float, path: Path) -> str:
+    """Return what tells a project's pictures from those of another one, or of another video in the same place."""
+    parts = [repr(created)]
+    with suppress(OSError):  # whoever moves it away now will be told by what reads it
+        found = path.stat()
+        parts += [str(found.st_mtime_ns), str(found.st_size)]
+    return digest(parts)
 
 
 def _appearance(value: dict[str, Any]) -> dict[str, Any]:

@@ -210,7 +210,7 @@ class Shelf:
         with _said_of_projects():
             session = self._type.load(home, video=video)
         with _closed_if_refused(session):
-            project = self._begin(home, file, session)
+            project = self._begin(home, file, session, video)
             if not os.path.lexists(home / _THUMBNAIL):  # Python keeps none
                 write_bytes(home / _THUMBNAIL, project.picture(0, _THUMBNAIL_HEIGHT))
             return project
@@ -225,7 +225,7 @@ class Shelf:
             keep_soft = options.get("soft") is True
             session = self._type(video, model=self._config.model, config=config, folder=home, keep_soft=keep_soft)
             with _closed_if_refused(session):
-                project = self._begin(home, RecordFile.create(home, name), session)
+                project = self._begin(home, RecordFile.create(home, name), session, video)
                 write_bytes(home / _THUMBNAIL, project.picture(0, _THUMBNAIL_HEIGHT))
         except BaseException:
             remove(home)
@@ -235,9 +235,9 @@ class Shelf:
             self._close_idle()
         return project
 
-    def _begin(self, home: Path, file: RecordFile, session: Any) -> Project:
+    def _begin(self, home: Path, file: RecordFile, session: Any, video: Path) -> Project:
         session.shared = self.desk.model
-        project = Project(home, file, session, self.desk)
+        project = Project(home, file, session, video, self.desk)
         project.opened()
         return project
 

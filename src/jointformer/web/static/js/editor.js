@@ -122,6 +122,7 @@ class Editor extends Drawing {
 
   takeState(state) {
     const before = this.state;
+    if (state.pictures !== before.pictures) location.reload(); // another video, under the same name
     const selected = this.selectedObject();
     this.state = state;
     document.title = `${state.name} – JointFormer`;

@@ -37,7 +37,8 @@ class Kept {
 }
 
 /** [pictures to look at, pictures to play] of a project; large ones are played smaller. */
-export function picturesOf(base, { frames, height, width }) {
+export function picturesOf(project, { pictures, frames, height, width }) {
+  const base = `${project}/pictures/${pictures}`; // browsers keep what is there
   if (height <= PLAYED_HEIGHT) {
     const both = new Pictures(base, frames, height * width);
     return [both, both];
