@@ -109,6 +109,25 @@ def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(start:
 
 
 @pytest.mark.parametrize(
+    "others",
+    ['prefs={"theme":"dark"}; ', "a b=c; ", "x[0]=1; =; ", f"{'y' * 3000}=@,; ", "jointformer_8765=older; "],
+)
+def test_cookies_of_other_programs_do_not_hide_the_token(start: Callable[..., Tool], others: str) -> None:
+    client = start(host="0.0.0.0", token=TOKEN).client
+
+    def status(cookies: str) -> int:
+        return client.get("/api/projects", headers={"cookie": cookies}).status_code
+
+    own = f"jointformer_8765={TOKEN}"
+    assert [status(others + own), status(f"{own}; {others}"), status(others), status(f"not_{own}")] == [
+        200,
+        200,
+        401,
+        401,
+    ]
+
+
+@pytest.mark.parametrize(
     "path", ["../secret.mp4", "/etc/passwd", "~", "square/../../secret.mp4", "link", "a\0b", "/", "~\0"]
 )
 def test_paths_outside_the_chosen_folders_are_refused(tool: Tool, videos: Path, path: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import html
 import secrets
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -82,7 +82,7 @@ class Guard:
                 answer = RedirectResponse("/", 303)
                 answer.set_cookie(self._cookie, token, max_age=_COOKIE_AGE, httponly=True, samesite="lax", path="/")
                 return answer
-        if secrets.compare_digest(self._shown(headers).encode(), token.encode()):
+        if any(secrets.compare_digest(shown.encode(), token.encode()) for shown in self._shown(headers)):
             return None
         if entrance:
             wrong = b"token=" in scope["query_string"]
@@ -90,16 +90,13 @@ class Guard:
             return HTMLResponse(_ASK.format(text=html.escape(text)), 401)
         return _refused("the token is missing or wrong", 401)
 
-    def _shown(self, headers: Headers) -> str:
+    def _shown(self, headers: Headers) -> list[str]:
         kind, _, value = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            return value.strip()
-        cookies: SimpleCookie = SimpleCookie()
-        try:
-            cookies.load(headers.get("cookie", ""))
-        except CookieError:
-            return ""
-        return cookies[self._cookie].value if self._cookie in cookies else ""
+            return [value.strip()]
+        # One by one: other programs of this computer have cookies here, too, in whatever form and perhaps of this name.
+        cookies = (cookie_parser(part) for part in headers.get("cookie", "").split(";"))
+        return [cookie[self._cookie] for cookie in cookies if self._cookie in cookie]
 
 
 def _is_own(headers: Headers, host: str) -> bool:
