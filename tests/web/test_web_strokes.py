@@ -315,3 +315,28 @@ def test_undo_reaches_what_is_not_saved_yet(person: Person) -> None:
     person.settle()
     state = person.api(project)
     assert (state["objects"], state["redo"]) == ([], "masks")
+
+
+def test_on_a_screen_with_finer_pixels_strokes_stay_where_they_are_drawn(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    control = page.context.new_cdp_session(page)
+    screen = {"width": 1366, "height": 768, "mobile": False, "deviceScaleFactor": 2}
+    control.send("Emulation.setDeviceMetricsOverride", screen)
+    person.drag((150, 100), (180, 100))
+    # The brush's blob is seen where the pointer was.
+    x, y = person.at(165, 100)
+    seen = page.evaluate(
+        """([x, y]) => {
+          const canvas = document.querySelector(".stage-canvas");
+          const box = canvas.getBoundingClientRect();
+          const ratio = canvas.width / box.width;
+          const context = canvas.getContext("2d");
+          const at = (x, y) => [...context.getImageData((x - box.x) * ratio, (y - box.y) * ratio, 1, 1).data];
+          return [ratio, at(x, y), at(x, y - 60)];
+        }""",
+        [x, y],
+    )
+    assert person.area(project, 0, 1) > 300
+    assert seen[0] == pytest.approx(2, abs=0.01)
+    assert seen[1] != seen[2]

@@ -119,6 +119,10 @@ export class Stage extends Viewport {
   draw() {
     const context = this.canvas.getContext("2d");
     const ratio = this.ratio();
+    if (ratio !== this.sized) {
+      this.resize(); // the window has come to another screen, which no observer of sizes tells
+      return;
+    }
     const { scale, x, y } = this.view;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.fillStyle = colour("--stage");

@@ -34,6 +34,7 @@ export class Viewport {
   resize() {
     const { clientWidth, clientHeight } = this.element;
     if (!clientWidth || !clientHeight) return;
+    this.sized = this.ratio();
     this.canvas.width = Math.round(clientWidth * this.ratio());
     this.canvas.height = Math.round(clientHeight * this.ratio());
     if (this.fitted) this.fit();
