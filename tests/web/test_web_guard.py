@@ -147,6 +147,17 @@ def test_paths_too_long_for_the_file_system_are_not_there(tool: Tool, path: str)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems have no such names")
+def test_folders_are_listed_by_a_path_in_the_body_that_no_address_can_hold(tool: Tool, videos: Path) -> None:
+    os.rename(videos / "square", os.fsencode(videos) + b"/squ\xe9")
+    (folder,) = tool.client.post("/api/files", json={}).json()["folders"]
+    body = json.dumps({"path": folder["path"]})
+    answer = tool.client.post("/api/files", content=body, headers={"content-type": "application/json"})
+    assert answer.json()["pictures"] == 30
+    for path in (7, "..", ["square"]):
+        assert tool.client.post("/api/files", json={"path": path}).status_code == 400, path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems have no such names")
 def test_files_whose_names_are_no_utf8_are_listed_opened_and_told_of(tool: Tool, videos: Path) -> None:
     os.rename(videos / "square", os.fsencode(videos) + b"/squ\xe9")
     (folder,) = tool.client.get("/api/files").json()["folders"]

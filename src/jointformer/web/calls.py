@@ -75,7 +75,10 @@ def server_facts(call: Call) -> Answer:
 
 def list_files(call: Call) -> Answer:
     """A folder's listing."""
-    return call.shelf.roots.listing(call.query.get("path"))
+    path = call.body.get("path", call.query.get("path"))
+    if path is not None and not isinstance(path, str):
+        raise DataError("a folder", expected="its path")
+    return call.shelf.roots.listing(path)
 
 
 def list_projects(call: Call) -> Answer:
@@ -256,6 +259,7 @@ _FRAME = PROJECT + "/frames/{frame}"
 TABLE: tuple[tuple[str, str, Callable[[Call], Answer]], ...] = (
     ("GET", "/api/server", server_facts),
     ("GET", "/api/files", list_files),
+    ("POST", "/api/files", list_files),
     ("GET", "/api/projects", list_projects),
     ("POST", "/api/projects", create_project),
     ("POST", "/api/uploads", begin_upload),

@@ -154,7 +154,8 @@ function browse(options) {
     const before = path.value;
     let found;
     try {
-      found = await call("GET", `/api/files${folder ? `?path=${encodeURIComponent(folder)}` : ""}`);
+      // Not in the address, where names that are no UTF-8 cannot be written.
+      found = folder ? await call("POST", "/api/files", { path: folder }) : await call("GET", "/api/files");
     } catch (error) {
       toast(error.message, "error");
       return;
