@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -868,3 +870,76 @@ def test_a_project_that_takes_anothers_name_shows_its_own_pictures(server: Serve
         page.wait_for_selector(".begin-card")
         assert page.request.delete(f"{person.url}api/projects/again").ok
     assert shades == pytest.approx([40, 200], abs=3)
+
+
+def test_text_that_is_chosen_beyond_a_dialogs_edge_does_not_close_it(person: Person) -> None:
+    page = person.page
+    page.goto(person.url)
+    page.get_by_role("button", name="Open a video").click()
+    field = page.get_by_role("textbox", name="Path").bounding_box()
+    page.mouse.move(field["x"] + 40, field["y"] + field["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(10, field["y"] + field["height"] / 2, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    assert page.get_by_role("dialog").count() == 1
+    page.mouse.click(10, 10)
+    page.get_by_role("dialog").wait_for(state="detached")
+
+
+def test_the_keyboard_keeps_its_place_among_the_exported_files(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    runs = [2000, 100, 432 * 240 - 2100]
+    address = f"{person.url}api/projects/{project}"
+    page.request.put(f"{address}/frames/0/masks/1", data={"runs": runs})
+
+    def export(format: str) -> str:
+        name = page.request.post(f"{address}/exports", data={"format": format}).json()["name"]
+        person.until(lambda: not person.api(project)["exports"]["running"], "the export is done")
+        return name
+
+    focused = "document.activeElement.getAttribute('aria-label')"
+    sheet = export("sheet")
+    page.get_by_role("button", name="Export").click()
+    page.get_by_role("button", name=f"Delete {sheet}").focus()
+    coco = export("coco")
+    page.get_by_role("button", name=f"Delete {coco}").wait_for()
+    assert page.evaluate(focused) == f"Delete {sheet}"
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name=f"Delete {sheet}").wait_for(state="detached")
+    assert page.evaluate(focused) == f"Delete {coco}"
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name=f"Delete {coco}").wait_for(state="detached")
+    assert page.evaluate("document.activeElement.textContent") == "Export"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems have no such names")
+def test_a_folder_whose_name_is_no_utf8_is_entered_and_its_video_opened(server: Server, person: Person) -> None:
+    folder = os.fsencode(server.folder) + b"/caf\xe9"
+    os.mkdir(folder)
+    with VideoWriter(Path(os.fsdecode(folder)) / "short.mp4", Fraction(25), (48, 64)) as writer:
+        for level in range(0, 250, 50):
+            writer.write(np.full((48, 64, 3), level, np.uint8))
+    page = person.page
+    page.goto(person.url)
+    page.get_by_role("button", name="Open a video").click()
+    page.get_by_role("button", name="caf").click()
+    page.get_by_role("button", name="short.mp4").click()
+    person.see_project()
+    assert page.locator(".facts").inner_text() == "64×48 · 25 fps · 5 frames"
+
+
+def test_a_refused_stroke_is_not_called_saved(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    page.route("**/masks/1", lambda route: route.fulfill(status=507, json={"error": "the disk is full"}))
+    page.mouse.move(*person.at(60, 116))
+    page.mouse.down()
+    page.mouse.up()
+    page.get_by_text("the disk is full").wait_for()
+    person.wait("document.querySelector('.saved').textContent === 'Not saved'")
+    page.unroute("**/masks/1")
+    person.drag((60, 116), (120, 116))
+    assert person.area(project, 0, 1) > 500
+    person.problems.clear()  # the refusal, as the browser logs it

@@ -64,7 +64,9 @@ export function openDialog(title, content, { wide = false, onclose } = {}) {
   const dialog = h("dialog", { class: wide ? "wide" : "", "aria-label": title });
   const head = h("header", {}, h("h2", {}, title), iconButton("close", "Close", () => dialog.close()));
   dialog.append(head, h("div", { class: "dialog-body" }, content));
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  let beside = false; // whether the pointer went down there: text may be selected up to beyond the edge
+  dialog.addEventListener("pointerdown", (event) => { beside = event.target === dialog; });
+  dialog.addEventListener("click", (event) => beside && event.target === dialog && dialog.close());
   dialog.addEventListener("close", () => {
     document.body.append(...dialog.querySelectorAll("#toasts"));
     dialog.remove();

@@ -73,7 +73,8 @@ export function openExport(editor) {
 
   function showFiles() {
     const { files: done, running, failure, done: written, total } = editor.state.exports;
-    const entries = done.map((file) => h("li", {},
+    const held = heldPlace();
+    const entries = done.map((file) => h("li", { dataset: { name: file.name } },
       h("a", { href: `${editor.base}/exports/${file.name}`, download: file.name, class: "file-link" }, icon("download"), h("span", {}, file.name)),
       h("span", { class: "quiet" }, `${bytes(file.bytes)}, ${ago(file.created)}`),
       iconButton("trash", `Delete ${file.name}`, () => editor.ask("DELETE", `/exports/${file.name}`))));
@@ -83,6 +84,15 @@ export function openExport(editor) {
       running && total ? h("p", { class: "quiet" }, `${written} of ${total} frames`) : "",
       failure ? h("p", { class: "failure" }, failure) : "",
       done.length ? h("h3", {}, "Finished") : "", h("ul", {}, entries));
+    if (!held) return;
+    const row = entries.find((entry) => entry.dataset.name === held.name) ?? entries[Math.min(held.row, entries.length - 1)];
+    (row?.children[held.place] ?? write).focus();
+  }
+
+  /** Which control of which file has the focus: the list is made anew with all news. */
+  function heldPlace() {
+    const row = files.contains(document.activeElement) && document.activeElement.closest("li");
+    return row && { name: row.dataset.name, row: [...row.parentElement.children].indexOf(row), place: [...row.children].indexOf(document.activeElement) };
   }
 
   function update() {

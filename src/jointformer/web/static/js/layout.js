@@ -39,8 +39,9 @@ function topBar(editor) {
     redo.disabled = !editor.state.redo;
   });
   editor.on("saving state", () => {
-    saved.textContent = editor.working ? "Cutting out …" : editor.saving ? "Saving …" : "Saved";
+    saved.textContent = editor.working ? "Cutting out …" : editor.saving ? "Saving …" : editor.refused ? "Not saved" : "Saved";
     saved.classList.toggle("active", Boolean(editor.working || editor.saving));
+    saved.classList.toggle("failed", editor.refused && !editor.working && !editor.saving);
   });
   return h("header", { class: "top" },
     h("a", { class: "icon-button", href: "#/", title: "All projects", "aria-label": "All projects" }, icon("back")),

@@ -5,6 +5,7 @@ import { toast } from "./dom.js";
 
 export class News {
   listeners = new Map();
+  refused = false; // whether what was to be saved last was not
 
   on(kinds, work) {
     for (const kind of kinds.split(" ")) {
@@ -26,9 +27,12 @@ export class News {
   async save(method, path, body) {
     for (;;) {
       try {
-        return (await call(method, this.base + path, body)) ?? {};
+        const answer = (await call(method, this.base + path, body)) ?? {};
+        this.refused = false;
+        return answer;
       } catch (error) {
         if (error.status) {
+          this.refused = true;
           this.say(error.message, "error");
           return null;
         }
