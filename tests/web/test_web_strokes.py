@@ -86,7 +86,7 @@ def test_what_is_drawn_of_an_object_that_another_page_removes_becomes_no_other_o
     else:
         hold(person, (150, 80), (200, 120))
     httpx.delete(f"{person.url}api/projects/{project}/objects/1").raise_for_status()
-    page.get_by_text("object 1 was removed, and what you were drawing with it.").wait_for()
+    page.get_by_text("object 1 was removed; what you were drawing is gone with it.").wait_for()
     page.mouse.up()
     page.keyboard.press("Enter")
     page.wait_for_timeout(300)
@@ -130,7 +130,7 @@ def test_a_stroke_on_its_way_does_not_bring_an_object_back(person: Person) -> No
     httpx.delete(f"{person.url}api/projects/{project}/objects/1").raise_for_status()
     page.locator(".objects li").nth(1).wait_for(state="detached")
     held[0].continue_()
-    page.get_by_text("object 1 was removed, and what you have drawn with it.").wait_for()
+    page.get_by_text("object 1 was removed; what you have drawn is gone with it.").wait_for()
     person.settle()
     assert [row["id"] for row in person.api(project)["objects"]] == [2]
     assert person.area(project, 0, 2) == size(RIGHT)
@@ -340,3 +340,19 @@ def test_on_a_screen_with_finer_pixels_strokes_stay_where_they_are_drawn(person:
     assert person.area(project, 0, 1) > 300
     assert seen[0] == pytest.approx(2, abs=0.01)
     assert seen[1] != seen[2]
+
+
+def test_masks_are_cleared_in_the_frame_that_was_shown(person: Person) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    give(person, project, 1, 1, LEFT)
+    held: list[Any] = []
+    page.route("**/masks/1", lambda route: held.append(route))
+    hold(person, (150, 100), (180, 100))
+    page.mouse.up()
+    person.until(lambda: held, "the request")
+    page.keyboard.press("Delete")
+    page.keyboard.press("ArrowRight")
+    held[0].continue_()
+    person.settle()
+    assert (person.area(project, 0, 1), person.area(project, 1, 1)) == (0, size(LEFT))

@@ -51,7 +51,7 @@ export class Drawing extends Viewing {
       this.draft = { ...before, draft: true };
     } else if (gone && this.stage.busy) {
       this.giveUp();
-      this.say(`${before.name} was removed, and what you were drawing with it.`);
+      this.say(`${before.name} was removed; what you were drawing is gone with it.`);
     }
     this.selectSensibly();
     if (gone) this.refreshSlots();
@@ -190,7 +190,7 @@ export class Drawing extends Viewing {
   async put(frame, object, runs) {
     const { id, name, colour } = object;
     if (this.objects().some((other) => other.id === id)) await this.save("PUT", `/frames/${frame}/masks/${id}`, { runs, name, colour });
-    else this.say(`${name} was removed, and what you have drawn with it.`);
+    else this.say(`${name} was removed; what you have drawn is gone with it.`);
   }
 
   /** Does edits one after the other; when the last is done, the server's masks are shown. */
@@ -245,8 +245,9 @@ export class Drawing extends Viewing {
   }
 
   clearMasks(id) {
+    const { frame } = this;
     if (this.shown && Object.entries(this.shown.masks).some(([key, mask]) => mask.drawn && (id === undefined || Number(key) === id))) {
-      this.enqueue(() => this.ask("DELETE", `/frames/${this.frame}/masks${id === undefined ? "" : `?object=${id}`}`));
+      this.enqueue(() => this.ask("DELETE", `/frames/${frame}/masks${id === undefined ? "" : `?object=${id}`}`));
     } else this.say("There is no mask of yours to clear in this frame.");
   }
 
