@@ -688,6 +688,45 @@ def test_a_range_without_results_of_one_object_begins_at_that_objects_mask(sessi
     assert all(session.status(frame) == "tracked" for frame in range(4, 30))
 
 
+def test_a_range_with_half_results_of_one_object_is_finished_from_that_objects_mask(session: Session) -> None:
+    session.add_masks(0, {1: square(0)})
+    track(session)
+    for frame in (3, 20):
+        session.add_masks(frame, {2: square(frame, 14)})
+    run = session.propagate(8, 20)
+    for _ in range(14):
+        next(run)
+    run.close()
+    assert "half" in {session.status(frame) for frame in range(8, 20)}
+    assert track(session, 8, 20)
+    assert {session.status(frame) for frame in range(8, 20)} == {"tracked"}
+    assert session.plan(8, 20).steps() == 0
+
+
+@pytest.mark.parametrize("top", [4, 14])
+def test_probabilities_are_kept_of_frames_that_only_one_side_sees(top: int) -> None:
+    with ScriptedSession(video(), keep_soft=True) as session:
+        session.add_masks(5, {1: square(5)})
+        track(session, direction="backward")
+        session.add_masks(5, {1: square(5, top)})
+        track(session, direction="both")
+        for frame in (0, 3, 9):
+            soft = session.soft_maps(frame)
+            assert soft is not None
+            assert np.array_equal(soft.maps[0] > 127, session.result(frame).masks[1])
+
+
+def test_results_go_with_an_objects_last_mask_and_come_back_with_it(session: Session) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    track(session)
+    session.clear_masks(0, 1)
+    assert session.status(5) == "tracked"
+    assert session.result(5).ids == (2,)
+    assert session.next_frame_to_fix() is not None
+    session.undo()
+    assert session.result(5).ids == (1, 2)
+
+
 def test_an_id_that_is_too_large_is_refused_and_ends_no_run(session: ScriptedSession) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate(end=3)

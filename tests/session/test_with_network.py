@@ -100,19 +100,23 @@ def test_the_settings_bound_what_is_pinned(model: JointFormer) -> None:
     assert distance_weight((0, 9), 3) == pytest.approx(2 / 3)
 
 
-def test_an_object_that_was_out_of_sight_is_found_again_beside_others() -> None:
+@pytest.mark.parametrize("hidden", [1, 6])
+def test_an_object_that_was_out_of_sight_is_found_again_beside_others(hidden: int) -> None:
     """One frame without it, which the user says, may not end it where another object is tracked in the same run."""
     frames, seen = np.full((14, 64, 96, 3), 90, np.uint8), np.zeros((14, 64, 96), np.uint8)
     for t in range(14):
         seen[t, 20:40, 8 + 2 * t : 24 + 2 * t] = 1
         seen[t, 44:60, 70 - t : 86 - t] = 2
-    seen[6][seen[6] == 1] = 0
+    seen[hidden][seen[hidden] == 1] = 0
     frames[seen == 1], frames[seen == 2] = (220, 40, 40), (40, 200, 60)
     with Session(frames, model="tiny", precision="float32", device="cpu", config=TrackerConfig(size=-1)) as session:
         session.add_masks(0, seen[0])
-        session.add_masks(6, {1: np.zeros((64, 96), bool)})
+        session.add_masks(hidden, {1: np.zeros((64, 96), bool)})
         list(session.propagate())
-        for t in range(7, 14):
+        if hidden == 6:
+            session.add_masks(5, {2: seen[5] == 2})  # the run begins right before the empty mask
+            list(session.propagate())
+        for t in range(hidden + 1, 14):
             for i, mask in session.result(t).masks.items():
                 assert (mask & (seen[t] == i)).sum() > 0.7 * (mask | (seen[t] == i)).sum()
             assert session.confidence(t)[1] > 0.3

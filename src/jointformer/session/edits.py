@@ -48,7 +48,10 @@ class Edits:
                     self._book.put_drawn(frame, {**masks, **kept}, at)
 
     def clear_masks(self, frame: int, object_id: int | None = None) -> None:
-        """Take the user's masks of a frame (of one object) back. Raises DataError where there are none."""
+        """Take the user's masks of a frame (of one object) back. Raises DataError where there are none.
+
+        An object's results go with its last mask: nothing could bring them up to date.
+        """
         with self._book.lock:
             ids = [i for i in self._book.drawn(frame) if object_id in (None, i)]
             if not ids:
@@ -60,6 +63,8 @@ class Edits:
                 for i in ids:
                     self._mark_stale(at, i, frame)
                     self._store.delete(Kind.MASK, at=at, frame=frame, object_id=i)
+                    if not self._book.drawn_frames(i):
+                        self._store.delete(Kind.RESULT, at=at, object_id=i)
 
     def remove_object(self, object_id: int) -> None:
         """Forget an object in all frames. Raises DataError for an id that is none."""

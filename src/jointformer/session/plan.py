@@ -40,7 +40,7 @@ class Plan:
     blocks: tuple[tuple[int, int], ...]
 
     def steps(self) -> int:
-        """Return how many frames go through the tracker."""
+        """Return how many frames go through the tracker; fewer where an interrupted run has seen them from one side."""
         return sum(
             len(piece) for block in self.blocks for bit in (FORWARD, BACKWARD) for piece in self.pieces(block, bit)
         )
@@ -131,13 +131,12 @@ def _reach_all(known: Mapping[int, Known], low: int, high: int, direction: Direc
     """Return the range, drawn out for each object that lacks results in it to a mask of that object's own."""
     first, last = _reach_masks(known, low, high, direction)
     for i, one in known.items():
-        missing = one.done[low : high + 1] == 0
-        missing[[frame - low for frame in one.drawn if low <= frame <= high]] = False
-        if missing.any():
-            try:
-                begin, end = _reach_masks({i: one}, low, high, direction)
-            except DataError:  # it has no mask on that side: others do
-                continue
+        try:
+            begin, end = _reach_masks({i: one}, low, high, direction)
+        except DataError:  # it has no mask on that side: others do
+            continue
+        missing = _needed_sides(one, len(one.done), begin, end, direction) & ~one.done
+        if missing[low : high + 1].any():
             first, last = min(first, begin), max(last, end)
     return first, last
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -93,7 +93,7 @@ class Propagation:
             if not frames:
                 return
         origin = frames[0] - frames.step
-        state = self._state(origin, self._plan.ids(frames[0], bit), bit)
+        state = self._state(origin, [i for i in self._plan.needs if self._begins(i, origin, frames, bit)], bit)
         lead = [*self._prelude(origin, state), (origin, state)] if state else []
         tracker = self._new_tracker()
 
@@ -120,6 +120,12 @@ class Propagation:
             if place + 1 < len(frames):
                 for i in [i for i in tracker.object_ids if not self._goes_on(i, frames[place + 1 :], bit)]:
                     tracker.remove_object(i)
+
+    def _begins(self, i: int, origin: int, frames: range, bit: int) -> bool:
+        """Whether an object is to be tracked from the frame before these; not from masks that are out of date."""
+        known = self._known[i]
+        stands = origin in known.drawn or bool(known.done[origin])
+        return self._goes_on(i, frames, bit) and (stands or frames[0] not in known.drawn)
 
     def _goes_on(self, i: int, frames: range, bit: int) -> bool:
         """Whether an object is to be tracked on into these frames: into the first, or through the user's masks there.
@@ -227,8 +233,8 @@ class Propagation:
                 self._book.put_results(frame, results, at)
                 if not final:
                     self._book.put_maps(half_kind(bit), frame, _quantised(whole), None)
-                elif self._keep_soft:
-                    self._book.put_maps(Kind.SOFT, frame, self._with_others(frame, _quantised(whole)), at)
+                if self._keep_soft and found:
+                    self._book.put_maps(Kind.SOFT, frame, self._with_others(frame, _quantised(whole, found)), at)
         return True
 
     def _with_others(self, frame: int, maps: SoftMaps) -> SoftMaps:
@@ -291,5 +297,8 @@ def _floats(maps: SoftMaps) -> Tensor:
     return torch.from_numpy(maps.maps.copy()).float() / 255
 
 
-def _quantised(seen: Segmentation) -> SoftMaps:
-    return SoftMaps(seen.ids, (seen.prob[1:].float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy())
+def _quantised(seen: Segmentation, ids: Collection[int] | None = None) -> SoftMaps:
+    """The maps of these objects, of all by default."""
+    rows = [n for n, i in enumerate(seen.ids) if ids is None or i in ids]
+    maps = (seen.prob[1:][rows].float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return SoftMaps(tuple(seen.ids[n] for n in rows), maps)
