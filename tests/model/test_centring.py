@@ -76,6 +76,13 @@ def test_a_loaded_network_is_saved_as_its_file_had_it(tmp_path: Path) -> None:
         assert torch.equal(again[name], tensor.bfloat16().float()), name
 
 
+def test_a_network_that_is_given_other_tensors_forgets_its_file(tmp_path: Path) -> None:
+    model = load_model("tiny", device="cpu", precision="bfloat16")
+    other = {name: tensor + 0.25 for name, tensor in model.state_dict().items()}
+    model.load_state_dict(other)
+    assert all(torch.equal(tensor, other[name]) for name, tensor in model.state_as_loaded().items())
+
+
 def test_loading_centres_what_is_rounded_and_nothing_else() -> None:
     assert not load_model("tiny", device="cpu", precision="float32").as_loaded
     model = load_model("tiny", device="cpu", precision="bfloat16")

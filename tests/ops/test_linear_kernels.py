@@ -119,3 +119,22 @@ def test_any_number_of_threads_gives_the_same_bits(threads: int) -> None:
         alone = linear_cpu.mlp(x, norm(), first, second, add=x)
         torch.set_num_threads(threads)
         assert torch.equal(linear_cpu.mlp(x, norm(), first, second, add=x), alone)
+
+
+def test_scratch_memory_whose_making_breaks_off_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at that moment may not leave addresses of memory that was given back."""
+    scratch = linear_cpu._Scratch()
+    scratch.make_room(1, (64,) * len(scratch.sizes))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    larger = (128,) * len(scratch.sizes)
+    with monkeypatch.context() as patch:
+        patch.setattr(linear_cpu, "aligned", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            scratch.make_room(1, larger)
+    for sizes in ((64,) * len(larger), larger):
+        scratch.make_room(1, sizes)
+        assert all(len(buffer) >= size for buffer, size in zip(scratch.buffers[0], sizes, strict=True))
+        assert scratch.address == scratch.addresses.ctypes.data

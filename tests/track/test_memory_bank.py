@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from jointformer.errors import ConfigError
 from jointformer.model.config import ModelConfig
 from jointformer.track.memory_bank import MemoryBank, Slot
 
@@ -161,3 +162,28 @@ def test_neighbours_that_are_equally_full_are_read_as_one_without_a_copy() -> No
     assert [(group.keys.shape[0], group.keys.shape[2] // TOKENS) for group in view.layers[0]] == [(2, 1), (2, 2)]
     stored = bank._keys[0].untyped_storage().data_ptr()
     assert {group.keys.untyped_storage().data_ptr() for group in view.layers[0]} == {stored}
+
+
+def test_more_memory_frames_than_fit_are_one_line() -> None:
+    bank = MemoryBank(CONFIG, 1 << 20, 2_000_000_000, temporary=True, device=torch.device("cpu"), dtype=torch.float32)
+    with pytest.raises(ConfigError, match=r"no memory for the memory bank, got 1 objects .*fewer memory frames"):
+        bank.add_rows(1)
+
+
+def test_room_that_was_never_used_is_not_copied() -> None:
+    """Memory is lent when it is touched: a bank takes what it holds, and not what it may come to hold."""
+    bank = MemoryBank(CONFIG, TOKENS, 100, temporary=True, device=torch.device("cpu"), dtype=torch.float32)
+    bank.add_rows(2)
+    bank.append(range(2))
+    copied = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if str(func).startswith("aten.copy_"):
+                copied.append(args[0].shape[2] // TOKENS)
+            return func(*args, **(kwargs or {}))
+
+    with Sizes():
+        bank.add_rows(1)
+        bank.remove_row(0)
+    assert set(copied) == {2}  # the temporary memory's place and the first frame's

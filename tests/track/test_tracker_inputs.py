@@ -205,6 +205,10 @@ def test_a_tensor_that_is_no_picture_is_refused_before_it_is_remembered(
         {"size": 100000},
         {"objects_per_pass": 0},
         {"memory_limit": 0},
+        {"topk": True},
+        {"token_topk": "N"},
+        {"include_last": "false"},
+        {"compile": "no"},
     ],
 )
 def test_settings_out_of_range_are_named(setting: dict[str, Any]) -> None:

@@ -96,3 +96,18 @@ def test_several_views_give_the_mean_of_what_each_of_them_gives(model: JointForm
         both.step(frames[0])
     with pytest.raises(ConfigError, match="views of an ensemble, expected at least one"):
         EnsembleTracker(model, CONFIG, [])
+
+
+def test_frames_and_masks_that_one_view_cannot_take_change_no_view(model: JointFormer) -> None:
+    ensemble = EnsembleTracker(model, CONFIG, [View(16, flipped=True), View(480)])
+    narrow = np.zeros((2, 300, 3), np.uint8)
+    with pytest.raises(DataError, match="too narrow for size 480"):
+        ensemble.step(narrow, np.ones((2, 300), np.uint8))
+    wrong: Any
+    for wrong in (None, np.zeros(3), torch.zeros(2, 3)):
+        with pytest.raises(DataError, match="not a frame"):
+            ensemble.step(wrong)
+    for wrong in (np.ones(5, int), 3, {1: None}, {1: torch.ones(3)}):
+        with pytest.raises(DataError, match=r"mask of object 1|label map"):
+            ensemble.step(video(1)[0], wrong)
+    assert ensemble.object_ids == ()

@@ -104,6 +104,12 @@ def test_an_unknown_name_gets_the_nearest_known_one(name: str, nearest: str) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x.pth", 300 * "x"])
+def test_names_that_no_file_can_have_are_one_line(name: str) -> None:
+    with pytest.raises(WeightsError, match="no such weights"):
+        load_model(name, **CPU)
+
+
 def test_the_backbone_is_named_only_where_it_will_do() -> None:
     with pytest.raises(WeightsError, match=r"convmea: no such weights.*s07, convmae; did you mean 'convmae'"):
         load_weights("convmea", backbone=True)

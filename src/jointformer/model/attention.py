@@ -31,12 +31,14 @@ class AttentionConfig:
     token_topk: bool = False
 
     def __post_init__(self) -> None:
-        if self.topk is not None and (not isinstance(self.topk, int) or self.topk < 1):
+        if self.topk is not None and (isinstance(self.topk, bool) or not isinstance(self.topk, int) or self.topk < 1):
             raise ConfigError("topk", expected="1 or more, or None (--topk 0) for all keys", got=repr(self.topk))
         for field, allowed in (("range", RANGES), ("blocks", BLOCKS)):
             if getattr(self, field) not in allowed:
                 got = repr(getattr(self, field))
                 raise ConfigError(f"topk {field}", expected=f"one of {', '.join(allowed)}", got=got)
+        if not isinstance(self.token_topk, bool):
+            raise ConfigError("token_topk", expected="True or False", got=repr(self.token_topk))
 
     def layer_topk(self, layer: int, layers: int) -> int | None:
         """Return the number of memory keys that joint block `layer` of `layers` keeps; None keeps all."""

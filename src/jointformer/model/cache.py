@@ -35,7 +35,7 @@ WEIGHTS = Kind("weights", "a weights file")
 def weights_dir() -> Path:
     """Return the folder of downloads: `weights` below `JOINTFORMER_HOME`, else in the user's cache."""
     home = os.environ.get(HOME_VARIABLE)
-    root = Path(home).expanduser() if home else Path(platformdirs.user_cache_dir("jointformer", appauthor=False))
+    root = Path(os.path.expanduser(home)) if home else Path(platformdirs.user_cache_dir("jointformer", appauthor=False))
     return root / "weights"
 
 

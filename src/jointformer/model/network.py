@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,11 @@ class JointFormer(nn.Module):
     def device(self) -> torch.device:
         """Where the network lives."""
         return self.convmae.cls_token.device
+
+    def load_state_dict(self, *args: Any, **settings: Any) -> Any:
+        """See `torch.nn.Module.load_state_dict`; what another file had is forgotten."""
+        self.as_loaded.clear()
+        return super().load_state_dict(*args, **settings)
 
     def state_as_loaded(self) -> dict[str, Tensor]:
         """Return the state dict with the file's own numbers in place of those that were changed for rounding."""

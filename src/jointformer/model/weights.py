@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -104,12 +105,12 @@ def find_weights(name_or_path: str | Path, *, backbone: bool = False) -> Path | 
     if text in EMBEDDED:
         return _embedded(text)
     row = find_published(text) if "/" not in text and "\\" not in text else None
-    path = Path(text).expanduser()
-    if row is not None and not (path.suffix and path.is_file()):
+    path = Path(os.path.expanduser(text))  # which leaves the names of unknown users as they are
+    if row is not None and not (path.suffix and os.path.isfile(path)):
         return row
-    if path.is_dir():
+    if os.path.isdir(path):
         raise WeightsError("a folder", where=path, expected=f"a file ({', '.join(SUFFIXES)})")
-    if path.is_file():
+    if os.path.isfile(path):  # False for names that no file may have, where Path raises
         return path
     same_file = find_published(path.name)
     if same_file is not None:

@@ -40,8 +40,8 @@ class TrackerConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if isinstance(value := getattr(self, field.name), np.integer):
-                object.__setattr__(self, field.name, int(value))
+            if isinstance(value := getattr(self, field.name), np.integer | np.bool_):
+                object.__setattr__(self, field.name, value.item())
         self._check_int("max_memory_frames", 0, "0 (unbounded) or more")
         self._check_int("memory_every", 1, "1 or more")
         if not isinstance(self.size, int) or 0 <= self.size < 16 or self.size > 8192:
@@ -50,6 +50,9 @@ class TrackerConfig:
             self._check_int("objects_per_pass", 1, "1 or more, or None for all")
         if self.memory_limit is not None:
             self._check_int("memory_limit", 1, "bytes, or None")
+        for name in ("include_last", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(name, expected="True or False", got=repr(getattr(self, name)))
         _ = self.attention  # validates its own fields
 
     def _check_int(self, field: str, least: int, expected: str) -> None:

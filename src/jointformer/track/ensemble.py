@@ -12,9 +12,9 @@ from torch import Tensor
 
 from jointformer.errors import ConfigError, UserError
 from jointformer.model.network import JointFormer
-from jointformer.ops.resize import resize_bilinear
+from jointformer.ops.resize import network_size, resize_bilinear
 from jointformer.track.config import TrackerConfig
-from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap, picture_pixels
+from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap, frame_size, picture_pixels, read_masks
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.tracker import Tracker
 from jointformer.track.transfer import StagedFrame
@@ -58,13 +58,17 @@ class EnsembleTracker:
                 "an earlier step broke off between two views: they are at different frames",
                 hint="use a new EnsembleTracker",
             )
-        results = [self._seen(0, frame, masks, last=last)]  # it refuses what no view can take
+        size = frame_size(frame)
+        for view in self.views:
+            network_size(*size, view.size)  # refuses frames that this view cannot take
+        if masks is not None:
+            read_masks(masks, *size)  # before they are mirrored
+        results = [self._seen(0, frame, masks, last=last)]  # it refuses what else no view can take
         self._apart = len(self.views) > 1
         results += [self._seen(number, frame, masks, last=last) for number in range(1, len(self.views))]
         self._apart = False
         if len(results) == 1:
             return results[0]
-        size = results[0].size
         total = sum(resize_bilinear(r.prob[None], *size)[0] for r in results)
         assert isinstance(total, Tensor)
         return Segmentation(results[0].ids, total / len(results), size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from jointformer.errors import ConfigError
 from jointformer.model.config import ModelConfig
 from jointformer.model.joint_block import LayerMemory
 from jointformer.model.transformer import KeepLayer, MemoryView
@@ -81,9 +82,7 @@ class MemoryBank:
 
     def remove_row(self, row: int) -> None:
         """Drop a row; the rows behind it move up."""
-        for tensors in (self._keys, self._values):
-            for layer, tensor in enumerate(tensors):
-                tensors[layer] = torch.cat((tensor[:row], tensor[row + 1 :]))
+        self._reallocate(rows=len(self._rows) - 1, room=self._room, without=row)
         del self._rows[row]
 
     def append(self, rows: range, *, first_source: int = 0, pinned: Collection[int] = ()) -> list[Slot]:
@@ -175,10 +174,24 @@ class MemoryBank:
             index = min(1, count - 1)
         return row.places.pop(index)
 
-    def _reallocate(self, rows: int, room: int) -> None:
-        for tensors in (self._keys, self._values):
-            for layer, old in enumerate(tensors):
-                new = old.new_empty((rows, old.shape[1], room * self._tokens, old.shape[3]))
-                new[: old.shape[0], :, : old.shape[2]] = old
-                tensors[layer] = new
+    def _reallocate(self, rows: int, room: int, *, without: int | None = None) -> None:
+        """Make room for so many rows and frames; without: a row that is left out."""
+        count = len(self._rows)
+        first = slice(count if without is None else without)
+        moved = () if without is None else ((slice(without, count - 1), slice(without + 1, count)),)
+        # What was never written is not copied: the system lends memory when it is first touched.
+        used = self._offset + max((place + 1 for row in self._rows for place in row.places), default=0)
+        span = min(used, self._room) * self._tokens
+        try:
+            for tensors in (self._keys, self._values):
+                for layer, old in enumerate(tensors):
+                    new = old.new_empty((rows, old.shape[1], room * self._tokens, old.shape[3]))
+                    for into, out in ((first, first), *moved):
+                        new[into, :, :span] = old[out, :, :span]
+                    tensors[layer] = new
+        except RuntimeError as error:
+            got = f"{rows} objects with room for {room} frames of {self._tokens} tokens"
+            raise ConfigError(
+                "no memory for the memory bank", got=got, hint="choose fewer memory frames, or a smaller size"
+            ) from error
         self._room = room

@@ -233,7 +233,7 @@ def unpack_model(data: bytes, device: str | torch.device = "cpu") -> JointFormer
     with torch.device("meta"):
         model = JointFormer(ModelConfig.from_json(metadata["config"]))
     state = safetensors.torch.load(data)
-    for name in [name for name in state if name.startswith(_AS_LOADED)]:
-        model.as_loaded[name.removeprefix(_AS_LOADED)] = state.pop(name)
+    as_loaded = {name: state.pop(name) for name in list(state) if name.startswith(_AS_LOADED)}
     model.load_state_dict(state, strict=True, assign=True)
+    model.as_loaded.update((name.removeprefix(_AS_LOADED), tensor) for name, tensor in as_loaded.items())
     return move_model(model.eval().requires_grad_(False), torch.device(device))

@@ -214,15 +214,17 @@ class _Scratch(threading.local):
         """Have buffers of at least so many bytes for so many threads; `address` is that of their addresses."""
         if (threads, sizes) in self.known:
             return
+        if threads > len(self.addresses) or any(new > old for new, old in zip(sizes, self.sizes, strict=True)):
+            needed = tuple(max(pair) for pair in zip(sizes, self.sizes, strict=True))
+            count = max(threads, len(self.addresses))
+            # Given back before new ones are taken; where that is broken off, nothing may be left to write to.
+            self.known.clear()
+            self.sizes, self.addresses, self.buffers = (0,) * len(needed), self.addresses[:0], []
+            buffers = [[aligned(size, np.uint8) for size in needed] for _ in range(count)]
+            addresses = np.array([[b.ctypes.data for b in each] for each in buffers], np.int64)
+            self.buffers, self.addresses, self.address = buffers, addresses, int(addresses.ctypes.data)
+            self.sizes = needed
         self.known.add((threads, sizes))
-        if threads <= len(self.addresses) and all(new <= old for new, old in zip(sizes, self.sizes, strict=True)):
-            return
-        self.sizes = tuple(max(pair) for pair in zip(sizes, self.sizes, strict=True))
-        count = max(threads, len(self.addresses))
-        self.buffers = []  # given back before new ones are taken
-        self.buffers = [[aligned(size, np.uint8) for size in self.sizes] for _ in range(count)]
-        self.addresses = np.array([[b.ctypes.data for b in buffers] for buffers in self.buffers], np.int64)
-        self.address = int(self.addresses.ctypes.data)
 
 
 _local = _Scratch()
