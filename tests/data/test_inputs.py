@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jointformer.data.inputs import refuse_inputs
+from jointformer.data.inputs import refuse_inputs, refuse_obstacles, refuse_results
 from jointformer.errors import OutputError
 
 
@@ -62,3 +62,36 @@ def test_a_target_that_is_or_holds_an_input_is_refused(here: Path, target: str, 
 )
 def test_results_beside_and_inside_inputs_are_allowed(here: Path, target: str, inputs: list[str]) -> None:
     refuse_inputs([target, here / target], inputs)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("link", "a link is in the way"),
+        ("nowhere", "a link is in the way"),
+        ("video.mp4", "a file is in the way"),
+        ("out/masks", None),
+        ("new/masks", None),
+    ],
+)
+def test_a_folder_takes_the_place_of_a_folder_or_of_nothing(here: Path, target: str, said: str | None) -> None:
+    (here / "nowhere").symlink_to("nothing")
+    if said is None:
+        refuse_obstacles([Path(target)], [])
+        return
+    with pytest.raises(OutputError, match=f"^{target}: cannot be written: {said}; remove it or choose another"):
+        refuse_obstacles([Path(target)], [])
+
+
+def test_a_file_takes_the_place_of_a_file_or_a_link(here: Path) -> None:
+    (here / "nowhere").symlink_to("nothing")
+    refuse_obstacles([], map(Path, ("video.mp4", "nowhere", "new/video.mp4")))
+    with pytest.raises(OutputError, match=r"^out: cannot be written: a folder is in the way; "):
+        refuse_obstacles([], [Path("out")])
+
+
+def test_a_link_to_nothing_is_an_earlier_result_too(here: Path) -> None:
+    (here / "nowhere").symlink_to("nothing")
+    with pytest.raises(OutputError, match=r"^nowhere: the results already exist; --overwrite replaces them$"):
+        refuse_results([Path("nowhere")], overwrite=False)
+    refuse_results([Path("nowhere")], overwrite=True)

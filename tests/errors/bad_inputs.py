@@ -245,6 +245,13 @@ def _(bench: Bench) -> list[str]:
     return bench.track()
 
 
+@case("Output folders", "a link where the masks should be")
+def _(bench: Bench) -> list[str]:
+    bench.out.mkdir()
+    (bench.out / "masks").symlink_to(bench.root / "elsewhere")
+    return bench.track(None, None, "--overwrite")
+
+
 @case("Output folders", "results in the folder of the given masks")
 def _(bench: Bench) -> list[str]:
     (bench.root / "masks").mkdir()

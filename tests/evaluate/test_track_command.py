@@ -261,6 +261,39 @@ def test_overwriting_keeps_the_earlier_results_where_the_new_run_fails(
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.*")} == before
 
 
+@pytest.mark.parametrize("name", ["masks", "Scores/masks", "overlay.mp4"])
+def test_what_no_result_can_replace_is_said_before_anything_is_tracked(
+    name: str,
+    folder: Path,
+    tmp_path: Path,
+    mini_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("loaded a network in vain")
+
+    monkeypatch.setattr("jointformer.model.weights.load_model", load)
+    place = tmp_path / "out" / name
+    place.parent.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    make: list[tuple[str, Callable[[], object]]] = [
+        ("a link", lambda: place.symlink_to(tmp_path / "elsewhere")),
+        ("a link", lambda: place.symlink_to(tmp_path / "nowhere")),
+        ("a file", lambda: place.write_text("mine")),
+    ]
+    if name == "overlay.mp4":
+        make = [("a folder", place.mkdir)]
+    for what, put in make:
+        put()
+        for more in ([], ["--overwrite"]):
+            assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out", "--save-scores", *more) == 2
+            assert f"{place}: cannot be written: {what} is in the way; " in capsys.readouterr().err
+        assert [path.name for path in place.parent.iterdir()] == [place.name]
+        if not place.is_dir() or place.is_symlink():
+            place.unlink()
+
+
 def test_overwriting_removes_no_masks_that_were_given(folder: Path, tmp_path: Path, mini_weights: Path) -> None:
     given = tmp_path / "out" / "masks" / "0010.png"
     given.parent.mkdir(parents=True)

@@ -117,7 +117,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     """Label one video into OUT/masks and OUT/overlay.mp4, scores into OUT/Scores/masks."""
     from jointformer.cli.running import budget_bytes
     from jointformer.data.given_masks import find_masks
-    from jointformer.data.inputs import is_read, refuse_inputs, refuse_results
+    from jointformer.data.inputs import is_read, refuse_inputs, refuse_obstacles, refuse_results
     from jointformer.data.video import as_pictures, open_video
     from jointformer.data.writer import SCORES, clean_up
     from jointformer.evaluation.anyvideo import MASKS, OVERLAY, frame_range, label_any_video, writing_bytes
@@ -138,6 +138,8 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     kinds = {MASKS: not args.overlay_only, OVERLAY: not args.no_overlay, f"{SCORES}/{MASKS}": args.save_scores}
     wanted = [args.output / name for name, written in kinds.items() if written]
     refuse_inputs(wanted, [args.video, args.masks])
+    overlays = [path for path in wanted if path.name == OVERLAY]
+    refuse_obstacles((path for path in wanted if path not in overlays), overlays)
     refuse_results(wanted, args.overwrite)
     clean_up(args.output)
     budget = budget_bytes(args)

@@ -50,8 +50,19 @@ def check_outputs(files: Sequence[str | Path], inputs: Iterable[str | Path]) -> 
 def refuse_results(targets: Iterable[Path], overwrite: bool) -> None:
     """Raise OutputError where a target is there already, unless it is to be overwritten."""
     for target in () if overwrite else targets:
-        if target.exists():
+        if os.path.lexists(target):
             raise OutputError("the results already exist", where=target, hint="--overwrite replaces them")
+
+
+def refuse_obstacles(folders: Iterable[Path], files: Iterable[Path]) -> None:
+    """Raise OutputError for what could not get its name at the end of long work, for what bears that name now."""
+    for folder in folders:
+        if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
+            what = "a link" if folder.is_symlink() else "a file"
+            hint = "remove it or choose another --output"
+            raise OutputError(f"cannot be written: {what} is in the way", where=folder, hint=hint)
+    for file in files:
+        check_writable(file)
 
 
 def is_read(target: Path, inputs: Iterable[str | Path]) -> bool:
