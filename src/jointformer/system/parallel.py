@@ -1,10 +1,11 @@
-"""Work shared out to processes of this machine, which Ctrl-C leaves alone: the parent says when they end."""
+"""Work shared out to processes of this machine, which Ctrl-C leaves alone: they end with the parent, or when it says so."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -77,8 +78,18 @@ def without_ctrl_c() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Make a worker quiet: one OpenCV thread (the others have theirs), and no Ctrl-C where it was born with ears."""
+    """Let a worker end with its parent and be quiet: one OpenCV thread (the others have theirs), and no Ctrl-C where it
+    was born with ears."""
+    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
     import cv2  # only here: to count processors takes no library of pictures
 
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone: the pool's queues, whose ends all workers hold, never tell it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
