@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import struct
 import zlib
@@ -250,6 +251,13 @@ def _(bench: Bench) -> list[str]:
     bench.out.mkdir()
     (bench.out / "masks").symlink_to(bench.root / "elsewhere")
     return bench.track(None, None, "--overwrite")
+
+
+@case("Output folders", "a pipe in place of a file of figures")
+def _(bench: Bench) -> list[str]:
+    os.mkfifo(bench.root / "figures.json")
+    read = ["--annotations", str(bench.masks.parent), "--predictions", str(bench.masks.parent)]
+    return ["score", "generic", *read, "--json", str(bench.root / "figures.json")]
 
 
 @case("Output folders", "results in the folder of the given masks")

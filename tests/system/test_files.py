@@ -95,6 +95,34 @@ def test_whether_a_file_can_be_written_is_known_before_and_leaves_nothing(tmp_pa
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a matter of POSIX")
+@pytest.mark.parametrize("name", ["pipe", "link", "devices/stdout"])
+def test_devices_and_pipes_are_not_replaced_by_files(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(os.devnull)
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices/stdout").write_bytes(b"as where it leads to a file")
+    monkeypatch.setattr("jointformer.system.files._DEVICES", str((tmp_path / "devices").resolve()))
+    path = tmp_path / name
+    before = os.lstat(path)
+    line = f"^{re.escape(str(path))}: cannot be written: this is a device or a pipe, not a file; name a file, or -"
+    with pytest.raises(OutputError, match=line):
+        check_writable(path)
+    with pytest.raises(OutputError, match=line), atomic_write(path):
+        raise AssertionError("not reached")
+    assert os.path.samestat(os.lstat(path), before)
+
+
+def test_a_link_to_a_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("file")
+    write_json(tmp_path / "link", 1)
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert (tmp_path / "link").read_bytes() == b"1\n"
+
+
 def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="name is too long"), atomic_write(tmp_path / ("x" * 300)) as file:
         file.write(b"")

@@ -25,6 +25,7 @@ from jointformer.system.process import is_alive, this_process
 
 _PREFIX = ".jointformer-"
 _SUFFIX = ".part"
+_DEVICES = "/dev"  # whose names are all the system's
 _FOREIGN_AGE = 24 * 3600.0  # seconds after which another machine's temporary is taken for a leftover
 
 _REASONS = {
@@ -102,6 +103,7 @@ def check_writable(path: str | Path) -> None:
     For what is written at the end of hours. Missing folders are not made: the nearest that is there is tried.
     """
     path = Path(path)
+    _refuse_devices(path)
     folder = next((above for above in path.absolute().parents if os.path.lexists(above)), path)
     attempt = temporary_name(folder / path.name)
     with writing(path, attempt):
@@ -114,6 +116,19 @@ def check_writable(path: str | Path) -> None:
             open(attempt, "xb").close()
         finally:
             remove(attempt)
+
+
+def _refuse_devices(path: Path) -> None:
+    """Raises `OutputError` for what a file would take the place of for everybody: a device, a pipe, a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    # What /dev/stdout leads to may be a file, but its own name is the one that would be replaced.
+    named_by_system = os.path.realpath(path.parent) == _DEVICES
+    if not stat.S_ISDIR(mode) and (named_by_system or not stat.S_ISREG(mode)):
+        hint = "name a file, or - where a command can write to standard output"
+        raise OutputError("cannot be written: this is a device or a pipe, not a file", where=path, hint=hint)
 
 
 def is_temporary(path: str | Path) -> bool:
@@ -154,9 +169,10 @@ def remove_temporaries(folder: str | Path, *, spare: Callable[[Path], bool] = la
 def atomic_path(path: str | Path, *, suffix: str = "") -> Iterator[Path]:
     """A temporary path to fill by name; renamed to `path` on success, removed on failure.
 
-    The folder of `path` is made where missing. Raises `OutputError` where writing fails.
+    The folder of `path` is made where missing. Raises `OutputError` where writing fails, and for a device or a pipe.
     """
     target = Path(path)
+    _refuse_devices(target)
     make_dir(target.parent)
     temporary = temporary_name(target, suffix)
     try:
