@@ -1,4 +1,4 @@
-"""Work shared out to processes of this machine, which Ctrl-C leaves alone: they end with the parent, or when it says so."""
+"""Work shared out to processes of this machine: they end when their parent says so, or with it, and not at Ctrl-C."""
 
 from __future__ import annotations
 
