@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
         model = load_model(args.model, device=device, precision=precision)
     report = measure_speed(model, config, size=size, objects=args.objects, steps=args.steps, progress=not args.quiet)
     if args.json:
-        settings = {"model": model.config.name, "precision": precision, "device": str(device), **vars(args)}
-        settings["threads"] = torch.get_num_threads()
+        chosen = {"precision": precision, "device": str(device), "threads": torch.get_num_threads()}
+        settings = {**vars(args), "network": model.config.name, **chosen}
         print(json.dumps({"settings": settings, **report.as_data()}, indent=2))
         return 0
     median, low, high = report.step
