@@ -223,6 +223,13 @@ def _(bench: Bench) -> list[str]:
     return bench.evaluate()
 
 
+@case("Output folders", "a video whose name is a path on other systems")
+def _(bench: Bench) -> list[str]:
+    for folder in (bench.images, bench.masks):
+        folder.rename(folder.with_name("black\\cat"))
+    return bench.evaluate()
+
+
 @case("Output folders", "a file where a video's folder should be")
 def _(bench: Bench) -> list[str]:
     bench.write("out/cat", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from jointformer.data.writer import SCORES
 from jointformer.errors import ConfigError
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.label import BenchmarkWork
+from jointformer.evaluation.scale.manifest import Manifest
 from jointformer.system import files
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
@@ -126,3 +128,12 @@ def test_names_that_differ_in_capitals_are_the_same_to_some_file_systems(
         work.refuse_names(["a", name])
     if scores:
         BenchmarkWork(output=tmp_path, folder=tmp_path, config=TrackerConfig(), views=(View(480),)).refuse_names([name])
+
+
+@pytest.mark.parametrize("name", ["a\\b", "..", ""])
+def test_names_that_a_manifest_does_not_take_are_refused(name: str, tmp_path: Path) -> None:
+    work = BenchmarkWork(output=tmp_path, folder=tmp_path / "masks", config=TrackerConfig(), views=(View(480),))
+    with pytest.raises(ConfigError, match=f"no video can be called {re.escape(name)}, expected a name without"):
+        work.refuse_names(["a", name])
+    with pytest.raises(ValueError, match="not a video's name"):
+        Manifest({}).add(name, {})

@@ -244,6 +244,17 @@ def test_a_video_whose_name_is_no_unicode_is_tracked_as_others_are(
         assert name in json.loads((tmp_path / "out/run.json").read_text(encoding="utf-8"))["videos"]
 
 
+@pytest.mark.skipif(os.sep == "\\", reason="such a name is a path there")
+def test_a_video_whose_name_is_a_path_on_other_systems_is_refused_before_anything_is_written(
+    track: Callable[..., int], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = shutil.copytree(archive / "videos/b", tmp_path / "videos" / "b\\c")
+    shutil.copytree(archive / "masks/b", tmp_path / "masks" / video.name)
+    assert track(tmp_path / "out", "--masks", str(tmp_path / "masks"), videos=(str(video.parent),)) == 2
+    assert f"{tmp_path}/out/b\\c: no video can be called b\\c, expected a name" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_settings_in_the_same_folder_are_refused_unless_overwritten(
     track: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

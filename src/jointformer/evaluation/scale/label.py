@@ -14,6 +14,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from jointformer.data.metas import is_plain_name
 from jointformer.data.prefetch import prefetch
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES, ResultWriter
@@ -88,9 +89,17 @@ class Work(ABC, Generic[J]):
         return frozenset({MANIFEST, RUN})
 
     def refuse_names(self, names: Iterable[str]) -> None:
-        """Raise ConfigError for a video whose folder would take the place of what a run writes itself."""
+        """Raise ConfigError for a video whose folder would take the place of what a run writes itself, and for a name
+        that run.json does not take."""
         taken = {name.casefold() for name in self.beside} if self.folder == self.output else set()
         for name in names:
+            if not is_plain_name(name):
+                raise ConfigError(
+                    f"no video can be called {name}",
+                    where=self.output / name,
+                    expected="a name without / and \\, which separate folders",
+                    hint="rename the video",
+                )
             if name.casefold() in taken:  # on some file systems capitals are the same
                 raise ConfigError(
                     f"no video can be called {name}: a run uses this name itself",
