@@ -131,14 +131,14 @@ def test_a_video_too_narrow_for_the_size_is_named_and_is_no_advice() -> None:
 
 
 def plans(
-    views: list[View], budget: int, video: VideoSize = VIDEO, device: str = "cpu", workers: int = 1
+    views: list[View], budget: int, video: VideoSize = VIDEO, device: str = "cpu", workers: int = 0
 ) -> MemoryPlan:
     """The plan of one video in several views, in a process that holds 400 MiB before the first frame."""
     return all_plans(views, budget, [video], device, workers)[video.name]
 
 
 def all_plans(
-    views: list[View], budget: int, videos: list[VideoSize], device: str = "cpu", workers: int = 1, onednn: bool = False
+    views: list[View], budget: int, videos: list[VideoSize], device: str = "cpu", workers: int = 0, onednn: bool = False
 ) -> dict[str, MemoryPlan]:
     model: Any = SimpleNamespace(config=PRESETS["tiny"], dtype=torch.float32, device=torch.device(device))
     with pytest.MonkeyPatch.context() as patch:
@@ -189,8 +189,16 @@ def test_processes_share_what_the_first_one_leaves() -> None:
     alone = plans([View(480)], 10**10, device="cuda")
     shared = plans([View(480)], BASE + 4 * alone.total, device="cuda", workers=4)
     assert shared == replace(alone, config=replace(alone.config, memory_limit=alone.total))
-    with pytest.raises(ConfigError, match="the memory budget is too small"):
+    with pytest.raises(ConfigError, match="the memory budget is too small") as refused:
         plans([View(480)], 4 * BASE, workers=4)
+    assert refused.value.parts["got"] == "315 MB for each process besides this one, of 1.68 GB"
+
+
+def test_a_process_beside_the_first_has_what_that_one_leaves() -> None:
+    alone = plans([View(480)], 10**10, device="cuda")
+    for budget, limit in ((BASE + alone.total, alone.total), (10**10, 10**10 - BASE)):
+        found = plans([View(480)], budget, device="cuda", workers=1)
+        assert found == replace(alone, config=replace(alone.config, memory_limit=limit))
 
 
 def test_a_budget_changes_no_mask(

@@ -50,7 +50,9 @@ def test_there_are_as_many_processes_as_devices_unless_their_number_is_given() -
     assert {scale: scale.count for scale in counts} == counts
 
 
-@pytest.mark.parametrize(("flags", "workers"), [((), 1), (("--workers", "3"), 3), (("--devices", "cpu,cpu"), 2)])
+@pytest.mark.parametrize(
+    ("flags", "workers"), [((), 0), (("--workers", "3"), 3), (("--devices", "cpu,cpu"), 2), (("--devices", "cpu"), 1)]
+)
 def test_a_budget_is_that_of_all_processes_for_the_videos_that_are_left(
     flags: tuple[str, ...], workers: int, two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,16 +79,19 @@ def test_a_ray_cluster_is_given_one_kind_of_device(
 
 
 @pytest.mark.parametrize(
-    ("flags", "devices", "threads"),
+    ("flags", "variable", "devices", "threads"),
     [
-        (("--workers", "3"), ["cpu"], 2),
-        (("--devices", "cpu"), ["cpu"], 8),
-        (("--devices", "cpu,cpu", "--threads", "5"), ["cpu", "cpu"], 5),
-        (("--workers", "16"), ["cpu"], 1),
+        (("--workers", "3"), None, ["cpu"], 2),
+        (("--devices", "cpu"), None, ["cpu"], 8),
+        (("--devices", "cpu,cpu", "--threads", "5"), None, ["cpu", "cpu"], 5),
+        (("--workers", "16"), None, ["cpu"], 1),
+        (("--workers", "3"), "1", ["cpu"], 1),
+        (("--workers", "3", "--threads", "5"), "1", ["cpu"], 5),
     ],
 )
 def test_processes_have_the_devices_that_are_given_and_share_the_processors(
     flags: tuple[str, ...],
+    variable: str | None,
     devices: list[str],
     threads: int,
     two: Runs,
@@ -101,7 +106,11 @@ def test_processes_have_the_devices_that_are_given_and_share_the_processors(
 
     monkeypatch.setattr(runs_module, "ProcessPool", pool)
     monkeypatch.setattr(runs_module, "processors", lambda: 8)
-    assert two.here(tmp_path / "out", *flags) == 2
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    with torch_threads(1):  # as PyTorch begins with this variable
+        assert two.here(tmp_path / "out", *flags) == 2
     assert begun == [devices, threads]
 
 

@@ -10,12 +10,12 @@ import torch
 
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import BACKLOG
-from jointformer.errors import DataError
+from jointformer.errors import ConfigError, DataError
 from jointformer.model.network import JointFormer
 from jointformer.ops import products
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.resize import network_size
-from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_budget, plan_memory
+from jointformer.track.budget import MemoryPlan, VideoSize, base_within, fit_budget, plan_memory, size_text
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 
@@ -33,19 +33,26 @@ def plan_videos(
     views: Sequence[View],
     videos: Iterable[VideoSize],
     budget: int,
-    workers: int = 1,
+    workers: int = 0,
 ) -> dict[str, MemoryPlan]:
-    """Return each video's plan within a budget in bytes, shared out to so many processes besides this one.
+    """Return each video's plan within a budget in bytes. workers: so many processes share what this one leaves; 0: it
+    tracks the videos itself.
 
     Raises ConfigError with the estimate for the first video that cannot fit.
     """
     base, before = base_within(model, config, budget)
     videos = list(videos)
     base += _kept_products(model, views, videos)
-    share = budget if workers == 1 else max(1, (budget - base) // workers)
+    share = max(1, (budget - base) // workers) if workers else budget
     plans = {}
     for video in videos:
-        plans[video.name] = _fit(model, config, views, video, share, base, before)
+        try:
+            plans[video.name] = _fit(model, config, views, video, share, base, before)
+        except ConfigError as error:
+            if not workers:
+                raise
+            got = f"{size_text(share)} for each process besides this one, of {size_text(budget)}"
+            raise ConfigError(error.what, **{**error.parts, "got": got}) from None
     return plans
 
 

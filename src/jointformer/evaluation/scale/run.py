@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -51,9 +52,10 @@ class FailedVideos(UserError):
 class Scale:
     """Who does the work: this process; so many processes (on these devices in turn); or actors of a Ray cluster.
 
-    threads: those of each process for a network on the CPU (default: the processors shared out). ray: "auto" or a
-    cluster's address; workers then bounds the actors (default: as many as the cluster has room for), and devices may
-    hold one kind, "cuda" or "cpu", where the cluster's differs from this machine's. shard: only this part.
+    threads: those of each process for a network on the CPU (default: OMP_NUM_THREADS, else the processors shared out).
+    ray: "auto" or a cluster's address; workers then bounds the actors (default: as many as the cluster has room for),
+    and devices may hold one kind, "cuda" or "cpu", where the cluster's differs from this machine's. shard: only this
+    part.
     """
 
     workers: int | None = None
@@ -73,6 +75,11 @@ class Scale:
     def count(self) -> int:
         """The number of processes."""
         return self.workers or max(1, len(self.devices))
+
+    @property
+    def others(self) -> int:
+        """The number of processes of this machine besides this one that do the work; 0: this one does, or Ray."""
+        return self.count if self.ray is None and (self.count > 1 or self.devices) else 0
 
     def refuse_overwriting(self) -> None:
         """Raise ConfigError for a shard: it must not remove what the other parts have finished."""
@@ -155,7 +162,7 @@ def _within(
     if budget is None:
         return work
     with at_once():  # it only reads
-        plans = plan_videos(model, work.config, work.views, sizes, budget, scale.count if scale.ray is None else 1)
+        plans = plan_videos(model, work.config, work.views, sizes, budget, scale.others)
     if plans and progress:
         largest = max(plans.values(), key=lambda plan: plan.total)
         print(f"memory: at most {largest}, of {size_text(budget)}", file=sys.stderr)
@@ -191,7 +198,7 @@ def _outcomes(
 ) -> Generator[Outcome, None, None]:
     """Return the outcomes of the videos, made by whom `scale` says."""
     threads = torch.get_num_threads()
-    if scale.ray is None and scale.count == 1 and not scale.devices:
+    if scale.ray is None and not scale.others:
         torch.set_num_threads(scale.threads or threads)
         try:
             yield from label_here(model, work, jobs, on_frames=on_frames, stop=stop)
@@ -206,7 +213,7 @@ def _outcomes(
         pool = RayPool(scale.ray, pack_model(model), work, device=kind, threads=scale.threads or 1)
         count = scale.workers or pool.room
     else:
-        count = scale.count
-        shared = scale.threads or max(1, processors() // count)
-        pool = ProcessPool(pack_model(model), work, list(scale.devices) or [str(model.device)], shared)
+        count = scale.others
+        given = threads if "OMP_NUM_THREADS" in os.environ else max(1, processors() // count)
+        pool = ProcessPool(pack_model(model), work, list(scale.devices) or [str(model.device)], scale.threads or given)
     yield from hand_out(pool, count, jobs, on_frames=on_frames, stop=stop)
