@@ -86,3 +86,19 @@ def test_messages_that_nobody_can_be_shown_do_not_end_the_work(
 
 def test_a_mistake_that_cannot_be_told_has_its_exit_code() -> None:
     assert run("nosuch", "2>/dev/full")[0] == 2
+
+
+@pytest.mark.parametrize("handler", ["", ":strict", ":surrogateescape"])  # the C locale's is the last
+def test_letters_that_the_encoding_lacks_are_shown_as_escapes(handler: str) -> None:
+    language = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": f"ascii{handler}"}
+    if not handler:
+        del language["PYTHONIOENCODING"]
+    environment = {**os.environ, **language}
+    command = [sys.executable, "-m", "jointformer", "track", "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"gray, yuv420p \u2026 (raw)" in done.stdout
+    program = "import jointformer.cli.main as cli; cli.prepare_standard(); print('caf\\udce9 \\u20ac\\udce8\\ud800')"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True)
+    name = rb"caf\udce9 \u20ac\udce8\ud800" if handler == ":strict" else b"caf\xe9 " + rb"\u20ac" + b"\xe8" + rb"\ud800"
+    assert (done.stdout.strip(), done.stderr) == (name, b"")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
 from contextlib import suppress
+
+#: How Python's "surrogateescape", which is the C locale's, becomes one that fails for no letter.
+_NAMES_AND_ESCAPES = "jointformer.surrogateescape"
 
 
 class _Output(io.TextIOWrapper):
@@ -59,13 +63,28 @@ def prepare_standard() -> None:
         sys.stdout = _Output(closed, encoding="utf-8", errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = io.TextIOWrapper(io.BufferedWriter(io.FileIO(os.devnull, "w")), encoding="utf-8")
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")
+        elif sys.stdout.errors == "surrogateescape":
+            codecs.register_error(_NAMES_AND_ESCAPES, _names_and_escapes)
+            sys.stdout.reconfigure(errors=_NAMES_AND_ESCAPES)
     # Others than Python's own are their makers' business.
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout is sys.__stdout__:
         sys.stdout = _as(_Output, sys.stdout)
     if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
         sys.stderr = _as(_Messages, sys.stderr)
+
+
+def _names_and_escapes(error: UnicodeError) -> tuple[bytes, int]:
+    """Return what stands for letters that an encoding lacks: a file name's odd bytes as they are, the rest escaped."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown = b"".join(
+        bytes([ord(letter) - 0xDC00]) if "\udc80" <= letter <= "\udcff" else letter.encode("ascii", "backslashreplace")
+        for letter in error.object[error.start : error.end]
+    )
+    return shown, error.end
 
 
 def _as(kind: type[io.TextIOWrapper], old: io.TextIOWrapper) -> io.TextIOWrapper:
