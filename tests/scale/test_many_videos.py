@@ -371,6 +371,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert message in line
 
 
+def test_a_part_that_one_video_does_not_have_is_said_with_its_name(
+    track: Callable[..., int], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert track(tmp_path / "out", "--end", "5") == 2
+    said = f"jointformer track: {archive}/videos/a: --start/--end, expected frame numbers from 0 to 2, start first, got"
+    assert said in capsys.readouterr().err
+
+
 def test_flags_for_many_are_refused_for_one(
     track: Callable[..., int], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

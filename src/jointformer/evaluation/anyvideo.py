@@ -42,9 +42,8 @@ def frame_range(video: VideoFile | FolderVideo, start: int | None, end: int | No
     """Return (first frame, one past the last) of a part of the video. Raises ConfigError for an empty one."""
     first, stop = start or 0, len(video) if end is None else end + 1
     if not 0 <= first < stop <= len(video):
-        raise ConfigError(
-            "--start/--end", expected=f"frame numbers from 0 to {len(video) - 1}, start first", got=f"{start}, {end}"
-        )
+        expected = f"frame numbers from 0 to {len(video) - 1}, start first"
+        raise ConfigError("--start/--end", where=video.path, expected=expected, got=f"{start}, {end}")
     return first, stop
 
 
