@@ -1,4 +1,4 @@
-"""The stage `stills`: clips from moving stills, a curriculum, and the recipe of the embedded default."""
+"""The stage `stills`: clips from moving stills, a curriculum, and the recipe that the embedded default comes from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEP = 0.05
 #: Share of clips that fill all slots: empty slots cost as much as used ones.
 FULL = 0.9
 #: Shares of clips as `ClipConfig` has them: half of the targets are no foreign cut-outs but parts of the picture.
-OWN, LIFTED, TWIN, CROSS, TRAVEL, MEET, GROW = 0.2, 0.3, 0.2, 0.8, 0.7, 0.8, 0.5
+OWN, LIFTED, TWIN, CROSS, TRAVEL, MEET, GROW = 0.2, 0.3, 0.2, 0.8, 0.6, 0.5, 0.6
 
 
 class StillsSource:
