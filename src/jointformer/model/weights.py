@@ -106,11 +106,11 @@ def find_weights(name_or_path: str | Path, *, backbone: bool = False) -> Path | 
         return _embedded(text)
     row = find_published(text) if "/" not in text and "\\" not in text else None
     path = Path(os.path.expanduser(text))  # which leaves the names of unknown users as they are
-    if row is not None and not (path.suffix and os.path.isfile(path)):
+    if row is not None and not (path.suffix and path.is_file()):
         return row
-    if os.path.isdir(path):
+    if path.is_dir():
         raise WeightsError("a folder", where=path, expected=f"a file ({', '.join(SUFFIXES)})")
-    if os.path.isfile(path):  # False for names that no file may have, where Path raises
+    if path.is_file():
         return path
     same_file = find_published(path.name)
     if same_file is not None:
