@@ -32,6 +32,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(COMPILE_KERNELS))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts() -> None:
+    """Ctrl-C interrupts, as at a terminal: what a shell runs in the background begins with it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and golden numbers; tests that need it skip where it is absent."""
