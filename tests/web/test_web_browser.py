@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from fractions import Fraction
@@ -912,6 +913,25 @@ def test_the_keyboard_keeps_its_place_among_the_exported_files(person: Person) -
     page.keyboard.press("Enter")
     page.get_by_role("button", name=f"Delete {coco}").wait_for(state="detached")
     assert page.evaluate("document.activeElement.textContent") == "Export"
+
+
+def test_classes_are_numbered_as_the_person_writes_them(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    runs = [2000, 100, 432 * 240 - 2100]
+    page.request.put(f"{person.url}api/projects/{project}/frames/0/masks/1", data={"runs": runs})
+    page.get_by_role("button", name="Export").click()
+    page.locator(".format", has_text="COCO").click()
+    page.get_by_text("39 of 40 frames have no masks yet: they are written empty.").wait_for()
+    (own,) = (one["name"] for one in person.api(project)["objects"])
+    page.get_by_label("Classes").fill(f"crab, {own}")
+    page.locator("form.export button[type=submit]").click()
+    link = page.locator(".file-link").first
+    link.wait_for(timeout=60_000)
+    with page.expect_download() as download:
+        link.click()
+    with open(download.value.path(), encoding="utf-8") as file:
+        assert [c["name"] for c in json.load(file)["categories"]] == ["crab", own]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems have no such names")

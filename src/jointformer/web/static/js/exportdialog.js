@@ -28,7 +28,7 @@ export function openExport(editor) {
   const rows = {
     style: h("label", {}, "Style", style), opacity: h("label", {}, "Opacity", opacity), labels: h("label", { class: "check" }, labels, "Write the objects' numbers"),
     sound: h("label", { class: "check" }, sound, "Keep the sound"), soft: h("label", { class: "check" }, soft, "Soft edges"), pictures: h("label", {}, "Pictures", pictures),
-    classes: h("label", {}, "Classes in order", classes, h("small", { id: "classes-help", class: "quiet" }, "Objects’ names with commas between them. Give every video the same to put the exports together.")),
+    classes: h("div", { class: "with-help" }, h("label", {}, "Classes", classes), h("p", { id: "classes-help", class: "quiet" }, "Names of objects in the order of their numbers, as cat, dog. Give every video the same to put the exports together.")),
   };
   if (!editor.state.soft) rows.soft = h("p", { class: "quiet" }, "");
   const hint = h("p", { class: "quiet" });
@@ -53,7 +53,7 @@ export function openExport(editor) {
     const bare = editor.status.slice(low, high + 1).filter((status) => status === STATUS.none).length;
     const softless = format.name === "soft" && !editor.state.soft;
     hint.textContent = softless ? "This project keeps no soft edges. Choose “Keep soft edges” under the options when you begin a project."
-      : bare ? `${bare} of ${count} frames have no masks yet: they are written without.` : "";
+      : bare ? `${bare} of ${count} frames have no masks yet: they are ${format.missing}.` : "";
     write.disabled = softless || Boolean(editor.state.exports.running);
   }
 
