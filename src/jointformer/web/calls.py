@@ -66,7 +66,13 @@ def server_facts(call: Call) -> Answer:
 
     model = call.shelf.desk.model
     formats = [
-        {"name": f.name, "text": f.text, "suffix": f.suffix or ".zip", "options": sorted(f.options), "missing": f.missing}
+        {
+            "name": f.name,
+            "text": f.text,
+            "suffix": f.suffix or ".zip",
+            "options": sorted(f.options),
+            "missing": f.missing,
+        }
         for f in FORMATS.values()
     ]
     limits = {"upload": call.uploads.limit}
