@@ -73,6 +73,13 @@ def size(part: tuple[int, int, int, int]) -> int:
     return (part[2] - part[0]) * (part[3] - part[1])
 
 
+def only_the_right_object_is_there(person: Person, project: str) -> None:
+    """Object 1 is gone for good, and object 2 has the mask that it was given."""
+    person.settle()
+    assert [row["id"] for row in person.api(project)["objects"]] == [2]
+    assert person.area(project, 0, 2) == size(RIGHT)
+
+
 @pytest.mark.parametrize("tool", ["b", "p", "x"])
 def test_what_is_drawn_of_an_object_that_another_page_removes_becomes_no_other_objects(
     person: Person, tool: str
@@ -90,9 +97,7 @@ def test_what_is_drawn_of_an_object_that_another_page_removes_becomes_no_other_o
     page.mouse.up()
     page.keyboard.press("Enter")
     page.wait_for_timeout(300)
-    person.settle()
-    assert [row["id"] for row in person.api(project)["objects"]] == [2]
-    assert person.area(project, 0, 2) == size(RIGHT)
+    only_the_right_object_is_there(person, project)
     # What is drawn next is of the object that is chosen now.
     page.keyboard.press("b")
     person.drag((200, 20), (230, 20))
@@ -110,9 +115,7 @@ def test_scribbles_on_an_object_that_is_removed_become_no_other_objects_mask(per
     page.locator(".stage-canvas").focus()
     page.keyboard.press("Enter")
     page.wait_for_timeout(300)
-    person.settle()
-    assert [row["id"] for row in person.api(project)["objects"]] == [2]
-    assert person.area(project, 0, 2) == size(RIGHT)
+    only_the_right_object_is_there(person, project)
 
 
 def test_a_stroke_on_its_way_does_not_bring_an_object_back(person: Person) -> None:
@@ -131,9 +134,7 @@ def test_a_stroke_on_its_way_does_not_bring_an_object_back(person: Person) -> No
     page.locator(".objects li").nth(1).wait_for(state="detached")
     held[0].continue_()
     page.get_by_text("object 1 was removed; what you have drawn is gone with it.").wait_for()
-    person.settle()
-    assert [row["id"] for row in person.api(project)["objects"]] == [2]
-    assert person.area(project, 0, 2) == size(RIGHT)
+    only_the_right_object_is_there(person, project)
 
 
 def test_another_pointer_takes_a_stroke_to_no_other_frame_object_or_tool(person: Person) -> None:

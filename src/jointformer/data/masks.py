@@ -163,19 +163,16 @@ def read_scores(path: str | Path) -> tuple[tuple[int, ...], FloatArray]:
 
 
 def _read_ids(image: Image.Image, raw: str, path: Path) -> MaskFile:
+    values: npt.NDArray = np.array(image)
+    if image.mode in ("PA", "LA"):
+        values = np.where(values[..., 1] > 0, values[..., 0], np.uint8(0))
     if image.mode in ("P", "PA"):
         palette = np.zeros((256, 3), np.uint8)
         stored = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
         palette[: len(stored)] = stored
-        index: UInt8Array = np.array(image, np.uint8)
-        return MaskFile(
-            index if image.mode == "P" else np.where(index[..., 1] > 0, index[..., 0], np.uint8(0)), palette
-        )
+        return MaskFile(values.astype(np.uint8, copy=False), palette)
     # Pillow stretches 2- and 4-bit grey to 0..255; the file's own values are the ids.
     step = {"L;2": 85, "L;4": 17}.get(raw, 1)
-    values: npt.NDArray = np.array(image)
-    if image.mode == "LA":
-        values = np.where(values[..., 1] > 0, values[..., 0], 0)
     if values.max(initial=0) > 255 or values.min(initial=0) < 0:
         values = _shrink_16_bit(values, path)
     ids = (values // step).astype(np.uint8)

@@ -52,6 +52,21 @@ class ObjectInfo:
         return replace(info, colour=colour_of(object_id))
 
 
+def disjoint(drawn: Mapping[int, Mask], tracked: Mapping[int, Mask], size: tuple[int, int]) -> dict[int, Mask]:
+    """Return {id: (H, W) mask} of both: the user's masks, and of the tracked ones what these leave.
+
+    Runs that did not track each other's objects may both claim a pixel: the last object has it.
+    """
+    free = np.ones(size, bool)
+    for mask in drawn.values():
+        free &= ~mask
+    masks = dict(drawn)
+    for i in sorted(tracked.keys() - drawn.keys(), reverse=True):
+        masks[i] = tracked[i] & free
+        free &= ~masks[i]
+    return masks
+
+
 @dataclass(frozen=True)
 class Tracked:
     """One object's result in one frame: its mask, confidence, edit number and the sides it was tracked from."""

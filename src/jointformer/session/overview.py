@@ -5,24 +5,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from jointformer.session.book import Book, Tracked
+from jointformer.session.book import Book, Tracked, disjoint
 from jointformer.session.plan import JOINED, neighbours
 from jointformer.session.result import STATUSES, FrameResult, Status
-from jointformer.types import FloatArray, Mask, UInt8Array
+from jointformer.types import FloatArray, UInt8Array
 
 
 def frame_result(book: Book, frame: int) -> FrameResult:
     """Return a frame's masks: the user's where given, else tracked ones less the user's pixels."""
     with book.lock:
         drawn, tracked = book.drawn(frame), book.results(frame)
-        free = np.ones(book.size, bool)
-        for mask in drawn.values():
-            free &= ~mask
         ids = [i for i in book.objects() if i in drawn or i in tracked]
-        masks: dict[int, Mask] = {}
-        for i in reversed(ids):  # runs that did not track each other's objects may both claim a pixel: one id has it
-            masks[i] = drawn[i] if i in drawn else tracked[i].mask & free
-            free &= ~masks[i]
+        masks = disjoint(drawn, {i: tracked[i].mask for i in ids if i in tracked}, book.size)
         masks = {i: masks[i] for i in ids}
         confidence = {i: 1.0 if i in drawn else tracked[i].confidence for i in ids}
         status = _status(book, frame, bool(drawn), tracked)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointformer.session.book import Book, Tracked, half_kind
+from jointformer.session.book import Book, Tracked, disjoint, half_kind
 from jointformer.session.confidence import Trust, combined, soft_jaccard
 from jointformer.session.packing import SoftMaps
 from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight, neighbours
@@ -156,18 +156,9 @@ class Propagation:
         if half is not None:
             whole = Segmentation(half.ids, _with_background(_floats(half)), self._book.size)
             seen = whole.masks
-        free = ~np.logical_or.reduce([np.zeros(self._book.size, bool), *drawn.values()])
-        masks = {}
-        for i in reversed(ids):  # what several runs left may claim a pixel twice: the last object has it
-            mask = drawn.get(i, seen.get(i, results[i].mask if i in results else None))
-            if mask is None:
-                continue
-            if i not in drawn:
-                mask = mask & free
-                free &= ~mask
-            if mask.any() or self._visible[i]:
-                masks[i] = mask
-        return {i: masks[i] for i in ids if i in masks}
+        known = {i: result.mask for i, result in results.items()} | seen
+        masks = disjoint(drawn, {i: known[i] for i in ids if i in known}, self._book.size)
+        return {i: masks[i] for i in ids if i in masks and (masks[i].any() or self._visible[i])}
 
     def _prelude(self, origin: int, state: dict[int, Mask]) -> list[tuple[int, dict[int, Mask]]]:
         """Frames to begin with where objects' masks at the origin are not the user's: their nearest drawn frames."""

@@ -150,12 +150,8 @@ def note_signals(note: Callable[[], None]) -> Iterator[None]:
     if not _in_main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: note()) for number in _signals()}
-    try:
+    with _answered_by(lambda *_: note()):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 @contextmanager
@@ -174,14 +170,21 @@ def delay_signals(note: Callable[[], None]) -> Iterator[None]:
         note()
 
     try:
-        with ExitStack() as stack:
-            for number in _signals():
-                stack.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
-                signal.signal(number, hold)
+        with _answered_by(hold):
             yield
     finally:
         for number in came:
             signal.raise_signal(number)
+
+
+@contextmanager
+def _answered_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """A block of the main thread in which the signals call a handler of its own."""
+    with ExitStack() as stack:
+        for number in _signals():
+            stack.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
+            signal.signal(number, handler)
+        yield
 
 
 def raise_if_asked() -> None:

@@ -181,7 +181,7 @@ class MemoryBank:
         moved = () if without is None else ((slice(without, count - 1), slice(without + 1, count)),)
         # What was never written is not copied: the system lends memory when it is first touched.
         used = self._offset + max((place + 1 for row in self._rows for place in row.places), default=0)
-        span = min(used, self._room) * self._tokens
+        span = used * self._tokens
         try:
             for tensors in (self._keys, self._values):
                 for layer, old in enumerate(tensors):
