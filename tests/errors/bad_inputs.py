@@ -109,6 +109,8 @@ flags("a split that the dataset does not have", "--dataset", "D17", "--split", "
 flags("k below 1", "--topk", "-3")
 flags("a size too small for the network", "--sizes", "5")
 flags("sizes that are not numbers", "--sizes", "480,x")
+flags("a number that is none", "--topk", "sixty")
+flags("a misspelt flag", "--top-k", "60")
 flags("memory below 0", "--max-memory-frames", "-1")
 flags("memory every 0 steps", "--memory-every", "0")
 flags("0 objects per pass", "--objects-per-pass", "0")

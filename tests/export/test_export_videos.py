@@ -88,6 +88,14 @@ def test_an_overlay_has_the_videos_sound_and_stands_upright(tmp_path: Path) -> N
     assert read_streams(silent)["audio"] == []
 
 
+def test_a_title_in_another_encoding_costs_no_sound(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "old.mp4")
+    data = path.read_bytes()
+    assert b"SoundHandler" in data
+    path.write_bytes(data.replace(b"SoundHandler", b"S\xfcund\xffandler"))
+    assert read_streams(export(Padded(VideoFile(path)), "overlay", tmp_path / "out.mp4"))["audio"] == ["aac"]
+
+
 def test_an_overlay_of_a_range_begins_with_its_sound(tmp_path: Path) -> None:
     video = VideoFile(write_video(tmp_path / "long.mp4", Fraction(25), frames=25))
     path = export(Padded(video), "overlay", tmp_path / "part.mp4", start=10, end=19)

@@ -419,6 +419,9 @@ def test_two_videos_of_one_name_are_refused(archive: Path, tmp_path: Path) -> No
     shutil.copytree(archive / "videos/a", tmp_path / "a")
     with pytest.raises(DataError, match="two videos are called a"):
         find_jobs([archive / "videos/a", tmp_path / "a"], archive / "masks", Part())
+    (tmp_path / "a").rename(tmp_path / "A")
+    with pytest.raises(DataError, match="videos are called A and a"):
+        find_jobs([archive / "videos/a", tmp_path / "A"], archive / "masks", Part())
 
 
 def test_a_folders_name_is_kept_whole_and_a_file_loses_its_suffix(archive: Path, tmp_path: Path) -> None:

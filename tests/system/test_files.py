@@ -158,6 +158,24 @@ def test_a_folder_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["video"]
 
 
+def test_a_folder_takes_the_place_of_another_where_renaming_replaces_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_windows(source: Path, target: Path) -> None:
+        if target.is_dir():
+            raise PermissionError(errno.EACCES, "Access is denied", str(target))
+        rename(source, target)
+
+    rename = os.replace
+    monkeypatch.setattr("jointformer.system.files.os.replace", as_windows)
+    monkeypatch.setattr("jointformer.system.files._TAKEN", {errno.EACCES})
+    for name in ("first", "second"):  # an empty folder, then a full one
+        (tmp_path / "video").mkdir(exist_ok=True)
+        with replace_dir(tmp_path / "video") as folder:
+            (folder / name).write_bytes(b"")
+    assert [p.name for p in tmp_path.rglob("*")] == ["video", "second"]
+
+
 def test_a_file_does_not_give_way_to_a_folder(tmp_path: Path) -> None:
     (tmp_path / "video").write_bytes(b"mine")
     with pytest.raises(OutputError, match="a file, not a folder"), replace_dir(tmp_path / "video"):

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 import re
+from typing import NoReturn
 
 from jointformer.errors import ConfigError
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose complaints are errors like all others, in one line, without all the flags before them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError with what is wrong."""
+        raise ConfigError(message, hint=f"see {self.prog} --help")
 
 
 def add_model_flag(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
+from jointformer.cli.flags import CommandParser
 from jointformer.cli.standard import end_output, prepare_standard
 from jointformer.errors import ConfigError, UserError
 
@@ -49,7 +50,7 @@ Run = Callable[[argparse.Namespace], int]
 def build_parser(command: str) -> tuple[argparse.ArgumentParser, Run]:
     """Return a subcommand's parser and its function."""
     module = importlib.import_module(f"{__package__}.{command}")
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"jointformer {command}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jointformer.cli.evaluate import add_running_arguments, evaluate_command, parse_sizes
+from jointformer.cli.flags import CommandParser
 from jointformer.cli.main import run_safely
 from jointformer.cli.running import merge_command
 from jointformer.cli.standard import prepare_standard
@@ -24,7 +25,7 @@ def _boolean(text: str) -> bool:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the published flags, with ours that speed and safety need."""
-    parser = argparse.ArgumentParser(prog="eval.py", description=__doc__)
+    parser = CommandParser(prog="eval.py", description=__doc__)
     parser.add_argument("--model", default=None, help="tiny, a published name (s012, …) or a weights file")
     parser.add_argument(
         "--data_root", default="..", type=Path, help="the folder that holds DAVIS/, VOST/, … (default: ..)"

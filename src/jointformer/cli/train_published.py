@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from jointformer.cli.flags import CommandParser
 from jointformer.cli.main import run_safely
 from jointformer.cli.standard import prepare_standard
 from jointformer.cli.train import add_run_arguments, settings_from, start_logging
@@ -33,7 +34,7 @@ _WARM = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the published flags, with ours."""
-    parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
+    parser = CommandParser(prog="train.py", description=__doc__)
     parser.add_argument("--stages", default="02", help="stages in order, such as 02 or 012 (02)")
     parser.add_argument("--exp_id", default="run", help="the run's name (run); results go to <out>/<exp_id>_s<stages>")
     parser.add_argument("--load_network", metavar="WEIGHTS", help="start from these weights")

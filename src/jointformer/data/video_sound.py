@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 
-from jointformer.data.video_container import LATEST, write_failure
+from jointformer.data.video_container import LATEST, METADATA, write_failure
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ class Sound:
     def __enter__(self) -> Sound:
         self._input: Any = None
         try:
-            self._input = av.open(f"file:{self._source.absolute()}", options={"protocol_whitelist": "file"})
+            name, options = f"file:{self._source.absolute()}", {"protocol_whitelist": "file"}
+            self._input = av.open(name, options=options, **METADATA)
             if self._input.streams.audio:
                 self._begin()
         except _DAMAGE as error:

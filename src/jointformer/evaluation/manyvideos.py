@@ -216,16 +216,18 @@ def find_jobs(paths: Sequence[str | Path], masks: str | Path | None, part: Part)
     list's own folder; behind a tab its masks may be named. Raises ConfigError, and DataError where nothing is tracked.
     """
     jobs: dict[str, VideoJob] = {}
+    names: dict[str, str] = {}  # on some file systems capitals are the same
     for video, own_masks in _expand(paths):
         whole = Path(os.path.abspath(video))
         name = whole.stem if _exists(video) and video.is_file() else whole.name
         if not name:  # its results would be the output folder itself, with all that lies in it
             raise DataError("has no name for its folder of results", where=video, hint="track it on its own")
-        if name in jobs:
+        other = names.setdefault(name.casefold(), name)
+        if other in jobs:
             raise DataError(
-                f"two videos are called {name}",
+                f"two videos are called {name}" if name == other else f"videos are called {name} and {other}",
                 where=video,
-                got=f"{jobs[name].video} too",
+                got=f"{jobs[other].video} too",
                 hint="their results would share a folder: rename one, or track it by itself",
             )
         given = video if masks is None else Path(masks) / name

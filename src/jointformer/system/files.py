@@ -28,6 +28,9 @@ _SUFFIX = ".part"
 _DEVICES = "/dev"  # whose names are all the system's
 _FOREIGN_AGE = 24 * 3600.0  # seconds after which another machine's temporary is taken for a leftover
 
+#: What renaming a folder says where another is in the way. Windows replaces none, not even an empty one.
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST} | ({errno.EACCES} if os.name == "nt" else set())
+
 _REASONS = {
     errno.ENOENT: ("its folder is gone", "see what removed it and run the same command again"),
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
@@ -262,8 +265,7 @@ def commit_dir(temporary: Path, target: Path) -> None:
         os.replace(temporary, target)
         return
     except OSError as error:
-        # A non-empty folder of that name: rename cannot replace it in one call.
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno not in _TAKEN or not target.is_dir():
             raise
     old = temporary_name(target)
     os.replace(target, old)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +21,8 @@ Result = TypeVar("Result")
 
 #: Fewer files than this are not worth another process.
 _FILES_PER_WORKER = 200
+#: More processes than this one pool cannot wait for on Windows.
+_MOST_ON_WINDOWS = 61
 
 
 def parallel_map(
@@ -32,6 +35,8 @@ def parallel_map(
     if workers < 1:
         raise ConfigError("too few processes", where="workers", expected="at least 1", got=workers)
     workers = min(workers, len(items), files // _FILES_PER_WORKER + 1)
+    if sys.platform == "win32":
+        workers = min(workers, _MOST_ON_WINDOWS)
     if workers <= 1:
         yield from map(function, items)
         return

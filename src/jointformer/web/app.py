@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ from jointformer.web.uploads import Uploads
 logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
+# On Windows any program may have registered another type for these, and browsers run no script of another type.
+mimetypes.add_type("text/javascript", ".js")
+mimetypes.add_type("text/css", ".css")
 _LOOK_EVERY = 15.0  # seconds between looks for projects that nobody uses
 _MOST_JSON = 32 * 2**20  # bytes: the runs of a mask of noise in 4K
 
