@@ -229,6 +229,20 @@ def test_class_guided_scoring_counts_only_predictions_of_classes_that_were_looke
     assert (counts[truth_kind].tp == 1).all(), "what is matched always counts"
 
 
+@pytest.mark.parametrize(
+    ("listed", "counted"),
+    [({"negative": 207}, 0), ({"negative": 554}, 1), ({"negative": 554, "not_exhaustive": 207}, 1)],
+)
+def test_class_guided_lists_name_classes_as_they_count_not_as_they_were_before_merging(
+    listed: dict[str, int], counted: int
+) -> None:
+    right, wrong, kind = Region((10, 10, 20, 20)), Region((100, 100, 5, 5)), min(COMMON)
+    lists = {name: frozenset([category]) for name, category in listed.items()}
+    for predicted in (207, 554):  # which is counted as 554
+        sequence = TrackSequence([{1: right}], [{1: right, 2: wrong}], {1: kind}, {1: kind, 2: predicted}, **lists)
+        assert (burst.sequence_counts(sequence, BurstRules(class_guided=True))[554].fp == counted).all()
+
+
 def test_the_common_classes_are_those_of_the_toolkit(golden: Golden) -> None:
     assert sorted(COMMON) == golden("burst")["common_category_ids"]
 

@@ -120,11 +120,13 @@ def _prediction_classes(sequence: TrackSequence, index: int, tracks: Mapping[int
 
 
 def _searched(sequence: TrackSequence, kind: int, similarity: Array) -> list[int]:
-    """The columns that class-guided scoring keeps: matched ones, and all of a class the annotators looked for."""
-    columns = list(range(similarity.shape[1]))
-    absent = not len(similarity) and kind not in {merged(category) for category in sequence.negative}
-    if not absent and kind not in {merged(category) for category in sequence.not_exhaustive}:
-        return columns
+    """The columns that class-guided scoring keeps: matched ones, and all of a class the annotators looked for.
+
+    The lists are as they are in the truth: the toolkits merge the categories of tracks, not those of the lists.
+    """
+    absent = not len(similarity) and kind not in sequence.negative
+    if not absent and kind not in sequence.not_exhaustive:
+        return list(range(similarity.shape[1]))
     scores = np.where(similarity >= _CLASS_GUIDED_MATCH - np.finfo(float).eps, similarity, 0)
     rows, matched = linear_sum_assignment(-scores)
     return sorted(int(j) for i, j in zip(rows, matched, strict=True) if scores[i, j] > 0)
