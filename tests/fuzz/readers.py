@@ -243,7 +243,7 @@ def _burst() -> Seeds:
     rle = encode_rle(draw_ids((1,), 0) == 1)
     sequence = {
         "dataset": "HACS", "seq_name": "a", "height": HEIGHT, "width": WIDTH, "annotated_image_paths": ["f1.jpg"],
-        "segmentations": [{"1": {"rle": rle}}], "track_category_ids": {"1": 95},
+        "segmentations": [{"1": {"rle": rle, "category_id": 95}}], "track_category_ids": {"1": 95},
     }  # fmt: skip
     return {"a.json": json.dumps({"split": "val", "sequences": [sequence]}).encode()}
 
@@ -252,10 +252,11 @@ def _burst() -> Seeds:
 def _read_burst(path: Path) -> object:
     from jointformer.data.burst import read_burst
     from jointformer.evaluation.score_burst import iter_sequences
+    from jointformer.metrics.burst import BurstRules, sequence_counts
 
-    truth = path.parent / "truth.json"
+    truth, rules = path.parent / "truth.json", BurstRules(similarity="mask")
     truth.write_bytes(READERS["burst"].seeds()["a.json"])
-    return list(iter_sequences(read_burst(truth), path, [], with_masks=True))
+    return [sequence_counts(sequence, rules) for sequence in iter_sequences(read_burst(truth), path, [], rules)]
 
 
 @reader("visor", lambda: {"a.json": b'{"P01_107_seq_00001": {"1": "left hand", "2": "pan"}}'}, "json")

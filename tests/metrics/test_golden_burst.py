@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_burst_equals_the_toolkits(name: str, variant: str, case: Case, golden: 
 def test_each_class_equals_at_every_threshold(name: str, case: Case, golden: Golden) -> None:
     expected = golden("burst")["cases"][name]["cutie"][SHIPPED]
     truth = read_burst(case(name) / "gt/all_classes.json")
-    sequences = list(iter_sequences(truth, case(name) / "pred_png", [], with_masks=False))
+    sequences = list(iter_sequences(truth, case(name) / "pred_png", [], BurstRules()))
     counts = [burst.sequence_counts(sequence, BurstRules()) for sequence in sequences]
     per_class = burst.class_counts(counts, burst.scored_classes(map(burst.scored_truth, sequences)))
     assert set(per_class) == set(expected["class_ids"].values())
@@ -295,3 +296,73 @@ def test_a_json_without_segmentations_is_refused(case: Case, tmp_path: Path) -> 
     path.write_text('{"sequences": [{"dataset": "a"}]}')
     with pytest.raises(DataError, match="sequence 0 lacks annotated_image_paths"):
         score("burst", case("burst_simple") / "gt", path)
+
+
+def changed_json(folder: Path, path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The predictions as a JSON at `path`, after `change` of each sequence."""
+    content = predictions_json(folder, False, False)
+    for entry in content["sequences"]:
+        change(entry)
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("similarity", ["box", "mask"])
+def test_a_json_of_pictures_of_another_size_is_refused_before_anything_is_scored(
+    similarity: Any, case: Case, tmp_path: Path
+) -> None:
+    def halve(entry: dict[str, Any]) -> None:
+        size = entry["height"] // 2, entry["width"] // 2
+        for frame in entry["segmentations"]:
+            for track in frame:
+                frame[track] = {"rle": coco.encode(np.ones(size, np.uint8, order="F"))["counts"].decode()}
+        entry["height"], entry["width"] = size
+
+    folder = case("burst_simple")
+    first = json.loads((folder / "gt/all_classes.json").read_text())["sequences"][0]
+    size, half = f"{first['width']}x{first['height']}", f"{first['width'] // 2}x{first['height'] // 2}"
+    message = rf"predictions.json: sequences of another size: \d+ \({first['dataset']}_-_{first['seq_name']} "
+    with pytest.raises(DataError, match=rf"{message}\({half}, annotation {size}\)"):
+        score("burst", folder / "gt", changed_json(folder, tmp_path / "predictions.json", halve), similarity=similarity)
+
+
+def test_frames_that_a_json_lacks_are_named_and_counted_as_empty(case: Case, tmp_path: Path) -> None:
+    def drop(entry: dict[str, Any]) -> None:
+        del entry["annotated_image_paths"][0], entry["segmentations"][0]
+
+    def empty(entry: dict[str, Any]) -> None:
+        entry["segmentations"][0] = {}
+
+    folder = case("burst_simple")
+    first = json.loads((folder / "gt/all_classes.json").read_text())["sequences"][0]
+    name = f"{first['dataset']}_-_{first['seq_name']}/{Path(first['annotated_image_paths'][0]).stem}"
+    lacking, emptied = (
+        score("burst", folder / "gt", changed_json(folder, tmp_path / "predictions.json", change))
+        for change in (drop, empty)
+    )
+    (note,) = lacking.notes
+    assert re.match(rf"frames without predictions, counted as empty: \d+ \({name}", note)
+    assert (lacking.figures, emptied.notes) == (emptied.figures, [])
+
+
+def test_a_tracks_class_is_asked_for_only_where_it_counts(case: Case, tmp_path: Path) -> None:
+    folder = case("burst_mix")
+    whole, bare, own, odd = (tmp_path / f"{name}.json" for name in ("whole", "bare", "own", "odd"))
+    changed_json(folder, whole, lambda entry: None)
+    changed_json(folder, bare, lambda entry: entry.pop("track_category_ids"))
+
+    def move(entry: dict[str, Any]) -> None:
+        for track, kind in entry["track_category_ids"].items():
+            for region in (frame[track] for frame in entry["segmentations"] if track in frame):
+                region["category_id"] = kind
+            entry["track_category_ids"][track] = 1
+
+    changed_json(folder, own, move)
+    with pytest.raises(DataError, match=r"bare.json: predicted tracks without a category: \d+ \(\w+_-_[\w-]+ \(1\)"):
+        score("burst", folder / "gt", bare)
+    tied = [score("burst", folder / "gt", path, filter_tracks=True).figures for path in (whole, bare, own)]
+    assert tied[0] == tied[1] == tied[2]
+    assert score("burst", folder / "gt", own) == score("burst", folder / "gt", whole), "a mask's own class comes first"
+    odd.write_text(own.read_text().replace('"category_id": ', '"category_id": 0.5, "was": ', 1))
+    with pytest.raises(DataError, match="a category_id that is no number for track"):
+        score("burst", folder / "gt", odd)

@@ -14,7 +14,7 @@ from jointformer.ops.rle import all_fill
 _REQUIRED = {"dataset", "seq_name", "height", "width", "annotated_image_paths", "segmentations"}
 _LARGEST_SIDE = 1 << 15
 
-#: One annotated image: track -> its mask as {"rle": counts}.
+#: One annotated image: track -> its mask as {"rle": counts}; with a "score" and a "category_id" where it has them.
 Segmentations = Mapping[str, Mapping[str, Any]]
 
 
@@ -131,6 +131,8 @@ def _wrong_with_frame(frame: Any, size: tuple[int, int], *, whole: bool) -> str 
             return f"a track that is none: {track[:20]!r}"
         if not isinstance(region.get("score", 1.0), int | float):
             return f"a score that is no number for track {track}"
+        if not _is_int(region.get("category_id", 0)):
+            return f"a category_id that is no number for track {track}"
         if not whole and not _fill([region.get("rle")], size):
             return f"damaged run lengths (rle) for track {track}"
     return None

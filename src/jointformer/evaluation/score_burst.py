@@ -15,7 +15,7 @@ from tqdm import tqdm
 from jointformer.data.benchmark_rows import burst_places
 from jointformer.data.burst import BurstFile, BurstSequence, Segmentations, read_burst
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluation.score_check import Problems, describe
+from jointformer.evaluation.score_check import Problems
 from jointformer.evaluation.score_results import Scores
 from jointformer.evaluation.score_sources import MaskTree, open_masks
 from jointformer.metrics import burst
@@ -26,6 +26,8 @@ from jointformer.metrics.pairs import labels_in, mask_of
 from jointformer.metrics.protocols import Protocol
 from jointformer.ops.png import STRETCHED, parse_png_header, read_index_png
 from jointformer.system.parallel import parallel_map
+
+_NO_FRAME = "frames without predictions, counted as empty"
 
 
 def score_burst(
@@ -48,7 +50,7 @@ def score_burst(
     rules = BurstRules(similarity, filter_tracks, class_guided=protocol.rules == "class-guided")
     truth = _read_truth(annotations, set_name)
     notes = _notes_on_truth(truth)
-    sequences = iter_sequences(truth, predictions, notes, similarity == "mask", workers)
+    sequences = iter_sequences(truth, predictions, notes, rules, workers)
     bar = tqdm(sequences, total=len(truth.sequences), unit="video", disable=not progress)
     counts, truths, frames = [], [], 0
     for sequence in bar:
@@ -93,33 +95,66 @@ def burst_figures(per_class: Mapping[int, HotaCounts]) -> dict[str, float]:
 
 
 def iter_sequences(
-    truth: BurstFile, predictions: Path, notes: list[str], with_masks: bool, workers: int = 1
+    truth: BurstFile, predictions: Path, notes: list[str], rules: BurstRules, workers: int = 1
 ) -> Iterator[TrackSequence]:
-    """Every sequence of the truth with its predictions; adds to `notes` what was missing, which counts as missed."""
+    """Every sequence of the truth with its predictions; adds to `notes` what was missing, which counts as missed.
+
+    Raises DataError for predictions that do not fit.
+    """
+    with_masks = rules.similarity == "mask"
     if predictions.suffix == ".json":
         own = read_burst(predictions)
         split, got = truth.content.get("split"), own.content.get("split")
         if "split" in own.content and got != split:
             raise DataError("predictions of another split", where=predictions, expected=split, got=got)
-        yield from _from_json(truth.sequences, own.sequences, notes, with_masks)
+        by_name = {sequence.folder: sequence for sequence in own.sequences}
+        _wrong_with_json(truth.sequences, by_name, rules).stop(str(predictions))
+        yield from _from_json(truth.sequences, by_name, notes, with_masks)
     else:
         names = [sequence.folder for sequence in truth.sequences]
         yield from _from_pngs(truth.sequences, open_masks(predictions, names), notes, with_masks, workers)
 
 
+def _wrong_with_json(
+    truth: Sequence[BurstSequence], predictions: Mapping[str, BurstSequence], rules: BurstRules
+) -> Problems:
+    """What stops the run: masks that are no masks of the truth's pictures, and tracks that are of no class."""
+    bad = Problems()
+    for sequence in (each for each in truth if each.folder in predictions):
+        own = predictions[sequence.folder]
+        if own.size != sequence.size:
+            sizes = [f"{width}x{height}" for height, width in (own.size, sequence.size)]
+            bad.add("sequences of another size", f"{sequence.folder} ({sizes[0]}, annotation {sizes[1]})")
+        if rules.filter_tracks:  # which takes the classes from the truth
+            continue
+        frames = _masks_by_frame(own)
+        found = (item for frame in sequence.frames for item in frames.get(frame, {}).items())
+        bare = {int(track) for track, entry in found if "category_id" not in entry} - own.categories.keys()
+        for track in sorted(bare):
+            bad.add("predicted tracks without a category", f"{sequence.folder} ({track})")
+    return bad
+
+
 def _from_json(
-    truth: Sequence[BurstSequence], predictions: Sequence[BurstSequence], notes: list[str], with_masks: bool
+    truth: Sequence[BurstSequence], predictions: Mapping[str, BurstSequence], notes: list[str], with_masks: bool
 ) -> Iterator[TrackSequence]:
-    by_name = {sequence.folder: sequence for sequence in predictions}
-    problems = Problems()
+    noted = Problems()
     for sequence in truth:
-        own = by_name.get(sequence.folder)
+        own = predictions.get(sequence.folder)
+        frames: Mapping[str, Segmentations] = {}
         if own is None:
-            problems.add("sequences without predictions, counted as missed", sequence.folder)
-        frames = {} if own is None else dict(zip(own.frames, own.segmentations, strict=True))
+            noted.add("sequences without predictions, counted as missed", sequence.folder)
+        else:
+            frames = _masks_by_frame(own)
+            for frame in (frame for frame in sequence.frames if frame not in frames):
+                noted.add(_NO_FRAME, f"{sequence.folder}/{frame}")
         regions = [_regions(frames.get(frame, {}), sequence.size, with_masks) for frame in sequence.frames]
         yield _tracks(sequence, regions, {} if own is None else own.categories, with_masks)
-    notes += problems.lines()
+    notes += noted.lines()
+
+
+def _masks_by_frame(sequence: BurstSequence) -> dict[str, Segmentations]:
+    return dict(zip(sequence.frames, sequence.segmentations, strict=True))
 
 
 def _from_pngs(
@@ -166,7 +201,7 @@ def _read_pngs(job: _PngJob) -> tuple[list[Frame], Problems, Problems]:
         file = f"{job.video}/{frame}.png"
         if frame not in present:
             frames.append({})
-            noted.add("frames without predictions, counted as empty", file)
+            noted.add(_NO_FRAME, file)
             continue
         try:
             data, where = job.masks.read_bytes(job.video, frame), job.masks.where(job.video, frame)
@@ -190,9 +225,6 @@ def _read_pngs(job: _PngJob) -> tuple[list[Frame], Problems, Problems]:
 def _tracks(
     truth: BurstSequence, predictions: Sequence[Frame], categories: Mapping[int, int], with_masks: bool
 ) -> TrackSequence:
-    foreign = sorted({track for frame in predictions for track in frame} - categories.keys())
-    if foreign:
-        raise DataError(describe("predicted tracks without a category", map(str, foreign)), where=truth.folder)
     return TrackSequence(
         truth=[_regions(frame, truth.size, with_masks) for frame in truth.segmentations],
         predictions=predictions,
@@ -212,7 +244,8 @@ def _regions(frame: Segmentations, size: tuple[int, int], with_masks: bool) -> d
         rle = {"size": list(size), "counts": entry["rle"].encode()}
         x, y, width, height = (int(value) for value in coco.toBbox(rle))
         score = float(entry.get("score", 1.0))
-        regions[int(track)] = Region((x, y, width, height), rle if with_masks else None, score)
+        box, kept = (x, y, width, height), rle if with_masks else None
+        regions[int(track)] = Region(box, kept, score, entry.get("category_id"))
     return regions
 
 

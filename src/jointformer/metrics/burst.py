@@ -19,11 +19,15 @@ _CLASS_GUIDED_MATCH = 0.5
 
 @dataclass(frozen=True)
 class Region:
-    """One track in one frame: its box (x, y, width, height) in whole pixels, its COCO RLE, its score."""
+    """One track in one frame: its box (x, y, width, height) in whole pixels, its COCO RLE, its score.
+
+    `category` is a prediction's own one, which comes before that of its track.
+    """
 
     box: tuple[int, int, int, int]
     rle: Mapping[str, Any] | None = None
     score: float = 1.0
+    category: int | None = None
 
 
 #: One frame: regions by track id.
@@ -114,7 +118,11 @@ def _prediction_classes(sequence: TrackSequence, index: int, tracks: Mapping[int
     if tracks is not None:
         classes = {track: tracks[track] for track in frame if track in tracks}
     else:
-        classes = {track: merged(sequence.prediction_categories[track]) for track in frame}
+        of_track = sequence.prediction_categories
+        classes = {
+            track: merged(of_track[track] if region.category is None else region.category)
+            for track, region in frame.items()
+        }
     best = sorted(classes, key=lambda track: -frame[track].score)[:_MOST_PER_FRAME]
     return {track: classes[track] for track in best}
 
