@@ -103,7 +103,9 @@ def test_names_that_cannot_be_printed_are_escaped(tmp_path: Path) -> None:
 
 def test_benchmarks_without_videos_have_their_figures_compared(tmp_path: Path) -> None:
     paths = [scores(tmp_path / f"{k}.json", {}, figures={"HOTA_all": k / 10}, per_video={}) for k in (6, 7)]
-    assert compare(paths).table().splitlines()[-1].split() == ["7", "-", "6", "+10.00"]
+    lines = compare(paths).table().splitlines()
+    assert lines[0] == "davis17, rules davis, in percent"
+    assert lines[-1].split() == ["7", "-", "6", "+10.00"]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,7 @@ def test_benchmarks_without_videos_have_their_figures_compared(tmp_path: Path) -
         ({"per_video": {"v00": {"J": 0.5}}}, "11 videos are not in both"),
         ({"per_video": []}, "has no 'per_video'"),
         ({"per_video": {"v00": 0.5}}, "per_video.v00 holds no figures"),
+        ({"options": 1}, "'options' is no object"),
         ({"figures": None}, "figures holds no figures"),
         ({"figures": {"J": "0.5"}}, "no figure"),
         ({"figures": {"J": 10**400}}, "no figure"),
@@ -123,6 +126,46 @@ def test_benchmarks_without_videos_have_their_figures_compared(tmp_path: Path) -
 def test_what_cannot_be_compared_is_said(changes: dict[str, Any], what: str, old: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=what):
         compare([old, scores(tmp_path / "new.json", dict.fromkeys(VIDEOS, 0.5), **changes)])
+
+
+BURST: dict[str, Any] = {
+    "per_video": {},
+    "options": {"similarity": "box", "filter_tracks": False},
+    "counts": {"videos": 3, "classes": 2, "scored frames": 40},
+    "per_class": {"805 person": {"HOTA": 0.5}, "235 car": {"HOTA": 0.5}},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        (
+            {"options": {"similarity": "mask", "filter_tracks": False}},
+            "other --similarity .*expected 'box', got 'mask'",
+        ),
+        ({"options": {"similarity": "box", "filter_tracks": True}}, "other --filter-tracks .*expected False, got True"),
+        ({"per_class": {"805 person": {}, "4 plane": {}}}, "2 classes are not in both this file and .*, got 235"),
+        ({"counts": {"videos": 9, "classes": 2}}, "other number of videos than .*, expected 3, got 9"),
+        ({"counts": {"scored frames": 41}}, "other number of scored frames than .*, expected 40, got 41"),
+    ],
+)
+def test_bursts_sets_and_options_are_told_apart(changes: dict[str, Any], what: str, tmp_path: Path) -> None:
+    first = scores(tmp_path / "a.json", {}, **BURST)
+    with pytest.raises(DataError, match=what):
+        compare([first, scores(tmp_path / "b.json", {}, **{**BURST, **changes})])
+
+
+def test_what_a_file_does_not_say_of_its_set_is_not_held_against_it(tmp_path: Path) -> None:
+    first = scores(tmp_path / "a.json", {}, **BURST)
+    earlier = scores(tmp_path / "b.json", {}, per_video={})
+    unnamed = scores(tmp_path / "c.json", {}, **{**BURST, "per_class": {"805": {}, "235": {}}})
+    assert len(compare([first, earlier, unnamed]).results) == 3
+
+
+def test_an_objects_frames_may_depend_on_the_predictions(tmp_path: Path) -> None:
+    values: dict[str, float | None] = dict.fromkeys(VIDEOS, 0.5)
+    paths = [scores(tmp_path / f"{k}.json", values, counts={"objects": 12, "object-frames": k}) for k in (40, 41)]
+    assert compare(paths).videos
 
 
 def test_one_file_and_unknown_figures_are_refused(old: Path) -> None:

@@ -307,6 +307,12 @@ def changed_json(folder: Path, path: Path, change: Callable[[dict[str, Any]], No
     return path
 
 
+def test_the_scores_say_by_which_options_they_were_made(case: Case) -> None:
+    folder = case("burst_simple")
+    scores = score("burst", folder / "gt", folder / "pred_png", similarity="mask", filter_tracks=True)
+    assert scores.to_json()["options"] == {"similarity": "mask", "filter_tracks": True}
+
+
 @pytest.mark.parametrize("similarity", ["box", "mask"])
 def test_a_json_of_pictures_of_another_size_is_refused_before_anything_is_scored(
     similarity: Any, case: Case, tmp_path: Path

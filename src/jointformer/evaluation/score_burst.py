@@ -77,6 +77,7 @@ def score_burst(
         notes=notes,
         counts={"videos": len(counts), "classes": len(classes), "scored frames": frames},
         unit="class",
+        options={"similarity": similarity, "filter_tracks": filter_tracks},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,19 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Result:
-    """What `jointformer score --json` wrote: figures of the data set and of each video, as fractions."""
+    """What `jointformer score --json` wrote: figures of the data set and of each video, as fractions.
+
+    `options`, `classes` and `counts` say what they are of, where the file does.
+    """
 
     name: str
     benchmark: str
     rules: str
     figures: Figures
     videos: Mapping[str, Figures]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    classes: frozenset[str] = frozenset()
+    counts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ class Comparison:
         """The comparison in percent, with the `rows` videos that differ most (None: with all)."""
         first = self.results[0]
         keys = [key for key in first.figures if all(key in result.figures for result in self.results)]
-        lines = [f"{first.benchmark}, rules {first.rules}, {len(self.videos)} videos, in percent"]
+        counted = f" {len(self.videos)} videos," if self.videos else ""
+        lines = [f"{first.benchmark}, rules {first.rules},{counted} in percent"]
         table = [["", *keys]]
         table += [[result.name, *(_percent(result.figures[key]) for key in keys)] for result in self.results]
         table += [
@@ -155,14 +162,31 @@ def compare(paths: Sequence[Path], *, figure: str | None = None) -> Comparison:
 
 
 def _check_alike(result: Result, first: Result, path: Path, first_path: Path) -> None:
-    """Raise DataError where results are not of one benchmark, under one set of rules, over the same videos."""
+    """Raise DataError where results are not of one benchmark, under one set of rules, over the same videos.
+
+    Of BURST, whose results hold no videos, classes and counts tell one set from another. What a file of an earlier
+    version does not say is taken to be alike.
+    """
     for what in ("benchmark", "rules"):
         wanted, got = getattr(first, what), getattr(result, what)
         if wanted != got:
             raise DataError(f"other {what} than {first_path}", where=path, expected=wanted, got=got)
-    odd = sorted(result.videos.keys() ^ first.videos.keys())
-    if odd:
-        raise DataError(f"{len(odd)} videos are not in both this file and {first_path}", where=path, got=odd[0])
+    for name in sorted(first.options.keys() & result.options.keys()):
+        wanted, got = short(first.options[name]), short(result.options[name])
+        if wanted != got:
+            raise DataError(f"other --{name.replace('_', '-')} than {first_path}", where=path, expected=wanted, got=got)
+    odd = {"videos": result.videos.keys() ^ first.videos.keys()}
+    if result.classes and first.classes:
+        odd["classes"] = set(result.classes ^ first.classes)
+    for what, names in odd.items():
+        if names:
+            text = f"{len(names)} {what} are not in both this file and {first_path}"
+            raise DataError(text, where=path, got=min(names))
+    # How many frames an object has may depend on the predictions (vos-benchmark): object-frames are not asked for.
+    for name in ("videos", "objects", "classes", "scored frames"):
+        if name in first.counts and name in result.counts and first.counts[name] != result.counts[name]:
+            wanted, got = short(first.counts[name]), short(result.counts[name])
+            raise DataError(f"other number of {name} than {first_path}", where=path, expected=wanted, got=got)
 
 
 def read_result(path: Path) -> Result:
@@ -179,7 +203,19 @@ def read_result(path: Path) -> Result:
         content["rules"],
         _figures(content.get("figures"), path, "figures"),
         {video: _figures(figures, path, f"per_video.{video}") for video, figures in videos.items()},
+        options=_object(content, "options", path),
+        # By their numbers: not every truth names its classes.
+        classes=frozenset(name.partition(" ")[0] for name in _object(content, "per_class", path)),
+        counts=_object(content, "counts", path),
     )
+
+
+def _object(content: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """A part of the file that may be missing."""
+    value = content.get(key, {})
+    if not isinstance(value, dict):
+        raise DataError(f"'{key}' is no object", where=path, got=short(value))
+    return value
 
 
 def _figures(value: Any, path: Path, at: str) -> dict[str, float]:

@@ -20,7 +20,8 @@ class Scores:
 
     `figures` are the dataset's, `videos` and `objects` those of each video and object by name (for
     BURST `objects` are its classes). `frames` holds the values of every object and frame. `notes` say
-    what a reader of the numbers has to know. `counts` gives videos, objects and object-frames.
+    what a reader of the numbers has to know. `counts` gives videos, objects and object-frames. `options` are those of
+    the command line that are part of the rules.
     """
 
     benchmark: str
@@ -35,6 +36,7 @@ class Scores:
     counts: Mapping[str, int] = field(default_factory=dict)
     unit: str = "object"
     unit_columns: Columns = ()
+    options: Mapping[str, str | bool] = field(default_factory=dict)
 
     def table(self, per_object: bool = False, per_video: bool = False) -> str:
         """The figures in percent with the toolkit's columns; a row per object or video on request."""
@@ -54,6 +56,7 @@ class Scores:
             "benchmark": self.benchmark,
             "rules": self.rules,
             "toolkit": self.toolkit,
+            "options": dict(self.options),
             "unit": "fraction",
             "notes": list(self.notes),
             "counts": dict(self.counts),
