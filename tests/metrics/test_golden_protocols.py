@@ -182,6 +182,17 @@ def test_mose_v2_rules_equal_its_public_scorer(case: Case, golden: Golden, same:
             same(scores.objects[name][key], value)
 
 
+def test_a_mose_videos_disappearances_are_those_of_its_objects_that_have_any(
+    case: Case, golden: Golden, same: Same
+) -> None:
+    objects = golden("mose")["MOSE-api (MOSEv2 score.py)"]["per_object"]
+    scores = score("mose", case("mose_mix") / "gt", case("mose_mix") / "pred", rules="v2")
+    for name in ("disappear_J", "disappear_F_adaptive", "reappear_J", "reappear_F_adaptive"):
+        same(scores.videos["1b2c3d4e"][name], objects["1b2c3d4e_3"][name])
+    for figures in (scores.figures, *scores.videos.values(), *scores.objects.values()):
+        same(figures["J&F_adaptive"], (figures["J"] + figures["F_adaptive"]) / 2)
+
+
 @pytest.mark.parametrize(
     ("rules", "key"),
     [

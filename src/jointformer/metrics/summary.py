@@ -32,6 +32,7 @@ def object_figures(scores: ObjectScores, protocol: Protocol, strict: bool = Fals
         for name in ("J", "F_adaptive"):
             figures[f"disappear_{name}"] = stretch_mean(scores.values[name], gone)
             figures[f"reappear_{name}"] = stretch_mean(scores.values[name], back)
+        figures["J&F_adaptive"] = (figures["J"] + figures["F_adaptive"]) / 2
     return figures
 
 
@@ -47,9 +48,14 @@ def dataset_figures(
 
 
 def pooled(figures: Sequence[Figures]) -> Figures:
-    """The plain mean of each figure over objects."""
-    names = figures[0] if figures else ()
-    return {name: statistics.mean([each[name] for each in figures]) for name in names}
+    """The plain mean of each figure over objects; of disappearances and returns over those objects that have any."""
+    means: Figures = {}
+    for name in figures[0] if figures else ():
+        values = [each[name] for each in figures]
+        if name.startswith(("disappear", "reappear")):
+            values = [value for value in values if not math.isnan(value)]
+        means[name] = statistics.mean(values)
+    return means
 
 
 def _statistics(name: str, values: statistics.Values, rule: DecayRule) -> Figures:
@@ -98,21 +104,11 @@ def _ytvos(objects: Sequence[tuple[ObjectScores, Figures]], strict: bool) -> Fig
     return {"G": _balanced(tuple(parts.values()), strict), **parts}
 
 
-def _mose_v2(objects: Sequence[tuple[ObjectScores, Figures]], strict: bool) -> Figures:
-    every = [figures for _, figures in objects]
-    figures = pooled(every)
-    for name in figures:
-        if name.startswith(("disappear", "reappear")):
-            figures[name] = statistics.mean([each[name] for each in every if not math.isnan(each[name])])
-    figures["J&F_adaptive"] = (figures["J"] + figures["F_adaptive"]) / 2
-    return figures
-
-
 _SUMMARIES: dict[str, Callable[[Sequence[tuple[ObjectScores, Figures]], bool], Figures]] = {
     "davis": _davis,
     "vost": _davis,
     "visor": _visor,
     "lvos": _lvos,
     "ytvos": _ytvos,
-    "mose_v2": _mose_v2,
+    "mose_v2": _davis,
 }
