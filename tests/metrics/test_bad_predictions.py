@@ -10,6 +10,7 @@ import shutil
 import signal
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation import score_sources
 from jointformer.evaluation.score import score
 from jointformer.evaluation.score_plans import VideoPlan
+from jointformer.evaluation.score_results import Scores
 from jointformer.evaluation.score_run import ScoreJob, score_videos
 from jointformer.evaluation.score_sources import MaskTree
 from jointformer.metrics.protocols import find_protocol
@@ -365,6 +367,48 @@ def test_a_video_of_two_frames_is_left_out_and_stops_a_strict_run(tree: Path) ->
     assert any("no frame of theirs is scored: 1 (cow)" in note for note in scores.notes)
     with pytest.raises(DataError, match="the toolkit crashes"):
         score("davis17", tree / "gt", tree / "pred", strict_toolkit=True)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "rules", "crashes"),
+    [
+        *[(name, "davis", True) for name in ("davis16", "davis17", "vost", "generic")],
+        *[(name, "vos-benchmark", False) for name in ("davis16", "davis17", "mose", "generic")],
+        ("mose", "davis", False),
+    ],
+)
+def test_a_strict_run_stops_at_a_video_of_two_frames_where_the_toolkit_crashes(
+    benchmark: str, rules: str, crashes: bool, tree: Path
+) -> None:
+    for frame in (2, 3, 4):
+        (tree / f"gt/Annotations/480p/cow/{frame:05d}.png").unlink()
+    with pytest.raises(DataError, match=r"crashes: 1 \(cow\)") if crashes else nullcontext():
+        scores = score(benchmark, tree / "gt/Annotations/480p", tree / "pred", rules=rules, strict_toolkit=True)
+        assert list(scores.videos) == ["bear"]
+
+
+def test_mose_v2_counts_the_objects_of_a_video_of_two_frames_as_zeros(tree: Path) -> None:
+    (tree / "meta.json").write_text(
+        json.dumps({"videos": {video: {"objects": {"1": {}, "2": {}}} for video in VIDEOS}})
+    )
+
+    def scored() -> Scores:
+        return score("mose", tree / "gt", tree / "pred", rules="v2", meta=tree / "meta.json")
+
+    whole = scored().objects
+    for frame in (2, 3, 4):
+        (tree / f"gt/Annotations/480p/cow/{frame:05d}.png").unlink()
+    scores = scored()
+    for name in ("J", "F", "F_adaptive", "J&F_adaptive"):
+        assert [scores.objects[each][name] for each in ("cow_1", "cow_2")] == [0, 0]
+        assert scores.figures[name] == pytest.approx((whole["bear_1"][name] + whole["bear_2"][name]) / 4)
+    assert math.isnan(scores.objects["cow_1"]["disappear_J"])
+    assert scores.counts == {"videos": 2, "objects": 4, "object-frames": 6}
+    assert scores.notes == ["videos without a scored frame, whose objects the toolkit counts as 0: 1 (cow)"]
+    for frame in (2, 3, 4):
+        (tree / f"gt/Annotations/480p/bear/{frame:05d}.png").unlink()
+    with pytest.raises(DataError, match="are these the given masks alone"):
+        scored()
 
 
 @pytest.mark.parametrize(

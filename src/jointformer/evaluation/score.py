@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.score_check import Problems, check_predictions, check_truth, describe, other_layout
-from jointformer.evaluation.score_plans import Plan, build_plan, check_options
+from jointformer.evaluation.score_plans import Plan, VideoPlan, build_plan, check_options
 from jointformer.evaluation.score_results import Figures, Scores
 from jointformer.evaluation.score_run import ScoreJob, VideoResult, score_videos
 from jointformer.evaluation.score_sources import MaskTree, open_masks
@@ -76,7 +77,7 @@ def score(
     plan = build_plan(protocol, Path(annotations), set_name=set_name, meta=paths[0], groups=paths[1])
     masks = open_masks(Path(predictions), [video.video for video in plan.videos])
     truth = MaskTree(str(plan.truth))
-    _leave_out_empty(plan, protocol, strict_toolkit)
+    _settle_short_videos(plan, protocol, strict_toolkit)
     if protocol.objects == "seen" and missing == "toolkit":
         _leave_out_unpredicted(plan, masks)
     check_truth(plan, truth)
@@ -125,22 +126,34 @@ def summarise(protocol: Protocol, results: Sequence[VideoResult], plan: Plan, st
     )
 
 
-def _leave_out_empty(plan: Plan, protocol: Protocol, strict: bool) -> None:
-    """Videos whose every frame is left out by the rules, and without LVOS's zeros: the DAVIS tools crash at them."""
+def _settle_short_videos(plan: Plan, protocol: Protocol, strict: bool) -> None:
+    """Videos whose every frame is left out by the rules, and without LVOS's zeros: they count as by the toolkit.
+
+    Where the toolkit crashes they are left out, unless `strict`.
+    """
     short = [video.video for video in plan.videos if not video.frames and not any(o.unfilled for o in video.objects)]
     if not short:
         return
-    if strict and protocol.layout != "lvos":
+    if strict and protocol.short_videos == "crash":
         raise DataError(describe("videos without a frame to score, at which the toolkit crashes", short))
-    plan.videos = [video for video in plan.videos if video.video not in short]
-    if not plan.videos:
+    if not any(video.frames for video in plan.videos):
         raise DataError(
             "nothing to score: the rules leave out every annotated frame",
             where=str(plan.truth),
             expected="the annotations of all frames",
             hint="are these the given masks alone?",
         )
-    plan.notes.append(describe("videos left out because no frame of theirs is scored", short))
+    if protocol.short_videos == "zero":
+        plan.videos = [_of_zeros(video) if video.video in short else video for video in plan.videos]
+        plan.notes.append(describe("videos without a scored frame, whose objects the toolkit counts as 0", short))
+    else:
+        plan.videos = [video for video in plan.videos if video.video not in short]
+        plan.notes.append(describe("videos left out because no frame of theirs is scored", short))
+
+
+def _of_zeros(video: VideoPlan) -> VideoPlan:
+    """The video with one value per object, which no frame fills."""
+    return replace(video, objects=tuple(replace(each, length=1) for each in video.objects))
 
 
 def _leave_out_unpredicted(plan: Plan, masks: MaskTree) -> None:

@@ -18,6 +18,8 @@ from jointformer.metrics.statistics import DecayRule
 ObjectRule = Literal["first_max", "first_labels", "listed", "seen", "merged"]
 #: A predicted label that is no object: `stop` the run, or `drop` it with a message.
 ExtraRule = Literal["stop", "drop"]
+#: A video without a scored frame: the toolkit's `crash`, no object (`drop`), or the listed ones with J = F = 0.
+ShortRule = Literal["crash", "drop", "zero"]
 SummaryRule = Literal["davis", "vost", "lvos", "ytvos", "visor", "mose_v2", "hota"]
 Layout = Literal["list", "folders", "lvos", "ytvos", "mose", "burst"]
 
@@ -41,6 +43,7 @@ class Protocol:
     columns: Columns
     unit_columns: Columns
     extra_labels: ExtraRule = "drop"
+    short_videos: ShortRule = "drop"
     score_first: bool = False
     score_last: bool = False
     contour: ContourRule = "plain"
@@ -61,6 +64,7 @@ _D16 = Protocol(
     summary="davis",
     columns=columns.DAVIS,
     unit_columns=columns.DAVIS,
+    short_videos="crash",
     lists=_D16_LISTS,
 )
 _D17 = Protocol(
@@ -73,6 +77,7 @@ _D17 = Protocol(
     columns=columns.DAVIS,
     unit_columns=columns.DAVIS,
     extra_labels="stop",
+    short_videos="crash",
     lists=("ImageSets/2017", "ImageSets"),
 )
 _VOS_BENCHMARK = Protocol(
@@ -107,6 +112,7 @@ _VOST = Protocol(
     summary="vost",
     columns=columns.VOST,
     unit_columns=columns.VOST,
+    short_videos="crash",
     lists=("ImageSets",),
     measures=("J",),
 )
@@ -142,6 +148,7 @@ _VISOR = Protocol(
     columns=columns.VISOR,
     unit_columns=columns.DAVIS,
     extra_labels="stop",
+    short_videos="crash",
     score_last=True,
     lists=("ImageSets/2022", "ImageSets/2017"),
 )
@@ -183,6 +190,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
         summary="mose_v2",
         columns=columns.MOSE_V2,
         unit_columns=columns.MOSE_V2_OBJECT,
+        short_videos="zero",
         measures=("J", "F", "F_adaptive"),
     ),
     _LVOS,

@@ -13,8 +13,8 @@ class ObjectPlan:
     """Which frames of one object count.
 
     `frames` are names in order. `length` is the number of values the object's mean is taken over: LVOS
-    counts entries it never fills as zeros. `group` is `seen` or `unseen` where a benchmark tells them
-    apart.
+    counts entries it never fills as zeros, MOSE V2 an object without any as one. `group` is `seen` or
+    `unseen` where a benchmark tells them apart.
     """
 
     object_id: int
@@ -33,7 +33,7 @@ class ObjectScores:
     """One object's values over its scored frames (fractions in [0, 1]).
 
     `visible` says for each frame whether the truth has the object there. Values beyond `frames` are
-    LVOS's zeros.
+    the zeros of LVOS and MOSE V2.
     """
 
     video: str
