@@ -214,6 +214,22 @@ def test_visors_mapping_is_looked_for_before_masks_are_read(tmp_path: Path, caps
     assert said.endswith("val_data_mapping.json: no such file; VISOR's visor_to_davis.py makes it with the frames")
 
 
+@pytest.mark.parametrize("action", ["check", "pack"])
+def test_a_zip_of_masks_is_not_in_order_for_visor(
+    action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = make_tree(tmp_path / "data", "VISOR")
+    results = make_results(tree, tmp_path / "out")
+    with zipfile.ZipFile(tmp_path / "results.zip", "w") as archive:
+        for path in results.rglob("*.png"):
+            archive.write(path, path.relative_to(results))
+    line = ["submit", action, "VISOR", str(tmp_path / "results.zip"), "--data-root", str(tree.root), "--quiet"]
+    assert main([*line, *(["-o", str(tmp_path / "a.zip")] if action == "pack" else [])]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.endswith("results.zip: VISOR's polygons are made from a folder of masks; unpack it first")
+    assert not (tmp_path / "a.zip").exists()
+
+
 def test_a_zip_that_was_cut_off_is_said_to_be_that(davis: tuple[Tree, Path], tmp_path: Path) -> None:
     tree, results = davis
     whole = pack_submission(check(tree, results), tmp_path / "whole.zip").read_bytes()

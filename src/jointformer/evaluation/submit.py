@@ -80,11 +80,13 @@ def check_submission(
 
     Asked for are all videos, every frame that the benchmark scores (also before an object's first mask), the
     frames' size, labels that the given masks name, and palette PNGs. Raises ConfigError for benchmarks without
-    a server, DataError where no results are found at all.
+    a server, DataError where no results are found at all, and for a zip of masks for VISOR, whose server takes none.
     """
     row = dataset.benchmark
     refuse_without_server(row)
     masks = open_masks(Path(predictions), [video.name for video in dataset.videos])
+    if row.key == "VISOR" and masks.archive is not None:
+        raise DataError("VISOR's polygons are made from a folder of masks", where=predictions, hint="unpack it first")
     submission = Submission(dataset, masks, sum(len(video.frames_to_save) for video in dataset.videos))
     there = set(masks.videos())
     for video in dataset.videos:
@@ -192,10 +194,6 @@ def visor_mapping(dataset: Dataset) -> Path:
 
 def _pack_visor(submission: Submission, target: Path, workers: int) -> Path:
     """VISOR's server takes val.json alone."""
-    if submission.masks.archive is not None:
-        raise DataError(
-            "VISOR's polygons are made from a folder of masks", where=submission.masks.archive, hint="unpack it first"
-        )
     names = read_mapping(visor_mapping(submission.dataset))
     frames = {
         video.name: {video.frame_names[index] for index in video.frames_to_save} for video in submission.dataset.videos
