@@ -79,6 +79,19 @@ class Missing(MovingSquares):
         return super().sample(index, plan)
 
 
+class Stopping(MovingSquares):
+    """The clips of MovingSquares, for a trainer that hears of a signal when it asks for the fourth."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__()
+        self.trainer = trainer
+
+    def sample(self, index: int, plan: IterationPlan) -> Clip:
+        if len(self.asked) == 3:
+            self.trainer._end()
+        return super().sample(index, plan)
+
+
 class FixedPlanner:
     """The same work in every iteration."""
 
@@ -170,13 +183,18 @@ def work_of_rank(own: Path) -> None:
 
     skipped: of the progress line, where the files of one clip of the first process and of two of the second are gone.
     losses: of every iteration, for clips of 3 frames and of 2. begun, resumed: the weights after 2 iterations and after
-    4. finished: those that a finished run is taken from. refused: the error of a run without --resume.
+    4. finished: those that a finished run is taken from. refused: the error of a run without --resume. stopped: where a
+    run ended of which the second process was to stop.
     """
     with join_processes("cpu") as processes:
         seen: dict[str, Any] = {"losses": {frames: losses(own / f"{frames}", processes, frames) for frames in (3, 2)}}
         skipping = small_trainer(own / "skipping", processes, iterations=2)
         skipping.loader.source = Missing(0, 1, 3)
         skipping.train()
+        stopping = small_trainer(own / "stopping", processes, iterations=9, log_every=100, save_every=100)
+        if not processes.first:
+            stopping.loader.source = Stopping(stopping)
+        seen["stopped"] = (stopping.train(), stopping.iteration)
         seen["begun"] = _run_to(own / "run", processes, 2)
         seen["resumed"] = _run_to(own / "run", processes, 4, resume=True)
         seen["finished"] = processes.by_first(finished_weights, own / "run", 4, small_network())

@@ -36,14 +36,14 @@ class Processes:
         """Whether this is the process that writes files and talks."""
         return self.rank == 0
 
-    def from_first(self, value: float) -> float:
-        """The first process's value, on every process."""
+    def largest(self, value: float) -> float:
+        """The largest of the processes' values, on every process."""
         if self.count == 1:
             return value
         box = torch.tensor([value], dtype=torch.float64)
         if self.device.type == "cuda":
             box = box.to(self.device)
-        dist.broadcast(box, 0)
+        dist.all_reduce(box, dist.ReduceOp.MAX)
         return float(box.item())
 
     def by_first(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -133,9 +133,10 @@ class Trainer:
         self._stop = True
 
     def _plan_ahead(self) -> bool:
-        """Keep the loader busy; False when the run is over (decided by the first process for all)."""
+        """Keep the loader busy; False when the run is over: by the first process's clock, or by a signal to any."""
         while len(self.loader.pending) < self.config.ahead:
-            fraction = self.processes.from_first(2.0 if self._stop else self.fraction())
+            mine = self.fraction() if self.processes.first else 0.0
+            fraction = self.processes.largest(2.0 if self._stop else mine)
             if fraction >= 1:
                 self._stop = fraction > 1
                 return not self._stop and bool(self.loader.pending)
