@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from jointformer.cli.train import start_logging
 from jointformer.data.masks import read_mask_file
 from jointformer.errors import ConfigError
 from jointformer.model.network import JointFormer
+from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_model
 from jointformer.track import Segmentation, Tracker, TrackerConfig
 from jointformer.track.frames import FrameLike, MasksLike
@@ -155,6 +158,29 @@ def test_a_validation_that_a_kill_ended_is_made_when_the_run_goes_on(
         assert [entry["iteration"] for entry in entries if "validation" in entry] == [3]
 
 
+def test_a_signal_ends_a_validation_which_is_made_when_the_run_goes_on(
+    tmp_path: Path, videos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    class Watched(Tracker):
+        def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+            seen.append(1)
+            if len(seen) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().step(frame, masks, last=last)
+
+    monkeypatch.setattr("jointformer.train.validate.Tracker", Watched)
+    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
+               "--size", "32", "--frames", "3", "--validate", str(videos), "--validate-every", "2", "--iterations", "3",
+               "--resume", *SHORT]  # fmt: skip
+    for code, frames, validated in ((130, 2, []), (0, 2 + 2 * 5, [3])):
+        assert jointformer(command) == code
+        assert len(seen) == frames
+        entries = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+        assert [entry["iteration"] for entry in entries if "validation" in entry] == validated
+
+
 def test_validation_without_a_video_long_enough_is_no_figure(
     tmp_path: Path, videos: Path, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,6 +214,40 @@ def test_validation_says_which_videos_it_cannot_use_and_begins_at_the_first_mask
     assert list(found.per_video) == ["one", "two"]
     # The last of 6 and of 3 frames is not scored, and nobody needs its masks.
     assert given == [([0, 1, 2], False), *[([], False)] * 3, ([], True), ([0, 1, 2], False), ([], True)]
+
+
+def test_validation_tracks_the_pictures_between_the_masks_and_gives_the_score_of_evaluate(tmp_path: Path) -> None:
+    for name, given in (("one", (0, 4, 5, 9)), ("two", (1, 3, 6))):
+        write_video(tmp_path / "held/JPEGImages" / name, tmp_path / "held/Annotations" / name, length=11)
+        for number in set(range(11)) - set(given):
+            (tmp_path / f"held/Annotations/{name}/{number:05d}.png").unlink()
+    weights = save_weights(small_network(5), tmp_path / "some.safetensors")
+    model = load_model(str(weights), "cpu", "float32")
+    found = validate(model, check_videos(tmp_path / "held", 3).videos, TrackerConfig(size=60))
+    command = ["evaluate", "--dataset", "G", "--generic-path", str(tmp_path / "held"), "--model", str(weights),
+               "--size", "60", "--device", "cpu", "--precision", "float32", "-o", str(tmp_path / "G")]  # fmt: skip
+    assert jointformer(command) == 0
+    files = ["--annotations", str(tmp_path / "held"), "--predictions", str(tmp_path / "G"), "--json"]
+    assert jointformer(["score", "generic", *files, str(tmp_path / "scores.json")]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert 5 < found.jf < 95
+    assert (found.j, found.f) == pytest.approx((100 * scores["figures"]["J"], 100 * scores["figures"]["F"]))
+    assert found.per_video == {
+        name: pytest.approx(100 * video["J&F"]) for name, video in scores["per_video"].items()
+    }  # fmt: skip
+
+
+def test_pictures_between_the_masks_are_checked_where_they_are_tracked(
+    tmp_path: Path, videos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, number in (("one", 2), ("two", 5)):
+        (videos / f"Annotations/{name}/{number:05d}.png").unlink()
+        (videos / f"JPEGImages/{name}/{number:05d}.png").write_bytes(b"cut off")  # of "two" behind the last mask
+    assert len(check_videos(videos, 3).videos) == 2
+    watcher = Watcher(Settings(tmp_path / "run", validate_on=videos), tmp_path / "run")
+    assert [video.name for video in watcher.videos] == ["two"]
+    assert "validation: " in caplog.text
+    assert "one/00002.png: not a picture" in caplog.text
 
 
 def test_validation_weighs_every_object_equally_as_scores_of_results_do(

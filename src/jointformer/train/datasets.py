@@ -106,6 +106,14 @@ class TrainVideo:
     row: VideoSet
     frames: tuple[tuple[Path, Path], ...]
 
+    @property
+    def pictures(self) -> list[Path]:
+        """Every picture of the video's folder from the first annotated frame to the last, in order."""
+        annotated = {image for image, _ in self.frames}
+        found = list_pictures(self.frames[0][0].parent)
+        numbers = [number for number, image in enumerate(found) if image in annotated]
+        return found[min(numbers, default=0) : max(numbers, default=-1) + 1]
+
     @cached_property
     def lone_255_is_object(self) -> bool:
         """Whether 255 standing alone is an object: where it does so in the first mask that is not empty."""

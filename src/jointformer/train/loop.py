@@ -127,7 +127,12 @@ class Trainer:
             # Also where a resumed run has nothing left to do: it may have ended before its weights were exported.
             self.save()
         self.loader.close()
-        return not self._stop
+        return not self.processes.largest(self._stop)  # a signal may have reached one of them since it was last asked
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal asks this process's run to end."""
+        return self._stop
 
     def _end(self) -> None:
         self._stop = True

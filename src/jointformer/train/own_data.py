@@ -42,14 +42,15 @@ class Check:
         )  # fmt: skip
 
 
-def check_videos(folder: Path, frames: int, *, progress: bool = False) -> Check:
+def check_videos(folder: Path, frames: int, *, progress: bool = False, between: bool = False) -> Check:
     """The usable videos of a folder in the DAVIS layout, and every problem met.
 
     Masks and the frames that they belong to are decoded, by as many threads as there are processors. Looked for:
     folders and masks without counterpart, fewer annotated frames than a clip needs, frames and masks that cannot be
     read or are of different or changing size, masks that hold nothing at first, ids that appear only once. A video
     with a problem is left out; with masks without a frame, or ids that appear once, it is kept. progress: show a bar
-    on a terminal. Raises DataError where the layout is another or no video is usable.
+    on a terminal. between: they are to be tracked, and the frames between the annotated ones are decoded, too. Raises
+    DataError where the layout is another or no video is usable.
     """
     images, masks = require_layout(folder)
     check = Check()
@@ -58,11 +59,14 @@ def check_videos(folder: Path, frames: int, *, progress: bool = False) -> Check:
         for name in tqdm(names, "checking", unit="video", disable=None if progress else True):  # None: no terminal
             try:
                 video = TrainVideo(name, OWN, pair_frames(images / name, masks / name))
-                check.objects += _check_video(video, frames, check.problems, pool)
+                objects = _check_video(video, frames, check.problems, pool)
+                if between:
+                    _check_pictures(video, pool)
             except DataError as error:
                 check.problems.append(str(error))
                 continue
             check.videos.append(video)
+            check.objects += objects
             check.frames += len(video.frames)
             check.problems += _masks_alone(video, masks / name)
     if not check.videos:
@@ -100,10 +104,24 @@ def _check_video(video: TrainVideo, frames: int, problems: list[str], pool: Thre
     return len(seen)
 
 
+def _check_pictures(video: TrainVideo, pool: ThreadPoolExecutor) -> None:
+    """Raise DataError for a frame between the annotated ones, which are checked, that cannot be tracked through."""
+    annotated = {image for image, _ in video.frames}
+    pictures = [image for image in video.pictures if image not in annotated]
+    expected = _size_of(video.frames[0][0])
+    for image, size in zip(pictures, pool.map(_size_of, pictures), strict=True):
+        if size != expected:
+            raise DataError("frame size changes within the video", where=image, expected=expected, got=size)
+
+
+def _size_of(image: Path) -> tuple[int, int]:
+    height, width, _ = read_frame(image).shape
+    return height, width
+
+
 def _read(video: TrainVideo, image: Path, mask: Path) -> _Read:
     labels = video.read_labels(mask)
-    height, width, _ = read_frame(image).shape
-    return (height, width), labels.shape, object_ids(labels)
+    return _size_of(image), labels.shape, object_ids(labels)
 
 
 def _masks_alone(video: TrainVideo, masks: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jointformer.data.frames import read_frame
-from jointformer.metrics.measures import jf
+from jointformer.metrics.measures import JF, jf
 from jointformer.ops.label_maps import object_ids
+from jointformer.system.stop import Stop, never
 from jointformer.track.config import TrackerConfig
 from jointformer.track.tracker import Tracker
 from jointformer.train.datasets import TrainVideo
@@ -20,6 +21,10 @@ from jointformer.types import LabelMap
 
 if TYPE_CHECKING:
     from jointformer.model.network import JointFormer
+
+
+class Stopped(Exception):
+    """A validation that was asked to end before it had its figures."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +44,48 @@ class Validation:
         return (self.j + self.f) / 2
 
 
-def validate(model: JointFormer, videos: Sequence[TrainVideo], config: TrackerConfig) -> Validation:
-    """J and F of a network over annotated videos, of objects of the first mask, first and last frame left out.
+def validate(
+    model: JointFormer, videos: Sequence[TrainVideo], config: TrackerConfig, stop: Stop = never
+) -> Validation:
+    """J and F of a network over annotated videos, of objects of the first mask, first and last mask left out.
 
-    A video begins with its first mask that is not empty; one of less than 3 frames from there counts for nothing. The
-    network is used as it is (precision, device) and stays in its mode.
+    Every picture from a video's first mask that is not empty is tracked, as `jointformer evaluate` does; those that have
+    a mask are scored. A video of less than 3 masks from there counts for nothing. The network is used as it is
+    (precision, device) and stays in its mode. Raises Stopped where `stop`, asked after each picture, says so.
     """
     js, fs, per_video = [], [], {}
     for video in videos:
-        # One by one: all label maps of a long video, twice, would be gigabytes.
-        labels = enumerate(map(video.read_labels, (mask for _, mask in video.frames)))
-        begin, first = next(((number, one) for number, one in labels if one.any()), (0, None))
-        frames = video.frames[begin:-1]
-        if first is None or len(frames) < 2:
-            continue
-        predicted = islice(_track(model, [image for image, _ in frames], first, config), 1, None)
-        score = jf(predicted, (one for _, one in islice(labels, len(frames) - 1)), object_ids(first))
-        js += [100 * j for j, _ in score.per_object.values()]
-        fs += [100 * f for _, f in score.per_object.values()]
-        per_video[video.name] = 100 * score.jf
+        score = _score(model, video, config, stop)
+        if score is not None:
+            js += [100 * j for j, _ in score.per_object.values()]
+            fs += [100 * f for _, f in score.per_object.values()]
+            per_video[video.name] = 100 * score.jf
     if not js:
         return Validation(0.0, 0.0, {})
     return Validation(float(np.mean(js)), float(np.mean(fs)), per_video)
+
+
+def _score(model: JointFormer, video: TrainVideo, config: TrackerConfig, stop: Stop) -> JF | None:
+    """J and F of one video; None for one that is too short."""
+    masks, pictures = dict(video.frames), video.pictures
+    annotated = [number for number, image in enumerate(pictures) if image in masks]
+    # One by one: all label maps of a long video, twice, would be gigabytes.
+    labels = (video.read_labels(masks[pictures[number]]) for number in annotated)
+    begin, first = next(((number, one) for number, one in zip(annotated, labels, strict=False) if one.any()), (0, None))
+    scored = [number for number in annotated[:-1] if number > begin]
+    if first is None or not scored:
+        return None
+    tracked = _heeding(stop, _track(model, pictures[begin : scored[-1] + 1], first, config))
+    due = set(scored)
+    predicted = (found for number, found in enumerate(tracked, begin) if number in due)
+    return jf(predicted, islice(labels, len(scored)), object_ids(first))
+
+
+def _heeding(stop: Stop, results: Iterable[LabelMap]) -> Iterator[LabelMap]:
+    for result in results:
+        if stop():
+            raise Stopped
+        yield result
 
 
 def _track(model: JointFormer, pictures: Sequence[Path], first: LabelMap, config: TrackerConfig) -> Iterator[LabelMap]:

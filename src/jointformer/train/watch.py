@@ -13,7 +13,7 @@ from jointformer.train.loop import LOG, Trainer
 from jointformer.train.own_data import check_videos
 from jointformer.train.progress import last_validated
 from jointformer.train.settings import Settings
-from jointformer.train.validate import validate
+from jointformer.train.validate import Stopped, validate
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Watcher:
     """What happens beside the progress line: TensorBoard, previews and validation at their intervals.
 
     begun: the iteration that the run goes on from. A validation that was due by then and is not in the run's log, as
-    the run was killed meanwhile, is made with the first progress line.
+    the run was stopped or killed meanwhile, is made with the first progress line.
     """
 
     def __init__(self, settings: Settings, folder: Path, begun: int = 0) -> None:
@@ -33,7 +33,7 @@ class Watcher:
         self.board = Board(folder / "board", begun) if settings.tensorboard else None
         self.videos: list[TrainVideo] = []
         if settings.validate_on is not None:
-            check = check_videos(settings.validate_on, 3)
+            check = check_videos(settings.validate_on, 3, between=True)
             for problem in check.problems:
                 log.warning("validation: %s", problem)
             self.videos = check.videos
@@ -59,11 +59,14 @@ class Watcher:
     def _validate(self, trainer: Trainer) -> None:
         if not self.videos:
             return
-        self._validated = trainer.iteration
         # The other processes wait meanwhile, and may give up where it takes long.
         trainer.save_alone()
-        with trainer.exported_weights() as model:
-            result = validate(model, self.videos, self.settings.validation)
+        try:
+            with trainer.exported_weights() as model:
+                result = validate(model, self.videos, self.settings.validation, lambda: trainer.stopping)
+        except Stopped:  # it is still due: a run that goes on makes it anew
+            return
+        self._validated = trainer.iteration
         if not result.per_video:
             log.warning("validation: no video has 3 frames from its first object on")
             return
