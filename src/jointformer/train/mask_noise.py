@@ -1,4 +1,4 @@
-"""Predicted masks made worse, as they are late in a long video, before they are memorised."""
+"""Some predicted masks made worse, as they are late in a long video, before they are memorised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jointformer.track.transfer import to_device
 CELL = 24
 #: How much more likely blobs are near the objects, in standard deviations of the noise.
 NEAR = 0.8
-#: Thresholds of a clip's blobs, in standard deviations: from a fifth of the picture to almost nothing.
+#: Thresholds of a mask's blobs, in standard deviations: from a fifth of the picture to almost nothing.
 LEAST, MOST = 0.8, 2.2
 
 
@@ -22,9 +22,10 @@ def spoil(prob: Tensor, first_masks: Tensor, share: float, seed: int) -> Tensor:
     """Probabilities (B, N+1, H, W), background first, with soft blobs of some clips given to another slot.
 
     What leaks into the surroundings, loses a part or swaps objects in a long video looks like this; a network that
-    has memorised it must find its way back to the first frame's mask. `share` of the clips are changed. The blobs of
-    a clip depend on `seed` and its first label map (B, H, W) only, not on the batch or the process that it is in. These
-    are given on the CPU, where the blobs are drawn: to fetch them here would wait for all that a GPU has been given.
+    has memorised it must find its way back to the first frame's mask. `share` of the clips are changed, other ones by
+    another `seed`: unrolling draws one for every frame. The blobs of a clip depend on it and the clip's first label map
+    (B, H, W) only, not on the batch or the process that it is in. These maps are given on the CPU, where the blobs are
+    drawn: to fetch them here would wait for all that a GPU has been given.
     """
     slots, height, width = prob.shape[1:]
     grid = (max(2, height // CELL), max(2, width // CELL))

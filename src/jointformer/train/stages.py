@@ -126,9 +126,9 @@ def parse_stages(text: str) -> list[Stage]:
 
 
 def own_stage(*, iterations: int, batch: int, frames: int, objects: int, size: int, lr: float, max_skip: int) -> Stage:
-    """A stage for one's own videos: starting from trained weights, all pixels count for most of the run.
+    """A stage for one's own videos: starting from trained weights, all pixels count for a fifth of the run.
 
-    It has no steps: the learning rate of such a run falls by a cosine.
+    From three fifths of it on the hardest 15 % do. It has no steps: the learning rate of such a run falls by a cosine.
     """
     return Stage(
         -1, "own videos", (("own", 1),), batch, iterations, 0, (), frames, 2,

@@ -54,8 +54,8 @@ class ClipBatch:
 class UnrollConfig:
     """How a clip is unrolled: reference frames read at most, and how often a prediction updates the token.
 
-    `spoiled`: share of the clips whose predicted masks are made worse before they are memorised. `matching`: weight of
-    the matching loss in the clips that it is known for (0: not computed).
+    `spoiled`: share of the predicted masks that are made worse before they are memorised, drawn for every clip and
+    frame. `matching`: weight of the matching loss in the clips that it is known for (0: not computed).
     """
 
     reference_frames: int = 2

@@ -44,13 +44,11 @@ class Validation:
         return (self.j + self.f) / 2
 
 
-def validate(
-    model: JointFormer, videos: Sequence[TrainVideo], config: TrackerConfig, stop: Stop = never
-) -> Validation:
+def validate(model: JointFormer, videos: Sequence[TrainVideo], config: TrackerConfig, stop: Stop = never) -> Validation:
     """J and F of a network over annotated videos, of objects of the first mask, first and last mask left out.
 
-    Every picture from a video's first mask that is not empty is tracked, as `jointformer evaluate` does; those that have
-    a mask are scored. A video of less than 3 masks from there counts for nothing. The network is used as it is
+    Every picture from a video's first mask that is not empty is tracked, as `jointformer evaluate` does; those with a
+    mask are scored. A video of less than 3 masks from there counts for nothing. The network is used as it is
     (precision, device) and stays in its mode. Raises Stopped where `stop`, asked after each picture, says so.
     """
     js, fs, per_video = [], [], {}
