@@ -10,8 +10,11 @@ from jointformer.cli.train_published import STAGE_FLAGS, build_parser
 from jointformer.errors import ConfigError
 from jointformer.train.datasets import STILL_SETS, VIDEO_SETS
 from jointformer.train.plan import (
+    BLIND_COST,
     CALM_FRAMES,
+    DEAREST,
     STILLS_CPU,
+    STILLS_CPU_FINE,
     STILLS_GPU,
     STILLS_GPU_FINE,
     Curriculum,
@@ -165,6 +168,26 @@ def test_the_curriculum_gives_every_iteration_about_the_same_work(curriculum: Cu
         work = [p.batch * p.frames * p.slots * p.shape[0] * p.shape[1] / 128**2 for p in plans]
         assert max(work) < 6 * min(work)
         assert all(p.batch % curriculum.multiple == 0 for p in plans)
+
+
+@pytest.mark.parametrize("curriculum", [STILLS_CPU, STILLS_CPU_FINE, STILLS_GPU, STILLS_GPU_FINE])
+def test_objects_and_blind_frames_come_as_often_as_the_last_phase_says(curriculum: Curriculum) -> None:
+    phase, plans = curriculum.phases[-1], [curriculum.plan(i, 0.99, 0) for i in range(1000)]
+    for wanted, drawn in ((phase.objects, [p.slots for p in plans]), (phase.blind, [p.blind for p in plans])):
+        assert {n: drawn.count(n) / 1000 for n in drawn} == {
+            n: pytest.approx(wanted.count(n) / len(wanted), abs=0.05) for n in wanted
+        }
+    assert sum(plan.slots > 1 for plan in plans) > 550
+    assert {plan.shape for plan in plans} == set(phase.shapes)
+    for p in plans:
+        clips = p.batch * p.slots * (p.frames - p.blind + BLIND_COST * p.blind)
+        assert clips * p.shape[0] * p.shape[1] / 128**2 <= DEAREST * phase.load
+
+
+def test_what_no_iteration_can_hold_is_made_of_the_smallest_clips() -> None:
+    phase = Phase(1.0, ((64, 64), (32, 32), (64, 96)), (4, 3), (3,), 1, (0.8, 0.8))
+    plan = Curriculum((phase,), multiple=64).plan(0, 0.5, 0)
+    assert (plan.shape, plan.frames, plan.batch) == ((32, 32), 3, 64)
 
 
 def test_difficulty_rises_through_the_curriculum() -> None:

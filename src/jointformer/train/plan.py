@@ -12,7 +12,7 @@ BLIND_COST = 0.35
 #: With so many blind frames a clip moves half as far from one frame to the next: what it follows stays in view, and
 #: long stretches of slow motion are what videos mostly are.
 CALM_FRAMES = 20
-#: A shape is drawn again where its smallest batch would cost more than this many ordinary iterations.
+#: Shapes and lengths are drawn of which the smallest batch costs at most this many ordinary iterations.
 DEAREST = 2.5
 
 
@@ -66,12 +66,13 @@ class IterationPlan:
 class Phase:
     """A stretch of the stills curriculum, until `until` (fraction of the whole run).
 
-    Every iteration draws one of `shapes` (height, width), `frames` and `objects`; the number of clips then
-    follows from `load`, the pixels x frames x objects (in units of one 128x128 frame with one object) that one
-    iteration can hold, so that iterations of every shape cost about the same. `difficulty` runs linearly through the
-    phase; clips with blind frames are calmer. `hardest` is the share of pixels in the cross entropy (None: all).
-    `blind` frames come between the first and those that are learnt from (`frames` does not count them), so that the
-    network starts from masks as they are late in a video.
+    Every iteration draws one of `objects` and of `blind`, then one of `shapes` (height, width) and of `frames` that it
+    can hold with these: clips with much in them are smaller ones, not rarer. The number of clips then follows from
+    `load`, the pixels x frames x objects (in units of one 128x128 frame with one object) that one iteration can hold,
+    so that iterations of every shape cost about the same. `difficulty` runs linearly through the phase; clips with
+    blind frames are calmer. `hardest` is the share of pixels in the cross entropy (None: all). `blind` frames come
+    between the first and those that are learnt from (`frames` does not count them), so that the network starts from
+    masks as they are late in a video.
     """
 
     until: float
@@ -118,13 +119,22 @@ class Curriculum:
         index = next((i for i, p in enumerate(self.phases) if fraction < p.until), len(self.phases) - 1)
         phase, start = self.phases[index], self._starts[index]
         rng = random.Random(f"{self.seed}:{iteration}")
-        for _ in range(20):
-            (height, width), frames, objects, blind = (
-                rng.choice(phase.shapes), rng.choice(phase.frames), rng.choice(phase.objects), rng.choice(phase.blind)
-            )  # fmt: skip
-            clips = phase.load / (height * width / 128**2 * (frames + BLIND_COST * blind) * objects)
-            if self.multiple <= DEAREST * clips:
+        for _ in range(20):  # where many processes share a small load, some objects or blind frames are too many
+            objects, blind = rng.choice(phase.objects), rng.choice(phase.blind)
+            kinds = [
+                (
+                    phase.load / (height * width / 128**2 * (frames + BLIND_COST * blind) * objects),
+                    height,
+                    width,
+                    frames,
+                )
+                for height, width in phase.shapes
+                for frames in phase.frames
+            ]
+            held = [kind for kind in kinds if self.multiple <= DEAREST * kind[0]]
+            if held:
                 break
+        clips, height, width, frames = rng.choice(held or [max(kinds)])
         batch = max(1, round(clips / self.multiple)) * self.multiple
         along = min(1.0, (fraction - start) / max(phase.until - start, 1e-9))
         low, high = phase.difficulty
