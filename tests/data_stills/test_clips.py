@@ -227,6 +227,15 @@ def test_every_target_is_pasted_once_and_distractors_bear_no_label(pack: StillsP
     assert distractors > 80
 
 
+def test_a_twin_looks_like_a_target(pack: StillsPack) -> None:
+    config = ClipConfig(size=64, frames=2, max_objects=1, own_share=0.0, distractors=4.0, twin_share=1.0)
+    planner = ClipPlanner(pack, config)
+    for index in range(20):
+        _, plan = next(planner.attempts(0, index))
+        regions = [cutout.region for cutout in plan.cutouts if cutout.label == 0]
+        assert any(cutout.label and any(cutout.region is region for region in regions) for cutout in plan.cutouts)
+
+
 def test_stills_are_drawn_as_often_as_their_sets_odds_say_and_alike_within_a_set(pack: StillsPack) -> None:
     odds, rng = Odds(pack), np.random.default_rng(0)
     drawn = Counter(

@@ -132,8 +132,9 @@ class ClipPlanner:
         return Cutout(number, region, label, flip, span / window, region.middle, span, start, turn, feather, outline)
 
     def _twin(self, rng: np.random.Generator, cutouts: list[Cutout]) -> Cutout:
-        """A distractor that looks like one of the cut-outs."""
-        model = cutouts[int(rng.integers(len(cutouts)))]
+        """A distractor that looks like one of the targets among the cut-outs; like any of them where none is one."""
+        models = [cutout for cutout in cutouts if cutout.label] or cutouts
+        model = models[int(rng.integers(len(models)))]
         flip, start = rng.random() < 0.5, self._place(rng, 0.35)
         return replace(model, label=0, flip=flip, start=start, turn=float(rng.normal(0.0, 0.2)))
 
