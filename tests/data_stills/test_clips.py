@@ -14,8 +14,10 @@ from PIL import Image
 
 from jointformer.data.clips.config import ClipConfig
 from jointformer.data.clips.events import LARGEST, SMALLEST
+from jointformer.data.clips.motion import CELLS
 from jointformer.data.clips.pack import StillsPack
 from jointformer.data.clips.plan import ClipPlanner, Odds
+from jointformer.data.clips.render import dense_map
 from jointformer.data.clips.stills import Clip, StillsClips
 from jointformer.errors import ConfigError, DataError
 
@@ -101,6 +103,25 @@ def test_two_targets_pass_each_other_and_come_back(pack: StillsPack, share: floa
         apart = plan.motions.centre[one] - plan.motions.centre[other]
         there_and_back += int(apart[0] @ apart[4] < 0 < apart[0] @ apart[8])
     assert there_and_back in crossed
+
+
+def test_a_target_of_the_backdrop_is_not_seen_again_beyond_its_border(pack: StillsPack) -> None:
+    config = ClipConfig(size=64, width=96, frames=9, max_objects=1, own_share=1.0, lifted_share=0.0)
+    clips, images, ways = StillsClips(pack, config), [], []
+    for index in range(40):
+        rng, plan = next(clips.planner.attempts(0, index))
+        renderer = clips._renderer(rng, plan)
+        if plan.backdrop.labels is None or renderer is None:
+            continue
+        end = np.asarray(renderer.backdrop.picture.shape[1::-1]) - 0.5
+        ways.append(np.ptp(plan.motions.centre[0], axis=0).max())
+        for t in range(config.frames):
+            where = dense_map(renderer.backdrop.grids[t], (0, CELLS, 0, CELLS), renderer.cell)
+            outside = ((where < -0.5) | (where > end)).any(-1)
+            images.append((renderer.draw(t).labels[outside] > 0).sum() / outside.size)
+    assert len(ways) > 30
+    assert max(images) < 0.01
+    assert np.median(ways) > 0.08  # it moves nevertheless
 
 
 def test_a_travelling_camera_leaves_the_first_view_and_keeps_its_targets(pack: StillsPack) -> None:

@@ -14,6 +14,7 @@ from jointformer.data.clips.motion import CAMERA_MOTION, F64, OBJECT_MOTION, Mot
 from jointformer.data.clips.pack import StillsPack
 from jointformer.data.clips.regions import Region, choose_region
 from jointformer.data.clips.sets import clip_set
+from jointformer.data.clips.views import show_targets_once
 from jointformer.errors import DataError
 
 #: Draws for one clip; the second half of them are easy ones.
@@ -238,6 +239,7 @@ class ClipPlanner:
         along = np.linspace(0.0, 1.0, config.frames)
         motions.centre[0] += along[:, None] * journey
         motions.linear[:] *= (growth[:, None] ** (along - 0.5))[..., None, None]
+        backdrop = show_targets_once(motions, self.pack[backdrop.still], backdrop, config.shape)
         for number in range(1, count):  # some things stand on the ground and move with it
             if cutouts[number - 1].grounded or (not follows and rng.random() < 0.4):
                 motions.centre[number] += motions.centre[0]
