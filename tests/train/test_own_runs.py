@@ -61,7 +61,16 @@ def test_own_videos_train_from_given_weights_to_weights_that_load(
     assert validated_with == [["checkpoint_00000002.pt"], ["checkpoint_00000002.pt", "checkpoint_00000003.pt"]]
     assert "clips/s" in capsys.readouterr().err
     assert json.loads((out / "finished.json").read_text())["iterations"] == 3
-    assert json.loads((out / "config.json").read_text())["stage"]["title"] == "own videos"
+    noted = json.loads((out / "config.json").read_text())
+    assert noted["stage"]["title"] == "own videos"
+    wanted = {
+        "data": str(videos),
+        "init": str(weights),
+        "validate_on": str(videos),
+        "validate_every": 2,
+        "processes": 1,
+    }
+    assert {name: noted["given"][name] for name in wanted} == wanted
     entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert any(0 <= entry["validation"]["j"] <= 100 for entry in entries if "validation" in entry)
     assert list((out / "board").glob("events.out.*"))

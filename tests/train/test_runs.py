@@ -68,6 +68,8 @@ def test_published_stages_run_one_after_the_other_and_resume_skips_finished_ones
                     f"--s{digit}_num_frames", "3", f"--s{digit}_crop_size", "32"]  # fmt: skip
     assert published(command) == 0
     folder = tmp_path / "saves/t_s26"
+    given = json.loads((folder / "stage_6/config.json").read_text())["given"]
+    assert (given["data"], given["init"]) == (str(tmp_path / "data"), str(weights))
     assert [json.loads((folder / f"stage_{d}/finished.json").read_text())["iterations"] for d in "26"] == [3, 3]
     stamp = (folder / "stage_2/weights.safetensors").stat().st_mtime_ns
     assert published([*command, "--resume"]) == 0

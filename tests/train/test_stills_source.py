@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from train_helpers import ALONE, SMALL
+from train_helpers import ALONE, SMALL, small_network
 
 from jointformer.errors import ConfigError
 from jointformer.model.config import PRESETS
@@ -17,6 +18,8 @@ from jointformer.train.distributed import Processes
 from jointformer.train.plan import STILLS_CPU, STILLS_CPU_FINE, Curriculum, IterationPlan
 from jointformer.train.runs import run_stills
 from jointformer.train.settings import Settings
+from jointformer.train.start import stage_title, starting_state
+from jointformer.train.state import save_checkpoint
 from jointformer.train.stills import StillsSource, stills_run
 
 
@@ -66,6 +69,8 @@ def test_a_run_on_stills_ends_with_half_precision_weights(
     monkeypatch.setitem(PRESETS, "small-test", SMALL)
     settings = Settings(tmp_path, model="small-test", precision="float32", log_every=1)
     assert run_stills(settings, ALONE, pack, iterations=2, minutes=None, load=0.3)
+    given = json.loads((tmp_path / "config.json").read_text())["given"]
+    assert (given["data"], given["load"], given["fine_tune"], given["processes"]) == (str(pack), 0.3, False, 1)
     from safetensors.torch import load_file
 
     weights = load_file(tmp_path / "weights.safetensors")
@@ -115,6 +120,36 @@ def test_fine_tuning_begins_with_large_pictures_and_needs_weights(
     plans = [planners[0].plan(i, fraction, 0) for i in range(50) for fraction in (0.0, 0.9)]
     assert plans == [STILLS_CPU_FINE.plan(i, fraction, 0) for i in range(50) for fraction in (0.0, 0.9)]
     assert max(plan.shape for plan in plans) == (384, 672)
+
+
+def test_fine_tuning_and_a_run_from_scratch_do_not_go_on_from_each_other(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    def note(*args: Any) -> bool:
+        told.append(args[-1])
+        return True
+
+    monkeypatch.setattr(runs, "run", note)
+    settings = Settings(tmp_path, init="tiny", resume=True)
+    for fine in (False, True):
+        run_stills(settings, ALONE, pack, iterations=1, minutes=None, fine_tune=fine)
+    model = small_network()
+    save_checkpoint(tmp_path, 1, {"format": 1, "iteration": 1, "model": model.state_dict()}, 1)
+    titles = [stage_title(about["stage"]) for about in told]
+    for about, mine, other in zip(told, titles, titles[::-1], strict=True):
+        (tmp_path / "config.json").write_text(json.dumps(about))
+        assert starting_state(settings, tmp_path, model, mine) is not None
+        with pytest.raises(
+            ConfigError, match=f"holds another run, expected {other}, got {mine}; choose another folder"
+        ):
+            starting_state(settings, tmp_path, model, other)
+    (tmp_path / "config.json").write_text('{"stage": "stills"}')  # an earlier version's, of either
+    for title in titles:
+        assert starting_state(settings, tmp_path, model, title) is not None
+    with pytest.raises(ConfigError, match="expected own videos, got stills"):
+        starting_state(settings, tmp_path, model, "own videos")
 
 
 def test_fine_tuning_takes_smaller_steps_and_a_given_rate_is_taken() -> None:

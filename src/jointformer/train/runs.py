@@ -47,6 +47,9 @@ from jointformer.train.start import (
     AFTER,
     CONFIG,
     FINISHED,
+    GIVEN,
+    STILLS,
+    STILLS_FINE,
     WEIGHTS,
     finished_weights,
     refuse_held,
@@ -121,7 +124,9 @@ def run_stills(
             return DeviceStillsSource(folder, settings.seed, device, strict=settings.refuse_broken)
         return StillsSource(folder, settings.seed, strict=settings.refuse_broken)
 
-    return run(settings, processes, settings.out, model, open_stills_folder, planner, config, {"stage": "stills"})
+    given = {"data": str(folder), "load": load, "fine_tune": fine_tune}
+    about = {"stage": STILLS_FINE if fine_tune else STILLS, GIVEN: given}
+    return run(settings, processes, settings.out, model, open_stills_folder, planner, config, about)
 
 
 def run_stages(settings: Settings, processes: Processes, stages: list[Stage], data_root: Path) -> bool:
@@ -149,7 +154,7 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
             continue
         source = partial(stage_source, stage, data_root, settings.seed)
         mine = settings if number == 0 else dataclasses.replace(settings, checkpoint=None)
-        about: dict[str, Any] = {"stage": asdict(stage)}
+        about: dict[str, Any] = {"stage": asdict(stage), GIVEN: {"data": str(data_root)}}
         if number and processes.first:
             about[AFTER] = read_json(folders[number - 1] / FINISHED)
         if not run(mine, processes, folder, model, source, stage, config, about):
@@ -199,7 +204,8 @@ def run_own(settings: Settings, processes: Processes, folder: Path, stage: Stage
         log.info("%s: %s", folder, check.summary())
         return VideoClips(check.videos, settings.seed)
 
-    return run(settings, processes, settings.out, model, open_folder, stage, config, {"stage": asdict(stage)})
+    about = {"stage": asdict(stage), GIVEN: {"data": str(folder)}}
+    return run(settings, processes, settings.out, model, open_folder, stage, config, about)
 
 
 def stage_source(stage: Stage, data_root: Path, seed: int) -> ClipSource:
@@ -242,7 +248,7 @@ def run(
     """Train in a folder, from where `settings` say, to the exported weights; True when the whole run was done.
 
     open_source: looks at all the data, which may take minutes; what is wrong with the settings is said before. about:
-    what config.json says besides, with `stage`, a title or a row.
+    what config.json says besides, with `stage`, a title or a row, and `given`, what was given besides the settings.
     """
     state = processes.by_first(starting_state, settings, folder, model, stage_title(about["stage"]))
     if processes.first and settings.validate_on is not None:
@@ -265,7 +271,9 @@ def run(
         remove_temporaries(folder)  # a killed run's, each as large as a checkpoint
         rewind_log(folder / LOG, begun)
         (folder / FINISHED).unlink(missing_ok=True)  # it may be resumed with more iterations
-        write_json(folder / CONFIG, {"model": asdict(model.config), **about, "run": asdict(config)})
+        machine = {"device": processes.device.type, "processes": processes.count}
+        given = {**settings.as_given(), **machine, **about.get(GIVEN, {})}
+        write_json(folder / CONFIG, {"model": asdict(model.config), **about, GIVEN: given, "run": asdict(config)})
     try:
         finished = trainer.train()
         if finished and watcher is not None:

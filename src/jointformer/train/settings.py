@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -49,6 +50,10 @@ class Settings:
     def validation(self) -> TrackerConfig:
         """How videos are tracked while a run goes on. Raises ConfigError for a size that cannot be."""
         return TrackerConfig(size=self.validate_size)
+
+    def as_given(self) -> dict[str, Any]:
+        """All of them as plain data; paths as they were written."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
 
     def precision_on(self, device: torch.device) -> str:
         """The fastest precision that the device computes in hardware, unless one was asked for."""

@@ -22,6 +22,10 @@ FINISHED = "finished.json"
 CONFIG = "config.json"
 #: In a stage's config.json: `finished.json` of the stage whose weights it began with.
 AFTER = "after"
+#: In config.json: the settings as they were given; runs of earlier versions noted none.
+GIVEN = "given"
+#: Titles of runs on stills.
+STILLS, STILLS_FINE = "stills", "stills, fine-tuning"
 
 
 def finished_weights(folder: Path, iterations: int, model: JointFormer) -> State | None:
@@ -59,7 +63,9 @@ def starting_state(settings: Settings, folder: Path, model: JointFormer, stage: 
         refuse_held(folder, resume=settings.resume)
         return None
     before = _title_beside(start)
-    if before not in (None, stage):
+    # Fine-tuning had no title of its own in earlier versions.
+    may_be = (STILLS, STILLS_FINE) if before == STILLS and _noted(start.parent, GIVEN) is None else (before,)
+    if before is not None and stage not in may_be:
         if start in found:
             hint = "choose another folder"
             raise ConfigError("holds another run", where=folder, expected=stage, got=before, hint=hint)
