@@ -197,8 +197,10 @@ def test_the_progress_line_counts_the_skipped_clips_of_all_processes(two_process
 def test_a_signal_that_reaches_any_process_ends_the_run_of_all(two_processes: list[dict[str, Any]]) -> None:
     first, second = (seen["stopped"] for seen in two_processes)
     assert first == second
-    assert not first[0]
-    assert first[1] < 9
+    (finished, iteration), end = first
+    assert not finished
+    assert iteration < 9
+    assert end == (False, 2)
 
 
 def test_processes_that_see_different_folders_go_on_from_what_the_first_one_sees(

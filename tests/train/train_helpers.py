@@ -183,8 +183,9 @@ def work_of_rank(own: Path) -> None:
 
     skipped: of the progress line, where the files of one clip of the first process and of two of the second are gone.
     losses: of every iteration, for clips of 3 frames and of 2. begun, resumed: the weights after 2 iterations and after
-    4. finished: those that a finished run is taken from. refused: the error of a run without --resume. stopped: where a
-    run ended of which the second process was to stop.
+    4. finished: those that a finished run is taken from. refused: the error of a run without --resume. stopped: whether
+    it was finished, and where it ended, of a run that the second process was to stop, and of one that the first was to
+    stop when nothing but the end was left.
     """
     with join_processes("cpu") as processes:
         seen: dict[str, Any] = {"losses": {frames: losses(own / f"{frames}", processes, frames) for frames in (3, 2)}}
@@ -194,7 +195,9 @@ def work_of_rank(own: Path) -> None:
         stopping = small_trainer(own / "stopping", processes, iterations=9, log_every=100, save_every=100)
         if not processes.first:
             stopping.loader.source = Stopping(stopping)
-        seen["stopped"] = (stopping.train(), stopping.iteration)
+        ending = small_trainer(own / "ending", processes, iterations=2, log_every=100, save_every=100)
+        ending.on_save = lambda trainer: trainer._end()
+        seen["stopped"] = [(trainer.train(), trainer.iteration) for trainer in (stopping, ending)]
         seen["begun"] = _run_to(own / "run", processes, 2)
         seen["resumed"] = _run_to(own / "run", processes, 4, resume=True)
         seen["finished"] = processes.by_first(finished_weights, own / "run", 4, small_network())
