@@ -24,7 +24,7 @@ def show_targets_once(motions: Motions, still: Still, backdrop: BackdropPlan, sh
     """The backdrop, so much larger that no mirror image of targets of its own is seen; it moves less by `motions`.
 
     The image would be labelled as the target; but what only looks like a target is none, as clips teach otherwise.
-    motions: of all layers; the first's, which is the backdrop, are changed in place. shape: the pictures' height, width.
+    motions: of all layers; that of the first, the backdrop, is changed in place. shape: the pictures' height and width.
     """
     if backdrop.labels is None:
         return backdrop
