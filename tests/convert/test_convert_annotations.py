@@ -124,6 +124,8 @@ def test_several_outlines_are_one_object_and_later_objects_lie_on_top(tmp_path: 
         ([{"track_id": 300}, {"track_id": 2}], [1, 2]),
         ([{"track_id": 5, "instance_id": 8}, {"track_id": 6, "instance_id": 7}], [5, 6]),
         ([{}, {"category": 2}], [1, 2]),
+        ([{"track_id": ""}, {"category": 2, "attributes": {"instance_id": ""}}], [1, 2]),
+        ([{"track_id": "", "instance_id": 8}, {"attributes": {"track_id": "", "instance_id": 7}}], [8, 7]),
     ],
 )
 def test_an_object_is_the_same_in_all_pictures(
@@ -206,6 +208,19 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     assert set(np.unique(label_map)) == {0, 1, 2, 3, 4, 5}
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("../frames/00012.jpg", "00012"), ("C:\\shots\\f.2.png", "f.2"), ("f3", "f3"), ("", "source"), (None, "source")],
+)
+def test_a_labelme_mask_is_named_after_the_picture(path: str | None, name: str, tmp_path: Path) -> None:
+    assert list(converted(tmp_path, labelme(shape(), imagePath=path))) == [name]
+
+
+def test_empty_groups_of_labelme_are_none(tmp_path: Path) -> None:
+    two = (shape(group_id=""), shape(points=[[20, 2], [28, 8]], kind="rectangle", group_id=""))
+    assert set(np.unique(converted(tmp_path, labelme(*two))["source"])) == {0, 1, 2}
+
+
 def test_a_folder_of_labelme_files_is_a_video(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -250,6 +265,7 @@ def test_a_folder_of_labelme_files_is_a_video(tmp_path: Path) -> None:
         (labelme(shape(points=[[29, 1], [30, 2]], kind="mask", mask=PATCH)), "beyond the picture"),
         (labelme(shape(points=[[1, 19], [2, 20]], kind="mask", mask=PATCH)), "beyond the picture"),
         (labelme(shape(points=[[-1, 1], [0, 2]], kind="mask", mask=PATCH)), "beyond the picture"),
+        (labelme(shape(), imagePath="../.."), "imagePath has no picture's name"),
         (labelme(shape(label=None)), "no label"),  # type: ignore[arg-type]
         (labelme({}), "no label"),
         ({"videos": [], "annotations": [{"id": 1, "video_id": 1, "segmentations": []}]}, "belongs to no video"),

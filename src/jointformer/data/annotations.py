@@ -90,7 +90,7 @@ def _track(entry: Mapping[str, Any]) -> str | None:
     attributes = entry.get("attributes")
     for place in (entry, attributes if isinstance(attributes, dict) else {}):
         for key in ("track_id", "instance_id"):
-            if isinstance(place.get(key), int | str):
+            if isinstance(place.get(key), int | str) and place[key] != "":  # written for shapes that have none
                 return str(place[key])
     return None
 
@@ -141,8 +141,10 @@ def _labelme(content: Any, path: Path) -> Annotations:
             left_out += 1
             continue
         outline = _labelme_shape(reader, shape, kind, at)
-        regions.append(Region(None if group is None else f"{label!r} {group!r}", label, outline))
-    return Annotations((AnnotatedPicture("", path.stem, size, tuple(regions)),), left_out)
+        regions.append(Region(None if group in (None, "") else f"{label!r} {group!r}", label, outline))
+    picture = content.get("imagePath")  # its folder is where the picture lay once, on that computer
+    name = reader.picture(picture, "imagePath")[1] if isinstance(picture, str) and picture else path.stem
+    return Annotations((AnnotatedPicture("", name, size, tuple(regions)),), left_out)
 
 
 def _labelme_shape(reader: Reader, shape: Mapping[str, Any], kind: Any, at: str) -> Shape:
