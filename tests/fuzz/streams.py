@@ -114,7 +114,7 @@ def _read_stream(path: Path) -> object:
         label_stream(
             _Everything(),
             stream,
-            find_stream_masks(mask, stream.size, 0, _FRAMES),
+            find_stream_masks(mask, stream, 0, _FRAMES),
             str(path.parent / "result"),
             ("raw", "png", "nut", "overlay", "overlay-mpegts")[chance % 5],
             StreamReport(QueueSettings.suited(stream, None, None)),

@@ -194,6 +194,25 @@ def test_masks_of_later_frames_correct_and_the_numbers_are_the_streams(
     check_same(found, masks_in(tmp_path / "same"))
 
 
+def test_masks_for_a_folder_of_pictures_read_as_a_stream_are_named_as_without_a_stream(
+    tmp_path: Path, track: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    pictures, masks = tmp_path / "pictures", tmp_path / "masks"
+    pictures.mkdir()
+    for number, picture in enumerate(frames()[:4], 1):
+        Image.fromarray(picture).save(pictures / f"{number:05d}.png")
+    write_mask(masks / "00002.png", label_map())
+    assert track(pictures, tmp_path / "same", "--no-overlay", masks=masks) == 0
+    assert track(pictures, tmp_path / "out", "--output-format", "folder", masks=masks) == 0
+    assert list(masks_in(tmp_path / "out")) == ["00002", "00003", "00004"]
+    check_same(masks_in(tmp_path / "out"), masks_in(tmp_path / "same"))
+    write_mask(masks / "00005.png", label_map())
+    for more in (["--no-overlay"], ["--output-format", "folder"]):
+        assert track(pictures, tmp_path / "out", "--overwrite", *more, masks=masks) == 2
+        line = f"{masks / '00005.png'}: no frame has this name, expected a frame's name or a number from 0 to 3"
+        assert capfd.readouterr().err.endswith(f"jointformer track: {line}\n")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a matter of POSIX")
 def test_named_pipes_serve_as_source_and_target(
     film: Path, tmp_path: Path, track: Callable[..., int], expected: dict[str, np.ndarray]

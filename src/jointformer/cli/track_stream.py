@@ -106,7 +106,7 @@ def _run(args: argparse.Namespace, config: TrackerConfig) -> int:
         remove_temporaries(result.parent)
     end = NO_END if args.end is None else args.end + 1
     with open_stream(str(args.video), settings) as stream:
-        masks = find_stream_masks(args.masks, stream.size, args.start or 0, end)
+        masks = find_stream_masks(args.masks, stream, args.start or 0, end)
         report = StreamReport(QueueSettings.suited(stream, args.when_late, args.queue))
         tracker = Tracker(load_model(args.model, device=use_device(args.device), precision=args.precision), config)
         if format == "folder":

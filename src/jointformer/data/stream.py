@@ -54,13 +54,15 @@ class StreamFrame:
 class Stream(Protocol):
     """Frames in order, once. `size` is (height, width); `live`: frames come whether or not they are taken.
 
-    `pixel_aspect`: a pixel's width by its height when played.
+    `pixel_aspect`: a pixel's width by its height when played. `length`: how many frames there are, None where no end is
+    known.
     """
 
     size: tuple[int, int]
     fps: Fraction
     pixel_aspect: Fraction
     live: bool
+    length: int | None
 
     def frames(self) -> Iterator[StreamFrame]:
         """The frames from the first on, those that cannot be decoded as errors."""
@@ -136,6 +138,7 @@ class RecordedStream:
         self._video = video
         self._stopped = False
         self.size, self.fps, self.name = video.size, video.fps, video.name
+        self.length: int | None = len(video)
         self.pixel_aspect = pixel_aspect(video)
 
     def frames(self) -> Iterator[StreamFrame]:
@@ -156,6 +159,8 @@ class DecodedStream:
     Opening waits for the first frame. What cannot be decoded before it is passed over (one may join a broadcast in the
     middle); later, it counts as a frame and is given as its error.
     """
+
+    length: int | None = None
 
     def __init__(self, source: str, settings: InputSettings, stack: ExitStack) -> None:
         self.place = "standard input" if source == STANDARD else source

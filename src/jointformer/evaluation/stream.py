@@ -99,12 +99,15 @@ class StreamReport:
         )
 
 
-def find_stream_masks(path: str | Path, size: tuple[int, int], start: int, end: int) -> GivenMasks:
-    """Return the masks of a stream's frames start to end (excluded): a file for `start`, or files named by number.
+def find_stream_masks(path: str | Path, stream: Stream, start: int, end: int) -> GivenMasks:
+    """Return the masks of a stream's frames start to end (excluded): a file for `start`, or files named after frames.
 
-    Raises DataError as `find_masks` does.
+    A name is a frame's name or its number from 0; of a stream without a known end, names are numbers. Raises DataError
+    as `find_masks` does.
     """
-    return masks_by_frame(Path(path), size, range(start, end), {}, NO_END)
+    names = {stream.name(index): index for index in range(stream.length or 0)}
+    length = stream.length or NO_END
+    return masks_by_frame(Path(path), stream.size, range(start, max(min(end, length), start + 1)), names, length)
 
 
 def label_stream(
