@@ -261,7 +261,7 @@ def test_steps_back_in_a_video_file_are_decoded_together_and_a_damaged_frame_sto
             raise DataError("frame 33 cannot be decoded")
         return frame(self, index)
 
-    def noted(self: VideoFile, start: int) -> Iterator[tuple[int, UInt8Array]]:
+    def noted(self: VideoFile, start: int) -> Iterator[tuple[int, UInt8Array | DataError]]:
         begun.append(start)
         return decode(self, start)
 

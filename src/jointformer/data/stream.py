@@ -20,6 +20,7 @@ from jointformer.data.video_container import (
     Upright,
     decoding,
     frame_rate,
+    hold_nothing_back,
     say_what_changes,
     shown_aspect,
     to_rgb,
@@ -207,8 +208,7 @@ class DecodedStream:
         self.live = self._settings.device or _is_live(source, container)
         with decoding(self.place):
             stream = video_stream(container, self.place)
-            if self.live:
-                stream.thread_type = "SLICE"  # threads that share out frames would each hold one back
+            hold_nothing_back(stream)
             self.fps = frame_rate(stream, stream.guessed_rate) or self._settings.fps or DEFAULT_FPS
             self._decoded = self._decode(container, stream)
             self._first = next(self._decoded, None)

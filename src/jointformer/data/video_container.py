@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 
-from jointformer.data.video_alpha import plane_of
+from jointformer.data.video_alpha import packet_decoder, plane_of
 from jointformer.data.video_fields import is_interlaced
 from jointformer.errors import DataError, OutputError
 from jointformer.ops.png import MOST_PIXELS
@@ -89,6 +89,29 @@ def video_stream(container: Any, path: Path | str) -> Any:
         raise DataError("the video's frames are too large", where=path, got=size)
     stream.thread_type = "AUTO"
     return stream
+
+
+def hold_nothing_back(stream: Any) -> None:
+    """Let a stream's decoder give each frame as soon as it can, and of a damaged packet the error at once.
+
+    Threads that share out frames hold up to 15 back. Of frames that come together, PyAV gives none behind an error, and
+    no error behind a frame.
+    """
+    stream.thread_type = "SLICE"
+    if stream.codec_context.name == "libdav1d":  # which shares out frames all the same
+        stream.codec_context.flags |= av.codec.context.Flags.low_delay
+
+
+def decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """The frames of a stream as they come; FFmpeg's error in place of those that cannot be decoded."""
+    decode = packet_decoder(stream)
+    for packet in container.demux(stream):
+        try:
+            frames = decode(packet)
+        except av.FFmpegError as error:
+            yield error
+        else:
+            yield from frames
 
 
 @dataclass(frozen=True)
