@@ -185,10 +185,17 @@ class VideoFile:
                 hold_nothing_back(stream)
             yield container, stream
 
-    def _shown_times(self) -> set[int]:
-        """The times of all frames that decoding gives."""
+    def _shown_times(self) -> set[int | None]:
+        """The times of all frames that decoding gives, and of those that are damaged."""
+        times: set[int | None] = set()
         with self._opened(in_turn=True) as (container, stream):
-            return {frame.pts for frame in decoded(container, stream) if not isinstance(frame, av.FFmpegError)}
+            decode = packet_decoder(stream)
+            for packet in container.demux(stream):
+                try:
+                    times.update(frame.pts for frame in decode(packet))
+                except av.FFmpegError:
+                    times.add(packet.pts)
+        return times
 
     def _count_frames(self, *, in_turn: bool = False) -> int:
         """How many frames there are, of a file without times: the damaged ones count, as in a stream."""
