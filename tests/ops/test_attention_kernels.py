@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+import functools
+import importlib
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointformer.ops import attention
+from jointformer.ops import attention, kernels
 from jointformer.ops.attention import joint_attention, plain_attention
 from torch_threads import torch_threads
 
@@ -234,6 +239,17 @@ def test_large_inputs_take_the_kernels_and_small_ones_do_not(
     torch.testing.assert_close(large, small, atol=3e-2 if dtype is torch.bfloat16 else 1e-5, rtol=0)
 
 
+def test_objects_that_are_computed_together_take_the_way_that_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def way(objects: int) -> object:
+        q, k, _, mk, _ = joint_inputs(objects, 2, 40, 40, 100)
+        return attention._way(q, k, mk, 9, 100)
+
+    scores = 2 * 40 * 140
+    for fast_from, expected in ((scores, topk_cpu.attend_rows), (scores + 1, attention._plain_in_parts)):
+        monkeypatch.setattr(attention, "FAST_FROM", fast_from)
+        assert way(1) is way(5) is expected
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_kernels_write_into_strided_buffers_and_under_inference_mode(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
@@ -313,6 +329,30 @@ def fill_and_enter(kept: dict[str, Any]) -> list[int]:
     return [sum(entry.stats.cache_hits.values()), kernel._code._cache_hits]
 
 
+def test_threads_that_meet_a_new_kernel_together_enter_the_same_code(
+    kept: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, made = threading.Barrier(2), []
+
+    class Slow(compiling.CFunc):  # type: ignore[misc]
+        def compile(self) -> None:
+            made.append(self)
+            time.sleep(0.05)
+            super().compile()
+
+    monkeypatch.setattr(compiling, "CFunc", Slow)
+    kernel = compiling.TeamKernel(kept["enter"], None)
+
+    def address(_: int) -> int:
+        both.wait(10)
+        return int(kernel.address)
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(address, range(2))
+    assert first == second == made[0].address
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
 @pytest.mark.parametrize("left", [0, 100])
 def test_a_damaged_file_among_those_kept_is_made_anew(
@@ -373,3 +413,27 @@ def test_without_numba_the_plain_path_serves_every_size(monkeypatch: pytest.Monk
     q, k, v, mk, mv = joint_inputs(1, 2, 40, 40, 100)
     expected = plain_attention(q, k, v, mk, mv, 9, 100)
     torch.testing.assert_close(joint_attention(q, k, v, mk, mv, topk=9), expected)
+
+
+@pytest.mark.parametrize(
+    ("package", "error"),
+    [
+        ("numba", ImportError("Numba needs NumPy 2.4 or less")),
+        ("numba", OSError("Could not find/load shared object file")),
+        ("triton", ImportError("libtriton.so: undefined symbol")),
+        ("triton", ModuleNotFoundError("No module named 'triton'", name="triton")),
+    ],
+)
+def test_a_package_that_cannot_be_imported_is_said_once_and_done_without(
+    package: str, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(name: str) -> object:
+        assert name == package  # no module of ours, which would import it
+        raise error
+
+    asked, importing = kernels.kernel_module.__wrapped__, kernels._can_import.__wrapped__
+    monkeypatch.setattr(kernels, "_can_import", functools.cache(importing))
+    monkeypatch.setattr(importlib, "import_module", failing)
+    assert asked("topk_cpu", package) is asked("maps_cpu", package) is None
+    said = f"no kernels by {package} ({error}): PyTorch's operations serve instead, more slowly"
+    assert [record.getMessage() for record in caplog.records] == [said]

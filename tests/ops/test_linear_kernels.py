@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jointformer.model import fused
 from torch_threads import torch_threads
 
 linear_cpu = pytest.importorskip("jointformer.ops.kernels.linear_cpu", reason="needs numba")
@@ -119,6 +120,34 @@ def test_any_number_of_threads_gives_the_same_bits(threads: int) -> None:
         alone = linear_cpu.mlp(x, norm(), first, second, add=x)
         torch.set_num_threads(threads)
         assert torch.equal(linear_cpu.mlp(x, norm(), first, second, add=x), alone)
+
+
+def test_objects_that_are_computed_together_take_the_kernels_that_one_takes() -> None:
+    weight = tensor(0, WIDTH, WIDTH)
+    with torch_threads(1):
+        for objects in (1, 5):
+            assert linear_cpu.fits(tensor(1, objects, linear_cpu.LEAST_ROWS, WIDTH), weight)
+            assert not linear_cpu.fits(tensor(1, objects, linear_cpu.LEAST_ROWS - 1, WIDTH), weight)
+
+
+def test_parts_of_several_objects_take_no_kernel_that_one_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> Tensor:
+        raise AssertionError
+
+    for name in ("linear", "mlp", "linear_mlp"):
+        monkeypatch.setattr(linear_cpu, name, refused)
+    x, before, first, second = (
+        tensor(0, 4, 120, WIDTH),
+        layer(6, WIDTH, WIDTH),
+        layer(2, HIDDEN, WIDTH),
+        layer(4, WIDTH, HIDDEN),
+    )
+    norm = torch.nn.LayerNorm(WIDTH).bfloat16()
+    with torch_threads(1), torch.inference_mode():
+        whole, parts = (
+            fused.linear_mlp(x, before, x, norm, first, second, cpu_bytes=n) for n in (None, 2 * 240 * HIDDEN)
+        )
+    torch.testing.assert_close(parts, whole, atol=0.05, rtol=0.01)
 
 
 def test_scratch_memory_whose_making_breaks_off_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,6 @@ installed (topk_gpu); both are tested against it. Exported graphs (model/onnx_gr
 
 from __future__ import annotations
 
-import functools
-import importlib
-import logging
 from collections.abc import Callable
 from types import ModuleType
 
@@ -31,9 +28,7 @@ from torch.nn import functional as F
 
 from jointformer.ops.kernels import kernel_module
 
-logger = logging.getLogger(__name__)
-
-# From this many scores on, compiled kernels are worth their start.
+# From this many scores of an object on, compiled kernels are worth their start.
 FAST_FROM = 1 << 18
 # Below this many query rows a score matrix is smaller than a joined copy of the keys would be.
 FEW_ROWS = 16
@@ -125,8 +120,7 @@ def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -
         return _plain_in_parts if rows <= FEW_ROWS else None
     if topk is not None and rows > FEW_ROWS and q.device.type in GPUS and _fits_triton(q, k, memory_k):
         return torch.ops.jointformer.attend_topk
-    objects = max(q.shape[0], k.shape[0], memory_k.shape[0])
-    large = objects * q.shape[1] * rows * (k.shape[2] + memory) >= FAST_FROM
+    large = q.shape[1] * rows * (k.shape[2] + memory) >= FAST_FROM  # of one object: others decide nothing about it
     kernels = _kernels() if large and q.device.type == "cpu" and not torch.compiler.is_compiling() else None
     if topk is None:  # own keys alone
         if kernels is not None and kernels.fits_tiles(q, group):
@@ -142,7 +136,7 @@ def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -
 
 
 def _kernels() -> ModuleType | None:
-    """The compiled kernels' module, or None where Numba is not installed."""
+    """The compiled kernels' module, or None where Numba cannot be imported."""
     return kernel_module("topk_cpu")
 
 
@@ -154,20 +148,8 @@ def _fits_triton(q: Tensor, k: Tensor, memory_k: Tensor) -> bool:
 
 def triton_serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
     """Whether the GPU's kernel is for this type and head width, and can be made here."""
-    kernel = _gpu_kernel()
+    kernel = kernel_module("topk_gpu", "triton")
     return kernel is not None and bool(kernel.serves(device, dtype, width))
-
-
-@functools.cache
-def _gpu_kernel() -> ModuleType | None:
-    """The Triton kernel's module, or None where Triton is not installed; the log says so once."""
-    try:
-        return importlib.import_module("jointformer.ops.kernels.topk_gpu")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != "triton":
-            raise
-        logger.warning("Triton is not installed: PyTorch's operations select the GPU's top-k keys, more slowly")
-        return None
 
 
 def plain_attention(

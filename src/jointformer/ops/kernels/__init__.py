@@ -11,15 +11,25 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 from types import ModuleType
+
+logger = logging.getLogger(__name__)
 
 
 @functools.cache
-def kernel_module(name: str) -> ModuleType | None:
-    """Return a module of this folder, or None where Numba is not installed."""
+def kernel_module(name: str, package: str = "numba") -> ModuleType | None:
+    """Return a module of this folder, or None where the package that makes its kernels cannot be imported."""
+    return importlib.import_module(f"{__name__}.{name}") if _can_import(package) else None
+
+
+@functools.cache
+def _can_import(package: str) -> bool:
+    """Whether a package is there and fits those around it (NumPy's version, the system); if not, the log says so."""
     try:
-        return importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name in ("numba", "llvmlite"):
-            return None
-        raise
+        importlib.import_module(package)
+    except (ImportError, OSError) as error:  # OSError: llvmlite's, of its library
+        reason = " ".join(str(error).split())[:300]
+        logger.warning("no kernels by %s (%s): PyTorch's operations serve instead, more slowly", package, reason)
+        return False
+    return True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import logging
+import threading
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -96,12 +96,20 @@ class TeamKernel:
 
     def __init__(self, function: Callable[[Any], None], inner: Any) -> None:
         self._function = function
+        self._code: Any = None
+        self._compiling = threading.Lock()
         _entries.append(inner)
 
-    @functools.cached_property
+    @property
     def address(self) -> int:
-        """Where its machine code begins: void (*)(int64_t *); compiled now, or loaded from disk."""
-        code = CFunc(self._function, (_KERNEL.args, _KERNEL.return_type), {}, {})
-        self._code = _kept_on_disk(code, self._function)
-        self._code.compile()
+        """Where its machine code begins: void (*)(int64_t *); compiled at the first call, or loaded from disk."""
+        if self._code is None:
+            self._compile()
         return int(self._code.address)
+
+    def _compile(self) -> None:
+        with self._compiling:
+            if self._code is None:
+                code = CFunc(self._function, (_KERNEL.args, _KERNEL.return_type), {}, {})
+                _kept_on_disk(code, self._function).compile()
+                self._code = code  # only now: other threads enter what they find here

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 
 from jointformer.ops.kernels import linear_layers
-from jointformer.ops.kernels.processor import CAN_MULTIPLY, tile_configuration
+from jointformer.ops.kernels.processor import CAN_MULTIPLY, TILE_CONFIGURATION
 from jointformer.ops.kernels.topk_cpu import aligned
 from jointformer.ops.kernels.workers import run_team
 
 ROWS = linear_layers.ROWS
-#: Fewer rows than these for each thread are not worth packing the weights for.
+#: Fewer rows of an object than these for each thread are not worth packing the weights for.
 LEAST_ROWS = 192
 #: Weights up to these sizes are packed once for all rows, else a chunk of columns at a time.
 WHOLE_BYTES, CHUNK_BYTES = 5 << 19, 3 << 18
 #: Rows that are brought into tiles together: with small weights their hidden features stay in the cache as well.
 PART, SMALL_PART = 1024, 256
+_TILE_ADDRESS = int(TILE_CONFIGURATION.ctypes.data)
 
 #: (weight, bias, eps) of a layer norm.
 Norm = tuple[Tensor, Tensor, float]
@@ -32,8 +33,11 @@ Layer = tuple[Tensor, Tensor]
 
 
 def fits(x: Tensor, *weights: Tensor) -> bool:
-    """Whether rows x (..., C) times these weights are worth the kernels: bfloat16, whole tiles, many rows."""
-    rows = x.numel() // max(1, x.shape[-1])
+    """Whether rows x (R, C) or (N, ..., C) times these weights are worth the kernels: bfloat16, whole tiles, many rows.
+
+    Of N objects one's rows count: which others are computed with it decides nothing about its result.
+    """
+    rows = x.numel() // max(1, x.shape[-1] * (x.shape[0] if x.ndim > 2 else 1))
     return (
         x.dtype == torch.bfloat16
         and rows >= LEAST_ROWS * torch.get_num_threads()
@@ -166,18 +170,13 @@ class _Stage:
 def _run(plan: _Plan, *stages: _Stage) -> None:
     """Fill what the stages write, in brief: between kernels the interpreter runs out of caches that they have swept."""
     assert CAN_MULTIPLY, "this processor lacks the instructions"
-    numbers = [0, 0, plan.tasks, plan.rows, plan.each, _tile_address(), 0, len(stages)]
+    numbers = [0, 0, plan.tasks, plan.rows, plan.each, _TILE_ADDRESS, 0, len(stages)]
     for stage in stages:
         _local.make_room(plan.tasks, stage.buffers)
         numbers += stage.numbers
     numbers[linear_layers.BUFFERS] = _local.address
     _local.numbers[: len(numbers)] = numbers
     run_team(linear_layers.layer_rows.address, ctypes.addressof(_local.numbers), plan.tasks)
-
-
-@functools.cache
-def _tile_address() -> int:
-    return int(tile_configuration().ctypes.data)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 
 import numpy as np
 
@@ -27,11 +26,14 @@ AMX = _VECTORS and all(FEATURES.get(name) for name in ("amx-tile", "amx-bf16")) 
 CAN_MULTIPLY = _VECTORS
 
 
-@functools.cache
-def tile_configuration() -> np.ndarray:
+def _tile_configuration() -> np.ndarray:
     """The 64 bytes that give every AMX tile 16 rows of 64 bytes."""
     configuration = np.zeros(64, np.uint8)
     configuration[0] = 1  # the only palette
     configuration[16:32].view(np.uint16)[:] = 64  # bytes in a row, of each of the eight tiles
     configuration[48:56] = 16  # rows
     return configuration
+
+
+#: Kept as long as the process: kernels get its address.
+TILE_CONFIGURATION = _tile_configuration()

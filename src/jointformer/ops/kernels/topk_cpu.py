@@ -18,7 +18,7 @@ from torch import Tensor
 
 from jointformer.ops import products
 from jointformer.ops.kernels import topk_fused, topk_heads, topk_rows, topk_token
-from jointformer.ops.kernels.processor import CAN_MULTIPLY, tile_configuration
+from jointformer.ops.kernels.processor import CAN_MULTIPLY, TILE_CONFIGURATION
 from jointformer.ops.kernels.workers import run_team, share_out
 
 HEAD_WIDTH = 64  # of the tiles' kernel
@@ -81,7 +81,7 @@ def attend_tiles(
     tasks = np.array(_tasks(out, topk_fused.ROWS), np.int64)
     numbers = np.array(
         [
-            0, 0, len(tasks), tasks.ctypes.data, sizes.own, group, sizes.groups, topk, tile_configuration().ctypes.data,
+            0, 0, len(tasks), tasks.ctypes.data, sizes.own, group, sizes.groups, topk, TILE_CONFIGURATION.ctypes.data,
             scratch.places.ctypes.data, *(number for tensor in (*tensors, result) for number in _place(tensor)),
         ],
         np.int64,
