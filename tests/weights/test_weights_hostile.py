@@ -48,14 +48,14 @@ def one_line(caught: pytest.ExceptionInfo[WeightsError]) -> str:
     return text
 
 
-def archive(data: bytes, storage: bytes = b"\0" * 40, compression: int = zipfile.ZIP_STORED) -> bytes:
+def archive(data: bytes, storage: bytes = b"\0" * 40, compression: int = zipfile.ZIP_STORED, name: str = "0") -> bytes:
     """A .pth archive around a pickle and one storage."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as file:
         file.writestr("archive/data.pkl", data)
         file.writestr("archive/version", "3\n")
         file.writestr("archive/byteorder", "little")
-        file.writestr("archive/data/0", storage)
+        file.writestr(f"archive/data/{name}", storage)
     return buffer.getvalue()
 
 
@@ -221,6 +221,58 @@ def test_a_call_for_memory_is_refused_before_it_is_made(
     with pytest.raises(UserError, match="refused: it holds more than plain tensors"):
         reader(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def again(*operations: bytes, maker: bytes = b"ccollections\nOrderedDict\n") -> bytes:
+    """The pickle of {0: [(0, 0), ...], 1: ...}: a list of 10,000 pairs at 0 in the memo, then these operations."""
+    pairs = b"]q\x00(" + b"".join(b"M" + struct.pack("<H", i) + b"K\x00\x86" for i in range(10_000)) + b"e"
+    ends = b"".join(b"M" + struct.pack("<H", 1 + i) + operation for i, operation in enumerate(operations))
+    return b"\x80\x02}(K\x00" + pairs + b"M\xff\xff" + maker + b"q\x01" + ends + b"u."
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        again(*[b"h\x01h\x00\x85R"] * 200),
+        again(*[b"h\x01(h\x00tR"] * 200),
+        again(*[b"h\x01h\x00(e\x85R"] * 200),  # nothing appended to it in between
+        again(b"h\x00\x85q\x02", *[b"h\x01h\x02R"] * 200),
+        again(*[b"h\x01h\x00\x85R"] * 200, maker=b"ccollections\nCounter\n"),
+        again(*[b"h\x01h\x00\x85\x81"] * 200, maker=b"ctorch\nSize\n"),
+        again(*[b"h\x01)Rh\x00b"] * 200),
+    ],
+)
+def test_containers_that_are_copied_again_and_again_are_refused_before_they_are(tmp_path: Path, pickled: bytes) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(archive(pickled))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=r"refused: .*, got (a copy as|changes to)"):
+        load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_a_tensor_whose_size_would_be_changed_is_refused(tmp_path: Path) -> None:
+    tensor = tensor_pickle(10, (10,), (1,)).removesuffix(b"s.")
+    grow = b"q\xfe)b(h\xfeK\x00J" + struct.pack("<i", 10**9) + b"\x85K\x01\x85tb"
+    (tmp_path / "a.pth").write_bytes(archive(tensor + grow + b"s."))
+    with pytest.raises(WeightsError, match="got changes to what was made"):
+        load(tmp_path / "a.pth")
+
+
+def test_data_that_would_be_read_under_many_names_is_refused(tmp_path: Path) -> None:
+    for name in ("abc", "ABC", "0/a"):
+        (tmp_path / "a.pth").write_bytes(archive(pickle.dumps({}, 2), name=name))
+        with pytest.raises(WeightsError, match=f"not as torch.save names .* got archive/data/{name}"):
+            load(tmp_path / "a.pth")
+
+
+def test_tensors_that_are_one_and_the_same_take_no_more_than_twice_the_file(tmp_path: Path) -> None:
+    one = torch.zeros(100_000)
+    torch.save({f"{i}": one[i:] for i in range(2)}, tmp_path / "a.pth")
+    assert len(read_weights(tmp_path / "a.pth").state) == 2
+    torch.save({f"{i}": one[i:] for i in range(50)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"same data again and again, expected at most .* got 19,995,100"):
+        read_weights(tmp_path / "a.pth")
 
 
 def test_a_pickle_in_front_of_an_archive_is_not_read(tmp_path: Path) -> None:

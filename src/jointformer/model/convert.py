@@ -23,6 +23,8 @@ MEMORY_PROJECTION = "convmae.patch_embed1_memory.proj.weight"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 #: Far above any sensible network; shapes of more ask for memory or time that nobody has.
 MAX_WIDTH, MAX_DEPTH = 8192, 256
+#: Times its file that tensors may take together; more than once where some are one and the same.
+MOST_SHARED = 2
 #: One head's width by convention, where no config says otherwise.
 HEAD_WIDTH = 64
 
@@ -54,8 +56,9 @@ def check_tensors(state: State, where: str | Path | None, file_bytes: int | None
     """Checks that all are plain floating-point tensors with data of their own at every place.
 
     A few bytes can describe a tensor of terabytes (repeated by stride 0, sparse, without storage): nothing is
-    read, copied or converted before this check. file_bytes: no data can be larger than the file it came from.
-    Raises WeightsError naming the first tensor that is not usable.
+    read, copied or converted before this check. file_bytes: no data can be larger than the file it came from, nor all
+    together much larger, however many of the tensors share theirs: converted, each has its own. Raises WeightsError
+    naming the first tensor that is not usable.
     """
     for name, tensor in state.items():
         what = _unusable(tensor, file_bytes)
@@ -66,6 +69,14 @@ def check_tensors(state: State, where: str | Path | None, file_bytes: int | None
                 expected="plain floating-point data",
                 got=what,
             )
+    total = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if file_bytes is not None and total > MOST_SHARED * file_bytes:
+        raise WeightsError(
+            "refused: its tensors are the same data again and again",
+            where=where,
+            expected=f"at most {MOST_SHARED * file_bytes:,} bytes from a file of {file_bytes:,}",
+            got=f"{total:,}",
+        )
 
 
 def check_finite(state: State, where: str | Path | None) -> None:
