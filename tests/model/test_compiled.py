@@ -138,7 +138,7 @@ def test_a_compiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         masks_of_a_video(seeded_model(MINI), compile=True)
 
 
-@pytest.mark.parametrize("whose", ["the cache's", "the user's", "PyTorch's"])
+@pytest.mark.parametrize("whose", ["the cache's", "the user's", "PyTorch's", "root's"])
 def test_programs_are_kept_where_nobody_else_can_have_put_any(
     whose: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -149,6 +149,9 @@ def test_programs_are_kept_where_nobody_else_can_have_put_any(
         monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     if whose == "PyTorch's":
         cache.touch()  # nothing can be kept there
+    if whose == "root's":  # who may have run the program once in this user's name
+        (cache / "compiled").mkdir(parents=True)
+        monkeypatch.setattr(os, "access", lambda path, mode: False)  # in which the tests' user may be root
     compiled(seeded_model(MINI))
     place = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")
     assert (place == str(cache / "compiled")) == (whose == "the cache's")

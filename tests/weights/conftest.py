@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from weights.conftest_weights import home, network, server
+from weights.conftest_weights import home, network, plain_network, server
 
-__all__ = ["home", "network", "server"]
+__all__ = ["home", "network", "plain_network", "server"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,14 @@ def network() -> JointFormer:
     """A network of a few thousand parameters."""
     torch.manual_seed(0)
     return JointFormer(SMALL).eval()
+
+
+@pytest.fixture
+def plain_network(network: JointFormer) -> JointFormer:
+    """Its weights with as many heads as a file without a config says: one for every 64 channels."""
+    plain = JointFormer(replace(SMALL, heads=1)).eval()
+    plain.load_state_dict(network.state_dict())
+    return plain
 
 
 @pytest.fixture

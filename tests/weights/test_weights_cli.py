@@ -23,16 +23,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def published(network: JointFormer, server: Server, tmp_path: Path) -> Server:
-    content = save_weights(network, tmp_path / "x.pth").read_bytes()
+def published(plain_network: JointFormer, server: Server, tmp_path: Path) -> Server:
+    content = save_weights(plain_network, tmp_path / "x.pth").read_bytes()
     server.files |= {"jointformer_s012.pth": content, "jointformer_s02.pth": content}
     return server
 
 
 def test_list_shows_every_name_and_what_is_here(
-    home: Path, network: JointFormer, capsys: pytest.CaptureFixture[str]
+    home: Path, plain_network: JointFormer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_weights(network, home / "jointformer_s2.pth")
+    save_weights(plain_network, home / "jointformer_s2.pth")
     assert main(["weights", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert len(rows) == 16
@@ -106,9 +106,9 @@ def test_convert_fetches_nothing_where_it_cannot_write(
 
 
 def test_convert_to_pth_and_back_changes_nothing(
-    network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plain_network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = save_weights(network, tmp_path / "a.pth")
+    source = save_weights(plain_network, tmp_path / "a.pth")
     assert main(["weights", "convert", str(source), str(tmp_path / "b.safetensors")]) == 0
     assert main(["weights", "convert", str(tmp_path / "b.safetensors"), str(tmp_path / "c.pth")]) == 0
     first, last = (torch.load(p, weights_only=True) for p in (source, tmp_path / "c.pth"))
@@ -116,11 +116,13 @@ def test_convert_to_pth_and_back_changes_nothing(
 
 
 def test_the_mean_of_two_networks_lies_where_the_share_says(
-    network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plain_network: JointFormer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = save_weights(network, tmp_path / "a.safetensors", dtype=torch.float16)
-    state = {name: tensor + (0 if name.endswith("pos_embed") else 2) for name, tensor in network.state_dict().items()}
-    second = save_weights(state, tmp_path / "b.pth", network.config)
+    first = save_weights(plain_network, tmp_path / "a.safetensors", dtype=torch.float16)
+    state = {
+        name: tensor + (0 if name.endswith("pos_embed") else 2) for name, tensor in plain_network.state_dict().items()
+    }
+    second = save_weights(state, tmp_path / "b.pth", plain_network.config)
     out = tmp_path / "mean.safetensors"
     assert main(["weights", "mean", str(first), str(second), str(out), "--share", "0.25", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(out)

@@ -15,6 +15,7 @@ import pytest
 from jointformer.errors import OutputError, WeightsError
 from jointformer.model import cache, download
 from jointformer.model.download import fetch
+from jointformer.system.files import write_json
 from weights.conftest_weights import Server
 
 BODY = bytes(range(256)) * 400
@@ -115,6 +116,25 @@ def test_a_download_killed_before_its_last_rename_is_not_fetched_again(target: P
     assert server.asked == []
 
 
+def test_a_download_killed_as_another_version_begins_does_not_mix_the_two(
+    target: Path, url: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.parent.mkdir(parents=True)
+    target.with_name("w.pth.partial").write_bytes(b"an older version")
+    state = {"url": url, "validator": '"zero"', "total": 40}
+    target.with_name("w.pth.partial.json").write_text(json.dumps(state))
+
+    def killed(path: Path, data: object) -> None:
+        write_json(path, data)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(url, target)
+    assert fetch(url, target) == SHA
+
+
 @pytest.mark.parametrize("note", ["", "[]", "{}", "[" * 100_000, '{"url": 1, "validator": 2, "total": 3}'])
 def test_a_damaged_note_of_a_partial_file_means_starting_anew(
     target: Path, url: str, server: Server, note: str
@@ -145,6 +165,27 @@ def test_a_missing_file_is_one_line_with_the_way_out(target: Path, url: str, ser
 def test_without_a_network_the_line_says_what_was_tried_and_where_to_put_the_file(target: Path) -> None:
     with pytest.raises(WeightsError, match=r"127.0.0.1:9/w.pth: cannot be reached") as caught:
         fetch("http://127.0.0.1:9/w.pth", target)
+    assert f"put the file by hand at {target}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ALL_PROXY", "socks://127.0.0.1:9", "Unknown scheme for proxy URL"),
+        ("ALL_PROXY", "socks5://127.0.0.1:9", ""),  # needs a package, or is not there
+        ("ALL_PROXY", "http://127.0.0.1:port", "Invalid port"),
+        ("SSL_CERT_FILE", "/nowhere/certificates.pem", "No such file"),
+    ],
+)
+def test_a_proxy_or_certificates_that_do_not_serve_are_one_line(
+    target: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    for name in ("ALL_PROXY", "NO_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(WeightsError, match=rf"https://example\.org/w\.pth: cannot be reached.*got .*{said}") as caught:
+        fetch("https://example.org/w.pth", target)
     assert f"put the file by hand at {target}" in str(caught.value)
 
 

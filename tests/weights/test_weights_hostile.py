@@ -321,8 +321,8 @@ def test_a_forged_safetensors_header_is_one_line(tmp_path: Path, content: bytes)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_truncated_file_is_one_line_wherever_it_ends(network: JointFormer, tmp_path: Path, suffix: str) -> None:
-    whole = save_weights(network, tmp_path / f"whole{suffix}").read_bytes()
+def test_a_truncated_file_is_one_line_wherever_it_ends(plain_network: JointFormer, tmp_path: Path, suffix: str) -> None:
+    whole = save_weights(plain_network, tmp_path / f"whole{suffix}").read_bytes()
     path = tmp_path / f"a{suffix}"
     for length in (1, 7, 8, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
@@ -367,9 +367,9 @@ def test_a_page_saved_by_hand_in_the_place_of_the_file_is_recognised(tmp_path: P
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), suffix=st.sampled_from([".safetensors", ".pth"]))
 def test_damaged_bytes_load_as_they_were_or_fail_in_one_line(
-    network: JointFormer, tmp_path: Path, data: st.DataObject, suffix: str
+    plain_network: JointFormer, tmp_path: Path, data: st.DataObject, suffix: str
 ) -> None:
-    whole = bytearray(save_weights(network, tmp_path / f"whole{suffix}").read_bytes())
+    whole = bytearray(save_weights(plain_network, tmp_path / f"whole{suffix}").read_bytes())
     # Headers, directories and pickles are at the ends; in between lie numbers.
     places = st.one_of(
         st.integers(0, 4000), st.integers(len(whole) - 4000, len(whole) - 1), st.integers(0, len(whole) - 1)

@@ -9,22 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 
+from jointformer.cli.main import main
 from jointformer.errors import ConfigError, WeightsError
 from jointformer.model import device as device_module
 from jointformer.model.device import choose_device, choose_precision
 from jointformer.model.network import JointFormer
 from jointformer.model.registry import EMBEDDED, PUBLISHED, find_published
 from jointformer.model.storage import save_weights
-from jointformer.model.weights import load_model, load_weights, locate
-from weights.conftest_weights import SMALL, Server
+from jointformer.model.weights import load_for_export, load_model, load_weights, locate
+from weights.conftest_weights import Server
 
 CPU = {"device": "cpu", "precision": "float32"}
 
 
 @pytest.fixture
-def published(network: JointFormer, server: Server, tmp_path: Path) -> bytes:
+def published(plain_network: JointFormer, server: Server, tmp_path: Path) -> bytes:
     """The tiny network in the place of s012 on the release page."""
-    server.files["jointformer_s012.pth"] = save_weights(network, tmp_path / "x.pth").read_bytes()
+    server.files["jointformer_s012.pth"] = save_weights(plain_network, tmp_path / "x.pth").read_bytes()
     return server.files["jointformer_s012.pth"]
 
 
@@ -49,23 +50,23 @@ def test_a_published_name_has_three_forms(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["s012", "jointformer_s012", "jointformer_s012.pth"])
 def test_a_published_name_is_downloaded_once_and_loaded(
-    network: JointFormer, published: bytes, server: Server, home: Path, name: str
+    plain_network: JointFormer, published: bytes, server: Server, home: Path, name: str
 ) -> None:
     model = load_model(name, **CPU)
-    assert torch.equal(model.decoder.pred.weight, network.decoder.pred.weight)
+    assert torch.equal(model.decoder.pred.weight, plain_network.decoder.pred.weight)
     load_model(name, **CPU)
     assert len(server.asked) == 1
     assert (home / "jointformer_s012.pth").read_bytes() == published
 
 
 def test_a_file_put_into_the_cache_by_hand_is_taken_and_its_hash_noted(
-    network: JointFormer, server: Server, home: Path
+    plain_network: JointFormer, server: Server, home: Path
 ) -> None:
-    path = save_weights(network, home / "jointformer_s02.pth")
+    path = save_weights(plain_network, home / "jointformer_s02.pth")
     load_model("s02", **CPU)
     assert server.asked == []
-    state = network.state_dict() | {"decoder.pred.bias": torch.ones(1)}
-    save_weights(state, path, SMALL)
+    state = plain_network.state_dict() | {"decoder.pred.bias": torch.ones(1)}
+    save_weights(state, path)
     with pytest.raises(WeightsError, match=r"the file has changed since its SHA-256 was noted.*download it again"):
         load_model("s02", **CPU)
 
@@ -81,8 +82,8 @@ def test_a_downloaded_file_is_verified_wherever_it_lies(published: bytes, tmp_pa
 
 
 @pytest.mark.parametrize("note", ["", "{}", "[]", '{"sha256": 7}', '{"sha256": "zz"}', "[" * 100_000])
-def test_a_damaged_note_of_a_hash_is_one_line(network: JointFormer, home: Path, note: str) -> None:
-    save_weights(network, home / "jointformer_s02.pth")
+def test_a_damaged_note_of_a_hash_is_one_line(plain_network: JointFormer, home: Path, note: str) -> None:
+    save_weights(plain_network, home / "jointformer_s02.pth")
     (home / "jointformer_s02.pth.json").write_text(note)
     with pytest.raises(WeightsError, match=r"unreadable note of a weights file's SHA-256"):
         load_model("s02", **CPU)
@@ -116,6 +117,26 @@ def test_the_backbone_is_named_only_where_it_will_do() -> None:
         load_model("convmea", **CPU)
 
 
+def test_the_backbone_is_not_fetched_where_a_whole_network_is_needed(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("jointformer.model.weights.download", lambda *_, **__: pytest.fail("it was fetched"))
+    refused = r"convmae: this is ConvMAE's pre-training file, the backbone alone, expected weights of a whole network"
+    for call in (load_model, lambda name: load_for_export(name, torch.float32)):
+        with pytest.raises(WeightsError, match=refused):
+            call("convmae")
+    out = str(tmp_path / "out.safetensors")
+    for command in (
+        ["weights", "convert", "convmae"],
+        ["weights", "mean", "tiny", "convmae"],
+        ["weights", "mean", "s012", "convmae"],
+    ):
+        assert main([*command, out]) == 2
+        assert refused in capsys.readouterr().err
+    assert main(["info", "--model", "convmae"]) == 2
+    assert refused in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("preset", "hint"),
     [
@@ -146,14 +167,14 @@ def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
 
 
 def test_a_file_in_the_way_of_a_name_is_meant_only_with_its_folder(
-    network: JointFormer, published: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+    plain_network: JointFormer, published: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s012").write_text("something else")
     assert locate("s012") == home / "jointformer_s012.pth"
     with pytest.raises(WeightsError):
         load_weights("./s012")
-    own = save_weights(network, tmp_path / "jointformer_s012.pth")
+    own = save_weights(plain_network, tmp_path / "jointformer_s012.pth")
     assert locate("jointformer_s012.pth") == Path(own.name)
 
 

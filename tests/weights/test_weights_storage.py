@@ -56,7 +56,7 @@ def test_tensors_that_share_memory_are_saved_apart(network: JointFormer, tmp_pat
     for name, tensor in state.items():
         torch.testing.assert_close(saved[name], tensor, rtol=0, atol=0)
     in_file = (tmp_path / "a.safetensors").stat().st_size
-    assert (save_weights(state, tmp_path / "a.pth", SMALL)).stat().st_size > in_file * 0.9  # no tensor twice in either
+    assert (save_weights(state, tmp_path / "a.pth")).stat().st_size > in_file * 0.9  # no tensor twice in either
     assert (tmp_path / "a.pth").stat().st_size < in_file * 1.2
 
 
@@ -67,6 +67,13 @@ def test_the_config_travels_in_the_metadata(network: JointFormer, tmp_path: Path
     assert ModelConfig.from_json(metadata["config"]) == SMALL
     assert metadata["format_version"] == "1"
     assert metadata["name"] == "custom"
+
+
+def test_a_pth_file_would_forget_the_number_of_heads(network: JointFormer, tmp_path: Path) -> None:
+    said = r"a\.pth: .* how many heads there are, expected 1, of 64 channels each, got 3; save it as \.safetensors"
+    with pytest.raises(WeightsError, match=said):
+        save_weights(network, tmp_path / "a.pth")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_saving_in_half_precision_halves_the_file_and_loads_into_any(network: JointFormer, tmp_path: Path) -> None:
@@ -82,11 +89,11 @@ def test_saving_in_half_precision_halves_the_file_and_loads_into_any(network: Jo
 @pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_weights_that_the_disk_does_not_take_are_one_line_and_leave_nothing(
-    network: JointFormer, tmp_path: Path, suffix: str
+    plain_network: JointFormer, tmp_path: Path, suffix: str
 ) -> None:
     path = tmp_path / f"a{suffix}"
     with pytest.raises(OutputError, match=f"^{re.escape(str(path))}: cannot be written: the file is too large for "):
-        save_weights(network, path)
+        save_weights(plain_network, path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,10 +123,10 @@ def test_a_bare_state_dict_loads(network: JointFormer, tmp_path: Path) -> None:
     assert_same(load_model(tmp_path / "a.pth", **CPU), network)
 
 
-def test_what_is_saved_as_pth_is_the_published_form(network: JointFormer, tmp_path: Path) -> None:
-    path = save_weights(network, tmp_path / "a.pth")
+def test_what_is_saved_as_pth_is_the_published_form(plain_network: JointFormer, tmp_path: Path) -> None:
+    path = save_weights(plain_network, tmp_path / "a.pth")
     state = torch.load(path, weights_only=True)
-    assert list(state) == list(network.state_dict())
+    assert list(state) == list(plain_network.state_dict())
 
 
 def test_a_stage_0_checkpoint_gets_a_fifth_input_channel_of_zeros(network: JointFormer, tmp_path: Path) -> None:

@@ -32,14 +32,14 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.model.cost import bank_bytes, step_cost
     from jointformer.model.device import DTYPES, choose_device, choose_precision
     from jointformer.model.network import JointFormer
-    from jointformer.model.weights import load_weights
+    from jointformer.model.weights import load_whole
     from jointformer.ops.padding import padded
     from jointformer.track import TrackerConfig
 
     if args.objects < 1 or args.max_memory_frames < 1:
         got = f"{args.objects}, {args.max_memory_frames}"
         raise ConfigError("--objects, --max-memory-frames", expected="1 or more (no bound has no size)", got=got)
-    config = PRESETS[args.model] if args.model in PRESETS else load_weights(args.model).fitted()[0].config
+    config = PRESETS[args.model] if args.model in PRESETS else load_whole(args.model).fitted()[0].config
     with torch.device("meta"):
         parameters = sum(p.numel() for p in JointFormer(config).parameters())
     device = choose_device(args.device)

@@ -113,9 +113,9 @@ def _check_depths(args: argparse.Namespace) -> None:
     """Raise ConfigError where a depth was given that the checkpoint does not have."""
     if args.update_block_depth is None and args.enhance_block_depth is None:
         return
-    from jointformer.model.weights import load_weights
+    from jointformer.model.weights import load_whole
 
-    config = load_weights(args.model).fitted()[0].config
+    config = load_whole(args.model).fitted()[0].config
     for name, value in (("update", config.update_depth), ("enhance", config.enhance_depth)):
         given = getattr(args, f"{name}_block_depth")
         if given is not None and given != value:

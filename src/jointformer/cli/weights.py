@@ -126,12 +126,12 @@ def _download(args: argparse.Namespace) -> list[dict[str, Any]]:
 def _convert(args: argparse.Namespace) -> dict[str, Any]:
     from jointformer.model.device import DTYPES
     from jointformer.model.storage import check_suffix, save_weights
-    from jointformer.model.weights import load_weights
+    from jointformer.model.weights import load_whole
     from jointformer.system.files import check_writable
 
     check_suffix(args.target)  # before half a gigabyte is fetched for nothing
     check_writable(args.target)
-    model, state = load_weights(args.source).fitted()
+    model, state = load_whole(args.source).fitted()
     dtype = DTYPES[args.dtype] if args.dtype else None
     path = save_weights(state, args.target, model.config, dtype)
     return {"path": str(path), "bytes": path.stat().st_size, "name": model.config.name}
@@ -140,12 +140,15 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
 def _mean(args: argparse.Namespace) -> dict[str, Any]:
     from jointformer.model.convert import mean_of_weights
     from jointformer.model.storage import check_suffix, save_weights
-    from jointformer.model.weights import load_weights
+    from jointformer.model.weights import check_whole, load_weights
     from jointformer.system.files import check_writable
 
     check_suffix(args.target)
     check_writable(args.target)
-    (model, first), (_, second) = (load_weights(source).fitted() for source in (args.first, args.second))
+    sources = args.first, args.second
+    for source in sources:
+        check_whole(source)
+    (model, first), (_, second) = (load_weights(source).fitted() for source in sources)
     path = save_weights(mean_of_weights(first, second, args.share), args.target, model.config)
     return {"path": str(path), "bytes": path.stat().st_size, "name": model.config.name}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,7 @@ BACKEND = "inductor"
 MOST_PROGRAMS = 32
 
 _compiled: weakref.WeakKeyDictionary[JointFormer, JointFormer] = weakref.WeakKeyDictionary()
+_compiling = threading.Lock()  # trackers in several threads share a network
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -41,14 +43,15 @@ def compiled(model: JointFormer) -> JointFormer:
     ConfigError at the first call where the compiler fails: it needs a C++ compiler for a CPU and Triton for a GPU. On a
     CPU most kernels of ops/ are left out, which are faster.
     """
-    known = _compiled.get(model)
-    if known is None:
-        _keep_programs_at_home()
-        known = _with_compiled(model, PARTS)
-        known.convmae = _with_compiled(model.convmae, READING_PARTS)
-        known.hands_out_layers = False  # a program is whole: it returns all layers at its end
-        _compiled[model] = known
-    return known
+    with _compiling:
+        known = _compiled.get(model)
+        if known is None:
+            _keep_programs_at_home()
+            known = _with_compiled(model, PARTS)
+            known.convmae = _with_compiled(model.convmae, READING_PARTS)
+            known.hands_out_layers = False  # a program is whole: it returns all layers at its end
+            _compiled[model] = known
+        return known
 
 
 def _keep_programs_at_home() -> None:
@@ -61,7 +64,8 @@ def _keep_programs_at_home() -> None:
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
         with suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+            if os.access(folder, os.W_OK | os.X_OK):
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def _with_compiled(module: M, parts: tuple[str, ...]) -> M:

@@ -77,7 +77,7 @@ def fetch(url: str, target: Path, *, kind: Kind = WEIGHTS, page: str | None = No
             return verify_or_note(target, kind)
         expected = recorded_sha256(target, kind)
         try:
-            with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
+            with _client(url) as client:
                 _fetch_partial(client, url, partial, kind, progress)
         except WeightsError as error:
             raise _with_way_out(error, target, page) from None
@@ -95,6 +95,15 @@ def fetch(url: str, target: Path, *, kind: Kind = WEIGHTS, page: str | None = No
         _state_path(partial).unlink(missing_ok=True)
         write_record(target, got, url)
         return got
+
+
+def _client(url: str) -> httpx.Client:
+    """Return what asks for `url`, through the proxy that the environment names, if any."""
+    try:
+        return httpx.Client(timeout=TIMEOUT, follow_redirects=False)
+    except (ImportError, ValueError, httpx.InvalidURL, OSError) as error:  # the last: of certificates
+        what = "cannot be reached with the proxy and certificates that the environment names"
+        raise WeightsError(what, where=url, got=str(error)[:200]) from None
 
 
 @contextmanager
@@ -171,7 +180,6 @@ def _attempt(client: httpx.Client, url: str, partial: Path, kind: Kind, progress
                 raise BrokenAttemptError("what had arrived does not fit the file on the server")
             have, total = start_and_total(response, url, have, kind)
             _check_room(total, have, partial, url, kind)
-            write_json(_state_path(partial), asdict(_PartialState(url, validator(response), total)))
             # A log file or notebook gets a line now and then, a terminal a moving bar.
             interval = 0.2 if sys.stderr.isatty() else 10.0
             bar = tqdm(
@@ -184,6 +192,8 @@ def _attempt(client: httpx.Client, url: str, partial: Path, kind: Kind, progress
                 disable=not progress,
             )
             with open(partial, "ab" if have else "wb", opener=_no_link) as file, bar:
+                # Once nothing is there of another file, which a note of this one would make a part of it.
+                write_json(_state_path(partial), asdict(_PartialState(url, validator(response), total)))
                 # No block size: a buffer would lose what had arrived when the connection broke.
                 for block in response.iter_raw():
                     have += len(block)

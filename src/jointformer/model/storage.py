@@ -54,12 +54,7 @@ class StoredWeights:
         state = pad_single_object(self.state)
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if self.is_backbone:
-            raise WeightsError(
-                "this is ConvMAE's pre-training file, the backbone alone",
-                where=self.path,
-                expected="weights of a whole network",
-                hint="use it as a start for training",
-            )
+            raise backbone_alone(self.path)
         config = infer_config(shapes, self.path)
         if "config" in self.metadata:
             config = self._stated_config(config)
@@ -78,6 +73,16 @@ class StoredWeights:
                 "its config and its tensors do not agree", where=self.path, expected=inferred, got=stated
             )
         return stated
+
+
+def backbone_alone(where: str | Path) -> WeightsError:
+    """Return the error for ConvMAE's pre-training file where a whole network is needed."""
+    return WeightsError(
+        "this is ConvMAE's pre-training file, the backbone alone",
+        where=where,
+        expected="weights of a whole network",
+        hint="use it as a start for training",
+    )
 
 
 def read_weights(path: Path) -> StoredWeights:
@@ -112,8 +117,8 @@ def save_weights(
     """Return the path after writing a network's tensors there, whole or not at all.
 
     .safetensors: with the config (a network's own, or read off the shapes) and its name in the metadata.
-    .pth: the bare state dict in the published form. dtype: float32, float16 or bfloat16 to convert to; None
-    keeps theirs.
+    .pth: the bare state dict in the published form, of networks with as many heads as `infer_config` would read off it.
+    dtype: float32, float16 or bfloat16 to convert to; None keeps theirs.
 
     Raises WeightsError when tensors and config do not fit or the suffix is another, OutputError where
     writing fails.
@@ -126,6 +131,14 @@ def save_weights(
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     config = config or infer_config(shapes, path)
     fitting_network(config, shapes, path)
+    if path.suffix != ".safetensors" and config.heads != (told := infer_config(shapes, path).heads):
+        raise WeightsError(
+            "this kind of file cannot say how many heads there are",
+            where=path,
+            expected=f"{told}, of 64 channels each",
+            got=config.heads,
+            hint="save it as .safetensors",
+        )
     state = _apart({n: t.detach().to("cpu", dtype or t.dtype).contiguous() for n, t in state.items()})
     check_finite(state, path)
     metadata = {

@@ -21,7 +21,7 @@ from jointformer.model.device import (
 )
 from jointformer.model.network import JointFormer
 from jointformer.model.registry import EMBEDDED, PublishedWeights, find_published, unknown_name
-from jointformer.model.storage import SUFFIXES, StoredWeights, read_weights
+from jointformer.model.storage import SUFFIXES, StoredWeights, backbone_alone, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def load_model(
     if target.type == "cpu":
         keep_threads_within_quota()
     dtype = DTYPES[choose_precision(target, precision)]
-    return move_model(_centred(build_model(load_weights(name_or_path)), dtype), target, dtype)
+    return move_model(_centred(build_model(load_whole(name_or_path)), dtype), target, dtype)
 
 
 def load_for_export(name_or_path: str | Path, dtype: torch.dtype) -> JointFormer:
@@ -53,7 +53,7 @@ def load_for_export(name_or_path: str | Path, dtype: torch.dtype) -> JointFormer
 
     Raises WeightsError.
     """
-    return _centred(build_model(load_weights(name_or_path)), dtype).to(dtype)
+    return _centred(build_model(load_whole(name_or_path)), dtype).to(dtype)
 
 
 def _centred(model: JointFormer, dtype: torch.dtype) -> JointFormer:
@@ -72,6 +72,19 @@ def build_model(stored: StoredWeights) -> JointFormer:
     model.weights_file = stored.path.absolute()
     assert not any(t.is_meta for t in (*model.parameters(), *model.buffers()))
     return model.eval().requires_grad_(False)
+
+
+def load_whole(name_or_path: str | Path) -> StoredWeights:
+    """Return the tensors of a whole network, as `load_weights` does. Raises WeightsError."""
+    check_whole(name_or_path)
+    return load_weights(name_or_path)
+
+
+def check_whole(name_or_path: str | Path) -> None:
+    """Checks that a name is none of a backbone alone, before it is fetched for nothing. Raises WeightsError."""
+    found = find_weights(name_or_path)
+    if isinstance(found, PublishedWeights) and found.backbone:
+        raise backbone_alone(found.name)
 
 
 def load_weights(name_or_path: str | Path, *, progress: bool = True, backbone: bool = False) -> StoredWeights:
