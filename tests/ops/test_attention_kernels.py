@@ -332,15 +332,14 @@ def fill_and_enter(kept: dict[str, Any]) -> list[int]:
 def test_threads_that_meet_a_new_kernel_together_enter_the_same_code(
     kept: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both, made = threading.Barrier(2), []
+    both, made, compile_ = threading.Barrier(2), [], compiling.CFunc.compile
 
-    class Slow(compiling.CFunc):  # type: ignore[misc]
-        def compile(self) -> None:
-            made.append(self)
-            time.sleep(0.05)
-            super().compile()
+    def slowly(code: Any) -> None:
+        made.append(code)
+        time.sleep(0.05)
+        compile_(code)
 
-    monkeypatch.setattr(compiling, "CFunc", Slow)
+    monkeypatch.setattr(compiling.CFunc, "compile", slowly)
     kernel = compiling.TeamKernel(kept["enter"], None)
 
     def address(_: int) -> int:
