@@ -150,7 +150,9 @@ def fit_budget(
     before: int = 0,
     device: str = "",
 ) -> MemoryPlan:
-    """Return the plan with the most objects per pass that stays within a budget of bytes; masks do not depend on it.
+    """Return the plan with the most objects per pass that stays within a budget of bytes.
+
+    Masks depend on their number by rounding at most: sums of several objects are added up in another order.
 
     device: the kind the network is on; on a "cpu" more than one object per pass brings nothing, unless asked for.
 
