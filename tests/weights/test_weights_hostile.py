@@ -239,6 +239,7 @@ def again(*operations: bytes, maker: bytes = b"ccollections\nOrderedDict\n") -> 
         again(b"h\x00\x85q\x02", *[b"h\x01h\x02R"] * 200),
         again(*[b"h\x01h\x00\x85R"] * 200, maker=b"ccollections\nCounter\n"),
         again(*[b"h\x01h\x00\x85\x81"] * 200, maker=b"ctorch\nSize\n"),
+        again(b"h\x01" * 200 + b"]" + b"\x85Rq\x02" * 200),  # copies of copies, each kept
         again(*[b"h\x01)Rh\x00b"] * 200),
     ],
 )

@@ -126,7 +126,7 @@ def linear_mlp(
     whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
     if whole or most is None or y.numel() // y.shape[-1] * row <= most:
         return mlp(y, norm, first, second)
-    for part in y.view(-1, 1, y.shape[-1]).split(max(1, most // row)):  # no part has the many rows of `_rows`
+    for part in y.view(-1, 1, y.shape[-1]).split(max(1, most // row)):  # by single rows, too few for `_rows`
         part.copy_(mlp(part, norm, first, second))
     return y
 

@@ -13,16 +13,16 @@ PLAIN = re.compile(
 )
 #: These copy what they are called with.
 COPYING = ("collections OrderedDict", "collections Counter", "torch Size")
-#: What holds something that was made before and is named again: a name takes two bytes, a copy of what it means any
-#: number. Nothing that torch.save writes is copied so.
+#: What was there before: a few bytes can have it copied, however large it is.
 AGAIN = "again"
 
 
 def more_than_plain(pickled: bytes) -> str | None:
     """Return what a pickle asks for beyond plain tensors and containers in brief, None where that is all.
 
-    Follows what lies on the reader's stack: by name what is called and made, as AGAIN what comes from its memo, as ""
-    the rest. Raises whatever a damaged pickle makes it stumble on.
+    Follows what lies on the reader's stack: by name what is called and what calls made, as AGAIN what comes from its
+    memo or holds any of these, as "" what is written out in place, which torch.save does with all that it has copied.
+    Raises whatever a damaged pickle makes it stumble on.
     """
     stack: list[str] = []
     marks: list[list[str]] = []
@@ -46,9 +46,9 @@ def more_than_plain(pickled: bytes) -> str | None:
                 taken, stack = stack, marks.pop()
                 before = before[: before.index(pickletools.markobject)]
             taken = [stack.pop() for _ in before][::-1] + taken
-            made = AGAIN if AGAIN in taken else ""
+            made = AGAIN if any(taken) else ""
             if name in ("REDUCE", "NEWOBJ"):
-                if taken[1] == AGAIN and taken[0] in COPYING:
+                if taken[1] and taken[0] in COPYING:
                     return f"a copy as {taken[0].replace(' ', '.')}"
                 made = f"{taken[0]}()"
             elif name == "BUILD":
