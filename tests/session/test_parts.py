@@ -81,6 +81,12 @@ def test_soft_maps_survive_packing_and_nothing_else_does() -> None:
         SoftMaps.unpack(packed, 1)
 
 
+@pytest.mark.parametrize("shape", [(1, 16, 20_000), (2, 65_535, 1)])
+def test_soft_maps_of_long_strips_survive_packing(shape: tuple[int, int, int]) -> None:
+    maps = SoftMaps(tuple(range(shape[0])), np.full(shape, 7, np.uint8))
+    assert SoftMaps.unpack(maps.pack(), 2).maps.shape == shape
+
+
 def known(*drawn: int, done: dict[int, int] | None = None, length: int = 20) -> Known:
     sides = np.zeros(length, np.uint8)
     for frame, bits in (done or {}).items():

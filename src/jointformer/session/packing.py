@@ -16,7 +16,6 @@ from jointformer.ops.rle import decode_rle, encode_rle
 from jointformer.types import Mask, UInt8Array
 
 _HEADER = struct.Struct("<HHI")
-_MOST_SIDE = 16_384
 
 
 def pack_mask(mask: Mask) -> bytes:
@@ -52,7 +51,7 @@ class SoftMaps:
         try:
             height, width, count = _HEADER.unpack_from(data)
             body = _HEADER.size + 8 * count
-            if count > most or max(height, width) > _MOST_SIDE or len(data) < body:
+            if count > most or len(data) < body:
                 raise ValueError("sizes")
             ids = np.frombuffer(data, "<i8", count, _HEADER.size)
             length = count * height * width
