@@ -56,7 +56,7 @@ class Reading:
         return self._book.drawn_frames()
 
     def frame(self, index: int) -> UInt8Array:
-        """Return a frame (H, W, 3) uint8 RGB, read-only, from a bounded cache; IndexError outside the video."""
+        """Return a frame (H, W, 3) uint8 RGB, read-only, from a bounded cache; DataError outside the video."""
         return self._frames[self._checked(index)]
 
     def result(self, frame: int) -> FrameResult:
