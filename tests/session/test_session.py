@@ -439,6 +439,16 @@ def test_an_edit_and_its_undoing_end_the_running_propagation(session: Session, b
     assert session.status(10) == "tracked"
 
 
+def test_a_run_goes_on_with_what_it_has_seen_where_there_was_nothing_to_redo(session: Session) -> None:
+    session.add_masks(0, {1: square(0)})
+    session.add_masks(20, {2: square(20, 14)})
+    run = session.propagate(direction="both")
+    assert [next(run)[0] for _ in range(21)] == [*range(19, -1, -1), 1]  # object 2, then object 1
+    assert session.redo() is None
+    list(run)
+    assert all(np.array_equal(session.result(t).masks[2], square(t, 14)) for t in range(20))
+
+
 def test_what_is_tracked_is_settled_when_the_first_frame_is_asked_for(session: Session) -> None:
     session.add_masks(0, {1: square(0), 2: square(0, 14)})
     run = session.propagate()

@@ -89,14 +89,12 @@ class Edits:
     def undo(self) -> str | None:
         """Take back the newest edit or tracking run and return its label; None where there is none."""
         with self._book.lock, self._store.transaction():
-            self._book.drop_halves()
-            return self._store.undo()
+            return self._without_halves(self._store.undo())
 
     def redo(self) -> str | None:
         """Do again what was undone last and return its label; None where there is none."""
         with self._book.lock, self._store.transaction():
-            self._book.drop_halves()
-            return self._store.redo()
+            return self._without_halves(self._store.redo())
 
     # -- inside
 
@@ -121,6 +119,12 @@ class Edits:
         """Begin an edit of masks: halves seen before it are worth nothing after it."""
         self._book.drop_halves()
         return self._store.begin_edit(label)
+
+    def _without_halves(self, changed: str | None) -> str | None:
+        """Forget halves after an undo or redo, unless there was nothing to do: a run may go on with them then."""
+        if changed is not None:
+            self._book.drop_halves()
+        return changed
 
     def _mark_stale(self, at: int, object_id: int, frame: int) -> None:
         """An object's mask in a frame counts up to the object's next annotated frame on either side."""
