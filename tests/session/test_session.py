@@ -737,6 +737,18 @@ def test_results_go_with_an_objects_last_mask_and_come_back_with_it(session: Ses
     assert session.result(5).ids == (1, 2)
 
 
+def test_results_go_with_the_last_mask_that_shows_an_object(session: Session) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    session.add_masks(10, {1: np.zeros((H, W), bool)})
+    track(session)
+    before = bytes_of(session, range(30))
+    session.clear_masks(0, 1)
+    assert session.annotated_frames == (0, 10)
+    assert {session.result(t).ids for t in (5, 20)} == {(2,)}
+    session.undo()
+    assert bytes_of(session, range(30)) == before
+
+
 def test_an_id_that_is_too_large_is_refused_and_ends_no_run(session: ScriptedSession) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate(end=3)

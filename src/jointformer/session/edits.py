@@ -50,7 +50,7 @@ class Edits:
     def clear_masks(self, frame: int, object_id: int | None = None) -> None:
         """Take the user's masks of a frame (of one object) back. Raises DataError where there are none.
 
-        An object's results go with its last mask: nothing could bring them up to date.
+        An object's results go with the last mask that shows it: nothing could bring them up to date.
         """
         with self._book.lock:
             ids = [i for i in self._book.drawn(frame) if object_id in (None, i)]
@@ -63,7 +63,7 @@ class Edits:
                 for i in ids:
                     self._mark_stale(at, i, frame)
                     self._store.delete(Kind.MASK, at=at, frame=frame, object_id=i)
-                    if not self._book.drawn_frames(i):
+                    if not self._book.drawn_frames(i, visible=True):
                         self._store.delete(Kind.RESULT, at=at, object_id=i)
 
     def remove_object(self, object_id: int) -> None:
