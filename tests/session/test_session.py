@@ -15,7 +15,9 @@ from jointformer.errors import ConfigError, DataError, WeightsError
 from jointformer.session import ObjectInfo, Session
 from jointformer.session.result import STATUSES
 from jointformer.track import TrackerConfig
-from session.scripted import SIDE, H, ScriptedSession, SquareTracker, W, position, square, video
+from jointformer.track.frames import FrameLike, MasksLike
+from jointformer.track.segmentation import Segmentation
+from session.scripted import SIDE, H, ScriptedSession, SquareTracker, W, number_of, position, square, video
 
 PICTURES: Any = [Image.new("RGB", (W, H))]  # of another kind than a session takes
 
@@ -162,6 +164,29 @@ def test_a_corrected_object_is_held_against_its_correction_while_others_are_trac
     list(session.propagate())
     assert session.confidence(12)[1] > 0.9
     assert session.confidence(8)[1] < session.confidence(2)[1]
+
+
+def test_confidence_in_a_mask_from_one_side_is_the_same_beside_an_object_from_the_other(session: Session) -> None:
+    SquareTracker.lost = {15}
+    session.add_masks(28, {2: square(28)})
+    track(session, direction="both")
+    alone = [session.confidence(t)[2] for t in range(1, 28)]
+    assert min(alone) < 0.8 < max(alone)
+    session.undo()
+    session.add_masks(0, {1: np.roll(square(0, 14), 30, axis=1)})
+    track(session, direction="both")
+    assert [session.confidence(t)[2] for t in range(1, 28)] == pytest.approx(alone)
+
+
+def test_an_object_with_an_empty_mask_is_never_called_sure(session: Session) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    session.add_masks(10, {3: np.ones((H, W), bool)})  # covers the others there
+    session.add_masks(0, {2: np.zeros((H, W), bool)})
+    track(session)
+    for t, ids in ((5, [2]), (10, [1, 2]), (20, [2])):
+        for i in ids:
+            assert not session.result(t).masks[i].any()
+            assert session.confidence(t)[i] <= 0.5
 
 
 def test_a_single_frame_between_two_masks_is_joined(session: Session) -> None:
@@ -381,6 +406,29 @@ def test_halves_seen_with_other_masks_are_not_joined(session: Session) -> None:
     assert session.undo() == "masks"
     track(session, end=20)
     assert np.array_equal(session.result(19).masks[1], square(19))
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_an_object_is_found_before_a_frame_where_it_is_out_of_sight_though_another_is_tracked_past_it(
+    session: Session, monkeypatch: pytest.MonkeyPatch, direction: str
+) -> None:
+    class Finder(SquareTracker):
+        """Knows at once again where its objects are."""
+
+        def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+            self.at = number_of(frame)
+            self.masks = {i: square(self.at, 4 if i == 1 else 14) for i in self.masks}
+            return super().step(frame, masks, last=last)
+
+    monkeypatch.setattr(ScriptedSession, "_new_tracker", lambda self: Finder())
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    session.add_masks(20, {1: np.zeros((H, W), bool)})
+    session.add_masks(29, {2: square(29, 14)})
+    track(session, direction=direction)
+    for t in range(1, 20):
+        assert np.array_equal(session.result(t).masks[1], square(t))
+        assert session.confidence(t)[1] > 0.9
+    assert np.array_equal(session.result(24).masks[2], square(24, 14))
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward", "both"])

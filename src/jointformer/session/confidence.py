@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 #: An object that is nowhere may be hidden or lost: its probabilities cannot tell, so it is never called sure.
-_ABSENT = 0.5
+ABSENT = 0.5
 #: The running mean forgets a frame after about ten.
 _RATE = 0.1
 
@@ -30,7 +30,7 @@ def soft_jaccard(prob: Tensor) -> tuple[list[float], list[float]]:
     inside = (objects * one_hot).sum(dim=(1, 2))
     outside = objects.sum(dim=(1, 2)) - inside
     sure = inside / (area + outside).clamp_min(1e-6)
-    absent = _ABSENT * (1 - objects.amax(dim=(1, 2)))
+    absent = ABSENT * (1 - objects.amax(dim=(1, 2)))
     # Half precision may overflow: what is no number is no certainty either, and the session's file cannot keep it.
     confidence = torch.where(area > 0, sure, absent).clamp(0, 1).nan_to_num(nan=0.0)
     shares = area / float(prob[0].numel())

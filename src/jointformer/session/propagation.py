@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jointformer.session.book import Book, Tracked, disjoint, half_kind
-from jointformer.session.confidence import Trust, combined, soft_jaccard
+from jointformer.session.confidence import ABSENT, Trust, combined, soft_jaccard
 from jointformer.session.packing import SoftMaps
 from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight, neighbours
 from jointformer.session.source import FrameCache
@@ -69,9 +69,11 @@ class Propagation:
             for bit in (JOINED - self._final, self._final):
                 pieces = self._plan.pieces(block, bit)
                 for piece in pieces if bit == FORWARD else reversed(pieces):
-                    yield from self._track(piece if bit == FORWARD else piece[::-1], bit)
-                    if self._edited():
-                        return
+                    frames = piece if bit == FORWARD else piece[::-1]
+                    while frames:
+                        frames = yield from self._track(frames, bit)
+                        if self._edited():
+                            return
             with self._book.lock, self._book.store.transaction():
                 self._book.drop_halves(*block)
 
@@ -86,12 +88,15 @@ class Propagation:
             self._changes = self._book.store.changes
         return self._edit
 
-    def _track(self, frames: range, bit: int) -> Iterator[int]:
-        """Track frames in their order from the frame before the first one, whose masks are known."""
+    def _track(self, frames: range, bit: int) -> Generator[int, None, range]:
+        """Track frames in their order from the frame before the first one, whose masks are known.
+
+        Returns those that are left, to be begun anew: where an object begins that is out of sight there.
+        """
         if bit != self._final:
             frames = frames[self._done_before(frames, bit) :]
             if not frames:
-                return
+                return frames
         origin = frames[0] - frames.step
         state = self._state(origin, [i for i in self._plan.needs if self._begins(i, origin, frames, bit)], bit)
         lead = [*self._prelude(origin, state), (origin, state)] if state else []
@@ -115,11 +120,15 @@ class Propagation:
                 continue
             place = number - len(lead)
             if not self._keep(frames[place], seen, bit, trust):
-                return
+                break
             yield frames[place]
-            if place + 1 < len(frames):
-                for i in [i for i in tracker.object_ids if not self._goes_on(i, frames[place + 1 :], bit)]:
+            ahead = frames[place + 1 :]
+            if self._begins_unseen(frames[place], ahead, bit, tracker.object_ids):
+                return ahead
+            if ahead:
+                for i in [i for i in tracker.object_ids if not self._goes_on(i, ahead, bit)]:
                     tracker.remove_object(i)
+        return frames[:0]
 
     def _begins(self, i: int, origin: int, frames: range, bit: int) -> bool:
         """Whether an object is to be tracked from the frame before these; not from masks that are out of date."""
@@ -135,6 +144,16 @@ class Propagation:
         drawn = self._known[i].drawn
         first = next((frame for frame in frames if frame not in drawn), None)
         return first is not None and bool(self._plan.needs[i][first] & bit)
+
+    def _begins_unseen(self, frame: int, ahead: range, bit: int, tracked: tuple[int, ...]) -> bool:
+        """Whether an object is to be tracked on from a frame where the user says that it is out of sight.
+
+        The tracker, which does not know it yet, cannot begin it there: it must be shown a frame with the object first.
+        """
+        return bool(ahead) and any(
+            need[ahead[0]] & bit and i not in tracked and frame in self._known[i].drawn and self._visible[i]
+            for i, need in self._plan.needs.items()
+        )
 
     def _done_before(self, frames: range, bit: int) -> int:
         """How many of the first frames an interrupted run has already seen from this side."""
@@ -208,13 +227,19 @@ class Propagation:
             free &= ~mask
             # Where an object is out of sight says nothing of how large it will be.
             trust[i] = Trust(float(mask.mean()) if mask.any() or i not in trust else trust[i].area)
+        # What the other side alone has found keeps its confidence, held against the mask that it came from.
+        other = self._book.results(frame) if ids != self._plan.ids(frame, bit) else {}
         found = {}
         for i, expected, area in zip(whole.ids, *soft_jaccard(whole.prob)):
-            confidence = self._confidence(frame, i, bit, trust.setdefault(i, Trust(area)), expected, area)
             need = int(self._plan.needs[i][frame])
+            if not need & bit and i in other:
+                confidence = other[i].confidence
+            else:
+                confidence = self._confidence(frame, i, bit, trust.setdefault(i, Trust(area)), expected, area)
             if final or need == bit or not self._known[i].done[frame]:
                 sides = need if final else bit
-                found[i] = whole.masks[i] & free, confidence, sides
+                mask = whole.masks[i] & free
+                found[i] = mask, confidence if mask.any() else min(confidence, ABSENT), sides
         with self._book.lock:
             if self._edited():
                 return False
@@ -241,7 +266,8 @@ class Propagation:
         now = trust.update(expected, area)
         level = trust.level
         if bit != self._final:
-            self._levels[frame, i] = level
+            if self._plan.needs[i][frame] == JOINED:
+                self._levels[frame, i] = level
         elif (frame, i) in self._levels:
             near = distance_weight(self._known[i].drawn, frame)
             mine = near if bit == FORWARD else 1 - near
