@@ -89,7 +89,7 @@ class SquareTracker:
         return Segmentation(tuple(self.masks), prob, (H, W))
 
     def add_memory(self, frame: FrameLike, masks: MasksLike) -> None:
-        assert set(by_id(masks)) <= set(self.masks)
+        assert set() < set(by_id(masks)) <= set(self.masks), "a Tracker refuses what is empty or unknown"
         self.calls.append(("pin", number_of(frame)))
 
     def remove_object(self, object_id: int) -> None:

@@ -462,6 +462,27 @@ def test_an_edit_ends_the_running_propagation(session: Session) -> None:
     assert set(track(session)) == {*range(2, 20), *range(21, 30)} | {1}
 
 
+def test_a_new_object_in_the_frame_that_comes_next_ends_the_running_propagation(session: Session) -> None:
+    session.add_masks(0, {1: square(0)})
+    run = session.propagate()
+    next(run)
+    session.add_masks(2, {2: square(2, 14)})
+    assert list(run) == []
+
+
+def test_an_edit_while_the_network_is_loaded_ends_the_propagation(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(self: ScriptedSession) -> SquareTracker:
+        self.clear_masks(20)
+        return SquareTracker()
+
+    monkeypatch.setattr(ScriptedSession, "_new_tracker", load)
+    for frame in (0, 10, 20):
+        session.add_masks(frame, {1: square(frame)})
+    assert track(session, 0, 10) == []
+
+
 def test_an_edit_in_the_place_of_an_undone_run_ends_it(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -14,12 +14,16 @@ from jointformer.session.book import Book, Tracked, disjoint, half_kind
 from jointformer.session.confidence import ABSENT, Trust, combined, soft_jaccard
 from jointformer.session.packing import SoftMaps
 from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight, neighbours
+from jointformer.session.sides import floats, mixed, quantised, with_background
 from jointformer.session.source import FrameCache
 from jointformer.session.store import Kind
 from jointformer.track.frames import FrameLike, MasksLike
 from jointformer.track.loop import Steps, iter_segmentations
 from jointformer.track.segmentation import Segmentation
 from jointformer.types import Mask
+
+#: Frames with masks of objects in them.
+Shown = list[tuple[int, dict[int, Mask]]]
 
 
 class SessionTracker(Steps, Protocol):
@@ -95,11 +99,16 @@ class Propagation:
         """
         if bit != self._final:
             frames = frames[self._done_before(frames, bit) :]
-            if not frames:
+        if not frames:
+            return frames
+        with self._book.lock:
+            if self._edited():
                 return frames
-        origin = frames[0] - frames.step
-        state = self._state(origin, [i for i in self._plan.needs if self._begins(i, origin, frames, bit)], bit)
-        lead = [*self._prelude(origin, state), (origin, state)] if state else []
+            origin = frames[0] - frames.step
+            state = self._state(origin, [i for i in self._plan.needs if self._begins(i, origin, frames, bit)], bit)
+            lead = [*self._prelude(origin, state), (origin, state)] if state else []
+            pins = self._pinned(frames, lead)
+            trust = self._trust_at(origin, lead)
         tracker = self._new_tracker()
 
         def given(number: int, tracked: tuple[int, ...]) -> dict[int, Mask] | None:
@@ -111,11 +120,11 @@ class Propagation:
             yield from (self._frames[frame] for frame, _ in lead)
             yield from (picture for _, picture in self._frames.iter(frames))
 
-        trust = self._trust_at(origin, lead)
         last = len(lead) + len(frames) - 1
         for number, seen in iter_segmentations(tracker, enumerate(pictures()), given, last=last):
             if number == len(lead) - 1:
-                self._pin(tracker, frames, [frame for frame, _ in lead])
+                for frame, masks in pins:
+                    tracker.add_memory(self._frames[frame], masks)
             if number < len(lead):
                 continue
             place = number - len(lead)
@@ -173,13 +182,13 @@ class Propagation:
         half = self._book.maps(half_kind(bit), frame)
         seen: dict[int, Mask] = {}
         if half is not None:
-            whole = Segmentation(half.ids, _with_background(_floats(half)), self._book.size)
+            whole = Segmentation(half.ids, with_background(floats(half)), self._book.size)
             seen = whole.masks
         known = {i: result.mask for i, result in results.items()} | seen
         masks = disjoint(drawn, {i: known[i] for i in ids if i in known}, self._book.size)
         return {i: masks[i] for i in ids if i in masks and (masks[i].any() or self._visible[i])}
 
-    def _prelude(self, origin: int, state: dict[int, Mask]) -> list[tuple[int, dict[int, Mask]]]:
+    def _prelude(self, origin: int, state: dict[int, Mask]) -> Shown:
         """Frames to begin with where objects' masks at the origin are not the user's: their nearest drawn frames."""
         lead: dict[int, dict[int, Mask]] = {}
         for i in state:
@@ -192,10 +201,13 @@ class Propagation:
 
     def _given_at(self, frames: range, place: int, bit: int, tracked: tuple[int, ...]) -> dict[int, Mask] | None:
         """The user's masks of objects that are tracked in a frame or begin there."""
-        drawn, ahead = self._book.drawn(frames[place]), frames[place + 1 :]
+        with self._book.lock:
+            # After an edit, whose run ends with this frame, there may be objects that it does not know.
+            drawn = {} if self._edited() else self._book.drawn(frames[place])
+        ahead = frames[place + 1 :]
         return {i: m for i, m in drawn.items() if i in tracked or (m.any() and self._goes_on(i, ahead, bit))} or None
 
-    def _trust_at(self, origin: int, lead: list[tuple[int, dict[int, Mask]]]) -> dict[int, Trust]:
+    def _trust_at(self, origin: int, lead: Shown) -> dict[int, Trust]:
         """What each object is held against: the first mask of the user's in the lead, and how sure its state is."""
         trust: dict[int, Trust] = {}
         for _, masks in lead:
@@ -206,15 +218,14 @@ class Propagation:
                 trust[i].level = result.confidence
         return trust
 
-    def _pin(self, tracker: SessionTracker, frames: range, seen: list[int]) -> None:
-        """Give the nearest drawn frames on both sides of the frames to come as permanent memory."""
-        ids = tracker.object_ids
+    def _pinned(self, frames: range, lead: Shown) -> Shown:
+        """The nearest drawn frames on both sides of the frames to come, with their masks, as permanent memory."""
+        ids, seen = (lead[-1][1] if lead else ()), [frame for frame, _ in lead]
         drawn = sorted({f for i in ids for f in self._known[i].drawn} - set(frames) - set(seen))
         earlier, later = neighbours(drawn, min(frames))[0], neighbours(drawn, max(frames))[1]
         near = (later, earlier) if frames.step > 0 else (earlier, later)
-        for frame in [f for f in near if f is not None][: max(0, self._pins - len(seen) + 1)]:
-            masks = {i: m for i, m in self._book.drawn(frame).items() if i in ids}
-            tracker.add_memory(self._frames[frame], masks)
+        pinned = [f for f in near if f is not None][: max(0, self._pins - len(seen) + 1)]
+        return [(frame, {i: m for i, m in self._book.drawn(frame).items() if i in ids}) for frame in pinned]
 
     def _keep(self, frame: int, seen: Segmentation, bit: int, trust: dict[int, Trust]) -> bool:
         """Write what one side shows of a frame, joined with the other side's half if this is the final side."""
@@ -248,9 +259,9 @@ class Propagation:
                 results = {i: Tracked(mask, confidence, at, sides) for i, (mask, confidence, sides) in found.items()}
                 self._book.put_results(frame, results, at)
                 if not final:
-                    self._book.put_maps(half_kind(bit), frame, _quantised(whole), None)
+                    self._book.put_maps(half_kind(bit), frame, quantised(whole), None)
                 if self._keep_soft and found:
-                    self._book.put_maps(Kind.SOFT, frame, self._with_others(frame, _quantised(whole, found)), at)
+                    self._book.put_maps(Kind.SOFT, frame, self._with_others(frame, quantised(whole, found)), at)
         return True
 
     def _with_others(self, frame: int, maps: SoftMaps) -> SoftMaps:
@@ -281,8 +292,8 @@ class Propagation:
         ours = {i: (seen.prob[n + 1], c) for n, (i, c) in enumerate(zip(seen.ids, soft_jaccard(seen.prob)[0]))}
         theirs: dict[int, tuple[Tensor, float]] = {}
         if half is not None:
-            maps = _floats(half).to(seen.prob)
-            sure = soft_jaccard(_with_background(maps))[0]
+            maps = floats(half).to(seen.prob)
+            sure = soft_jaccard(with_background(maps))[0]
             theirs = {i: (maps[n], c) for n, (i, c) in enumerate(zip(half.ids, sure))}
         nothing = (torch.zeros_like(seen.prob[0]), 0.0)
         both = self._plan.pair(frame)
@@ -290,32 +301,10 @@ class Propagation:
         for i in ids:
             if i in both and i in ours and i in theirs:
                 near = distance_weight(self._known[i].drawn, frame)
-                rows.append(_mixed(ours[i], theirs[i], near if bit == FORWARD else 1 - near))
+                rows.append(mixed(ours[i], theirs[i], near if bit == FORWARD else 1 - near))
             else:
                 need = int(self._plan.needs[i][frame])
                 first, second = (ours, theirs) if need & bit else (theirs, ours)
                 rows.append(first.get(i, second.get(i, nothing))[0])
         stack = torch.stack(rows) if rows else seen.prob[:0]
-        return replace(seen, ids=tuple(ids), prob=_with_background(stack))
-
-
-def _mixed(ours: tuple[Tensor, float], theirs: tuple[Tensor, float], near: float) -> Tensor:
-    """The mean of two sides' probabilities, weighted by nearness and confidence."""
-    a, b = near * (ours[1] + 1e-3), (1 - near) * (theirs[1] + 1e-3)
-    return (a * ours[0] + b * theirs[0]) / (a + b)
-
-
-def _with_background(objects: Tensor) -> Tensor:
-    """(N+1, h, w) probabilities: what the objects leave is the background's."""
-    return torch.cat([(1 - objects.sum(dim=0, keepdim=True)).clamp_min(0), objects])
-
-
-def _floats(maps: SoftMaps) -> Tensor:
-    return torch.from_numpy(maps.maps.copy()).float() / 255
-
-
-def _quantised(seen: Segmentation, ids: Collection[int] | None = None) -> SoftMaps:
-    """The maps of these objects, of all by default."""
-    rows = [n for n, i in enumerate(seen.ids) if ids is None or i in ids]
-    maps = (seen.prob[1:][rows].float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    return SoftMaps(tuple(seen.ids[n] for n in rows), maps)
+        return replace(seen, ids=tuple(ids), prob=with_background(stack))
