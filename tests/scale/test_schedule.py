@@ -192,6 +192,26 @@ def test_workers_that_die_before_any_is_ready_end_the_run_but_not_after_one_was(
         assert {outcome.video: outcome.error for outcome in outcomes} == {"long": "", "middle": "", "short": ""}
 
 
+@pytest.mark.parametrize("stillborn", [(0, 1, 2), (0, 1, 2, 3), (0, 2, 3, 4)])
+def test_workers_that_die_as_they_start_end_no_run_that_others_who_are_starting_could_do(
+    stillborn: tuple[int, ...],
+) -> None:
+    script = Script()
+    pool = PretendingPool(script, stillborn)
+    videos = [*VIDEOS, *(Video(f"v{number}", 3) for number in range(40))]
+    outcomes = list(hand_out(pool, 3, videos, on_frames=script.on_frames, stop=lambda: False))
+    assert {outcome.video for outcome in outcomes if not outcome.error} == {video.name for video in videos}
+    assert len(pool.alive) == 3
+    assert pool.started == 3 + len(stillborn)
+
+
+def test_workers_that_all_die_as_they_start_end_the_run_before_many_more_are_tried() -> None:
+    pool = PretendingPool(Script(), range(1000))
+    with pytest.raises(ConfigError, match="workers die as soon as they start: killed"):
+        list(hand_out(pool, 8, [Video(f"v{n}") for n in range(40)], on_frames=lambda n: None, stop=lambda: False))
+    assert pool.started == 10
+
+
 def test_workers_that_die_as_they_start_are_not_replaced_for_ever_beside_one_that_works(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 TRIES = 3
 #: Seconds after which a video that another run was labelling is asked for again.
 PATIENCE = 0.5
-#: Workers that may die one after the other before any is ready; beside others at work so many for each that is wanted.
+#: Workers that may die one after the other before any is ready, until only those that start already are waited for;
+#: beside others at work so many for each that is wanted.
 _STILLBORN = 3
 
 
@@ -60,7 +61,9 @@ class Pool(Protocol):
 
 @dataclass
 class _Open:
-    """What is still to do, and who does what. wanted: the number of workers."""
+    """What is still to do, and who does what. wanted: the number of workers. stillborn: those that died one after the
+    other as they started; unreplaced: those of them in whose place nobody starts before another one is ready.
+    """
 
     queue: deque[Job]
     wanted: int
@@ -71,6 +74,7 @@ class _Open:
     later: list[tuple[float, Job]] = field(default_factory=list)
     tries: dict[str, int] = field(default_factory=dict)
     stillborn: int = 0
+    unreplaced: int = 0
 
     @property
     def anything(self) -> bool:
@@ -118,6 +122,9 @@ def _take(message: Message, left: _Open, pool: Pool, on_frames: OnFrames) -> Out
         left.stillborn = 0
         left.starting.discard(worker)
         left.idle.append(worker)
+        missing, left.unreplaced = left.unreplaced, 0
+        for _ in range(min(missing, len(left.queue) + len(left.later))):
+            left.starting.add(pool.start())
         return None
     if message.kind == "frames":
         left.frames[worker] = left.frames.get(worker, 0) + message.value
@@ -126,15 +133,9 @@ def _take(message: Message, left: _Open, pool: Pool, on_frames: OnFrames) -> Out
     video = left.busy.pop(worker, None)
     if message.kind == "died":
         left.idle = [w for w in left.idle if w != worker]
-        born = worker not in left.starting
-        left.stillborn += not born
-        if not born and left.stillborn >= _STILLBORN and not (left.busy or left.idle):
-            raise ConfigError(f"workers die as soon as they start: {message.value}", hint="try fewer of them")
-        hopeless = not born and left.stillborn >= _STILLBORN * left.wanted
-        if hopeless and left.stillborn == _STILLBORN * left.wanted:
-            logger.warning("going on with fewer workers, as the others die when they start: %s", message.value)
-        left.starting.discard(worker)
-        if not hopeless and (video is not None or left.queue or left.later):
+        if worker in left.starting:
+            _take_stillborn(message, left, pool)
+        elif video is not None or left.queue or left.later:
             left.starting.add(pool.start())
     else:
         left.idle.append(worker)
@@ -154,6 +155,21 @@ def _take(message: Message, left: _Open, pool: Pool, on_frames: OnFrames) -> Out
         left.queue.appendleft(video)
         return None
     return Outcome(video.name, describe(error, tried))
+
+
+def _take_stillborn(message: Message, left: _Open, pool: Pool) -> None:
+    """Replace a worker that died as it started, while there is hope. Raises ConfigError where nobody is left."""
+    left.starting.discard(message.worker)
+    left.stillborn += 1
+    if left.stillborn >= _STILLBORN and not (left.busy or left.idle):
+        if not left.starting:
+            raise ConfigError(f"workers die as soon as they start: {message.value}", hint="try fewer of them")
+        left.unreplaced += 1  # if those that are starting die as well, more would too
+        return
+    if left.stillborn == _STILLBORN * left.wanted:
+        logger.warning("going on with fewer workers, as the others die when they start: %s", message.value)
+    if left.stillborn < _STILLBORN * left.wanted and (left.queue or left.later):
+        left.starting.add(pool.start())
 
 
 def label_here(
