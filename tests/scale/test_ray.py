@@ -7,10 +7,15 @@ import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from jointformer.evaluation.scale import ray_actors
 from jointformer.evaluation.scale.claims import RunFolder
+from jointformer.evaluation.scale.ray_actors import RayPool
+from jointformer.evaluation.scale.schedule import Message
 from scale.scale_helpers import Runs, leftovers, make_videos
 from watched import ENV, finished, kill_a_worker, masks, stamps, two_nodes, wait_for
 
@@ -54,3 +59,84 @@ def test_a_cluster_that_does_not_answer_is_one_line(
     assert code == 2
     assert "no Ray cluster answers" in text
     assert text.count("\n") == 1
+
+
+class ActorDiedError(Exception):
+    """What Ray raises, as far as the pool looks at it."""
+
+
+class PretendingRay:
+    """A cluster of one processor whose actors answer what the test says."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.exceptions = SimpleNamespace(RayError=ActorDiedError)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 1.0}
+
+    def remote(self, *_: Any, **__: Any) -> Any:
+        method = SimpleNamespace(remote=object)
+        return lambda *_: SimpleNamespace(remote=lambda *_: SimpleNamespace(ready=method, label=method, frames=method))
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def wait(self, answers: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return answers, []
+
+    def get(self, _: Any) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def kill(self, _: Any) -> None:
+        pass
+
+    def shutdown(self) -> None:
+        pass
+
+
+def messages_of(answer: Any, monkeypatch: pytest.MonkeyPatch) -> list[Message]:
+    """Return what a pool of one actor says when the actor has answered, after which it is asked for nothing."""
+    monkeypatch.setattr(ray_actors, "_connect", lambda address: PretendingRay(answer))
+    work: Any = None
+    pool = RayPool("auto", b"", work, device="cpu", threads=1)
+    try:
+        pool.start()
+        said = pool.wait(0.05)
+        begun = time.monotonic()
+        assert pool.wait(0.05) == []
+        assert time.monotonic() - begun >= 0.04, "who asks again at once keeps a processor busy for nothing"
+    finally:
+        pool.stop()
+    return said
+
+
+def test_actors_that_are_idle_are_waited_for_and_not_asked_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert messages_of(None, monkeypatch) == [Message(0, "ready")]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "The actor died because of an error raised in its creation task, \x1b[36mray::Labeller.__init__()\x1b[39m\n"
+            '  File "ray_actors.py", line 35, in __init__\ntorch.OutOfMemoryError: CUDA out of memory\n\n',
+            "torch.OutOfMemoryError: CUDA out of memory",
+        ),
+        (
+            "The actor died unexpectedly before finishing this task.\n\tclass_name: Labeller\n"
+            f"The actor is dead because its node has died. {'x' * 300}",
+            "The actor died unexpectedly before finishing this task. … "
+            f"The actor is dead because its node has died. {'x' * 155}",
+        ),
+        ("\n The actor is gone. \n", "The actor is gone."),
+        ("", "no reason given"),
+    ],
+    ids=["its beginning failed", "its node is gone", "one line", "nothing"],
+)
+def test_the_reason_of_an_actors_death_is_what_ray_says_of_it(
+    text: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert messages_of(ActorDiedError(text), monkeypatch) == [Message(0, "died", f"the Ray actor died: {reason}")]

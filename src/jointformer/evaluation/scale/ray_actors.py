@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -125,6 +126,9 @@ class RayPool:
             pending = {asked.worker for asked in self._asked.values() if asked.what == "frames"}
             for worker in self._frames.keys() - pending:
                 self._ask(worker, "frames")
+        if not self._asked:  # all are idle, and Ray waits for nothing in no time
+            time.sleep(seconds)
+            return []
         ready, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
         if not ready:
             ready, _ = self._ray.wait(list(self._asked), num_returns=1, timeout=seconds)
@@ -145,7 +149,7 @@ class RayPool:
             self._asked = {a: b for a, b in self._asked.items() if b.worker != worker}
             with contextlib.suppress(Exception):  # it may be half alive behind a broken connection
                 self._ray.kill(actor)
-            return [Message(worker, "died", f"the Ray actor died: {str(error).strip().splitlines()[0][:200]}")]
+            return [Message(worker, "died", f"the Ray actor died: {_reason(str(error))}")]
         if asked.what == "ready":
             return [Message(worker, "ready")]
         if asked.what == "frames":
@@ -174,6 +178,14 @@ class RayPool:
                 self._ray.kill(actor)
         self._ray.shutdown()
         self._elsewhere.__exit__(None, None, None)
+
+
+def _reason(text: str) -> str:
+    """Return what Ray's many lines about a dead actor say: the error of its beginning, else the first and the last."""
+    lines = [line.strip()[:200] for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.strip()]
+    if "creation task" in text:  # the lines above the error are its traceback
+        return lines[-1]
+    return " … ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or "no reason given"
 
 
 def _connect(address: str) -> Any:
