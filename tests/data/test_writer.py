@@ -168,6 +168,16 @@ def test_a_zip_is_the_same_bytes_every_time(tmp_path: Path) -> None:
         assert archive.namelist() == ["b2/00002.png", "b2/00011.png"]
 
 
+def test_a_zip_holds_nothing_that_a_system_put_beside_the_masks(tmp_path: Path) -> None:
+    with ResultWriter(tmp_path, "dog") as results:
+        results.write("0", IDS)
+    for name in (".DS_Store", "._0.png", "Thumbs.db"):
+        (tmp_path / "dog" / name).write_bytes(b"a system's")
+    (tmp_path / "dog" / "@eaDir").mkdir()
+    with zipfile.ZipFile(make_zip(tmp_path / "a.zip", tmp_path, ["dog"])) as archive:
+        assert archive.namelist() == ["dog/0.png"]
+
+
 def test_a_zip_of_unfinished_videos_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"not finished: a, b, c and 1 more; run them before zipping"):
         make_zip(tmp_path / "a.zip", tmp_path, ["a", "b", "c", "d"])

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-from jointformer.data.frames import natural_key
+from jointformer.data.frames import is_hidden, natural_key
 from jointformer.data.masks import write_mask, write_scores
 from jointformer.errors import OutputError
 from jointformer.system.files import (
@@ -150,8 +150,9 @@ def clean_up(root: str | Path, spare: Callable[[Path], bool] = lambda path: Fals
 def make_zip(path: str | Path, root: str | Path, videos: Iterable[str], *, inside: str = "") -> Path:
     """The zip `path` of the finished videos' folders below `root`, at `inside`/<video>/ in the zip.
 
-    The same files give the same bytes (sorted, fixed dates; PNGs are stored as they are). It appears when it is
-    complete. Raises `OutputError`, also where a video is not finished.
+    The same files give the same bytes (sorted, fixed dates; PNGs are stored as they are). Hidden files and folders
+    (macOS's .DS_Store, a NAS's @eaDir) stay out. It appears when it is complete. Raises `OutputError`, also where a
+    video is not finished.
     """
     path, root = Path(path), Path(root)
     names = sorted(videos, key=natural_key)
@@ -163,7 +164,7 @@ def make_zip(path: str | Path, root: str | Path, videos: Iterable[str], *, insid
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in names:
             for source in sorted((root / name).iterdir(), key=lambda p: natural_key(p.name)):
-                if not is_temporary(source):
+                if not is_hidden(source) and not source.is_dir():
                     archive.writestr(zip_entry(f"{prefix}{name}/{source.name}"), source.read_bytes())
     return path
 
