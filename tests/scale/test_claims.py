@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from jointformer.data.writer import SCORES, ResultWriter
-from jointformer.errors import OutputError
+from jointformer.errors import DataError, OutputError
 from jointformer.evaluation.manyvideos import Part, VideoJob
+from jointformer.evaluation.scale import claims
 from jointformer.evaluation.scale.claims import RUN, RunFolder
+from jointformer.evaluation.scale.manifest import MANIFEST, read_manifest
 from jointformer.evaluation.scale.shards import fold, join_run
 
 SETTINGS = {"command": "track"}
@@ -114,6 +117,86 @@ def test_a_file_in_place_of_the_folder_of_claims_is_one_line(tmp_path: Path) -> 
     (tmp_path / RUN).write_text("")
     with pytest.raises(OutputError, match=r"\.run: cannot be written: a file is in the way"):
         fold(tmp_path)
+
+
+def deny(monkeypatch: pytest.MonkeyPatch, name: Path) -> None:
+    """Let a name not be there until its folder is looked at, as on NFS, which remembers what was not there."""
+    denied, scandir = {name}, os.scandir
+
+    def look(path: Any = ".") -> Any:
+        if Path(path) == name.parent:
+            denied.clear()
+        return scandir(path)
+
+    def denying(original: Any) -> Any:
+        def ask(self: Path, *args: Any, **options: Any) -> Any:
+            if self in denied:
+                raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(self))
+            return original(self, *args, **options)
+
+        return ask
+
+    monkeypatch.setattr(os, "scandir", look)
+    for method in ("read_text", "stat"):
+        monkeypatch.setattr(Path, method, denying(getattr(Path, method)))
+
+
+def test_a_run_that_began_meanwhile_is_seen_where_a_mount_remembers_that_none_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = join_run(tmp_path, SETTINGS, [VIDEO], 1)
+    deny(monkeypatch, tmp_path / MANIFEST)
+    assert join_run(tmp_path, SETTINGS, [VIDEO], 1).run == first.run
+
+
+@pytest.mark.parametrize("what", ["its folder", "its record"])
+def test_a_video_that_was_finished_meanwhile_is_seen_where_a_mount_remembers_that_it_was_not_there(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path, join_run(tmp_path, SETTINGS, [VIDEO], 1).run)
+    run.write_record("v", {"state": "finished", "frames": 3})
+    (tmp_path / "results/v").mkdir(parents=True)
+    (record,) = run.path.glob("*.json")
+    deny(monkeypatch, record if what == "its record" else tmp_path / "results/v")
+    found = run.finished(tmp_path / "results", "v")
+    assert found is not None
+    assert found.frames == 3
+
+
+def stale(monkeypatch: pytest.MonkeyPatch, holder: Any, name: str, times: int) -> None:
+    """Let a function say so many times that what it opened has been replaced on the server."""
+    left, original = [None] * times, getattr(holder, name)
+
+    def ask(*args: Any, **options: Any) -> Any:
+        if left:
+            left.pop()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(args[0]))
+        return original(*args, **options)
+
+    monkeypatch.setattr(holder, name, ask)
+
+
+def test_files_that_other_machines_replace_meanwhile_are_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = join_run(tmp_path, SETTINGS, [VIDEO], 1).run
+    stale(monkeypatch, Path, "read_text", 3)
+    stale(monkeypatch, claims, "hold", 3)
+    with RunFolder(tmp_path, run).manifest_lock():
+        manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert manifest.run == run
+
+
+def test_nobody_is_told_to_overwrite_a_run_whose_manifest_cannot_be_read_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / MANIFEST).mkdir()
+    with pytest.raises(DataError, match=rf"{MANIFEST}: cannot be read: \w[^;]*$"):
+        read_manifest(tmp_path)
+    stale(monkeypatch, Path, "read_text", 1000)
+    with pytest.raises(DataError, match=rf"{MANIFEST}: cannot be read: \w[^;]*$"):
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("how", ["its process seems dead", "it seems old, and of another machine"])

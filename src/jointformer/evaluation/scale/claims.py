@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,7 @@ class RunFolder:
         with self._locked(_MANIFEST_LOCK, _WAIT) as mine:
             if not mine:
                 raise OutputError("another process holds the run's manifest", where=self.output, hint="try again")
+            look_anew(self.output, self.path)
             yield
 
     @contextmanager
@@ -80,9 +83,10 @@ class RunFolder:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 return hold(self.path / name, max(0.0, begun + timeout - time.monotonic()))
-            except (FileNotFoundError, FileExistsError):
+            except OSError as error:
                 # Whoever completes a run removes the folder from under those that wait, who make it again.
-                if self.path.is_file() or time.monotonic() > begun + _WAIT:
+                gone = error.errno in (errno.ENOENT, errno.EEXIST, errno.ESTALE)  # the last is what NFS says
+                if not gone or self.path.is_file() or time.monotonic() > begun + _WAIT:
                     raise
                 time.sleep(0.01)
 
@@ -121,6 +125,7 @@ class RunFolder:
         """Return the record of a video that is finished in `folder`, else None. Raises as `check`."""
         with self.manifest_lock():
             self.check()
+            look_anew(folder)
             if not is_finished(folder, video):
                 return None
             manifest = self.manifest()
@@ -132,6 +137,7 @@ class RunFolder:
 
         Each is read until it is entered: everybody does this again and again, and the others wait so long.
         """
+        look_anew(folder)
         entered = {f"{name_key(video)}.json" for video in manifest.videos}
         _enter(sorted(path for path in self.path.glob("*.json") if path.name not in entered), manifest, folder)
         for video in [name for name in manifest.videos if not is_finished(folder, name)]:
@@ -148,6 +154,17 @@ class RunFolder:
     def clear(self) -> None:
         """Remove the folder: everything in it is in the manifest, and nothing is left to be labelled."""
         remove(self.path)
+
+
+def look_anew(*folders: Path) -> None:
+    """Let the system ask a network mount what is in folders now, before anything there is taken for missing.
+
+    NFS keeps for up to a minute that a name was not there; opening the folder makes it compare with the server. A lock
+    on another file does not, so a run that began meanwhile would be overlooked.
+    """
+    for folder in folders:
+        with suppress(OSError), os.scandir(folder):
+            pass
 
 
 def clean_up(output: Path) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +24,8 @@ from jointformer.track.ensemble import View
 MANIFEST = "run.json"
 #: What the settings of `jointformer track` over many videos say they are; a benchmark's name their dataset.
 TRACK = "track"
+#: How often a manifest is read that another machine keeps replacing meanwhile, and the seconds between.
+_READINGS, _BETWEEN = 5, 0.05
 #: What makes the masks of this process, beside the network.
 VERSIONS = {"jointformer": __version__, "torch": str(torch.__version__)}
 
@@ -204,14 +208,27 @@ def manifest_stamp(folder: Path) -> int:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(_read_text(path))
         if not isinstance(data, dict):
             raise TypeError
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except OSError as error:  # nothing is known against what is in it: no advice to replace it
+        raise DataError(f"cannot be read: {error.strerror or error}", where=path) from error
+    except (ValueError, TypeError, RecursionError) as error:
         raise _not_a_manifest(path, error) from None
     return data
+
+
+def _read_text(path: Path) -> str:
+    for _ in range(_READINGS - 1):
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            if error.errno != errno.ESTALE:  # NFS: the file that was opened has been replaced, the new one is there
+                raise
+        time.sleep(_BETWEEN)
+    return path.read_text(encoding="utf-8")
 
 
 def check_settings(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

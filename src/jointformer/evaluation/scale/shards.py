@@ -14,7 +14,7 @@ from jointformer.data.benchmark_rows import BENCHMARKS, Benchmark
 from jointformer.data.frames import natural_key
 from jointformer.data.writer import SCORES, is_finished, make_zip
 from jointformer.errors import ConfigError, DataError, OutputError
-from jointformer.evaluation.scale.claims import RunFolder, clean_up
+from jointformer.evaluation.scale.claims import RunFolder, clean_up, look_anew
 from jointformer.evaluation.scale.label import J, Job
 from jointformer.evaluation.scale.manifest import (
     MANIFEST,
@@ -98,6 +98,7 @@ def join_run(
                 hint="choose another --output, or --overwrite to start anew",
             )
         folder, archive = results_folder(output, manifest), _archive(output, manifest)
+        look_anew(folder)
         there = {job.name for job in jobs if is_finished(folder, job.name)}  # first: their records are older
         run.take_up(manifest, folder)
         unknown = sorted(there - manifest.videos.keys(), key=natural_key)
