@@ -230,6 +230,41 @@ def test_a_damaged_video_and_one_without_masks_keep_no_other_waiting(
     assert files(tmp_path / "out") == made
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [("masks", r"\(masks\), expected \w+, got \w+"), ("frames", r"\(frames\), expected 6, got 5")],
+    ids=["masks", "frames"],
+)
+def test_a_video_whose_input_changes_before_its_turn_fails_and_is_not_recorded_as_made_of_the_old_one(
+    changed: str,
+    said: str,
+    track: Callable[..., int],
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import jointformer.evaluation.manyvideos as many
+
+    shutil.copytree(archive, tmp_path / "here")
+
+    def meanwhile(*args: Any, **options: Any) -> object:
+        if changed == "masks":
+            write_mask(tmp_path / "here/masks/b/002.png", draw_ids((3,), 2))
+        else:
+            (tmp_path / "here/videos/b/005.png").unlink()
+        monkeypatch.setattr(many, "label_any_video", label_any_video)
+        return label_any_video(*args, **options)
+
+    monkeypatch.setattr(many, "label_any_video", meanwhile)
+    videos, masks = (str(tmp_path / "here/videos"),), ("--masks", str(tmp_path / "here/masks"))
+    assert track(tmp_path / "out", *masks, videos=videos) == 1
+    what = f"not finished: b: {videos[0]}/b: its input has changed since the run began "
+    assert re.search(f"{re.escape(what)}{said}; run the same command again", capsys.readouterr().err)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".run", "a", "film", "run.json"]
+    assert track(tmp_path / "out", *masks, videos=videos) == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_a_video_whose_name_is_no_unicode_is_tracked_as_others_are(
     track: Callable[..., int], archive: Path, one_by_one: dict[str, bytes], tmp_path: Path

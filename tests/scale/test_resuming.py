@@ -195,6 +195,24 @@ def test_a_zip_of_earlier_results_does_not_outlive_them(
     assert not archive.exists()
 
 
+def test_a_zip_of_earlier_results_goes_before_a_video_is_made_anew(
+    evaluate: Callable[..., int], mose: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, there = tmp_path / "out", []
+    archive, original = output / "MOSE_val.zip", RunFolder.claim
+    assert evaluate(output) == 0
+    shutil.rmtree(output / next(iter(mose.videos)))
+
+    def claim(self: RunFolder, video: str) -> Any:  # from here on the run may be killed
+        there.append(archive.exists())
+        return original(self, video)
+
+    monkeypatch.setattr(RunFolder, "claim", claim)
+    assert evaluate(output) == 0
+    assert there == [False]
+    assert archive.is_file()
+
+
 def test_a_finished_video_that_has_lost_a_mask_is_named_and_made_anew_once_its_folder_is_removed(
     evaluate: Callable[..., int], mose: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

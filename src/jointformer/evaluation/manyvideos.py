@@ -18,7 +18,7 @@ from jointformer.errors import DataError
 from jointformer.evaluation.anyvideo import frame_range, label_any_video, writing_bytes
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.label import OnFrames, Work, make_record
-from jointformer.evaluation.scale.manifest import TRACK, Manifest, VideoRecord
+from jointformer.evaluation.scale.manifest import TRACK, Manifest, VideoRecord, check_unchanged
 from jointformer.evaluation.scale.run import Scale, run_jobs
 from jointformer.model.network import JointFormer
 from jointformer.ops.drawing import OverlayStyle
@@ -71,8 +71,9 @@ class VideoJob:
         return cls(name, video.absolute(), masks.absolute(), part, opened.size, frames, end, objects, known_by)
 
     def open(self) -> tuple[VideoFile | FolderVideo, GivenMasks]:
-        """Return the video and its masks."""
-        opened, given, _ = _open(self.video, self.masks, self.part)
+        """Return the video and its masks. Raises as `check`, and DataError where they are others by now."""
+        opened, given, end = _open(self.video, self.masks, self.part)
+        check_unchanged(self.video, _fingerprint(opened, given, end), self.fingerprint)
         return opened, given
 
     @property

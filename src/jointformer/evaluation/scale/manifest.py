@@ -272,6 +272,20 @@ def check_input(folder: Path, video: str, found: dict[str, str], wanted: dict[st
         )
 
 
+def check_unchanged(place: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
+    """Raise DataError where a video's frames or masks are not those that its run began with; both are fingerprints."""
+    difference = _first_difference(wanted, found)
+    if difference is not None:
+        name, old, new = difference
+        raise DataError(
+            f"its input has changed since the run began ({name.replace('_', ' ')})",
+            where=place,
+            expected=old,
+            got=new,
+            hint="run the same command again",
+        )
+
+
 def no_manifest(folder: Path) -> DataError:
     """Return the error of a folder that holds no run."""
     return DataError("no run's manifest", where=folder / MANIFEST, hint="name the --output folder of a run")

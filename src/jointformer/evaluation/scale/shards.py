@@ -72,7 +72,9 @@ def join_run(
     *,
     weights_file: str = "",
 ) -> Manifest:
-    """Enter videos into the manifest of an output folder and return it, with what is finished; half-written files go.
+    """Enter videos into the manifest of an output folder and return it, with what is finished.
+
+    Half-written files go, and so does a zip of earlier results where videos are missing.
 
     data: the settings as the manifest holds them. dataset_videos: how many videos the whole dataset has. overwritten:
     the results that go first, with their manifest; None: the run that is there goes on. weights_file: what a manifest
@@ -110,6 +112,7 @@ def join_run(
         manifest.wanted.update(job.name for job in jobs)
         manifest.dataset_videos = dataset_videos
         manifest.save(output)
+        _remove_old_zip(archive, manifest)
         clean_up(output)
     return manifest
 
@@ -191,8 +194,6 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 def fold(output: Path, run: str | None = None) -> Manifest:
     """Return the manifest with all records taken up; written, and the records removed once nothing is left to do.
 
-    A zip goes where videos are missing: it is of an earlier time, and would be taken for this run's.
-
     run: the id of the run that asks; None: whichever has the folder. Raises OutputError where another run has it by
     now, DataError for a folder without a manifest or with a damaged one.
     """
@@ -202,12 +203,17 @@ def fold(output: Path, run: str | None = None) -> Manifest:
         folder, archive = results_folder(output, manifest), _archive(output, manifest)
         claims.take_up(manifest, folder)
         manifest.save(output)
-        if archive is not None and not manifest.is_whole:
-            remove(archive)
+        _remove_old_zip(archive, manifest)
         if not manifest.holes:
             _remove_half_written(output, folder)
             claims.clear()
     return manifest
+
+
+def _remove_old_zip(archive: Path | None, manifest: Manifest) -> None:
+    """Remove the zip where videos are missing: it is of an earlier time, and would be taken for this run's."""
+    if archive is not None and not manifest.is_whole:
+        remove(archive)
 
 
 def _remove_half_written(output: Path, folder: Path) -> None:
