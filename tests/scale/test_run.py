@@ -134,6 +134,28 @@ def test_every_video_is_tracked_as_it_was_planned(two: Runs, tmp_path: Path, mon
     assert limits == [64 * 10**9] * 2
 
 
+def test_what_is_sent_to_workers_holds_wherever_they_were_started(
+    two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+
+    def send(pool: object, count: int, videos: Any, **options: Any) -> Any:
+        sent.extend(videos)
+        return iter(())
+
+    monkeypatch.setattr(runs_module, "ProcessPool", lambda weights, work, *args: sent.append(work))
+    monkeypatch.setattr(runs_module, "hand_out", send)
+    (two.tree.parent / "started here").mkdir()
+    monkeypatch.chdir(two.tree.parent / "started here")
+    beside = Runs(Path("..") / two.tree.name, two.weights)
+    assert beside.here(Path("../out"), "--workers", "2") == 0
+    work, *videos = sent
+    paths = [work.output, work.folder, *(path for video in videos for path in (*video.frames, *video.masks.values()))]
+    assert len(paths) == 2 + 5 + 2
+    assert all(path.is_absolute() and not {"started here", ".."} & set(path.parts) for path in paths)
+    assert all(path.exists() for path in paths)
+
+
 def test_frames_behind_the_last_one_to_save_are_not_tracked(two: Runs, tmp_path: Path) -> None:
     dataset = open_benchmark("G", "val", "..", generic_path=two.tree)
     videos = tuple(dataclasses.replace(video, frames_to_save=frozenset({1})) for video in dataset.videos)

@@ -24,6 +24,7 @@ from jointformer.system.files import (
     atomic_path,
     atomic_write,
     check_writable,
+    from_anywhere,
     is_temporary,
     remove_temporaries,
     replace_dir,
@@ -134,6 +135,22 @@ def test_a_name_at_the_limit_is_writable(tmp_path: Path) -> None:
     with atomic_write(target) as file:
         file.write(b"1")
     assert target.exists()
+
+
+def test_a_path_for_other_processes_does_not_lead_through_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a/b")
+    monkeypatch.chdir(tmp_path / "link")
+    here = tmp_path.resolve() / "a/b"
+    found = {
+        name: from_anywhere(name) for name in ("x", ".", "../x", "../../x/../y", "..", str(tmp_path / "link/../x"))
+    }
+    assert list(found.values()) == [
+        here / "x", here, here.parent / "x", here.parents[1] / "x/../y", here.parent, tmp_path / "link/../x",
+    ]  # fmt: skip
+    assert from_anywhere("/".join([".."] * 99)) == Path(here.anchor)
 
 
 def test_a_file_where_a_folder_should_be_is_one_line(tmp_path: Path) -> None:

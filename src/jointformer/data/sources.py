@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from jointformer.data.frames import read_frame
 from jointformer.data.mask_colours import ColourTable
 from jointformer.data.masks import read_mask_file, resolve_void, without
 from jointformer.ops.palette import davis_palette
+from jointformer.system.files import from_anywhere
 from jointformer.types import LabelMap, UInt8Array
 
 #: "first": one mask names all objects; "new_objects": every mask file may bring further ones.
@@ -59,6 +60,13 @@ class VideoSource:
     def inputs(self) -> set[Path]:
         """The folders of its frames and masks."""
         return {path.parent for path in (*self.frames, *self.masks.values())}
+
+    def found_from_anywhere(self) -> VideoSource:
+        """The same video by paths that hold in processes which were started elsewhere."""
+        folders = {folder: from_anywhere(folder) for folder in self.inputs}
+        frames = tuple(folders[path.parent] / path.name for path in self.frames)
+        masks = {index: folders[path.parent] / path.name for index, path in self.masks.items()}
+        return replace(self, frames=frames, masks=masks)
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:

@@ -22,7 +22,7 @@ from jointformer.evaluation.scale.manifest import TRACK, Manifest, VideoRecord, 
 from jointformer.evaluation.scale.run import Scale, run_jobs
 from jointformer.model.network import JointFormer
 from jointformer.ops.drawing import OverlayStyle
-from jointformer.system.files import count_files, replace_dir
+from jointformer.system.files import count_files, from_anywhere, replace_dir
 from jointformer.system.stop import Stop
 from jointformer.track.budget import VideoSize
 from jointformer.track.config import TrackerConfig
@@ -68,7 +68,8 @@ class VideoJob:
         opened, given, end = _open(video, masks, part)
         objects, known_by = len(given.objects), _fingerprint(opened, given, end)
         frames = end - given.first
-        return cls(name, video.absolute(), masks.absolute(), part, opened.size, frames, end, objects, known_by)
+        places = from_anywhere(video), from_anywhere(masks)
+        return cls(name, *places, part, opened.size, frames, end, objects, known_by)
 
     def open(self) -> tuple[VideoFile | FolderVideo, GivenMasks]:
         """Return the video and its masks. Raises as `check`, and DataError where they are others by now."""
@@ -167,7 +168,7 @@ def track_many(
     Guarantees, errors and the files beside the results are those of `evaluate`.
     """
     scale, part = scale or Scale(), part or Part()
-    target = Path(output).absolute()
+    target = from_anywhere(output)
     work = TrackWork(
         output=target,
         folder=target,

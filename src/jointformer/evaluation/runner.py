@@ -16,6 +16,7 @@ from jointformer.evaluation.scale.manifest import Manifest
 from jointformer.evaluation.scale.run import Scale, run_jobs
 from jointformer.evaluation.scale.shards import zip_path
 from jointformer.model.network import JointFormer, require_network
+from jointformer.system.files import from_anywhere
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
 from jointformer.track.loop import BadFramePolicy
@@ -63,7 +64,7 @@ def evaluate(
         )
     config, scale = config or TrackerConfig(), scale or Scale()
     views = tuple(views or (View(config.size),))
-    target = Path(output).absolute()
+    target = from_anywhere(output)
     work = BenchmarkWork(
         output=target,
         folder=target / dataset.benchmark.output_folder,
@@ -75,7 +76,7 @@ def evaluate(
     return run_jobs(
         model,
         work,
-        _choose(dataset, videos),
+        [video.found_from_anywhere() for video in _choose(dataset, videos)],
         {
             "dataset": dataset.benchmark.key,
             "split": dataset.benchmark.split,

@@ -86,6 +86,19 @@ def writing(path: str | Path, *temporaries: Path) -> Iterator[None]:
         raise output_error(error, path) from error
 
 
+def from_anywhere(path: str | Path) -> Path:
+    """`path` as processes find it that were started elsewhere: absolute, and not by way of the current folder.
+
+    Where `..` leads from the current folder is the same on another machine, which may lack the folder itself.
+    """
+    path = Path(path)
+    up = next((number for number, part in enumerate(path.parts) if part != ".."), len(path.parts))
+    if not up:
+        return path.absolute()
+    folders = [Path.cwd(), *Path.cwd().parents]
+    return folders[min(up, len(folders) - 1)].joinpath(*path.parts[up:])
+
+
 def make_dir(path: str | Path) -> Path:
     """The folder `path`, made with its parents where missing. Raises `OutputError`.
 
