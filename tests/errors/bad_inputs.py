@@ -129,6 +129,7 @@ flags("overwriting in a run of several parts", "--shard", "1/2", "--overwrite")
 flags("an unknown policy for bad frames", "--on-bad-frame", "pray")
 flags("a memory budget that is not a size", "--memory-budget", "lots")
 flags("a memory budget that cannot hold the program", "--memory-budget", "100MB")
+flags("a memory budget with Ray, without a number of actors", "--ray", "auto", "--memory-budget", "2GB")
 
 
 @case("Settings", "no dataset")

@@ -18,6 +18,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.anyvideo import overlay_bytes
 from jointformer.evaluation.scale.budget import plan_videos, video_size
 from jointformer.model.config import PRESETS
+from jointformer.model.weights import load_model
 from jointformer.ops import products
 from jointformer.track.budget import MemoryPlan, VideoSize, bank_places, fit_budget, plan_memory
 from jointformer.track.config import TrackerConfig
@@ -199,6 +200,29 @@ def test_a_process_beside_the_first_has_what_that_one_leaves() -> None:
     for budget, limit in ((BASE + alone.total, alone.total), (10**10, 10**10 - BASE)):
         found = plans([View(480)], budget, device="cuda", workers=1)
         assert found == replace(alone, config=replace(alone.config, memory_limit=limit))
+
+
+@pytest.mark.parametrize("here", ["cpu", "cuda"])
+def test_a_plan_is_for_the_device_of_those_that_work(here: str, mini_weights: Path) -> None:
+    """A GPU's processes hold the network there and no program; this one holds nothing there, or it does so as well."""
+    network = load_model(mini_weights, device="cpu", precision="float32")
+    tensors = [*network.parameters(), *network.buffers()]
+    on_gpu = sum(tensor.nbytes for tensor in tensors)
+    model: Any = SimpleNamespace(
+        config=network.config, dtype=network.dtype, device=torch.device(here), parameters=lambda: tensors, buffers=list
+    )
+    one = VideoSize("cat", 20, (48, 64), 3)
+    views = [View(-1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "memory_allocated", lambda device: on_gpu)
+        patch.setattr(torch.cuda, "max_memory_allocated", lambda device: on_gpu)
+        gpu = plan_videos(model, TrackerConfig(), views, [one], 4 * 10**9, 4, "cuda")["cat"]
+        cpu = plan_videos(model, TrackerConfig(), views, [one], 4 * 10**9, 4, "cpu")["cat"]
+    assert (gpu.base, gpu.config.objects_per_pass) == (on_gpu, None)
+    assert gpu.config.memory_limit == (10**9 if here == "cpu" else 10**9 - on_gpu // 4)
+    assert cpu.config.objects_per_pass == 1
+    assert cpu.base > on_gpu + (100 << 20), "the program counts where the network is in the same memory"
+    assert cpu.config.memory_limit == (4 * 10**9 - cpu.base) // 4
 
 
 def test_a_budget_changes_no_mask(

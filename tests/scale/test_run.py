@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from jointformer import __version__
+from jointformer.cli.running import first_device
 from jointformer.data.benchmarks import open_benchmark
 from jointformer.errors import ConfigError
 from jointformer.evaluation.runner import evaluate
@@ -51,22 +53,74 @@ def test_there_are_as_many_processes_as_devices_unless_their_number_is_given() -
 
 
 @pytest.mark.parametrize(
-    ("flags", "workers"), [((), 0), (("--workers", "3"), 3), (("--devices", "cpu,cpu"), 2), (("--devices", "cpu"), 1)]
+    ("flags", "workers", "kind"),
+    [
+        ((), 0, "cpu"),
+        (("--workers", "3"), 3, "cpu"),
+        (("--devices", "cpu,cpu"), 2, "cpu"),
+        (("--devices", "cpu"), 1, "cpu"),
+        (("--devices", "cuda:0,cuda:1"), 2, "cuda"),
+        (("--ray", "auto", "--workers", "5"), 5, "cpu"),
+        (("--ray", "auto", "--workers", "5", "--devices", "cuda"), 5, "cuda"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
 def test_a_budget_is_that_of_all_processes_for_the_videos_that_are_left(
-    flags: tuple[str, ...], workers: int, two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: tuple[str, ...], workers: int, kind: str, two: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned: list[object] = []
 
     def plan(*args: Any) -> None:
-        *_, videos, budget, processes = args
-        planned.extend([[video.name for video in videos], budget, processes])
+        model, *_, videos, budget, processes, device = args
+        assert model.device.type == "cpu"
+        planned.extend([[video.name for video in videos], budget, processes, device])
         raise ConfigError("enough is known")
 
     monkeypatch.setattr(runs_module, "plan_videos", plan)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert two.here(tmp_path / "out", "--videos", "v0") == 0
     assert two.here(tmp_path / "out", "--memory-budget", "3GB", *flags) == 2
-    assert planned == [["v1"], 3 * 10**9, workers]
+    assert planned == [["v1"], 3 * 10**9, workers, kind]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--ray", "auto"), "a memory budget with Ray needs workers; give --workers, the number of actors that share"),
+        (("--devices", "cpu,cuda:1"), "a memory budget with devices, expected those of one kind, got cpu and cuda"),
+    ],
+)
+def test_a_budget_that_cannot_be_divided_is_refused(
+    flags: tuple[str, ...],
+    said: str,
+    two: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert two.here(tmp_path / "out", "--memory-budget", "3GB", *flags) == 2
+    assert said in last_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def loads_on(**flags: str | None) -> tuple[str, str]:
+    return first_device(Namespace(**{"device": "auto", "precision": "auto", "devices": None, "ray": "auto", **flags}))
+
+
+def test_a_networks_precision_is_that_of_the_clusters_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jointformer.model.device.cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    for gpus in (1, 0):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpus=gpus: bool(gpus))
+        assert loads_on() == ("cuda" if gpus else "cpu", "auto")
+        assert loads_on(devices="cpu") == ("cpu", "float32")
+        assert loads_on(devices="cuda", precision="bfloat16") == ("cpu", "bfloat16")
+        if gpus:
+            assert loads_on(devices="cuda") == ("cpu", "bfloat16")
+    with pytest.raises(ConfigError, match=r"^--precision, expected bfloat16, float16 or float32: .*, got auto$"):
+        loads_on(devices="cuda")
 
 
 @pytest.mark.parametrize("devices", ["tpu", "cuda:1", "cuda,cpu", "cuda,cuda"])

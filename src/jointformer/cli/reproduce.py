@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     for path in (args.markdown, args.json):
         if path and path != "-":
             check_writable(path)
+    ways = run_options(args)
     device, precision = first_device(args)
     options = Options(
         data_root=args.data_root,
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         workers=worker_count(args.scorers),
         published_masks=args.published_masks,
         missing=args.missing,
-        **run_options(args),
+        **ways,
     )
     rows = select_rows(args.rows)
     results = reproduce(rows, options, dry_run=args.dry_run, after_row=lambda so_far: _write(args, so_far))

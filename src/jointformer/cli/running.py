@@ -129,9 +129,18 @@ def first_device(args: argparse.Namespace) -> tuple[str, str]:
     """
     from jointformer.model.device import choose_device, choose_precision, use_device
 
-    if args.devices is None or args.ray is not None:
+    if args.devices is None:
         return str(use_device(args.device)), args.precision
-    return "cpu", choose_precision(choose_device(args.devices.split(",")[0].strip()), args.precision)
+    device = args.devices.split(",")[0].strip()
+    if args.ray is None:
+        return "cpu", choose_precision(choose_device(device), args.precision)
+    if device == "cuda" and args.precision == "auto":
+        try:
+            choose_device(device)
+        except ConfigError:
+            expected = "bfloat16, float16 or float32: this machine has no GPU like the cluster's to choose it by"
+            raise ConfigError("--precision", expected=expected, got="auto") from None
+    return "cpu", choose_precision(device, args.precision)
 
 
 def run_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -139,12 +148,15 @@ def run_options(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises ConfigError.
     """
+    budget, scale = budget_bytes(args), build_scale(args)
+    if budget is not None:
+        scale.refuse_budget()
     return {
         "overwrite": args.overwrite,
         "progress": not args.quiet,
         "on_bad_frame": args.on_bad_frame,
-        "memory_budget": budget_bytes(args),
-        "scale": build_scale(args),
+        "memory_budget": budget,
+        "scale": scale,
     }
 
 

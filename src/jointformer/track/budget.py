@@ -122,21 +122,26 @@ def bank_places(config: TrackerConfig, frames: int) -> int:
     return room
 
 
-def base_within(model: JointFormer, config: TrackerConfig, budget: int) -> tuple[int, int]:
+def base_within(
+    model: JointFormer, config: TrackerConfig, budget: int, device: torch.device | None = None
+) -> tuple[int, int]:
     """Return (what the process holds before the first frame, its peak so far); compiled kernels are loaded for it.
+
+    device: where the network will be if it is elsewhere now; of a GPU that is what the network takes there.
 
     Raises ConfigError where that alone breaks the budget.
     """
-    held = held_now(model)
+    device = device or model.device
+    held = held_now(model, device)
     if held < budget:
-        held = held_now(model, config)
+        held = held_now(model, device, config)
     if held >= budget:
         raise ConfigError(
             "the memory budget is too small",
             expected=f"more than {size_text(held)}, which the program and the network take",
             got=size_text(budget),
         )
-    return held, peak_memory(model.device)
+    return held, peak_memory(device) if device.type in ("cpu", model.device.type) else 0
 
 
 def fit_budget(
@@ -200,21 +205,27 @@ def _what_would_fit(least: MemoryPlan, budget: int, total: Callable[[TrackerConf
     return "give more, or track fewer objects at a time"
 
 
-def held_now(model: JointFormer, config: TrackerConfig | None = None) -> int:
-    """Return the bytes that this process (or, of a GPU, its allocator) holds; with a config, compiled kernels too."""
-    if model.device.type == "cuda":
-        return int(torch.cuda.memory_allocated(model.device))
+def held_now(model: JointFormer, device: torch.device, config: TrackerConfig | None = None) -> int:
+    """Return the bytes that this process (or, of a GPU, its allocator) holds; with a config, compiled kernels too.
+
+    device: where the network is to be; if it is elsewhere, its bytes count besides.
+    """
+    moved = 0
+    if device.type != model.device.type:
+        moved = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    if device.type == "cuda":
+        return moved or int(torch.cuda.memory_allocated(device))
     if config is not None:
-        _load_kernels(model, config)
+        _load_kernels(model, config, device)
     give_back_freed_memory()
-    return resident_size()
+    return resident_size() + moved
 
 
-def _load_kernels(model: JointFormer, config: TrackerConfig) -> None:
+def _load_kernels(model: JointFormer, config: TrackerConfig, device: torch.device) -> None:
     """Let the attention compile or load its kernels, which takes about 100 MB: they are part of the program."""
     heads, width = model.config.heads, model.config.head_width
     rows = int((2**20 / (3 * heads)) ** 0.5) + 16  # just enough scores that the compiled path is taken
-    q = torch.zeros(1, heads, rows, width, dtype=model.dtype, device=model.device)
+    q = torch.zeros(1, heads, rows, width, dtype=model.dtype, device=device)
     memory = q.new_zeros(1, heads, 2 * rows, width)
     with torch.inference_mode():
         joint_attention(q, q, q)

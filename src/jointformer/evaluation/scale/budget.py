@@ -34,20 +34,26 @@ def plan_videos(
     videos: Iterable[VideoSize],
     budget: int,
     workers: int = 0,
+    device: str = "",
 ) -> dict[str, MemoryPlan]:
-    """Return each video's plan within a budget in bytes. workers: so many processes share what this one leaves; 0: it
-    tracks the videos itself.
+    """Return each video's plan within a budget in bytes.
+
+    workers: so many processes share what this one leaves; 0: it tracks the videos itself. device: the kind of device
+    that they work on (default: the network's). On a GPU this process leaves all if its own network is on the CPU.
 
     Raises ConfigError with the estimate for the first video that cannot fit.
     """
-    base, before = base_within(model, config, budget)
+    place = torch.device(device or model.device.type)
     videos = list(videos)
-    base += _kept_products(model, views, videos)
-    share = max(1, (budget - base) // workers) if workers else budget
+    elsewhere = place.type != model.device.type
+    base, before = base_within(model, config, budget, place if elsewhere else model.device)
+    base += _kept_products(model, views, videos, place)
+    left = budget if elsewhere and place.type == "cuda" else budget - base
+    share = max(1, left // workers) if workers else budget
     plans = {}
     for video in videos:
         try:
-            plans[video.name] = _fit(model, config, views, video, share, base, before)
+            plans[video.name] = _fit(model, config, views, video, share, base, before, place)
         except ConfigError as error:
             if not workers:
                 raise
@@ -56,9 +62,9 @@ def plan_videos(
     return plans
 
 
-def _kept_products(model: JointFormer, views: Sequence[View], videos: Sequence[VideoSize]) -> int:
+def _kept_products(model: JointFormer, views: Sequence[View], videos: Sequence[VideoSize], device: torch.device) -> int:
     """Return the bytes that a process keeps of products in the other sizes that it has seen, whatever the order."""
-    if model.device.type != "cpu" or model.dtype != torch.float32 or not products.onednn_is_faster():
+    if device.type != "cpu" or model.dtype != torch.float32 or not products.onednn_is_faster():
         return 0
     sizes = set()
     for video in videos:
@@ -76,6 +82,7 @@ def _fit(
     budget: int,
     base: int,
     before: int,
+    device: torch.device,
 ) -> MemoryPlan:
     """Return the plan of a video seen in every view: the views' banks are there together, their steps are not."""
     itemsize = model.dtype.itemsize
@@ -91,7 +98,7 @@ def _fit(
             base=base + mean + sum(banks) - own,  # from the second frame on all views' banks are there in each step
             itemsize=itemsize,
             before=before,
-            device=model.device.type,
+            device=device.type,
         )
         for each, own in zip(seen, banks, strict=True)
     ]

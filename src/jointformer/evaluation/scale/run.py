@@ -23,7 +23,7 @@ from jointformer.evaluation.scale.manifest import Manifest, made_with, manifest_
 from jointformer.evaluation.scale.processes import ProcessPool
 from jointformer.evaluation.scale.schedule import Outcome, Pool, hand_out, label_here
 from jointformer.evaluation.scale.shards import Shard, check_files, check_inputs, fold, join_run, zip_if_finished
-from jointformer.model.device import reset_peak_memory
+from jointformer.model.device import choose_device, reset_peak_memory
 from jointformer.model.network import JointFormer
 from jointformer.system.files import make_dir
 from jointformer.system.parallel import processors
@@ -78,8 +78,23 @@ class Scale:
 
     @property
     def others(self) -> int:
-        """The number of processes of this machine besides this one that do the work; 0: this one does, or Ray."""
-        return self.count if self.ray is None and (self.count > 1 or self.devices) else 0
+        """The number of processes besides this one that do the work; 0: this one does. With Ray, the most actors."""
+        return self.count if self.ray is not None or self.count > 1 or self.devices else 0
+
+    def kind(self, here: torch.device) -> str:
+        """Return the kind of device that does the work, the first one's of several. here: this process's network's."""
+        if not self.devices:
+            return here.type
+        return self.devices[0] if self.ray is not None else choose_device(self.devices[0]).type
+
+    def refuse_budget(self) -> None:
+        """Raise ConfigError where it is not known what a memory budget is to be divided by, or planned for."""
+        if self.ray is not None and self.workers is None:
+            hint = "give --workers, the number of actors that share it"
+            raise ConfigError("a memory budget with Ray needs workers", hint=hint)
+        kinds = () if self.ray is not None else sorted({choose_device(name).type for name in self.devices})
+        if len(kinds) > 1:
+            raise ConfigError("a memory budget with devices", expected="those of one kind", got=" and ".join(kinds))
 
     def refuse_overwriting(self) -> None:
         """Raise ConfigError for a shard: it must not remove what the other parts have finished."""
@@ -107,12 +122,14 @@ def run_jobs(
     how many the whole dataset has. size_of: what a memory plan has to know of a video. overwritten: the results that go
     first, with an earlier run's manifest; None: this run goes on where that one ended.
 
-    Raises ConfigError for a budget that a video cannot keep, for a folder with other results (see `join_run`) and for a
-    shard that would overwrite the other parts, OutputError where nothing can be written, a result would replace what is
-    read or another run has taken the folder, FailedVideos at the end where some videos could not be finished,
-    Interrupted after SIGINT or SIGTERM, whatever was going on: it says how to go on.
+    Raises ConfigError for a budget that a video cannot keep or that cannot be divided, for a folder with other results
+    (see `join_run`) and for a shard that would overwrite the other parts, OutputError where nothing can be written, a
+    result would replace what is read or another run has taken the folder, FailedVideos at the end where some videos
+    could not be finished, Interrupted after SIGINT or SIGTERM, whatever was going on: it says how to go on.
     """
     output, folder = work.output, work.folder
+    if memory_budget is not None:
+        scale.refuse_budget()
     if overwritten is not None:
         scale.refuse_overwriting()
         overwritten = list(overwritten)
@@ -162,7 +179,8 @@ def _within(
     if budget is None:
         return work
     with at_once():  # it only reads
-        plans = plan_videos(model, work.config, work.views, sizes, budget, scale.others)
+        kind = scale.kind(model.device)
+        plans = plan_videos(model, work.config, work.views, sizes, budget, scale.others, kind)
     if plans and progress:
         largest = max(plans.values(), key=lambda plan: plan.total)
         print(f"memory: at most {largest}, of {size_text(budget)}", file=sys.stderr)
@@ -198,7 +216,7 @@ def _outcomes(
 ) -> Generator[Outcome, None, None]:
     """Return the outcomes of the videos, made by whom `scale` says."""
     threads = torch.get_num_threads()
-    if scale.ray is None and not scale.others:
+    if not scale.others:
         torch.set_num_threads(scale.threads or threads)
         try:
             yield from label_here(model, work, jobs, on_frames=on_frames, stop=stop)
@@ -209,7 +227,7 @@ def _outcomes(
     if scale.ray is not None:
         from jointformer.evaluation.scale.ray_actors import RayPool
 
-        kind = (scale.devices or (model.device.type,))[0].partition(":")[0]
+        kind = scale.kind(model.device)
         pool = RayPool(scale.ray, pack_model(model), work, device=kind, threads=scale.threads or 1)
         count = scale.workers or pool.room
     else:
