@@ -14,9 +14,11 @@ from PIL import Image
 from jointformer.cli.main import main as cli_main
 from jointformer.cli.published import main
 from jointformer.data.benchmark_rows import BENCHMARKS
+from jointformer.data.benchmarks import Dataset
 from jointformer.data.frames import picture_size
 from jointformer.data.masks import read_mask_file, read_scores
 from jointformer.data.sources import VideoSource
+from jointformer.errors import ConfigError
 from jointformer.evaluation.scale.label import BenchmarkWork
 from jointformer.evaluation.scale.manifest import VideoRecord
 from trees import HEIGHT, WIDTH, Tree, make_tree
@@ -64,6 +66,22 @@ def test_every_layout_runs_and_writes_the_frames_its_scorer_wants(
         prefix = "Annotations/" if row.zip_holds == "Annotations" else ""
         expected = {f"{prefix}{name}/{frame}.png" for name, video in tree.videos.items() for frame in video.saved}
         assert set(names) == expected
+
+
+@pytest.mark.parametrize(("sizes", "scale"), [("480", 1), ("480,600", 2), ("-1", 2), ("480,-1", 2), ("-1,480", 2)])
+def test_frames_of_davis_are_read_in_full_resolution_where_their_own_size_is_one_of_several(
+    sizes: str, scale: int, tmp_path: Path, mini_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = make_tree(tmp_path / "data", "D17", full_resolution="Full-Resolution")
+    opened: list[tuple[int, int]] = []
+
+    def stop(model: object, dataset: Dataset, *_: object, **__: object) -> None:
+        opened.extend(video.size for video in dataset.videos)
+        raise ConfigError("enough is known")
+
+    monkeypatch.setattr("jointformer.evaluation.runner.evaluate", stop)
+    assert run(tree, mini_weights, tmp_path / "out", f"--sizes={sizes}") == 2
+    assert set(opened) == {(scale * HEIGHT, scale * WIDTH)}
 
 
 def test_all_frames_are_no_archive_where_the_server_wants_some(

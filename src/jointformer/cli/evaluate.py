@@ -131,7 +131,7 @@ def evaluate_command(
         args.split,
         args.data_root,
         generic_path=args.generic_path,
-        size=max(sizes),
+        size=-1 if -1 in sizes else max(sizes),  # a frame's own size is the largest that there is
         save_all=args.save_all,
     )
     output = args.output or Path("output") / f"{args.dataset}_{args.split}"
