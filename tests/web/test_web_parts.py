@@ -149,7 +149,7 @@ def test_every_listener_hears_what_is_published_from_any_thread() -> None:
         streams = [broadcaster.listen(": hello\n\n") for _ in range(2)]
         heard = [[await anext(stream)] for stream in streams]
         assert broadcaster.listeners == 2
-        await asyncio.to_thread(broadcaster.publish, "state", {"a": 1})
+        await asyncio.to_thread(broadcaster.publish, "state", lambda: {"a": 1})
         broadcaster.close()
         for stream, texts in zip(streams, heard):
             texts += [text async for text in stream]
@@ -159,13 +159,24 @@ def test_every_listener_hears_what_is_published_from_any_thread() -> None:
     assert asyncio.run(hear()) == [[": hello\n\n", 'event: state\ndata: {"a": 1}\n\n']] * 2
 
 
+def test_streams_can_be_ended_while_news_is_being_made() -> None:
+    async def hear() -> list[str]:
+        broadcaster = Broadcaster()
+        stream = broadcaster.listen("")
+        await anext(stream)
+        broadcaster.publish("state", broadcaster.close)  # as a signal may interrupt it
+        return [text async for text in stream]
+
+    assert asyncio.run(hear()) == []
+
+
 def test_a_page_that_reads_too_slowly_is_told_to_begin_afresh() -> None:
     async def hear() -> list[str]:
         broadcaster = Broadcaster()
         stream = broadcaster.listen("")
         await anext(stream)
-        for number in range(2001):
-            broadcaster.publish("frame", number)
+        for _ in range(2001):
+            broadcaster.publish("frame", lambda: 0)
         await asyncio.sleep(0)
         broadcaster.close()
         return [text async for text in stream]

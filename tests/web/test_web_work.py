@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import io
+import json
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from jointformer.data.masks import encode_mask, write_mask
 from jointformer.errors import DataError, OutputError
 from jointformer.session import Session, stored_video
 from jointformer.web import app, shelf
+from jointformer.web.events import Broadcaster
 from jointformer.web.exports import Exports
 from jointformer.web.models import SharedModel
 from jointformer.web.record import Range, RecordFile, is_project
@@ -80,30 +82,54 @@ def test_an_export_that_another_page_deletes_is_none_or_breaks_off(tool: Tool, m
     assert tool.state()["exports"]["files"] == []
 
 
+class Waits:
+    """A session whose export ends when it may."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+
+    def export(self, format: str, path: Path, **options: Any) -> None:
+        self.may_end.wait(60)
+        path.write_bytes(b"{}")
+
+
 def test_an_export_that_ends_while_the_files_are_listed_is_not_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Waits:
-        may_end = threading.Event()
-
-        def export(self, format: str, path: Path, **options: Any) -> None:
-            self.may_end.wait(60)
-            path.write_bytes(b"{}")
-
     def ends_meanwhile(self: Path) -> Any:
         found = list(list_files(self))
         if threading.current_thread() is threading.main_thread():
-            Waits.may_end.set()
+            session.may_end.set()
             exports.wait(60)
         return iter(found)
 
-    exports, list_files = Exports(tmp_path, cast(Session, Waits()), lambda kind, data: None), Path.iterdir
+    session, list_files = Waits(), Path.iterdir
+    exports = Exports(tmp_path, cast(Session, session), lambda kind, make: None)
     name = exports.start("title", "coco", {})
     with monkeypatch.context() as patch:
         patch.setattr(Path, "iterdir", ends_meanwhile)
         assert exports.status()["running"] == name
     now = exports.status()
     assert (now["running"], [file["name"] for file in now["files"]]) == (None, [name])
+
+
+def test_the_last_that_pages_hear_of_an_export_is_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(self: Path) -> Any:
+        found = list(list_files(self))
+        if threading.current_thread() is threading.main_thread():
+            session.may_end.set()
+            exports.wait(0.3)  # long enough to end and to tell it, if nobody sees to the order
+        return iter(found)
+
+    session, list_files = Waits(), Path.iterdir
+    events, heard = Broadcaster(), list[str]()
+    monkeypatch.setattr(events, "_send", heard.append)
+    monkeypatch.setattr(Path, "iterdir", slowly)
+    exports = Exports(tmp_path, cast(Session, session), events.publish)
+    name = exports.start("title", "coco", {})
+    exports.wait(60)
+    running = [json.loads(text.partition("data: ")[2])["running"] for text in heard]
+    assert running == [name, None]
 
 
 def deleted(path: Path) -> Path:

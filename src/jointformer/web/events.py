@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
+#: A way to publish news: of a kind, made when its turn has come (see `Broadcaster.publish`).
+Publish = Callable[[str, Callable[[], Any]], None]
 _MOST_WAITING = 2000  # messages; a page that reads more slowly starts afresh
 _KEEP_ALIVE = 15.0  # seconds between comments, so that proxies keep quiet connections
 
 
 class Broadcaster:
-    """Hands every message to all listeners; `publish` may be called from any thread and never waits."""
+    """Hands every message to all listeners; `publish` may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._order = threading.Lock()
+        # Taken by `close` in a signal's handler, which may interrupt the loop's own thread while it has it.
+        self._lock = threading.RLock()
         self._listeners: dict[asyncio.Queue[str | None], asyncio.AbstractEventLoop] = {}
 
     @property
@@ -25,9 +29,13 @@ class Broadcaster:
         """How many pages listen."""
         return len(self._listeners)
 
-    def publish(self, kind: str, data: Any) -> None:
-        """Send a message to everyone."""
-        self._send(f"event: {kind}\ndata: {json.dumps(data)}\n\n")
+    def publish(self, kind: str, make: Callable[[], Any]) -> None:
+        """Send everyone what `make` returns. It is called when its turn has come: older news never follows newer.
+
+        Whoever publishes must hold no lock that the making of any news needs.
+        """
+        with self._order:
+            self._send(f"event: {kind}\ndata: {json.dumps(make())}\n\n")
 
     def close(self) -> None:
         """End every listener's stream."""

@@ -8,7 +8,6 @@ import re
 import threading
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from jointformer.data.export_formats import FORMATS, read_options
 from jointformer.errors import DataError, UserError
 from jointformer.session import Session
 from jointformer.system.files import atomic_path, make_dir, remove, temporary_name
+from jointformer.web.events import Publish
 from jointformer.web.record import slug
 
 logger = logging.getLogger(__name__)
@@ -23,9 +23,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}")
 
 
 class Exports:
-    """The files in a folder, and the one that is being written. publish: called with (kind, data) for the pages."""
+    """The files in a folder, and the one that is being written. publish: tells the pages how it goes."""
 
-    def __init__(self, folder: Path, session: Session, publish: Callable[[str, Any], None]) -> None:
+    def __init__(self, folder: Path, session: Session, publish: Publish) -> None:
         self._folder, self._session, self._publish = folder, session, publish
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -73,7 +73,7 @@ class Exports:
     def remove(self, name: str) -> None:
         """Delete a finished file. Raises DataError."""
         remove(self.path(name))
-        self._publish("exports", self.status())
+        self._publish("exports", self.status)
 
     def start(self, title: str, format: str, options: dict[str, Any]) -> str:
         """Begin to write a file and return its name. Raises DataError, ConfigError."""
@@ -88,7 +88,7 @@ class Exports:
             arguments = (format, name, options)
             self._thread = threading.Thread(target=self._run, args=arguments, name="export", daemon=True)
             self._thread.start()
-        self._publish("exports", self.status())
+        self._publish("exports", self.status)
         return name
 
     def wait(self, seconds: float) -> None:
@@ -113,13 +113,13 @@ class Exports:
             failure = f"the export failed: {type(error).__name__}: {error}"
         self._failure = failure
         self._running = None  # last: who sees it finds the rest
-        self._publish("exports", self.status())
+        self._publish("exports", self.status)
 
     def _progress(self, done: int, total: int) -> None:
         self._done, self._total = done, total
         if time.monotonic() - self._told > 0.5:  # pages need not hear of every frame
             self._told = time.monotonic()
-            self._publish("exports", self.status())
+            self._publish("exports", self.status)
 
     def _zip(self, format: str, name: str, options: dict[str, Any]) -> None:
         """Formats that are folders become one file to download; PNGs are compressed already."""

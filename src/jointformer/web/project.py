@@ -238,7 +238,7 @@ class Project:
         self._tell()
 
     def _tell(self) -> None:
-        self.events.publish("state", self.state())
+        self.events.publish("state", self.state)
 
 
 def _known_by(created: float, path: Path) -> str:

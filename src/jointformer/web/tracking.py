@@ -11,7 +11,8 @@ from typing import Any
 
 from jointformer.errors import ConfigError, DataError, UserError
 from jointformer.ops.resize import network_size
-from jointformer.session import STATUSES
+from jointformer.session import STATUSES, FrameResult
+from jointformer.web.events import Publish
 from jointformer.web.models import SharedModel, SharedSession
 from jointformer.web.pace import Pace
 from jointformer.web.record import Range
@@ -33,15 +34,15 @@ class Desk:
 class Tracking:
     """Runs `Session.propagate` and tells how it goes.
 
-    publish: called with (kind, data) for the pages. remember: called with the range when a run begins and with None
-    when it has finished or was stopped by a person; a run that the program's end cut off is thereby known as such.
+    publish: tells the pages how it goes. remember: called with the range when a run begins and with None when it has
+    finished or was stopped by a person; a run that the program's end cut off is thereby known as such.
     """
 
     def __init__(
         self,
         session: SharedSession,
         desk: Desk,
-        publish: Callable[[str, Any], None],
+        publish: Publish,
         remember: Callable[[Range | None], None],
     ) -> None:
         self._session, self._desk = session, desk
@@ -74,7 +75,7 @@ class Tracking:
             config = self._session.config
             size = network_size(*self._session.size, config.size)
             pace = self._desk.model.guess(*size, max(1, objects), min(2, config.max_memory_frames or 2))
-            self._desk.model.warm(lambda: self._publish("tracking", self.status()))
+            self._desk.model.warm(lambda: self._publish("tracking", self.status))
         return {"steps": steps, "objects": objects, "seconds": None if pace is None else steps * pace, "rough": rough}
 
     def has_more(self, wanted: Range) -> bool:
@@ -115,7 +116,7 @@ class Tracking:
             except BaseException:
                 self._desk.turn.release()
                 raise
-        self._publish("tracking", self.status())
+        self._publish("tracking", self.status)
 
     def stop(self) -> None:
         """Ask the run to end after the frame it is at."""
@@ -124,7 +125,7 @@ class Tracking:
                 return
             self._stop.set()
             self._status = {**self._status, "state": "stopping"}
-        self._publish("tracking", self.status())
+        self._publish("tracking", self.status)
 
     def leave(self) -> None:
         """End the run because the program ends; it counts as interrupted, not as stopped."""
@@ -173,17 +174,20 @@ class Tracking:
             left = None if pace is None else max(0, steps - done) * pace
             state = "stopping" if self._stop.is_set() else "running"
             self._status = {**self._status, "state": state, "done": done, "frame": frame, "seconds": left, "pace": pace}
-            sure = {i: c for i, c in result.confidence.items() if i not in result.drawn}
-            news = {
-                "frame": frame,
-                "status": STATUSES.index(result.status),
-                "confidence": min(sure.values(), default=None),
-            }
-            self._publish("frame", {**news, "tracking": self.status()})
+            self._tell(frame, result)
             if self._stop.is_set():
                 run.close()
                 return {"kind": "stopped", "text": f"stopped after {done} of {steps} steps", "done": done}
         return self._ending(wanted, done, steps)
+
+    def _tell(self, frame: int, result: FrameResult) -> None:
+        sure = {i: c for i, c in result.confidence.items() if i not in result.drawn}
+        news = {
+            "frame": frame,
+            "status": STATUSES.index(result.status),
+            "confidence": min(sure.values(), default=None),
+        }
+        self._publish("frame", lambda: {**news, "tracking": self.status()})
 
     def _ending(self, wanted: Range, done: int, steps: int) -> dict[str, Any]:
         """A run that somebody's edit has ended early leaves something to track, or nothing to track from."""
@@ -203,7 +207,7 @@ class Tracking:
                 self._remember(None)
             except UserError as error:
                 logger.warning("%s", error)
-            self._publish("tracking", self.status())
+            self._publish("tracking", self.status)
 
     def _setting(self) -> tuple[str, int]:
         """What a step's time depends on besides the objects: the model and its device, and the pixels it sees."""
