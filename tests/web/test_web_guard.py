@@ -376,7 +376,9 @@ def test_only_videos_and_pictures_are_taken(tool: Tool, name: str) -> None:
     assert answer.status_code == 400
 
 
-@pytest.mark.parametrize("name", ["界" * 90 + ".mp4", "x" * 300 + ".mp4", "." * 200 + "é" * 120 + ".mp4"])
+@pytest.mark.parametrize(
+    "name", ["界" * 90 + ".mp4", "x" * 300 + ".mp4", "." * 200 + "é" * 120 + ".mp4", "e\u0301" * 60 + ".png"]
+)
 def test_long_names_of_uploads_keep_their_ends(tool: Tool, name: str) -> None:
     _, (answer,) = upload(tool, {name: b"x"})
     assert answer.status_code == 200, answer.text
@@ -386,10 +388,15 @@ def test_long_names_of_uploads_keep_their_ends(tool: Tool, name: str) -> None:
 
 
 def test_names_of_uploads_cannot_leave_their_folder(tool: Tool, tmp_path: Path) -> None:
-    started, answers = upload(tool, {"../../../evil.mp4": b"x", "..\\c:\\more.mp4": b"y"})
-    assert [answer.json()["name"] for answer in answers] == ["evil.mp4", "more.mp4"]
+    names = {
+        "../../../evil.mp4": "evil.mp4",
+        "..\\c:\\more.mp4": "more.mp4",
+        'a:b\n\x7f\x85\u2028\u202e<c>"|?*.mp4': "a_b______c_____.mp4",
+    }
+    started, answers = upload(tool, dict.fromkeys(names, b"x"))
+    assert [answer.json()["name"] for answer in answers] == list(names.values())
     inside = {path.name for path in (tmp_path / "projects" / ".uploads" / started).iterdir()}
-    assert inside == {"evil.mp4", "more.mp4"}
+    assert inside == set(names.values())
 
 
 @pytest.mark.parametrize(

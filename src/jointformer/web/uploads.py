@@ -15,10 +15,12 @@ from typing import Any
 from jointformer.data.frames import PICTURE_SUFFIXES
 from jointformer.data.video import VIDEO_SUFFIXES
 from jointformer.errors import DataError
+from jointformer.session.book import is_printable
 from jointformer.system.files import make_dir, remove, temporary_name, writing
 
 _MOST_FILES = 20_000
 _LONGEST_NAME = 140  # bytes: what encrypted home folders take; others take 255
+_SIGNS = '<>:"|?*'  # what Windows has in no name
 _KEPT = 24 * 3600.0  # seconds after which an upload that no project took is deleted
 
 
@@ -102,8 +104,12 @@ class Uploads:
 
 
 def safe_name(name: str) -> str:
-    """Return a file name without folders, leading dots or odd characters. Raises DataError for kinds not taken."""
-    base = re.sub(r"[^\w.() -]", "_", re.split(r"[/\\]", name)[-1]).strip(". ")
+    """Return a file name without folders, leading dots or what steers lines or other systems take for something else.
+
+    All else stays: masks are named after frames. Raises DataError for kinds not taken.
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    base = "".join(c if is_printable(c) and c not in _SIGNS else "_" for c in last).strip(". ")
     path = Path(base.encode()[-_LONGEST_NAME:].decode(errors="ignore").lstrip(". "))
     if path.suffix.lower() not in VIDEO_SUFFIXES | PICTURE_SUFFIXES or not path.stem.strip(". "):
         raise DataError("a file of a kind that is not taken", expected="videos or pictures", got=repr(name[:100]))
