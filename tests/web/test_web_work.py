@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import os
+import re
 import threading
 import time
 import zipfile
@@ -412,7 +413,7 @@ def upload(tool: Tool, **label_maps: np.ndarray) -> str:
     upload_id = str(tool.client.post("/api/uploads", json={}).json()["upload"])
     for name, label_map in label_maps.items():
         data = encode_mask(label_map)
-        answer = tool.client.put(f"/api/uploads/{upload_id}?name={name}.png", content=data)
+        answer = tool.client.put(f"/api/uploads/{upload_id}", params={"name": f"{name}.png"}, content=data)
         assert answer.status_code == 200, answer.text
     return upload_id
 
@@ -429,6 +430,14 @@ def test_masks_of_files_are_taken_over_in_one_edit(tool: Tool) -> None:
     assert tool.state()["annotated"] == [3, 5, 6]
     tool.ask("POST", "/undo", {})
     assert tool.state()["annotated"] == [3]
+
+
+def test_masks_find_frames_whose_names_have_signs_and_accents(tool: Tool, videos: Path) -> None:
+    for path in (videos / "square").iterdir():
+        path.rename(path.with_stem(f"img[{path.stem}] a+b,c@d e\u0301"))
+    tool.open()
+    masks = {f"img[{number:04d}] a+b,c@d e\u0301": np.where(square(number), 1, 0) for number in (5, 6)}
+    assert tool.ask("POST", "/masks", {"upload": upload(tool, **masks), "frame": 0}) == {"frames": [5, 6]}
 
 
 def test_a_black_and_white_mask_is_of_the_chosen_object(tool: Tool) -> None:
@@ -726,6 +735,16 @@ def test_a_project_that_cannot_be_read_now_does_not_hide_the_others(
     problems = {row["id"]: row["problem"] for row in tool.client.get("/api/projects").json()}
     assert problems[second] is None
     assert "disk I/O error" in problems[first]
+
+
+@pytest.mark.parametrize("date", ["NaN", "Infinity", "1e999"])
+def test_a_project_of_a_date_that_is_none_is_listed_with_its_problem(tool: Tool, date: str) -> None:
+    first, second = tool.open()["id"], tool.open()["id"]
+    record = tool.client.app.state.shelf.folder / first / "project.json"  # type: ignore[attr-defined]
+    record.write_text(re.sub('"opened": [^,]*', f'"opened": {date}', record.read_text("utf-8")), "utf-8")
+    problems = {row["id"]: row["problem"] for row in tool.client.get("/api/projects").json()}
+    assert problems[second] is None
+    assert "not a project of the web tool" in problems[first]
 
 
 def test_a_project_whose_video_has_gone_is_listed_with_its_problem(tool: Tool, videos: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import threading
@@ -75,6 +76,8 @@ class RecordFile:
             value = json.loads(path.read_text("utf-8"))
             tracking = None if value["tracking"] is None else Range.parse(value["tracking"])
             dates = float(value["created"]), float(value["opened"])
+            if not all(map(math.isfinite, dates)):  # which JSON knows not, but Python's reader takes
+                raise ValueError("dates that are none")
             record = Record(checked_name(value["name"]), *dates, tracking, max(0, int(value["frame"])))
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError("not a project of the web tool", where=home, got=str(error)[:120]) from error
