@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import sys
@@ -258,6 +259,29 @@ def test_projects_that_cannot_be_listed_can_be_asked_for_again(server: Server, p
     page.get_by_role("button", name="Try again").click()
     page.wait_for_selector(".begin-card")
     person.problems = [text for text in person.problems if "ERR_" not in text]
+
+
+def test_a_slow_answer_puts_no_screen_over_the_one_that_was_asked_for_after_it(person: Person) -> None:
+    page, held = person.page, list[Any]()
+    project = person.open_demo()
+    screens = {"#/": ("**/api/projects", ".home"), f"#/project/{project}": (f"**/api/projects/{project}", ".editor")}
+    for (early, (slow, gone)), (late, (quick, stays)) in itertools.permutations(screens.items()):
+        page.evaluate(f"location.hash = '{late}'")
+        page.wait_for_selector(stays)
+        page.route(slow, lambda route: held.append(route))
+        page.evaluate(f"location.hash = '{early}'")
+        person.until(lambda: held, "the request")
+        with page.expect_response(quick):
+            page.evaluate(f"location.hash = '{late}'")
+        page.wait_for_timeout(300)
+        held.pop().continue_()
+        page.wait_for_timeout(300)
+        page.unroute(slow)
+        assert (page.locator(stays).count(), page.locator(gone).count()) == (1, 0)
+    page.evaluate(f"location.hash = '#/project/{project}'")
+    person.see_project()
+    person.drag((60, 116), (120, 116))
+    assert person.area(project, 0, 1) > 500
 
 
 def test_nothing_is_drawn_into_a_frame_whose_picture_is_not_there_yet(person: Person) -> None:

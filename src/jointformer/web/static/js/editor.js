@@ -8,14 +8,16 @@ import { Masks, picturesOf } from "./media.js";
 import { Stage } from "./stage.js";
 import { toolRows } from "./tools.js";
 
-export async function openEditor(app, id) {
+/** Fetches what the editor begins with; resolves to a function that shows it in an element and returns how to leave it. */
+export async function openEditor(id) {
   const base = projectPath(id);
-  const state = await call("GET", base);
-  const server = await call("GET", "/api/server");
-  const editor = new Editor(id, base, state, server);
-  app.replaceChildren(layOut(editor));
-  editor.start();
-  return () => editor.close();
+  const [state, server] = await Promise.all([call("GET", base), call("GET", "/api/server")]);
+  return (app) => {
+    const editor = new Editor(id, base, state, server);
+    app.replaceChildren(layOut(editor));
+    editor.start();
+    return () => editor.close();
+  };
 }
 
 class Editor extends Drawing {

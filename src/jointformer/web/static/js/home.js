@@ -8,9 +8,14 @@ const kinds = "video/*,.mp4,.mov,.m4v,.mkv,.webm,.avi,.mpg,.mpeg,.mts,.m2ts,.m2t
 
 const go = (project) => { location.hash = projectPage(project.id); };
 
-export async function openHome(app) {
-  document.title = "JointFormer";
+/** Fetches the projects; resolves to a function that shows them in an element and returns how to leave them. */
+export async function openHome() {
   const [server, projects] = await Promise.all([call("GET", "/api/server"), call("GET", "/api/projects")]);
+  return (app) => showHome(app, server, projects);
+}
+
+function showHome(app, server, projects) {
+  document.title = "JointFormer";
   const options = startOptions();
   const shelf = h("section", { class: "shelf", "aria-label": "Projects" });
   const page = h("main", { class: "home" },

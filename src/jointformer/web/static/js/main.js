@@ -16,9 +16,8 @@ async function route() {
   const app = document.getElementById("app");
   const project = location.hash.match(/^#\/project\/([^/]+)$/)?.[1];
   try {
-    const end = project ? await openEditor(app, decodeURIComponent(project)) : await openHome(app);
-    if (mine === turn) leave = end;
-    else end?.();
+    const show = await (project ? openEditor(decodeURIComponent(project)) : openHome());
+    if (mine === turn) leave = show(app); // else another screen was asked for meanwhile
   } catch (error) {
     if (mine !== turn) return;
     if (project) {
@@ -29,6 +28,7 @@ async function route() {
 }
 
 function unreachable(text) {
+  document.title = "JointFormer";
   return h("main", { class: "home" }, h("section", { class: "shelf" },
     h("div", { class: "empty", role: "alert" }, h("p", {}, text), h("button", { type: "button", onclick: route }, "Try again"))));
 }
