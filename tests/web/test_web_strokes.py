@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from jointformer.data.masks import write_mask
 from jointformer.web.runs import encode_runs
 from web.browser import IN_BROWSER, Person
 
@@ -357,3 +360,112 @@ def test_masks_are_cleared_in_the_frame_that_was_shown(person: Person) -> None:
     held[0].continue_()
     person.settle()
     assert (person.area(project, 0, 1), person.area(project, 1, 1)) == (0, size(LEFT))
+
+
+@pytest.mark.parametrize(("key", "asked"), [("Control+z", r"/undo$"), ("Delete", r"/masks\?object=1$")])
+def test_a_stroke_drawn_before_an_undo_is_answered_does_not_take_it_back(person: Person, key: str, asked: str) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    person.drag((150, 100), (180, 100))
+    held: list[Any] = []
+    page.route(re.compile(asked), lambda route: held.append(route))
+    page.keyboard.press(key)
+    person.until(lambda: held, "the request")
+    hold(person, (300, 40), (330, 40))
+    page.mouse.up()
+    page.get_by_text("still on its way").wait_for()
+    held[0].continue_()
+    person.settle()
+    page.wait_for_timeout(300)
+    before = size(LEFT) if key == "Control+z" else 0
+    assert person.area(project, 0, 1) == before
+    person.drag((300, 40), (330, 40))
+    assert before + 300 < person.area(project, 0, 1) < before + 900
+
+
+def test_a_polygon_that_was_begun_ends_with_a_redo(person: Person) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    person.drag((150, 100), (180, 100))
+    drawn = person.area(project, 0, 1)
+    page.keyboard.press("Control+z")
+    person.settle()
+    page.wait_for_timeout(300)
+    page.keyboard.press("p")
+    for point in ((200, 100), (260, 100)):
+        page.mouse.click(*person.at(*point))
+    page.keyboard.press("Control+y")
+    person.settle()
+    page.wait_for_timeout(300)
+    page.mouse.click(*person.at(230, 140))
+    page.keyboard.press("Enter")
+    person.settle()
+    assert person.area(project, 0, 1) == drawn
+
+
+def test_scribbles_are_kept_before_masks_are_loaded_which_stay(person: Person, tmp_path: Path) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    cuts = CutOuts(person)
+    page.keyboard.press("s")
+    hold(person, (160, 100), (190, 100))
+    page.mouse.up()
+    cuts.answer(CUT)
+    page.get_by_role("button", name="Keep").wait_for()
+    page.wait_for_timeout(300)
+    white = np.zeros((240, 432), np.uint8)
+    white[AGAIN[1] : AGAIN[3], AGAIN[0] : AGAIN[2]] = 255
+    write_mask(tmp_path / "white.png", white)
+    page.locator("#masks-input").set_input_files(tmp_path / "white.png")
+    page.get_by_text("Masks loaded into frame 0").wait_for()
+    person.settle()
+    page.keyboard.press("ArrowRight")
+    person.settle()
+    assert person.area(project, 0, 1) == size(AGAIN)
+    page.keyboard.press("Control+z")
+    person.settle()
+    assert person.area(project, 0, 1) == size(CUT)
+
+
+def test_an_object_is_told_absent_before_its_frames_masks_have_come_and_the_others_keep_theirs(person: Person) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    held: list[Any] = []
+    page.route("**/frames/0/masks", lambda route: held.append(route))
+    page.reload()
+    page.locator(".objects li").nth(1).wait_for()
+    person.until(lambda: held, "the request")
+    page.get_by_role("button", name="Absent").click()
+    person.settle()
+    assert (person.area(project, 0, 1), person.area(project, 0, 2)) == (0, size(RIGHT))
+    assert 0 in person.api(project)["annotated"]
+    page.unroute("**/frames/0/masks")
+
+
+def test_scribbles_given_up_while_a_stroke_is_on_its_way_do_not_take_it_along(person: Person) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    cuts = CutOuts(person)
+    held: list[Any] = []
+    page.route("**/masks/1", lambda route: held.append(route))
+    hold(person, (150, 100), (180, 100))
+    page.mouse.up()
+    person.until(lambda: held, "the request")
+    page.keyboard.press("s")
+    hold(person, (160, 200), (190, 200))
+    page.mouse.up()
+    cuts.answer(CUT)
+    page.wait_for_timeout(300)
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    page.wait_for_timeout(300)
+    hold(person, (300, 40), (330, 40))
+    page.mouse.up()
+    page.get_by_text("still on its way").wait_for()
+    held[0].continue_()
+    page.unroute("**/masks/1")
+    person.settle()
+    page.wait_for_timeout(300)
+    stroke = person.area(project, 0, 1) - size(LEFT)
+    person.drag((300, 40), (330, 40))
+    assert person.area(project, 0, 1) == pytest.approx(size(LEFT) + 2 * stroke, abs=60)

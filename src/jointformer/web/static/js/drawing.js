@@ -117,30 +117,43 @@ export class Drawing extends Objects {
     });
   }
 
+  /** Before an edit of masks: what was begun ends, and until they are there nothing is drawn, which would bring the old back. */
+  awaitMasks() {
+    this.tool.leave?.();
+    this.shown = null;
+  }
+
   clearMasks(id) {
     const { frame } = this;
-    if (this.shown && Object.entries(this.shown.masks).some(([key, mask]) => mask.drawn && (id === undefined || Number(key) === id))) {
+    if (this.held) return;
+    if (this.shown?.frame !== frame) this.say("The masks are still on their way.");
+    else if (Object.entries(this.shown.masks).some(([key, mask]) => mask.drawn && (id === undefined || Number(key) === id))) {
+      this.awaitMasks();
       this.enqueue(() => this.ask("DELETE", `/frames/${frame}/masks${id === undefined ? "" : `?object=${id}`}`));
     } else this.say("There is no mask of yours to clear in this frame.");
   }
 
+  /** Whatever is shown: the masks of the frame may not be there yet. */
   markAbsent() {
     const object = this.selectedObject();
+    if (this.held) return;
     if (!object || object.draft) {
       this.say("Draw the object in another frame first.");
       return;
     }
-    this.stage.clearSelected();
-    this.keepMask();
+    this.tool.leave?.();
+    const { frame } = this;
+    if (this.shown?.frame === frame) this.stage.clearSelected();
+    this.enqueue(() => this.put(frame, object, [this.state.height * this.state.width]));
   }
 
   /** Takes masks over from picture files: one for this frame, several by their names. */
   loadMasks(files) {
     if (!files.length) return;
+    this.awaitMasks();
     const { frame } = this;
     const object = this.selectedObject();
     const shown = object && { id: object.id, name: object.name, colour: object.colour };
-    this.shown = null; // until the masks are there: strokes beside masks that are not seen would replace them
     this.enqueue(async () => {
       try {
         const upload = await sendFiles(files);
@@ -169,6 +182,8 @@ export class Drawing extends Objects {
 
   /** Undoes or redoes. The server says whether there is anything: edits before may not be answered yet. */
   travel(what) {
+    if (this.held) return;
+    this.awaitMasks();
     this.enqueue(async () => {
       const answer = await this.ask("POST", `/${what}`, {});
       if (answer && answer.edit === null) this.say(`Nothing to ${what}.`);

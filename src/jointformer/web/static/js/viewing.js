@@ -43,6 +43,10 @@ export class Viewing extends News {
   async showMasks(now = false) {
     const frame = this.frame;
     if (!now && (this.saving || (this.stage.busy && this.shown?.frame === frame))) return;
+    while (this.saving) {
+      this.shown = null; // strokes on their way are in none yet: who draws beside them before would lose them
+      await this.queue;
+    }
     let masks;
     try {
       masks = await this.masks.get(frame);
@@ -50,7 +54,7 @@ export class Viewing extends News {
       this.say(error.message, "error");
       return;
     }
-    if (this.frame !== frame || (!now && (this.saving || this.stage.busy))) return;
+    if (this.frame !== frame || this.saving || (!now && this.stage.busy)) return;
     this.shown = masks;
     this.stage.setMasks(masks.masks, this.slots(), this.selected);
     this.changed("masks");
