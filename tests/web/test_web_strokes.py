@@ -469,3 +469,97 @@ def test_scribbles_given_up_while_a_stroke_is_on_its_way_do_not_take_it_along(pe
     stroke = person.area(project, 0, 1) - size(LEFT)
     person.drag((300, 40), (330, 40))
     assert person.area(project, 0, 1) == pytest.approx(size(LEFT) + 2 * stroke, abs=60)
+
+
+def objects(person: Person, project: str) -> list[tuple[int, str]]:
+    return [(row["id"], row["name"]) for row in person.api(project)["objects"]]
+
+
+def test_a_new_object_is_one_while_its_first_stroke_is_on_its_way(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    held: list[Any] = []
+    page.route("**/masks/1", lambda route: held.append(route))
+    hold(person, (150, 100), (180, 100))
+    page.mouse.up()
+    person.until(lambda: held, "the request")
+    name = page.get_by_role("textbox", name="Name of the object")
+    name.fill("swan")
+    name.press("Enter")
+    # Another page's edit tells objects without it.
+    httpx.patch(f"{person.url}api/projects/{project}", json={"name": "birds"}).raise_for_status()
+    page.get_by_role("heading", level=1, name="birds").wait_for()
+    page.keyboard.press("a")
+    hold(person, (300, 150), (330, 150))
+    page.mouse.up()
+    held[0].continue_()
+    person.settle()
+    assert objects(person, project) == [(1, "swan"), (2, "object 2")]
+    assert person.area(project, 0, 1) == pytest.approx(person.area(project, 0, 2), abs=60)
+    assert page.locator(".objects li").count() == 2
+
+
+def test_a_new_object_is_removed_also_while_its_first_stroke_is_on_its_way(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    held: list[Any] = []
+    page.route("**/masks/1", lambda route: held.append(route))
+    hold(person, (150, 100), (180, 100))
+    page.mouse.up()
+    person.until(lambda: held, "the request")
+    page.get_by_role("button", name="Remove object 1 from the whole video").click()
+    held[0].continue_()
+    page.get_by_text("not drawn yet").wait_for()
+    person.settle()
+    assert objects(person, project) == []
+
+
+def test_a_new_object_of_which_nothing_is_cut_out_is_not_drawn_yet(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    cuts = CutOuts(person)
+    page.keyboard.press("x")
+    hold(person, CUT[:2], CUT[2:])
+    page.mouse.up()
+    cuts.wait()
+    page.get_by_text("not drawn yet").wait_for(state="detached")
+    cuts.answer(None)
+    page.get_by_text("not drawn yet").wait_for()
+    hold(person, CUT[:2], CUT[2:])
+    page.mouse.up()
+    cuts.answer(CUT)
+    person.settle()
+    assert objects(person, project) == [(1, "object 1")]
+    assert person.area(project, 0, 1) == size(CUT)
+
+
+def test_scribbles_on_a_new_object_are_kept_before_another_is_added(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    cuts = CutOuts(person)
+    page.keyboard.press("s")
+    hold(person, (160, 100), (190, 100))
+    page.mouse.up()
+    cuts.answer(CUT)
+    page.wait_for_timeout(300)
+    page.keyboard.press("a")
+    person.settle()
+    assert chosen(person) == "object 2"
+    assert person.area(project, 0, 1) == size(CUT)
+
+
+def test_an_object_that_the_server_took_and_lost_before_it_told_it_is_gone(person: Person) -> None:
+    person.page.goto(person.url)
+    left = person.page.evaluate(
+        """async () => {
+          const { Objects } = await import("/static/js/objects.js");
+          const begun = [{ id: 1 }, { id: 2, version: 5 }, { id: 3, version: 5 }];
+          const page = Object.assign(new Objects(), { begun, draft: null });
+          return [4, 5].map((version) => {
+            page.state = { version, objects: version < 5 ? [] : [{ id: 3 }] };
+            page.settleObjects();
+            return page.objects().map(({ id }) => id);
+          });
+        }"""
+    )
+    assert left == [[1, 2, 3], [3, 1]]

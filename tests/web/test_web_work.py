@@ -316,6 +316,12 @@ def test_a_failing_model_is_told_in_one_line(tool: Tool, monkeypatch: pytest.Mon
     }
 
 
+def test_the_answer_to_a_mask_tells_the_version_that_has_it(tool: Tool) -> None:
+    tool.open()
+    answer = tool.ask("PUT", "/frames/0/masks/1", {"runs": encode_runs(square(0))})
+    assert answer == {"version": tool.state()["version"]}
+
+
 def test_undo_takes_a_new_object_with_its_name_and_colour_and_redo_brings_it_back(tool: Tool) -> None:
     tool.open()
     tool.draw(0, 1, square(0), name="knight", colour=[1, 2, 3])

@@ -154,9 +154,8 @@ def get_masks(call: Call) -> Answer:
 
 
 def put_mask(call: Call) -> Answer:
-    """A person's mask of an object."""
-    call.project.put_mask(call.frame, call.object_id, call.body)
-    return None
+    """A person's mask of an object; the state of the version that is answered knows it."""
+    return {"version": call.project.put_mask(call.frame, call.object_id, call.body)}
 
 
 def load_masks(call: Call) -> Answer:

@@ -115,13 +115,17 @@ class Project:
 
     # -- edits
 
-    def put_mask(self, frame: int, object_id: int, value: dict[str, Any]) -> None:
-        """Keep a person's mask of an object; of a new one with its name and colour, if the page gives them."""
+    def put_mask(self, frame: int, object_id: int, value: dict[str, Any]) -> int:
+        """Keep a person's mask of an object; of a new one with its name and colour, if the page gives them.
+
+        Return a version of the project that has it.
+        """
         mask = decode_runs(value.get("runs"), self.session.size)
         default = ObjectInfo.default(object_id)
         with self._edit():
             new = all(o.id != object_id for o in self.session.objects)
             self.session.draw(frame, mask, replace(default, **_appearance(value)) if new else default)
+        return self._version
 
     def load_masks(self, folder: Path, frame: int, value: object) -> list[int]:
         """Take mask files over in one edit and return their frames: one file for `frame`, several by their names.

@@ -56,14 +56,20 @@ export class Drawing extends Objects {
     const { frame } = this;
     const runs = encodeRuns(this.stage.selectedMask());
     if (object.draft && runs.length < 2) return;
+    this.begin(object);
     this.enqueue(() => this.put(frame, object, runs));
   }
 
   /** Saves an object's mask, unless the object is gone by now: that would bring it back. */
   async put(frame, object, runs) {
     const { id, name, colour } = object;
-    if (this.objects().some((other) => other.id === id)) await this.save("PUT", `/frames/${frame}/masks/${id}`, { runs, name, colour });
-    else this.say(`${name} was removed; what you have drawn is gone with it.`);
+    if (!this.objects().some((other) => other.id === id)) {
+      this.say(`${name} was removed; what you have drawn is gone with it.`);
+      return;
+    }
+    const answer = await this.save("PUT", `/frames/${frame}/masks/${id}`, { runs, name, colour });
+    if (!answer) this.takeBack(object);
+    else if (this.begun.includes(object)) object.version = answer.version;
   }
 
   /** Does edits one after the other; when the last is done, the server's masks are shown. */
@@ -82,10 +88,9 @@ export class Drawing extends Objects {
 
   /** Resolves to the runs of what hints cut out; to null where that fails. */
   async cutOut(frame, object, hints) {
-    const query = object.draft ? "" : `?object=${object.id}`;
     this.working += 1;
     this.changed("saving");
-    const answer = await this.ask("POST", `/frames/${frame}/cutout${query}`, hints);
+    const answer = await this.ask("POST", `/frames/${frame}/cutout?object=${object.id}`, hints);
     this.working -= 1;
     this.changed("saving");
     return answer && answer.runs;
@@ -107,10 +112,14 @@ export class Drawing extends Objects {
     const { frame } = this;
     const mask = adds ? this.stage.selectedMask() : new Uint8Array(this.state.height * this.state.width);
     this.keeping += 1;
+    this.begin(object);
     this.enqueue(async () => {
       const runs = await cut(frame, object);
       this.keeping -= 1;
-      if (!this.standsOut(runs)) return;
+      if (!this.standsOut(runs)) {
+        this.takeBack(object);
+        return;
+      }
       if (this.shown?.frame === frame) this.stage.paintRuns(object.id, runs, !adds);
       fillRuns(mask, runs, 1);
       await this.put(frame, object, encodeRuns(mask));

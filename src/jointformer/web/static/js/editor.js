@@ -37,7 +37,8 @@ class Editor extends Drawing {
     this.scribbleInside = true;
     this.boxAdds = false;
     this.hidden = new Set();
-    this.draft = null;
+    this.draft = null; // the object that is not drawn yet
+    this.begun = []; // objects whose first mask is on its way to the server
     this.selected = null;
     this.status = new Uint8Array(state.frames);
     this.confidence = new Uint8Array(state.frames).fill(255);
@@ -128,7 +129,7 @@ class Editor extends Drawing {
     const selected = this.selectedObject();
     this.state = state;
     document.title = `${state.name} – JointFormer`;
-    if (this.draft && state.objects.some((object) => object.id === this.draft.id)) this.draft = null;
+    this.settleObjects();
     this.masks.forget();
     this.selectAgain(selected);
     this.visited = before.version === state.version ? this.visited : [];

@@ -16,9 +16,38 @@ function further(id) {
 }
 
 export class Objects extends Viewing {
-  /** All objects, the one that is not drawn yet included. */
+  /** All objects: those that the server has told, those whose first mask is on its way to it, the one not drawn yet. */
   objects() {
-    return this.draft ? [...this.state.objects, this.draft] : this.state.objects;
+    return [...this.state.objects, ...this.begun, ...(this.draft ? [this.draft] : [])];
+  }
+
+  /** An object is one as soon as its first mask is sent: what is done to it, and to others, comes after that. */
+  begin(object) {
+    if (object !== this.draft) return;
+    object.draft = false;
+    this.begun.push(object);
+    this.draft = null;
+    this.changed("objects");
+  }
+
+  /** Its first mask is none after all. */
+  takeBack(object) {
+    if (!this.begun.includes(object) || object.version !== undefined) return;
+    this.begun = this.begun.filter((other) => other !== object);
+    if (!this.draft) {
+      object.draft = true;
+      this.draft = object;
+    }
+    this.selectSensibly();
+    this.refreshSlots();
+    this.changed("objects");
+  }
+
+  /** After the server has told its objects: none of them is a draft any more, and what it has taken and lost is gone. */
+  settleObjects() {
+    const known = new Set(this.state.objects.map(({ id }) => id));
+    if (known.has(this.draft?.id)) this.draft = null;
+    this.begun = this.begun.filter(({ id, version }) => !known.has(id) && !(version <= this.state.version));
   }
 
   slots() {
@@ -34,7 +63,7 @@ export class Objects extends Viewing {
   }
 
   selectSensibly() {
-    if (!this.state.objects.length && !this.draft) this.draft = this.newObject();
+    if (!this.objects().length) this.draft = this.newObject();
     if (!this.selectedObject()) this.selected = this.objects()[0]?.id ?? null;
   }
 
@@ -43,7 +72,7 @@ export class Objects extends Viewing {
     const gone = before && !this.selectedObject();
     if (gone && this.state.redo) {
       // An undo has taken its only mask away: what is drawn next is it again, and none of the others.
-      this.draft = { ...before, draft: true };
+      this.draft = { id: before.id, name: before.name, colour: before.colour, draft: true };
     } else if (gone && this.stage.busy) {
       this.giveUp();
       this.say(`${before.name} was removed; what you were drawing is gone with it.`);
@@ -53,10 +82,10 @@ export class Objects extends Viewing {
   }
 
   newObject() {
-    const ids = this.state.objects.map((object) => object.id);
+    const ids = this.objects().map((object) => object.id);
     let id = Math.max(0, ...ids) + 1;
     if (id > 254) for (id = 1; ids.includes(id);) id += 1; // masks of files may have any id; exported ones hold no larger
-    const taken = this.state.objects.map((object) => String(object.colour));
+    const taken = this.objects().map((object) => String(object.colour));
     const colour = PALETTE.find((value) => !taken.includes(String(value))) ?? further(id);
     return { id, name: `object ${id}`, colour, draft: true };
   }
@@ -68,11 +97,13 @@ export class Objects extends Viewing {
   }
 
   addObject() {
-    if (this.state.objects.length >= 254) {
+    if (this.held) return;
+    if (this.draft?.id === this.selected) this.tool.keep?.(); // scribbles make it an object: the next one is another
+    if (!this.draft && this.objects().length >= 254) {
       this.say("The page shows at most 254 objects.", "error");
       return;
     }
-    if (!this.draft) this.draft = this.newObject();
+    this.draft ??= this.newObject();
     this.select(this.draft.id);
     if (this.toolName === "hand" || this.toolName === "eraser") this.setTool("brush");
   }
@@ -109,20 +140,24 @@ export class Objects extends Viewing {
 
   /** Resolves to null where the server refuses it. */
   changeObject(id, change) {
-    if (this.draft?.id !== id) return this.enqueue(() => this.save("PUT", `/objects/${id}`, change));
-    Object.assign(this.draft, change);
-    this.refreshSlots();
-    this.changed("objects");
-    return Promise.resolve({});
+    return this.edit(id, () => Object.assign(this.draft, change), () => this.save("PUT", `/objects/${id}`, change));
   }
 
   removeObject(id) {
     if (id === this.selected) this.giveUp();
-    if (this.draft?.id === id) {
-      this.draft = null;
+    this.edit(id, () => { this.draft = null; }, () => this.ask("DELETE", `/objects/${id}`));
+  }
+
+  /** Edits an object: here if it is the draft, or is it again when its turn comes; else on the server. */
+  edit(id, here, there) {
+    const work = () => {
+      if (this.draft?.id !== id) return there();
+      here();
       this.selectSensibly();
       this.refreshSlots();
       this.changed("objects");
-    } else this.enqueue(() => this.ask("DELETE", `/objects/${id}`));
+      return {};
+    };
+    return this.draft?.id === id ? Promise.resolve(work()) : this.enqueue(work);
   }
 }
