@@ -800,6 +800,21 @@ def test_pictures_fetched_ahead_while_playing_are_not_given_up_and_fetched_again
     assert left == [12, 12]
 
 
+def test_playing_ends_at_a_frame_that_cannot_be_shown_which_is_said_and_goes_on_after_it(person: Person) -> None:
+    page, asked = person.page, list[Any]()
+    person.open_demo()
+    page.route("**/frames/5", lambda route: (asked.append(route), route.fulfill(status=400, json={"error": "torn"})))
+    page.keyboard.press("Space")
+    page.get_by_text("torn").wait_for()
+    page.get_by_role("button", name="Play").wait_for()
+    page.locator("h2", has_text="Frame 5").wait_for()
+    page.wait_for_timeout(500)
+    assert len(asked) == 2  # ahead, and to say what is wrong with it
+    page.keyboard.press("Space")
+    person.wait("Number(document.querySelector('.frame-number input').value) > 7")
+    person.problems.clear()  # the refusals, as the browser logs them
+
+
 def test_an_overlay_coloured_where_masks_changed_is_the_one_coloured_everywhere(person: Person) -> None:
     person.page.goto(person.url)
     different = person.page.evaluate(

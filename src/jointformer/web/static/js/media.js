@@ -60,6 +60,7 @@ export class Pictures {
     const most = Math.max(8, Math.min(MOST_PICTURES, Math.floor(bytes / (4 * pixels))));
     this.ahead = Math.floor(most / 4);
     this.kept = new Kept(most, (entry) => entry.control.abort());
+    this.failed = new Set(); // frames that cannot be had; they are not fetched ahead, only when somebody asks again
   }
 
   get(frame) {
@@ -68,7 +69,13 @@ export class Pictures {
     const control = new AbortController();
     const promise = fetchBlob(`${this.base}/frames/${frame}${this.query}`, control.signal).then((blob) => createImageBitmap(blob));
     const entry = { promise, control, ready: false };
-    promise.then(() => { entry.ready = true; }, () => { if (this.kept.map.get(frame) === entry) this.kept.map.delete(frame); });
+    promise.then(() => {
+      entry.ready = true;
+      this.failed.delete(frame);
+    }, (error) => {
+      if (this.kept.map.get(frame) === entry) this.kept.map.delete(frame);
+      if (error.name !== "AbortError") this.failed.add(frame);
+    });
     this.kept.set(frame, entry);
     return promise;
   }
@@ -81,7 +88,7 @@ export class Pictures {
   prefetch(frame, step, count) {
     for (let i = 1; i <= Math.min(count, this.ahead); i++) {
       const next = frame + i * step;
-      if (next >= 0 && next < this.count) this.get(next).catch(() => {});
+      if (next >= 0 && next < this.count && !this.failed.has(next)) this.get(next).catch(() => {});
     }
   }
 

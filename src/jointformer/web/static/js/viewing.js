@@ -88,6 +88,7 @@ export class Viewing extends News {
   play() {
     if (this.playing) return;
     this.playing = true;
+    this.pictures.failed.clear(); // the server may have been away
     this.stage.setMoving(true);
     if (this.frame === this.state.frames - 1) this.go(0);
     this.changed("playing");
@@ -103,6 +104,11 @@ export class Viewing extends News {
       if (next > this.frame) {
         if (next >= this.state.frames) {
           this.pause();
+          return;
+        }
+        if (this.pictures.failed.has(next)) {
+          this.pause();
+          this.go(next); // which tells why
           return;
         }
         if (this.pictures.ready(next)) await this.go(next);
