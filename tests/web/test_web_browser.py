@@ -624,6 +624,50 @@ def test_keys_in_the_middle_of_a_stroke_take_it_to_no_other_frame(person: Person
     assert person.area(project, 0, 1) == drawn
 
 
+def test_shortcuts_are_found_on_keyboards_of_any_script(person: Person) -> None:
+    rows = {
+        ("з", "KeyP", ""): "polygon",
+        ("נ", "KeyB", ""): "brush",
+        ("لا", "KeyB", ""): "brush",  # one key, two letters
+        ("ζ", "KeyZ", "metaKey"): "undo",
+        ("Я", "KeyZ", "ctrlKey shiftKey"): "redo",
+        ("х", "BracketLeft", ""): "smaller",
+        ("ю", "Period", ""): "after",
+        ("۲", "Digit2", ""): "second",
+        # Latin letters are what they are, wherever they lie.
+        ("z", "KeyY", "ctrlKey"): "undo",
+        ("è", "KeyT", ""): None,
+        ("ü", "BracketLeft", ""): None,
+        # Brackets of Macs and of AltGr.
+        ("[", "Digit5", "altKey"): "smaller",
+        ("]", "Minus", "altKey shiftKey"): "larger",
+        ("[", "Digit8", "altKey ctrlKey"): "smaller",
+        ("b", "KeyB", "altKey"): None,
+    }
+    person.page.goto(person.url)
+    person.page.evaluate(
+        """async () => {
+          const { listenToKeys } = await import("/static/js/keys.js");
+          const does = (name) => () => { window.done = name; };
+          listenToKeys({
+            control: new AbortController(), stage: {}, tool: {}, brush: 10,
+            objects: () => [{ id: "first" }, { id: "second" }],
+            setTool: (name) => does(name)(), setBrush: (size) => does(size < 10 ? "smaller" : "larger")(),
+            select: (id) => does(id)(), goToMark: (step) => does(step < 0 ? "before" : "after")(),
+            undo: does("undo"), redo: does("redo"), track: does("track"),
+          });
+        }"""
+    )
+    press = """(given) => {
+        window.done = null;
+        document.body.dispatchEvent(new KeyboardEvent("keydown", { bubbles: true, ...given }));
+        return window.done;
+    }"""
+    for (key, code, held), done in rows.items():
+        given = {"key": key, "code": code, **dict.fromkeys(held.split(), True)}
+        assert person.page.evaluate(press, given) == done, given
+
+
 def test_two_fingers_take_no_corner_and_no_scribble_away_and_leave_no_dot(person: Person) -> None:
     page = person.page
     project = person.open_demo()

@@ -554,7 +554,7 @@ def test_an_object_that_the_server_took_and_lost_before_it_told_it_is_gone(perso
         """async () => {
           const { Objects } = await import("/static/js/objects.js");
           const begun = [{ id: 1 }, { id: 2, version: 5 }, { id: 3, version: 5 }];
-          const page = Object.assign(new Objects(), { begun, draft: null });
+          const page = Object.assign(new Objects(), { begun });
           return [4, 5].map((version) => {
             page.state = { version, objects: version < 5 ? [] : [{ id: 3 }] };
             page.settleObjects();

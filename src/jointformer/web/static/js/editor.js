@@ -37,8 +37,6 @@ class Editor extends Drawing {
     this.scribbleInside = true;
     this.boxAdds = false;
     this.hidden = new Set();
-    this.draft = null; // the object that is not drawn yet
-    this.begun = []; // objects whose first mask is on its way to the server
     this.selected = null;
     this.status = new Uint8Array(state.frames);
     this.confidence = new Uint8Array(state.frames).fill(255);

@@ -56,11 +56,24 @@ const fixed = [
 const signs = { ArrowLeft: "←", ArrowRight: "→", " ": "Space", ctrl: /Mac|iP/.test(navigator.platform) ? "⌘" : "Ctrl", shift: "Shift" };
 const works = new Map(groups.flatMap(([, rows]) => rows).flatMap(([keys, , work]) => keys.map((key) => [key, work])));
 
+/** Signs that keyboards of other scripts have letters in the place of. */
+const places = { BracketLeft: "[", BracketRight: "]", Comma: ",", Period: "." };
+
+/** A key's character; of Cyrillic, Greek, Hebrew, Arabic and other scripts what Latin keyboards have in its place. */
+function characterOf({ key, code }) {
+  if (key < "\x80" || !/^(?!\p{Script=Latin})[\p{L}\p{M}\p{Nd}]/u.test(key)) return key;
+  return code.match(/^(?:Key|Digit)(.)$/)?.[1] ?? places[code] ?? key;
+}
+
+/** Whether a bracket was made with Option, as on German and French keyboards of Macs, or AltGr: it is no Alt key then. */
+const isMade = (event) => event.altKey && (event.key === "[" || event.key === "]");
+
 function nameOf(event) {
-  const letter = /^[a-zA-Z]$/.test(event.key);
-  const key = letter ? event.key.toLowerCase() : event.key;
-  const ctrl = event.ctrlKey || event.metaKey ? "ctrl+" : "";
-  const shift = event.shiftKey && (letter || event.key.length > 1) ? "shift+" : "";
+  const character = characterOf(event);
+  const letter = /^[a-zA-Z]$/.test(character);
+  const key = letter ? character.toLowerCase() : character;
+  const ctrl = (event.ctrlKey || event.metaKey) && !event.altKey ? "ctrl+" : "";
+  const shift = event.shiftKey && (letter || key.length > 1) ? "shift+" : "";
   return ctrl + shift + key;
 }
 
@@ -74,7 +87,7 @@ export function listenToKeys(editor) {
   document.addEventListener("keydown", (event) => {
     const { target } = event;
     const writes = target.matches("textarea, select") || (target.matches("input") && types.includes(target.type));
-    if (document.querySelector("dialog[open]") || event.altKey) return;
+    if (document.querySelector("dialog[open]") || (event.altKey && !isMade(event))) return;
     if (writes && !(target.type === "range" && !event.key.startsWith("Arrow"))) {
       if (event.key === "Escape") {
         target.value = before;

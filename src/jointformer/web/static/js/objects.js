@@ -16,6 +16,9 @@ function further(id) {
 }
 
 export class Objects extends Viewing {
+  draft = null; // the object that is not drawn yet
+  begun = []; // objects whose first mask is on its way to the server
+
   /** All objects: those that the server has told, those whose first mask is on its way to it, the one not drawn yet. */
   objects() {
     return [...this.state.objects, ...this.begun, ...(this.draft ? [this.draft] : [])];
