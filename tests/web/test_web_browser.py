@@ -847,7 +847,12 @@ def test_pictures_fetched_ahead_while_playing_are_not_given_up_and_fetched_again
 def test_playing_ends_at_a_frame_that_cannot_be_shown_which_is_said_and_goes_on_after_it(person: Person) -> None:
     page, asked = person.page, list[Any]()
     person.open_demo()
-    page.route("**/frames/5", lambda route: (asked.append(route), route.fulfill(status=400, json={"error": "torn"})))
+
+    def refuse(route: Any) -> None:
+        asked.append(route)
+        route.fulfill(status=400, json={"error": "torn"})
+
+    page.route("**/frames/5", refuse)
     page.keyboard.press("Space")
     page.get_by_text("torn").wait_for()
     page.get_by_role("button", name="Play").wait_for()
