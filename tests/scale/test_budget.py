@@ -212,17 +212,17 @@ def test_a_plan_is_for_the_device_of_those_that_work(here: str, mini_weights: Pa
         config=network.config, dtype=network.dtype, device=torch.device(here), parameters=lambda: tensors, buffers=list
     )
     one = VideoSize("cat", 20, (48, 64), 3)
-    views = [View(-1)]
+    views, budget = [View(-1)], 4 * 10**10  # whatever the tests before have left in this process
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "memory_allocated", lambda device: on_gpu)
         patch.setattr(torch.cuda, "max_memory_allocated", lambda device: on_gpu)
-        gpu = plan_videos(model, TrackerConfig(), views, [one], 4 * 10**9, 4, "cuda")["cat"]
-        cpu = plan_videos(model, TrackerConfig(), views, [one], 4 * 10**9, 4, "cpu")["cat"]
+        gpu = plan_videos(model, TrackerConfig(), views, [one], budget, 4, "cuda")["cat"]
+        cpu = plan_videos(model, TrackerConfig(), views, [one], budget, 4, "cpu")["cat"]
     assert (gpu.base, gpu.config.objects_per_pass) == (on_gpu, None)
-    assert gpu.config.memory_limit == (10**9 if here == "cpu" else 10**9 - on_gpu // 4)
+    assert gpu.config.memory_limit == (budget // 4 if here == "cpu" else (budget - on_gpu) // 4)
     assert cpu.config.objects_per_pass == 1
     assert cpu.base > on_gpu + (100 << 20), "the program counts where the network is in the same memory"
-    assert cpu.config.memory_limit == (4 * 10**9 - cpu.base) // 4
+    assert cpu.config.memory_limit == (budget - cpu.base) // 4
 
 
 def test_a_budget_changes_no_mask(
