@@ -12,12 +12,12 @@ import av
 
 from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
 from jointformer.data.video import FolderVideo, as_pictures, open_video, pixel_aspect
-from jointformer.data.video_alpha import packet_decoder
 from jointformer.data.video_container import (
     FORMATS,
     LATEST,
     METADATA,
     Upright,
+    decoded_packets,
     decoding,
     frame_rate,
     hold_nothing_back,
@@ -252,19 +252,17 @@ class DecodedStream:
 
     def _numbered(self, container: Any, stream: Any) -> Iterator[tuple[tuple[int, Fraction, Upright], Any]]:
         """((number, seconds since the first, what sets it upright), decoded frame or error)."""
-        decode, count, begin = packet_decoder(stream), 0, None
+        count, begin = 0, None
         upright = Upright(0, False)
-        for packet in container.demux(stream):
+        for _, found in decoded_packets(container, stream):
             if self._stopped:
                 return
-            try:
-                decoded = decode(packet)
-            except av.FFmpegError as error:
+            if isinstance(found, av.FFmpegError):
                 if count:
-                    yield (count, Fraction(count) / self.fps, upright), self._damaged(count, error)
+                    yield (count, Fraction(count) / self.fps, upright), self._damaged(count, found)
                     count += 1
                 continue
-            for frame in decoded:
+            for frame in found:
                 upright = Upright.of(frame)
                 if not count:
                     say_what_changes(frame, stream, self.place)

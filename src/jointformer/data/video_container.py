@@ -102,16 +102,25 @@ def hold_nothing_back(stream: Any) -> None:
         stream.codec_context.flags |= av.codec.context.Flags.low_delay
 
 
-def decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """The frames of a stream as they come; FFmpeg's error in place of those that cannot be decoded."""
+def decoded_packets(container: Any, stream: Any) -> Iterator[tuple[Any, list[Any] | av.FFmpegError]]:
+    """A stream's packets, each with the frames that come with it, or with FFmpeg's error."""
     decode = packet_decoder(stream)
     for packet in container.demux(stream):
         try:
             frames = decode(packet)
         except av.FFmpegError as error:
-            yield error
+            yield packet, error
         else:
-            yield from frames
+            yield packet, frames
+
+
+def decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """The frames of a stream as they come; FFmpeg's error in place of those that cannot be decoded."""
+    for _, found in decoded_packets(container, stream):
+        if isinstance(found, av.FFmpegError):
+            yield found
+        else:
+            yield from found
 
 
 @dataclass(frozen=True)

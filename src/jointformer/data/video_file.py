@@ -15,10 +15,10 @@ import av
 from av.codec.context import ThreadType
 
 from jointformer.data.timecode import later_timecode, read_timecode
-from jointformer.data.video_alpha import packet_decoder
 from jointformer.data.video_container import (
     Upright,
     decoded,
+    decoded_packets,
     decoding,
     frame_rate,
     hold_nothing_back,
@@ -189,25 +189,23 @@ class VideoFile:
         """The times of all frames that decoding gives, and of those that are damaged."""
         times: set[int | None] = set()
         with self._opened(in_turn=True) as (container, stream):
-            decode = packet_decoder(stream)
-            for packet in container.demux(stream):
-                try:
-                    times.update(frame.pts for frame in decode(packet))
-                except av.FFmpegError:
+            for packet, found in decoded_packets(container, stream):
+                if isinstance(found, av.FFmpegError):
                     times.add(packet.pts)
+                else:
+                    times.update(frame.pts for frame in found)
         return times
 
     def _count_frames(self, *, in_turn: bool = False) -> int:
         """How many frames there are, of a file without times: the damaged ones count, as in a stream."""
         packets = frames = damaged = 0
         with self._opened(in_turn=in_turn) as (container, stream):
-            decode = packet_decoder(stream)
-            for packet in container.demux(stream):
+            for packet, found in decoded_packets(container, stream):
                 packets += packet.size > 0
-                try:
-                    frames += len(decode(packet))
-                except av.FFmpegError:
+                if isinstance(found, av.FFmpegError):
                     damaged += 1
+                else:
+                    frames += len(found)
         if not in_turn and (damaged or frames < packets):  # what threads kept back may be lost
             return self._count_frames(in_turn=True)
         self._in_turn = damaged > 0
