@@ -155,6 +155,10 @@ class Person:
             assert time.monotonic() < end, f"never: {what}"
             self.page.wait_for_timeout(50)
 
+    def hold_back(self, address: str | re.Pattern[str], method: str | None = None) -> Held:
+        """Keep what the page asks for at such addresses (by such a method) from the server."""
+        return Held(self, address, method)
+
     def api(self, path: str) -> Any:
         return httpx.get(f"{self.url}api/projects/{path}", timeout=30).json()
 
@@ -166,3 +170,36 @@ class Person:
         self.page.get_by_role("button", name="Track", exact=True).click()
         self.page.get_by_role("button", name="Stop").wait_for()
         self.page.get_by_role("button", name="Track", exact=True).wait_for(timeout=120_000)
+
+
+class Held:
+    """Requests of the page that have not reached the server yet."""
+
+    def __init__(self, person: Person, address: str | re.Pattern[str], method: str | None) -> None:
+        self._person, self._routes = person, list[Any]()
+
+        def keep(route: Any) -> None:
+            if method in (None, route.request.method):
+                self._routes.append(route)
+            else:
+                route.continue_()
+
+        person.page.route(address, keep)
+
+    def wait(self, count: int = 1) -> None:
+        self._person.until(lambda: len(self._routes) >= count, f"{count} requests")
+
+    def is_asked(self, seconds: float = 1.0) -> bool:
+        """Whether there is one within so many seconds."""
+        end = time.monotonic() + seconds
+        while not self._routes and time.monotonic() < end:
+            self._person.page.wait_for_timeout(50)
+        return bool(self._routes)
+
+    def take(self) -> Any:
+        """The oldest one, which is held no more."""
+        self.wait()
+        return self._routes.pop(0)
+
+    def let_go(self) -> None:
+        self.take().continue_()

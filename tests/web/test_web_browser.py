@@ -262,19 +262,19 @@ def test_projects_that_cannot_be_listed_can_be_asked_for_again(server: Server, p
 
 
 def test_a_slow_answer_puts_no_screen_over_the_one_that_was_asked_for_after_it(person: Person) -> None:
-    page, held = person.page, list[Any]()
+    page = person.page
     project = person.open_demo()
     screens = {"#/": ("**/api/projects", ".home"), f"#/project/{project}": (f"**/api/projects/{project}", ".editor")}
     for (early, (slow, gone)), (late, (quick, stays)) in itertools.permutations(screens.items()):
         page.evaluate(f"location.hash = '{late}'")
         page.wait_for_selector(stays)
-        page.route(slow, lambda route: held.append(route))
+        held = person.hold_back(slow)
         page.evaluate(f"location.hash = '{early}'")
-        person.until(lambda: held, "the request")
+        held.wait()
         with page.expect_response(quick):
             page.evaluate(f"location.hash = '{late}'")
         page.wait_for_timeout(300)
-        held.pop().continue_()
+        held.let_go()
         page.wait_for_timeout(300)
         page.unroute(slow)
         assert (page.locator(stays).count(), page.locator(gone).count()) == (1, 0)
@@ -285,16 +285,16 @@ def test_a_slow_answer_puts_no_screen_over_the_one_that_was_asked_for_after_it(p
 
 
 def test_nothing_is_drawn_into_a_frame_whose_picture_is_not_there_yet(person: Person) -> None:
-    page, held = person.page, list[Any]()
+    page = person.page
     project = person.open_demo()
-    page.route("**/frames/39", lambda route: held.append(route))
+    held = person.hold_back("**/frames/39")
     page.keyboard.press("End")
     person.wait("document.querySelector('.badge').textContent === 'nothing yet'")
     page.wait_for_timeout(500)
     person.drag((60, 116), (120, 116))
     page.get_by_text("The picture is still on its way.").wait_for()
     assert person.api(project)["annotated"] == []
-    held[0].continue_()
+    held.let_go()
     page.wait_for_timeout(500)
     person.drag((60, 116), (120, 116))
     assert person.api(project)["annotated"] == [39]
@@ -475,17 +475,14 @@ def test_nothing_is_drawn_over_masks_that_are_being_loaded(person: Person, tmp_p
     two = np.zeros((240, 432), np.uint8)
     two[20:60, 30:90], two[100:120, 200:250] = 1, 7
     write_mask(tmp_path / "two.png", two)
-    held: list[Any] = []
-    person.page.route(
-        "**/masks", lambda route: held.append(route) if route.request.method == "POST" else route.continue_()
-    )
+    held = person.hold_back("**/masks", "POST")
     person.page.locator("#masks-input").set_input_files(tmp_path / "two.png")
-    person.until(lambda: held, "the request")
+    held.wait()
     person.page.mouse.move(*person.at(300, 80))
     person.page.mouse.down()
     person.page.mouse.up()
     person.page.get_by_text("still on its way").wait_for()
-    held[0].continue_()
+    held.let_go()
     person.page.get_by_text("Masks loaded into frame 0").wait_for()
     person.settle()
     person.page.wait_for_timeout(500)
@@ -495,13 +492,12 @@ def test_nothing_is_drawn_over_masks_that_are_being_loaded(person: Person, tmp_p
 
 def test_unsaved_strokes_stay_their_objects_where_another_page_adds_objects(person: Person, tmp_path: Path) -> None:
     project = person.open_demo()
-    held: list[Any] = []
-    person.page.route("**/masks/1", lambda route: held.append(route))
+    held = person.hold_back("**/masks/1")
     person.page.mouse.move(*person.at(50, 50))
     person.page.mouse.down()
     person.page.mouse.move(*person.at(90, 50))
     person.page.mouse.up()
-    person.until(lambda: held, "the request")
+    held.wait()
     for number in (2, 3):
         body = {"runs": [100, 50, 240 * 432 - 150]}
         httpx.put(f"{person.url}api/projects/{project}/frames/5/masks/{number}", json=body).raise_for_status()
@@ -509,7 +505,7 @@ def test_unsaved_strokes_stay_their_objects_where_another_page_adds_objects(pers
     person.page.mouse.move(*person.at(200, 90))
     person.page.mouse.down()
     person.page.mouse.up()
-    held[0].continue_()
+    held.let_go()
     person.settle()
     assert 0 < person.area(project, 0, 2) < person.area(project, 0, 1)
     person.page.locator(".objects li").nth(2).wait_for()
@@ -524,17 +520,16 @@ def test_an_upload_that_is_cancelled_while_it_is_read_becomes_no_project(
 
     for number in range(2):
         Image.fromarray(np.full((48, 64, 3), 60 * number, np.uint8)).save(tmp_path / f"{number}.png")
-    page, held = person.page, []
+    page = person.page
     before = len(httpx.get(f"{person.url}api/projects").json())
     page.goto(person.url)
     page.wait_for_selector(".begin-card")
-    page.route("**/api/projects", lambda route: held.append(route))
+    held = person.hold_back("**/api/projects")
     page.locator("#upload-input").set_input_files(sorted(tmp_path.glob("*.png")))
-    while not held:
-        page.wait_for_timeout(50)
+    held.wait()
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
-    held[0].continue_()
+    held.let_go()
     page.get_by_text("The upload was cancelled.").wait_for()
     assert "project" not in page.url
     assert len(httpx.get(f"{person.url}api/projects").json()) == before

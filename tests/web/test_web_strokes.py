@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -13,7 +11,7 @@ import pytest
 
 from jointformer.data.masks import write_mask
 from jointformer.web.runs import encode_runs
-from web.browser import IN_BROWSER, Person
+from web.browser import IN_BROWSER, Held, Person
 
 pytestmark = IN_BROWSER
 LEFT, RIGHT = (40, 20, 120, 60), (300, 150, 360, 200)  # left, top, right, bottom of two objects' masks
@@ -44,6 +42,15 @@ def hold(person: Person, *points: tuple[float, float]) -> None:
         person.page.mouse.move(*person.at(*point), steps=6)
 
 
+def stroke_on_its_way(person: Person) -> Held:
+    """Draw a stroke of object 1, which the server has not got yet."""
+    held = person.hold_back("**/masks/1")
+    hold(person, (150, 100), (180, 100))
+    person.page.mouse.up()
+    held.wait()
+    return held
+
+
 def rectangle(part: tuple[int, int, int, int]) -> list[int]:
     """Return the runs of a mask."""
     mask = np.zeros((240, 432), bool)
@@ -55,25 +62,13 @@ class CutOuts:
     """The page's questions for cut-outs, answered when a test says so."""
 
     def __init__(self, person: Person) -> None:
-        self._person = person
-        self._held: list[Any] = []
-        person.page.route("**/cutout*", lambda route: self._held.append(route))
-
-    def are_asked(self, seconds: float = 1.0) -> bool:
-        """Whether the page asks within so many seconds."""
-        end = time.monotonic() + seconds
-        while not self._held and time.monotonic() < end:
-            self._person.page.wait_for_timeout(50)
-        return bool(self._held)
-
-    def wait(self, count: int = 1) -> None:
-        self._person.until(lambda: len(self._held) >= count, f"{count} questions for a cut-out")
+        self._held = person.hold_back("**/cutout*")
+        self.is_asked, self.wait = self._held.is_asked, self._held.wait
 
     def answer(self, part: tuple[int, int, int, int] | None) -> None:
         """Answer the oldest question with a rectangle, or with nothing."""
-        self.wait()
         runs = [240 * 432] if part is None else rectangle(part)
-        self._held.pop(0).fulfill(json={"runs": runs})
+        self._held.take().fulfill(json={"runs": runs})
 
 
 def chosen(person: Person) -> str:
@@ -132,18 +127,17 @@ def test_scribbles_on_an_object_that_is_removed_become_no_other_objects_mask(per
 def test_a_stroke_on_its_way_does_not_bring_an_object_back(person: Person) -> None:
     page = person.page
     project = with_two_objects(person)
-    held: list[Any] = []
-    page.route("**/objects/2", lambda route: held.append(route))
+    held = person.hold_back("**/objects/2")
     name = page.get_by_role("textbox", name="Name of the object").nth(1)
     name.fill("swan")
     name.press("Enter")
-    person.until(lambda: held, "the request")
+    held.wait()
     page.keyboard.press("1")
     hold(person, (150, 80), (200, 120))
     page.mouse.up()
     httpx.delete(f"{person.url}api/projects/{project}/objects/1").raise_for_status()
     page.locator(".objects li").nth(1).wait_for(state="detached")
-    held[0].continue_()
+    held.let_go()
     page.get_by_text("object 1 was removed; what you have drawn is gone with it.").wait_for()
     only_the_right_object_is_there(person, project)
 
@@ -280,7 +274,7 @@ def test_frames_that_arrive_while_a_box_is_cut_out_are_not_followed(person: Pers
         page.wait_for_timeout(300)
         frame = int(number.input_value())
         page.mouse.up()
-        if cuts.are_asked():  # a box that was begun while the frame changed is none
+        if cuts.is_asked():  # a box that was begun while the frame changed is none
             break
     done = person.api(project)["tracking"]["done"]
     person.until(lambda: person.api(project)["tracking"].get("done", 99) > done + 2, "more frames arrive")
@@ -319,13 +313,9 @@ def test_undo_reaches_what_is_not_saved_yet(person: Person) -> None:
     page.get_by_text("Nothing to undo.").wait_for()
     page.keyboard.press("Control+y")
     page.get_by_text("Nothing to redo.").wait_for()
-    held: list[Any] = []
-    page.route("**/masks/1", lambda route: held.append(route))
-    hold(person, (150, 100), (180, 100))
-    page.mouse.up()
-    person.until(lambda: held, "the request")
+    held = stroke_on_its_way(person)
     page.keyboard.press("Control+z")
-    held[0].continue_()
+    held.let_go()
     person.settle()
     state = person.api(project)
     assert (state["objects"], state["redo"]) == ([], "masks")
@@ -360,14 +350,10 @@ def test_masks_are_cleared_in_the_frame_that_was_shown(person: Person) -> None:
     page = person.page
     project = with_two_objects(person)
     give(person, project, 1, 1, LEFT)
-    held: list[Any] = []
-    page.route("**/masks/1", lambda route: held.append(route))
-    hold(person, (150, 100), (180, 100))
-    page.mouse.up()
-    person.until(lambda: held, "the request")
+    held = stroke_on_its_way(person)
     page.keyboard.press("Delete")
     page.keyboard.press("ArrowRight")
-    held[0].continue_()
+    held.let_go()
     person.settle()
     assert (person.area(project, 0, 1), person.area(project, 1, 1)) == (0, size(LEFT))
 
@@ -377,14 +363,13 @@ def test_a_stroke_drawn_before_an_undo_is_answered_does_not_take_it_back(person:
     page = person.page
     project = with_two_objects(person)
     person.drag((150, 100), (180, 100))
-    held: list[Any] = []
-    page.route(re.compile(asked), lambda route: held.append(route))
+    held = person.hold_back(re.compile(asked))
     page.keyboard.press(key)
-    person.until(lambda: held, "the request")
+    held.wait()
     hold(person, (300, 40), (330, 40))
     page.mouse.up()
     page.get_by_text("still on its way").wait_for()
-    held[0].continue_()
+    held.let_go()
     person.settle()
     page.wait_for_timeout(300)
     before = size(LEFT) if key == "Control+z" else 0
@@ -440,11 +425,10 @@ def test_scribbles_are_kept_before_masks_are_loaded_which_stay(person: Person, t
 def test_an_object_is_told_absent_before_its_frames_masks_have_come_and_the_others_keep_theirs(person: Person) -> None:
     page = person.page
     project = with_two_objects(person)
-    held: list[Any] = []
-    page.route("**/frames/0/masks", lambda route: held.append(route))
+    held = person.hold_back("**/frames/0/masks")
     page.reload()
     page.locator(".objects li").nth(1).wait_for()
-    person.until(lambda: held, "the request")
+    held.wait()
     page.get_by_role("button", name="Absent").click()
     person.settle()
     assert (person.area(project, 0, 1), person.area(project, 0, 2)) == (0, size(RIGHT))
@@ -456,11 +440,7 @@ def test_scribbles_given_up_while_a_stroke_is_on_its_way_do_not_take_it_along(pe
     page = person.page
     project = with_two_objects(person)
     cuts = CutOuts(person)
-    held: list[Any] = []
-    page.route("**/masks/1", lambda route: held.append(route))
-    hold(person, (150, 100), (180, 100))
-    page.mouse.up()
-    person.until(lambda: held, "the request")
+    held = stroke_on_its_way(person)
     page.keyboard.press("s")
     hold(person, (160, 200), (190, 200))
     page.mouse.up()
@@ -472,7 +452,7 @@ def test_scribbles_given_up_while_a_stroke_is_on_its_way_do_not_take_it_along(pe
     hold(person, (300, 40), (330, 40))
     page.mouse.up()
     page.get_by_text("still on its way").wait_for()
-    held[0].continue_()
+    held.let_go()
     page.unroute("**/masks/1")
     person.settle()
     page.wait_for_timeout(300)
@@ -488,11 +468,7 @@ def objects(person: Person, project: str) -> list[tuple[int, str]]:
 def test_a_new_object_is_one_while_its_first_stroke_is_on_its_way(person: Person) -> None:
     page = person.page
     project = person.open_demo()
-    held: list[Any] = []
-    page.route("**/masks/1", lambda route: held.append(route))
-    hold(person, (150, 100), (180, 100))
-    page.mouse.up()
-    person.until(lambda: held, "the request")
+    held = stroke_on_its_way(person)
     name = page.get_by_role("textbox", name="Name of the object")
     name.fill("swan")
     name.press("Enter")
@@ -502,7 +478,7 @@ def test_a_new_object_is_one_while_its_first_stroke_is_on_its_way(person: Person
     page.keyboard.press("a")
     hold(person, (300, 150), (330, 150))
     page.mouse.up()
-    held[0].continue_()
+    held.let_go()
     person.settle()
     assert objects(person, project) == [(1, "swan"), (2, "object 2")]
     assert person.area(project, 0, 1) == pytest.approx(person.area(project, 0, 2), abs=60)
@@ -512,13 +488,9 @@ def test_a_new_object_is_one_while_its_first_stroke_is_on_its_way(person: Person
 def test_a_new_object_is_removed_also_while_its_first_stroke_is_on_its_way(person: Person) -> None:
     page = person.page
     project = person.open_demo()
-    held: list[Any] = []
-    page.route("**/masks/1", lambda route: held.append(route))
-    hold(person, (150, 100), (180, 100))
-    page.mouse.up()
-    person.until(lambda: held, "the request")
+    held = stroke_on_its_way(person)
     page.get_by_role("button", name="Remove object 1 from the whole video").click()
-    held[0].continue_()
+    held.let_go()
     page.get_by_text("not drawn yet").wait_for()
     person.settle()
     assert objects(person, project) == []
