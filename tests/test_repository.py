@@ -94,6 +94,11 @@ def test_help_can_be_read_where_the_terminal_lacks_its_letters(command: list[str
     assert done.stdout.startswith("usage: ")
 
 
+def test_the_tests_are_of_this_checkout_whatever_is_installed() -> None:
+    assert jointformer.__file__ is not None
+    assert Path(jointformer.__file__).is_relative_to(ROOT / "src")
+
+
 def test_the_version_is_the_same_everywhere() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "jointformer", "--version"], capture_output=True, text=True, check=True
@@ -153,6 +158,14 @@ def test_links_in_the_documents_lead_to_files_that_exist(document: Path) -> None
     targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text()) + re.findall(r'src="([^"]+)"', document.read_text())
     local = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
     assert [target for target in local if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_package_is_installed_into_an_environment_of_its_own(document: Path) -> None:
+    """Debian's and Ubuntu's own Python refuses `pip install` outside of one (PEP 668)."""
+    for block in re.findall(r"```[a-z]*\n(.*?)```", document.read_text(), re.DOTALL):
+        if before := re.match(r"(.*?)^pip install \.$", block, re.DOTALL | re.MULTILINE):
+            assert "-m venv" in before[1]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -56,8 +56,8 @@ class ConfigError(UserError, ValueError):
 
 def missing_extra(what: str, extra: str, *, where: str | None = None) -> ConfigError:
     """Return the error for packages of one of the extras that are not installed; it says how to install them."""
-    hint = f"in the checkout: pip install '.[{extra}]'; without one: pip install 'jointformer[{extra}]'"
-    return ConfigError(what, where=where, hint=hint)
+    # Not `.[extra]`: in a checkout it would put a frozen copy in the place of an editable installation.
+    return ConfigError(what, where=where, hint=f"pip install 'jointformer[{extra}]'")
 
 
 class DataError(UserError, ValueError):

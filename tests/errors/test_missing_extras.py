@@ -1,4 +1,4 @@
-"""Where packages of an extra are not installed, one line says how to install them, in a checkout and without one."""
+"""Where packages of an extra are not installed, one line says how to install them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jointformer.errors import ConfigError
 
 def how(extra: str) -> str:
     """The end of the line."""
-    return f"; in the checkout: pip install '.[{extra}]'; without one: pip install 'jointformer[{extra}]'"
+    return f"; pip install 'jointformer[{extra}]'"
 
 
 def test_the_web_tool_names_its_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ def test_figures_are_there_where_a_plot_cannot_be_drawn(
     line = command(case, "visor_mix", "visor", "--json", str(data), "--plot", str(tmp_path / "plot.png"))
     assert main(line) == 2
     out, err = capsys.readouterr()
-    assert "plots need Matplotlib, which is not installed; in the checkout: pip install '.[plot]'" in err
+    assert "plots need Matplotlib, which is not installed; pip install 'jointformer[plot]'" in err
     assert out.startswith("visor, rules of VISOR-VOS")
     assert json.loads(data.read_text())["rules"] == "davis"
 
