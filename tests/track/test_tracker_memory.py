@@ -77,6 +77,23 @@ def test_a_correction_outlasts_later_memory_frames(model: JointFormer, frames: i
     assert not bank._rows[0].pinned
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3, 0])
+def test_an_earlier_result_given_as_a_mask_displaces_nothing_that_a_user_gave(model: JointFormer, frames: int) -> None:
+    """What a stopped run goes on from is given like a correction, and is forgotten like what is tracked."""
+    tracker = Tracker(model, replace(CONFIG, max_memory_frames=frames))
+    clip = video(6)
+    tracker.step(clip[0], {1: box(5, 40), 2: box(2, 2)})
+    bank = tracker._engine.bank
+    assert bank is not None
+    first = bank._keys[0][:, :, bank._tokens : 2 * bank._tokens].clone()
+    seen = tracker.step(clip[1], {1: box(6, 40), 2: box(3, 2)}, pinned=[2])
+    assert seen.masks[1].sum() == box(6, 40).sum()  # it is taken as it is given
+    now = bank._keys[0][:, :, bank._tokens : 2 * bank._tokens]
+    assert torch.equal(now[0], first[0])
+    assert torch.equal(now[1], first[1]) == (frames != 1)
+    assert [len(row.pinned) for row in bank._rows] == [0, 0 if frames == 1 else 1]
+
+
 def test_added_memory_changes_later_frames_only_through_reading(model: JointFormer) -> None:
     tracker = Tracker(model, CONFIG)
     frames = video(4)
@@ -123,6 +140,22 @@ def test_added_memory_is_what_the_network_makes_of_that_frame_and_mask(model: Jo
     assert torch.equal(engine.tokens, tokens)
     assert engine.bank.frames(1) == 1  # where there is room for one frame only, it took the first's place
     assert not torch.equal(with_it.step(frames[1]).prob, without.step(frames[1]).prob)
+
+
+def test_added_memory_of_several_objects_tells_each_where_the_others_are(model: JointFormer) -> None:
+    frames, masks = video(3), {1: box(2, 2), 2: box(15, 30)}
+    tracker = Tracker(model, replace(CONFIG, max_memory_frames=1))
+    tracker.step(frames[0], masks)
+    tokens = tracker._engine.tokens.clone()
+    tracker.add_memory(frames[2], {1: box(8, 4), 2: box(20, 28)})
+    x = pad(prepare_frame(frames[2], -1, model.device), padding := padding_to_multiple(H, W))
+    given = pad(torch.from_numpy(np.stack([box(8, 4), box(20, 28)]).astype(np.float32)), padding)
+    with torch.inference_mode():
+        expected, _ = model.memorize(x[None], given[None], tokens, attention=CONFIG.attention)
+    bank = tracker._engine.bank
+    assert bank is not None
+    for keys, new in zip(bank._keys, expected.keys, strict=True):
+        torch.testing.assert_close(keys[:, :, bank._tokens : 2 * bank._tokens], new.to(keys), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("per_pass", "passes"), [(None, [1] * 5), (2, [2, 2, 1]), (9, [5])])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -62,14 +64,17 @@ class Engine:
         *,
         corrections: dict[int, Tensor] | None = None,
         new_masks: Tensor | None = None,
+        pinned: Collection[int] | None = None,
         last: bool = False,
     ) -> Tensor:
         """Return the aggregated probabilities (N+1, H, W) of the next frame, background first, new objects at the end.
 
         frame: (3, H, W) normalised. corrections: {row: (H, W) mask} for known objects. new_masks: (n, H, W) one-hot
-        masks of new objects. last: nothing follows, so nothing is memorised.
+        masks of new objects. pinned: the corrected rows whose memory of this frame stays longest, and with room for one
+        frame only takes the first one's place (None: all). last: nothing follows, so nothing is memorised.
         """
         corrections = corrections or {}
+        pinned = corrections if pinned is None else pinned
         given = new_masks is not None and len(new_masks) > 0
         is_memory = not last and (
             given or bool(corrections) or self._steps - self._last_memory_step >= self.config.memory_every
@@ -83,7 +88,7 @@ class Engine:
             corrected = {row: pad(mask.to(x), padding) for row, mask in corrections.items()}
             prob = _merge_given(prob[1:], corrected, added)
         if not last and (is_memory or self.config.include_last):
-            self._memorize(x, prob[1:], old, corrections, is_memory)
+            self._memorize(x, prob[1:], old, pinned, is_memory)
         if is_memory:
             self._last_memory_step = self._steps
         self._steps += 1
@@ -137,7 +142,7 @@ class Engine:
         self.tokens = out.tokens
         return out.prob[0]
 
-    def _memorize(self, x: Tensor, masks: Tensor, old: int, corrections: dict[int, Tensor], is_memory: bool) -> None:
+    def _memorize(self, x: Tensor, masks: Tensor, old: int, pinned: Collection[int], is_memory: bool) -> None:
         """Encode the frame for every object: new objects' first memory, old objects' newest or temporary one."""
         new = len(masks) - old
         if self.bank is None:
@@ -150,7 +155,7 @@ class Engine:
         tokens = []
         for a in range(0, len(masks), per_pass):
             b = min(a + per_pass, len(masks))
-            slots = self._slots(a, b, old, corrections, is_memory)
+            slots = self._slots(a, b, old, pinned, is_memory)
             tokens.append(self._write(slots, x, masks[a:b], others[a:b], self.tokens[:, a:b]))
         self.tokens = torch.cat(tokens, dim=1)
 
@@ -164,16 +169,16 @@ class Engine:
                 keep, x, masks[None], tokens, others=others[None], attention=self.config.attention
             )
 
-    def _slots(self, a: int, b: int, old: int, corrections: dict[int, Tensor], is_memory: bool) -> list[Slot]:
+    def _slots(self, a: int, b: int, old: int, pinned: Collection[int], is_memory: bool) -> list[Slot]:
         """Return where rows [a, b) of a memorised frame go by the published rules, with corrections."""
         assert self.bank is not None
         seen, fresh = range(a, min(b, old)), range(max(a, old), b)
         if is_memory and self.config.max_memory_frames != 1:
-            slots = self.bank.append(seen, pinned=corrections)
+            slots = self.bank.append(seen, pinned=pinned)
         else:
             slots = self.bank.set_temporary(seen)
         if self.config.max_memory_frames == 1:
-            for row in (row for row in seen if row in corrections):
+            for row in (row for row in seen if row in pinned):
                 slots += self.bank.set_first(row, row - a)
         return slots + self.bank.append(fresh, first_source=max(a, old) - a)
 

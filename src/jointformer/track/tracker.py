@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -62,7 +62,14 @@ class Tracker:
         """Bytes that the memory bank has allocated."""
         return 0 if self._engine.bank is None else self._engine.bank.nbytes
 
-    def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+    def step(
+        self,
+        frame: FrameLike,
+        masks: MasksLike | None = None,
+        *,
+        last: bool = False,
+        pinned: Collection[int] | None = None,
+    ) -> Segmentation:
         """Return the segmentation of the video's next frame.
 
         frame: uint8 (H, W, 3) RGB, a PIL image, or a float tensor (3, H, W) in [0, 1]; all frames of a video have one
@@ -71,7 +78,8 @@ class Tracker:
         8-bit mattes yourself (`matte > 127`). In label maps 255 is an id like any other
         (`jointformer.data.masks.resolve_void` takes it out where it is void).
         last: no frame follows, which saves the work of remembering this one; any further call that needs the memory is
-        refused.
+        refused. pinned: of the known objects with a mask, those whose memory of this frame is kept longest, as a user's
+        corrections are (None: all); leave out what an earlier run has found, which must not displace them.
 
         Before the first mask there is nothing to track: the result has no objects and the frame is not counted.
         Raises DataError for what is no frame, another size than before, a frame too narrow for the settings' size, or
@@ -97,8 +105,9 @@ class Tracker:
             self._ids.index(i): self._resized({i: mask}, h, w)[0] for i, mask in given.items() if i in self._ids
         }
         new_masks = self._resized(added, h, w) if added else None
+        rows = None if pinned is None else [self._ids.index(i) for i in pinned if i in given and i in self._ids]
         with self._change():
-            prob = self._engine.step(prepared, corrections=corrections, new_masks=new_masks, last=last)
+            prob = self._engine.step(prepared, corrections=corrections, new_masks=new_masks, pinned=rows, last=last)
             self._size = size
             self._ids += added
             self._ended = last
