@@ -653,6 +653,7 @@ def test_masks_of_one_call_do_not_overlap_and_later_calls_win(session: Session) 
         (lambda s: s.add_masks(0, {1: square(0), 2: square(0) * 0.9}), "new object 2 is empty"),
         (lambda s: list(s.propagate()), "no masks to track from"),
         (lambda s: s.propagate(5, 3), "expected start <= end within 0 to 29, got 5 to 3"),
+        (lambda s: s.propagate(True), "expected start <= end within 0 to 29, got True to 29"),
         (lambda s: s.propagate(1.0), "expected start <= end within 0 to 29, got 1.0 to 29"),
         (lambda s: s.propagate("1"), "expected start <= end within 0 to 29, got 1 to 29"),
         (lambda s: s.propagate(direction="up"), "direction, expected forward"),

@@ -99,7 +99,8 @@ def distance_weight(drawn: Sequence[int], frame: int) -> float:
 
 def _checked_range(length: int, start: int | None, end: int | None) -> tuple[int, int]:
     low, high = 0 if start is None else start, length - 1 if end is None else end
-    if not all(isinstance(f, int | np.integer) for f in (low, high)) or not 0 <= low <= high < length:
+    whole = all(isinstance(f, int | np.integer) and not isinstance(f, bool) for f in (low, high))
+    if not whole or not 0 <= low <= high < length:
         raise ConfigError("frames to track", expected=f"start <= end within 0 to {length - 1}", got=f"{low} to {high}")
     return low, high
 
