@@ -606,9 +606,13 @@ def test_a_frame_that_is_left_out_leaves_the_others_in_their_places(tmp_path: Pa
     assert [video.time(k) for k in range(4)] == [k / rate for k in places]
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("aac", "mp4"), ("libmp3lame", "mkv"), ("pcm_s16le", "mkv")])
-def test_the_sound_of_the_original_is_kept(tmp_path: Path, codec: str, suffix: str) -> None:
-    source = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / f"s.{suffix}", codec)
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("aac", "mp4"), ("libmp3lame", "mkv"), ("libmp3lame", "avi"), ("pcm_s16le", "mkv")]
+)
+def test_the_sound_of_the_original_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, suffix: str
+) -> None:
+    source = add_sound(make_video(tmp_path / f"v.{suffix}"), tmp_path / f"s.{suffix}", codec)
     with VideoWriter(tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=source) as writer:
         for k in range(LENGTH):
             writer.write(picture(k))
@@ -618,6 +622,7 @@ def test_the_sound_of_the_original_is_kept(tmp_path: Path, codec: str, suffix: s
         seconds = len(samples) / track.codec_context.sample_rate
     assert seconds == pytest.approx(LENGTH / 25, abs=0.1)  # not the 3 s of the source
     assert np.abs(samples.astype(np.float64)).mean() > 0.01
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ class Sound:
                     early = begin - frame.pts * frame.time_base
                     if early * frame.sample_rate >= frame.samples:
                         continue
-                    frame.pts -= round(begin / frame.time_base)
+                    frame.pts, frame.time_base = round(-early * frame.sample_rate), Fraction(1, frame.sample_rate)
                     for piece in resampler.resample(frame):
                         yield from self._out.encode(piece)
             except _DAMAGE as error:
