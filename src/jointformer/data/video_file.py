@@ -61,11 +61,13 @@ class VideoFile:
         if index.doubtful:
             index = index.without(index.doubtful - self._shown_times())
         with self._opened(in_turn=True) as (container, stream):
-            first = next(decoded(container, stream), None)
-            if first is None:
-                raise DataError("no frame can be decoded", where=self.path)
-            if isinstance(first, av.FFmpegError):
-                raise first
+            error: av.FFmpegError | None = None
+            for first in decoded(container, stream):
+                if not isinstance(first, av.FFmpegError):
+                    break
+                error = error or first  # from frames that lack their key frame, in VP9 for instance
+            else:
+                raise error or DataError("no frame can be decoded", where=self.path)
             say_what_changes(first, stream, self.path)
             self._interlaced = is_interlaced(first, stream)
             self._upright = Upright.of(first)
