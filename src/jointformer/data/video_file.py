@@ -73,7 +73,7 @@ class VideoFile:
             self._upright = Upright.of(first)
             self.pixel_aspect = shown_aspect(stream, self._upright)
             self._coded_size = (first.height, first.width)
-            self._index = index.without_head(first.pts)
+            self._index = index.without_head(first.pts, damaged=error is not None)
             self._times = self._index.times
             self._count = len(self._times) or self._count_frames()
             self.fps = frame_rate(stream, self._measured_rate()) or DEFAULT_FPS

@@ -24,8 +24,9 @@ _NOT_CODED = 19
 class FrameIndex:
     """Frames by number; empty where a file's packets carry no times that make sense.
 
-    times: of all frames in display order, in ticks of the stream. keys: numbers of key frames, ascending; places: the
-    time to seek to for each of them. doubtful: those of the times at which decoding may show that there is no frame.
+    times: of all frames in display order, in ticks of the stream. keys: numbers of key frames, ascending (below 0: of
+    one that begins a refresh before the first frame); places: the time to seek to for each of them. doubtful: those of
+    the times at which decoding may show that there is no frame.
     """
 
     times: list[int]
@@ -74,15 +75,16 @@ class FrameIndex:
         places = {self.times[number]: place for number, place in zip(self.keys, self.places, strict=True)}
         return FrameIndex._of([time for time in self.times if time not in nothing], places)
 
-    def without_head(self, first: int | None) -> FrameIndex:
-        """The index without the frames that lack their key frame; first: the time of the first decoded frame.
+    def without_head(self, first: int | None, *, damaged: bool) -> FrameIndex:
+        """The index without the frames that lack their key frame.
 
-        Recordings of broadcasts and parts cut out of files begin so, and no player shows those frames. What is missing
-        behind the first key frame is damage, and keeps its number.
+        first: the time of the first decoded frame; damaged: whether errors came before it. Recordings of broadcasts and
+        parts cut out of files begin so, and no player shows those frames. An error behind the first key frame is
+        damage, and keeps its number; without any, the key frame begins a refresh, at whose end pictures are whole.
         """
         if not self.keys or first is None or first < self.times[self.keys[0]]:
             return self
-        head = self.keys[0]
+        head = self.keys[0] if damaged or first not in self.times else self.times.index(first)
         return FrameIndex(self.times[head:], [number - head for number in self.keys], self.places)
 
     def key_before(self, number: int) -> int:
