@@ -8,13 +8,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from export.clips import FRAMES, RED, H, Masks, W, labels, pictures, read_streams, turn, write_video
 from jointformer.data.export_formats import export
 from jointformer.data.export_source import ExportObject
 from jointformer.data.video import open_video
 from jointformer.data.video_file import VideoFile
-from jointformer.errors import OutputError
+from jointformer.errors import DataError, OutputError
 from jointformer.session.source import ArrayVideo
 from jointformer.types import LabelMap
 
@@ -213,6 +214,21 @@ def test_a_missing_encoder_is_told_in_one_line(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(OutputError, match="has no encoder"):
             export(Masks(ArrayVideo(pictures())), format, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_picture_before_stands_for_a_damaged_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    for t, picture in enumerate(pictures()):
+        Image.fromarray(picture).save(film / f"{t}.png")
+    (film / "3.png").write_bytes(b"")
+    source = Masks(open_video(film))
+    shown = read_streams(export(source, "overlay", tmp_path / "out", opacity=0, quality=1))["frames"][:, :H, :W]
+    assert caplog.messages == ["1 of 6 frames could not be read: the picture before stands for each of them"]
+    untouched = shown[..., 2].astype(int)[:, :4].mean((1, 2))
+    np.testing.assert_allclose(np.diff(untouched), [20, 20, 0, 40, 20], atol=3)
+    with pytest.raises(DataError, match=r"3\.png"):
+        export(source, "rgba", tmp_path / "cut", start=3)
 
 
 def test_the_video_itself_is_never_overwritten(tmp_path: Path) -> None:

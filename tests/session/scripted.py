@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 
 from jointformer.session import Session
 from jointformer.track.frames import FrameLike, MasksLike
@@ -35,6 +36,16 @@ def video(frames: int = 30) -> np.ndarray:
         clip[t][square(t, 14)] = 200
         clip[t, 0, 0, 0] = t  # the frame's number, for whoever wants to know it
     return clip
+
+
+def damaged_video(folder: Path, *damaged: int) -> Path:
+    """`video` as a folder of pictures, of which some cannot be read."""
+    folder.mkdir()
+    for t, frame in enumerate(video()):
+        Image.fromarray(frame).save(folder / f"{t:02}.png")
+    for t in damaged:
+        (folder / f"{t:02}.png").write_bytes(b"")
+    return folder
 
 
 def number_of(frame: FrameLike) -> int:

@@ -13,11 +13,23 @@ from PIL import Image
 from jointformer.data.masks import write_mask
 from jointformer.errors import ConfigError, DataError, WeightsError
 from jointformer.session import ObjectInfo, Session
+from jointformer.session.plan import Direction
 from jointformer.session.result import STATUSES
 from jointformer.track import TrackerConfig
 from jointformer.track.frames import FrameLike, MasksLike
 from jointformer.track.segmentation import Segmentation
-from session.scripted import SIDE, H, ScriptedSession, SquareTracker, W, number_of, position, square, video
+from session.scripted import (
+    SIDE,
+    H,
+    ScriptedSession,
+    SquareTracker,
+    W,
+    damaged_video,
+    number_of,
+    position,
+    square,
+    video,
+)
 
 PICTURES: Any = [Image.new("RGB", (W, H))]  # of another kind than a session takes
 
@@ -37,6 +49,47 @@ def test_masks_are_tracked_from_the_frame_where_they_are_given(session: Session)
         assert np.array_equal(session.result(t).masks[1], square(t))
     assert session.status(0) == "annotated"
     assert session.status(29) == "tracked"
+
+
+@pytest.mark.parametrize(
+    ("direction", "first", "before", "held"), [("forward", 0, 9, [1, 1]), ("backward", 29, 12, [2])]
+)
+def test_damaged_frames_have_the_masks_of_the_one_before_and_a_run_goes_on_behind_them(
+    direction: Direction,
+    first: int,
+    before: int,
+    held: list[int],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with ScriptedSession(damaged_video(tmp_path / "film", 10, 11)) as session:
+        session.add_masks(first, {1: square(first)})
+        run = session.propagate(direction=direction)
+        assert 10 in (frame for frame, _ in run)
+        run.close()  # the next run begins beside a frame that it cannot read
+        track(session, direction=direction)
+        for t in range(30):
+            assert np.array_equal(session.result(t).masks[1], square(before if t in (10, 11) else t))
+    said = "film: {} frames could not be read: each has the masks of the frame beside it"
+    assert caplog.messages == [said.format(count) for count in held]
+
+
+def test_a_damaged_frame_that_is_tracked_from_both_sides_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ScriptedSession(damaged_video(tmp_path / "film", 10)) as session:
+        session.add_masks(0, {1: square(0)})
+        session.add_masks(20, {1: square(20)})
+        assert set(track(session)) == {*range(1, 20), *range(21, 30)}
+    assert [message.partition(" could")[0] for message in caplog.messages] == ["film: 1 frames"]
+
+
+def test_a_damaged_frame_with_a_mask_of_the_users_is_not_tracked(tmp_path: Path) -> None:
+    with ScriptedSession(damaged_video(tmp_path / "film", 10)) as session:
+        session.add_masks(0, {1: square(0)})
+        session.add_masks(10, {1: square(10)})
+        with pytest.raises(DataError, match=r"10\.png"):
+            track(session)
 
 
 def test_one_corrected_frame_mends_the_following_frames_and_leaves_the_rest_byte_equal(

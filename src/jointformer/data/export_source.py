@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -22,7 +21,7 @@ from jointformer.data.masks import (
     read_scores,
     resolve_void,
 )
-from jointformer.data.video import FolderVideo, VideoReader
+from jointformer.data.video import FolderVideo, VideoReader, iter_readable, video_title
 from jointformer.data.writer import SCORES
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.drawing import OverlayStyle
@@ -145,7 +144,7 @@ class Selection:
             raise ConfigError(
                 "classes", expected=f"the name of every object, such as {stray!r}", got=self.classes, hint=hint
             )
-        self._written = self._missing = 0
+        self._written = self._missing = self._held = 0
 
     @cached_property
     def palette(self) -> UInt8Array:
@@ -197,13 +196,27 @@ class Selection:
                 self._progress(count, len(self.frames))
 
     def pictures(self) -> Iterator[tuple[int, UInt8Array]]:
-        """(index, (H, W, 3) frame) of the chosen frames in order."""
-        yield from zip(self.each(), self.video.iter_frames(self.frames.start, self.frames.stop))
+        """(index, (H, W, 3) frame) of the chosen frames in order; the one before stands for a damaged one.
+
+        Raises DataError where the first is damaged.
+        """
+        shown: UInt8Array | None = None
+        for frame, picture in zip(self.each(), iter_readable(self.video, self.frames.start, self.frames.stop)):
+            if not isinstance(picture, DataError):
+                shown = picture
+            elif shown is None:
+                raise picture
+            else:
+                self._held += 1
+            yield frame, shown
 
     def report(self, missing: str) -> None:
-        """Say in the log how many of the frames had no masks, and what became of these."""
+        """Say in the log how many of the frames had no masks, what became of these, and how many are damaged."""
         if self._missing:
             logger.warning("%d of %d frames have no masks: they were %s", self._missing, self._written, missing)
+        if self._held:
+            text = "%d of %d frames could not be read: the picture before stands for each of them"
+            logger.warning(text, self._held, len(self.frames))
 
     def _count(self, known: object) -> None:
         self._written += 1
@@ -288,15 +301,6 @@ class FolderSource:
 def picture_name(video: VideoReader, frame: int) -> str:
     """Return the file name that other formats call a frame by: the picture's own, else its number as a JPEG."""
     return video.files[frame].name if isinstance(video, FolderVideo) else f"{video.name(frame)}.jpg"
-
-
-def video_title(video: VideoReader) -> str:
-    """Return a video's name in files that need one: a file's without suffix, a folder's as it is, else "video"."""
-    path = getattr(video, "path", None)
-    if path is None:
-        return "video"
-    # A folder may be given as "." or "..", and dots in its name begin no suffix.
-    return (Path(os.path.abspath(path)).name or "video") if isinstance(video, FolderVideo) else Path(path).stem
 
 
 def _are_names(value: object) -> bool:

@@ -7,6 +7,7 @@ that are not square stay so.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -127,6 +128,20 @@ class FolderVideo:
     def time(self, index: int) -> Fraction:
         """Seconds from the first frame to a frame, at the given rate."""
         return index / self.fps
+
+
+def video_title(video: VideoReader) -> str:
+    """Return a video's name in files that need one: a file's without suffix, a folder's as it is, else "video"."""
+    path = getattr(video, "path", None)
+    if path is None:
+        return "video"
+    # A folder may be given as "." or "..", and dots in its name begin no suffix.
+    return (Path(os.path.abspath(path)).name or "video") if isinstance(video, FolderVideo) else Path(path).stem
+
+
+def iter_readable(video: VideoReader, start: int, end: int) -> Iterator[UInt8Array | DataError]:
+    """The frames `start` up to (without) `end` in order; in place of a damaged one its error, if the reader goes on."""
+    return getattr(video, "iter_readable", video.iter_frames)(start, end)
 
 
 def pixel_aspect(video: VideoReader) -> Fraction:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from jointformer.data.export_source import ExportObject, video_title
-from jointformer.data.video import VideoReader
+from jointformer.data.export_source import ExportObject
+from jointformer.data.video import VideoReader, video_title
 from jointformer.errors import DataError
 from jointformer.ops.resize import resize_bilinear
 from jointformer.session.reading import Reading

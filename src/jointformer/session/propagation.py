@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Protocol
@@ -10,17 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jointformer.data.video import video_title
+from jointformer.errors import DataError
 from jointformer.session.book import Book, Tracked, disjoint, half_kind
 from jointformer.session.confidence import ABSENT, Trust, combined, soft_jaccard
 from jointformer.session.packing import SoftMaps
 from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight, neighbours
-from jointformer.session.sides import floats, mixed, quantised, with_background
+from jointformer.session.sides import floats, mixed, quantised, with_background, with_others
 from jointformer.session.source import FrameCache
 from jointformer.session.store import Kind
 from jointformer.track.frames import FrameLike, MasksLike
-from jointformer.track.loop import Steps, iter_segmentations
+from jointformer.track.loop import Steps, Stopwatch, iter_segmentations
 from jointformer.track.segmentation import Segmentation
 from jointformer.types import Mask
+
+logger = logging.getLogger(__name__)
 
 #: Frames with masks of objects in them.
 Shown = list[tuple[int, dict[int, Mask]]]
@@ -41,6 +46,7 @@ class Propagation:
 
     First the side opposite to the direction, whose halves are kept compressed, then the direction's own side, which is
     joined with them. It stops when somebody edits the session meanwhile, and can be stopped between any two frames.
+    A frame that cannot be read has the masks of the one before it on its side, as under the command's "hold".
     """
 
     def __init__(
@@ -64,11 +70,20 @@ class Propagation:
         self._known = book.known()
         self._visible = {i: book.drawn_frames(i, visible=True) for i in plan.needs}
         self._levels: dict[tuple[int, int], float] = {}  # trust from the first side, until the final one joins
+        self._held: set[int] = set()  # frames that could not be read
         self._edit: int | None = None  # until there is something to undo: the network may fail to load
         self._changes = book.store.changes
 
     def run(self) -> Iterator[int]:
         """Yield each frame as its result is written; frames joined from two sides come twice."""
+        try:
+            yield from self._blocks()
+        finally:
+            if self._held:
+                text = "%s: %d frames could not be read: each has the masks of the frame beside it"
+                logger.warning(text, video_title(self._frames.video), len(self._held))
+
+    def _blocks(self) -> Iterator[int]:
         for block in self._plan.blocks[:: 1 if self._final == FORWARD else -1]:
             for bit in (JOINED - self._final, self._final):
                 pieces = self._plan.pieces(block, bit)
@@ -93,7 +108,7 @@ class Propagation:
         return self._edit
 
     def _track(self, frames: range, bit: int) -> Generator[int, None, range]:
-        """Track frames in their order from the frame before the first one, whose masks are known.
+        """Track frames in their order from the one before the first (see `_origin`), whose masks are known.
 
         Returns those that are left, to be begun anew: where an object begins that is out of sight there.
         """
@@ -101,10 +116,10 @@ class Propagation:
             frames = frames[self._done_before(frames, bit) :]
         if not frames:
             return frames
+        origin = self._origin(frames)
         with self._book.lock:
             if self._edited():
                 return frames
-            origin = frames[0] - frames.step
             state = self._state(origin, [i for i in self._plan.needs if self._begins(i, origin, frames, bit)], bit)
             lead = [*self._prelude(origin, state), (origin, state)] if state else []
             pins = self._pinned(frames, lead)
@@ -116,18 +131,23 @@ class Propagation:
                 return lead[number][1]
             return self._given_at(frames, number - len(lead), bit, tracked)
 
-        def pictures() -> Iterator[FrameLike]:
+        def pictures() -> Iterator[FrameLike | DataError]:
             yield from (self._frames[frame] for frame, _ in lead)
             yield from (picture for _, picture in self._frames.iter(frames))
 
-        last = len(lead) + len(frames) - 1
-        for number, seen in iter_segmentations(tracker, enumerate(pictures()), given, last=last):
+        last, watch = len(lead) + len(frames) - 1, Stopwatch()
+        for number, seen in iter_segmentations(
+            tracker, enumerate(pictures()), given, last=last, watch=watch, on_bad_frame="hold"
+        ):
             if number == len(lead) - 1:
                 for frame, masks in pins:
                     tracker.add_memory(self._frames[frame], masks)
             if number < len(lead):
                 continue
             place = number - len(lead)
+            if watch.bad_frames:
+                self._held.add(frames[place])
+                watch.bad_frames = 0
             if not self._keep(frames[place], seen, bit, trust):
                 break
             yield frames[place]
@@ -138,6 +158,12 @@ class Propagation:
                 for i in [i for i in tracker.object_ids if not self._goes_on(i, ahead, bit)]:
                     tracker.remove_object(i)
         return frames[:0]
+
+    def _origin(self, frames: range) -> int:
+        """The frame before these; of those that an earlier run has held, the one whose masks they have."""
+        before = range(frames[0] - frames.step, -1 if frames.step > 0 else len(self._frames.video), -frames.step)
+        drawn = {frame for known in self._known.values() for frame in known.drawn}
+        return next((frame for frame in before if frame in drawn or self._frames.readable(frame)), before[0])
 
     def _begins(self, i: int, origin: int, frames: range, bit: int) -> bool:
         """Whether an object is to be tracked from the frame before these; not from masks that are out of date."""
@@ -261,16 +287,9 @@ class Propagation:
                 if not final:
                     self._book.put_maps(half_kind(bit), frame, quantised(whole), None)
                 if self._keep_soft and found:
-                    self._book.put_maps(Kind.SOFT, frame, self._with_others(frame, quantised(whole, found)), at)
+                    kept = self._book.maps(Kind.SOFT, frame)
+                    self._book.put_maps(Kind.SOFT, frame, with_others(quantised(whole, found), kept, self._known), at)
         return True
-
-    def _with_others(self, frame: int, maps: SoftMaps) -> SoftMaps:
-        """The maps with those kept of objects that this run does not track in the frame, whose masks stay, too."""
-        kept = self._book.maps(Kind.SOFT, frame)
-        if kept is None or kept.maps.shape[1:] != maps.maps.shape[1:]:
-            return maps
-        stay = [n for n, i in enumerate(kept.ids) if i in self._known and i not in maps.ids]
-        return SoftMaps((*maps.ids, *(kept.ids[n] for n in stay)), np.concatenate([maps.maps, kept.maps[stay]]))
 
     def _confidence(self, frame: int, i: int, bit: int, trust: Trust, expected: float, area: float) -> float:
         """An object's confidence in a frame; between two masks of the user's both sides' trust counts."""

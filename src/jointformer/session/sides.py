@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,3 +33,11 @@ def quantised(seen: Segmentation, ids: Collection[int] | None = None) -> SoftMap
     rows = [n for n, i in enumerate(seen.ids) if ids is None or i in ids]
     maps = (seen.prob[1:][rows].float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     return SoftMaps(tuple(seen.ids[n] for n in rows), maps)
+
+
+def with_others(maps: SoftMaps, kept: SoftMaps | None, known: Collection[int]) -> SoftMaps:
+    """The maps of objects that a run tracks in a frame, with those kept of the other known ones, whose masks stay."""
+    if kept is None or kept.maps.shape[1:] != maps.maps.shape[1:]:
+        return maps
+    stay = [n for n, i in enumerate(kept.ids) if i in known and i not in maps.ids]
+    return SoftMaps((*maps.ids, *(kept.ids[n] for n in stay)), np.concatenate([maps.maps, kept.maps[stay]]))

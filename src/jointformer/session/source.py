@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jointformer.data.video import VideoReader, open_video
+from jointformer.data.video import VideoReader, iter_readable, open_video
 from jointformer.data.video_file import DEFAULT_FPS, VideoFile
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
@@ -102,15 +102,21 @@ class FrameCache:
                 return self._decode(index) if frame is None else frame
         return self._keep(index, self.video.frame(index)) if frame is None else frame
 
-    def iter(self, frames: range) -> Iterator[tuple[int, UInt8Array]]:
-        """(index, frame) of a range with step 1 or -1."""
+    def readable(self, index: int) -> bool:
+        """Whether a frame is not damaged."""
+        with suppress(DataError):
+            return self[index] is not None
+        return False
+
+    def iter(self, frames: range) -> Iterator[tuple[int, UInt8Array | DataError]]:
+        """(index, frame) of a range with step 1 or -1; in place of damaged frames their errors."""
         if frames.step == 1:
-            yield from zip(frames, self.video.iter_frames(frames.start, frames.stop))
+            yield from zip(frames, iter_readable(self.video, frames.start, frames.stop))
             return
         stretch = max(1, self.capacity // 2)
         indices = iter(frames)
         while part := list(islice(indices, stretch)):
-            decoded = list(self.video.iter_frames(part[-1], part[0] + 1))
+            decoded = list(iter_readable(self.video, part[-1], part[0] + 1))
             yield from zip(part, reversed(decoded))
 
     def close(self) -> None:
