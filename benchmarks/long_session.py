@@ -82,7 +82,7 @@ class Oracle:
     def object_ids(self) -> tuple[int, ...]:
         return tuple(self.ids)
 
-    def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+    def step(self, frame: FrameLike, masks: MasksLike | None = None, **settings: object) -> Segmentation:
         type(self).steps += 1
         assert isinstance(frame, np.ndarray)
         if isinstance(masks, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -63,7 +63,8 @@ def by_id(masks: MasksLike | None) -> dict[int, np.ndarray]:
 class SquareTracker:
     """Shifts every mask by one pixel per frame; in the frames `lost` it jumps to the double below, for good.
 
-    calls: what was asked of any tracker of this class, for tests that count.
+    calls: what was asked of any tracker of this class, for tests that count; "go on" names objects whose masks are not
+    to be kept as a user's.
     """
 
     device = torch.device("cpu")
@@ -78,9 +79,17 @@ class SquareTracker:
     def object_ids(self) -> tuple[int, ...]:
         return tuple(self.masks)
 
-    def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+    def step(
+        self,
+        frame: FrameLike,
+        masks: MasksLike | None = None,
+        *,
+        last: bool = False,
+        pinned: Collection[int] | None = None,
+    ) -> Segmentation:
         now = number_of(frame)
         self.calls.append(("step", now))
+        self.calls.extend(("go on", i) for i in by_id(masks) if pinned is not None and i not in pinned)
         sure = {}
         for i, mask in self.masks.items():
             moved = np.roll(mask, now - (self.at if self.at is not None else now), axis=1)

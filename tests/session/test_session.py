@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from jointformer.data.masks import write_mask
@@ -468,10 +470,10 @@ def test_an_object_is_found_before_a_frame_where_it_is_out_of_sight_though_anoth
     class Finder(SquareTracker):
         """Knows at once again where its objects are."""
 
-        def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+        def step(self, frame: FrameLike, masks: MasksLike | None = None, **settings: Any) -> Segmentation:
             self.at = number_of(frame)
             self.masks = {i: square(self.at, 4 if i == 1 else 14) for i in self.masks}
-            return super().step(frame, masks, last=last)
+            return super().step(frame, masks, **settings)
 
     monkeypatch.setattr(ScriptedSession, "_new_tracker", lambda self: Finder())
     session.add_masks(0, {1: square(0), 2: square(0, 14)})
@@ -777,6 +779,52 @@ def test_pinned_frames_leave_two_places_of_the_memory_to_what_is_tracked(memory_
         SquareTracker.calls = []
         track(session, 11, 19)
         assert [frame for kind, frame in SquareTracker.calls if kind == "pin"] == pinned
+
+
+@pytest.mark.parametrize(("other", "pinned"), [(None, [25, 0]), (3, [25])])
+def test_frames_that_a_run_is_first_shown_count_among_the_pinned_but_not_the_result_that_it_goes_on_from(
+    session: Session, other: int | None, pinned: list[int]
+) -> None:
+    for frame in (0, 1, 25):
+        session.add_masks(frame, {1: square(frame)})
+    if other is not None:
+        session.add_masks(other, {2: square(other, 14)})
+    track(session, end=9, direction="forward")
+    SquareTracker.calls = []
+    track(session, 10, 12, direction="forward")
+    assert [frame for kind, frame in SquareTracker.calls if kind == "pin"] == pinned
+
+
+def test_what_was_tracked_is_given_to_go_on_from_and_not_as_a_mask_of_the_user(session: Session) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    track(session, end=9)
+    SquareTracker.calls = []
+    track(session, 10, 12)
+    assert [i for kind, i in SquareTracker.calls if kind == "go on"] == [1, 2]
+    session.add_masks(4, {1: square(4)})
+    SquareTracker.calls = []
+    track(session, 5, 12, direction="forward")
+    assert [i for kind, i in SquareTracker.calls if kind == "go on"] == [2]
+
+
+def test_confidence_goes_on_as_if_a_run_had_not_been_stopped(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Doubter(SquareTracker):
+        """Sure of nothing before frame 10, and of everything from there on."""
+
+        def step(self, frame: FrameLike, masks: MasksLike | None = None, **settings: Any) -> Segmentation:
+            seen = super().step(frame, masks, **settings)
+            objects = seen.prob[1:] * (0.6 if number_of(frame) < 10 else 1)
+            return replace(seen, prob=torch.cat([1 - objects.sum(0, keepdim=True), objects]))
+
+    monkeypatch.setattr(ScriptedSession, "_new_tracker", lambda self: Doubter())
+    session.add_masks(0, {1: square(0)})
+    track(session)
+    whole = [session.confidence(t)[1] for t in range(13, 30)]
+    assert whole[0] < 0.9  # of a run that begins in frame 12 it would be 0.97
+    session.undo()
+    track(session, end=12)
+    track(session)
+    assert [session.confidence(t)[1] for t in range(13, 30)] == pytest.approx(whole, abs=0.04)
 
 
 @pytest.mark.parametrize(("drawn", "nearest"), [(square(5), 5), (np.zeros((H, W), bool), 0)])

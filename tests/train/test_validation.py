@@ -54,11 +54,11 @@ def test_a_signal_ends_a_validation_which_is_made_when_the_run_goes_on(
     seen: list[int] = []
 
     class Watched(Tracker):
-        def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+        def step(self, frame: FrameLike, masks: MasksLike | None = None, **settings: Any) -> Segmentation:
             seen.append(1)
             if len(seen) == 2:
                 os.kill(os.getpid(), signal.SIGINT)
-            return super().step(frame, masks, last=last)
+            return super().step(frame, masks, **settings)
 
     monkeypatch.setattr("jointformer.train.validate.Tracker", Watched)
     command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
@@ -90,9 +90,11 @@ def test_validation_says_which_videos_it_cannot_use_and_begins_at_the_first_mask
     given: list[tuple[list[int], bool]] = []
 
     class Watched(Tracker):
-        def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+        def step(
+            self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False, **settings: Any
+        ) -> Segmentation:
             given.append(([] if masks is None else np.unique(np.asarray(masks)).tolist(), last))
-            return super().step(frame, masks, last=last)
+            return super().step(frame, masks, last=last, **settings)
 
     monkeypatch.setattr("jointformer.train.validate.Tracker", Watched)
     write_video(videos / "JPEGImages/short", videos / "Annotations/short", length=2)

@@ -31,10 +31,10 @@ class GatedTracker(SquareTracker):
 
     gate: ClassVar[threading.Semaphore | None] = None
 
-    def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+    def step(self, frame: FrameLike, masks: MasksLike | None = None, **settings: Any) -> Segmentation:
         if self.gate is not None:
             self.gate.acquire()
-        return super().step(frame, masks, last=last)
+        return super().step(frame, masks, **settings)
 
 
 class ScriptedShared(SharedSession):

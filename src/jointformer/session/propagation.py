@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from jointformer.data.video import video_title
-from jointformer.errors import DataError
 from jointformer.session.book import Book, Tracked, disjoint, half_kind
 from jointformer.session.confidence import ABSENT, Trust, combined, soft_jaccard
 from jointformer.session.packing import SoftMaps
@@ -33,6 +32,16 @@ Shown = list[tuple[int, dict[int, Mask]]]
 
 class SessionTracker(Steps, Protocol):
     """A Tracker, as far as a session needs it."""
+
+    def step(
+        self,
+        frame: FrameLike,
+        masks: MasksLike | None = None,
+        *,
+        last: bool = False,
+        pinned: Collection[int] | None = None,
+    ) -> Segmentation:
+        """Return the next frame's segmentation."""
 
     def add_memory(self, frame: FrameLike, masks: MasksLike) -> None:
         """Remember known objects in a frame from elsewhere."""
@@ -122,37 +131,34 @@ class Propagation:
                 return frames
             state = self._state(origin, [i for i in self._plan.needs if self._begins(i, origin, frames, bit)], bit)
             lead = [*self._prelude(origin, state), (origin, state)] if state else []
-            pins = self._pinned(frames, lead)
+            own = [i for i in state if origin in self._known[i].drawn]
+            pins = self._pinned(frames, lead, bool(own))
             trust = self._trust_at(origin, lead)
-        tracker = self._new_tracker()
+        tracker, before, watch = self._new_tracker(), None, Stopwatch()
+        for frame, masks in lead:
+            # What is no mask of the user's may not displace those that are: a stopped run would go on differently.
+            pinned = own if frame == origin else None
+            before = tracker.step(self._frames[frame], masks, pinned=pinned)
+        for frame, masks in pins:
+            tracker.add_memory(self._frames[frame], masks)
 
-        def given(number: int, tracked: tuple[int, ...]) -> dict[int, Mask] | None:
-            if number < len(lead):
-                return lead[number][1]
-            return self._given_at(frames, number - len(lead), bit, tracked)
-
-        def pictures() -> Iterator[FrameLike | DataError]:
-            yield from (self._frames[frame] for frame, _ in lead)
-            yield from (picture for _, picture in self._frames.iter(frames))
-
-        last, watch = len(lead) + len(frames) - 1, Stopwatch()
-        for number, seen in iter_segmentations(
-            tracker, enumerate(pictures()), given, last=last, watch=watch, on_bad_frame="hold"
+        for frame, seen in iter_segmentations(
+            tracker,
+            self._frames.iter(frames),
+            lambda frame, tracked: self._given_at(frame, _behind(frames, frame), bit, tracked),
+            last=frames[-1],
+            watch=watch,
+            on_bad_frame="hold",
+            before=before,
         ):
-            if number == len(lead) - 1:
-                for frame, masks in pins:
-                    tracker.add_memory(self._frames[frame], masks)
-            if number < len(lead):
-                continue
-            place = number - len(lead)
             if watch.bad_frames:
-                self._held.add(frames[place])
+                self._held.add(frame)
                 watch.bad_frames = 0
-            if not self._keep(frames[place], seen, bit, trust):
+            if not self._keep(frame, seen, bit, trust):
                 break
-            yield frames[place]
-            ahead = frames[place + 1 :]
-            if self._begins_unseen(frames[place], ahead, bit, tracker.object_ids):
+            yield frame
+            ahead = _behind(frames, frame)
+            if self._begins_unseen(frame, ahead, bit, tracker.object_ids):
                 return ahead
             if ahead:
                 for i in [i for i in tracker.object_ids if not self._goes_on(i, ahead, bit)]:
@@ -225,12 +231,11 @@ class Propagation:
                     lead.setdefault(frame, {})[i] = mask
         return sorted(lead.items(), key=lambda item: -abs(item[0] - origin))
 
-    def _given_at(self, frames: range, place: int, bit: int, tracked: tuple[int, ...]) -> dict[int, Mask] | None:
-        """The user's masks of objects that are tracked in a frame or begin there."""
+    def _given_at(self, frame: int, ahead: range, bit: int, tracked: tuple[int, ...]) -> dict[int, Mask] | None:
+        """The user's masks of objects that are tracked in a frame or begin there, for the frames ahead."""
         with self._book.lock:
             # After an edit, whose run ends with this frame, there may be objects that it does not know.
-            drawn = {} if self._edited() else self._book.drawn(frames[place])
-        ahead = frames[place + 1 :]
+            drawn = {} if self._edited() else self._book.drawn(frame)
         return {i: m for i, m in drawn.items() if i in tracked or (m.any() and self._goes_on(i, ahead, bit))} or None
 
     def _trust_at(self, origin: int, lead: Shown) -> dict[int, Trust]:
@@ -244,13 +249,16 @@ class Propagation:
                 trust[i].level = result.confidence
         return trust
 
-    def _pinned(self, frames: range, lead: Shown) -> Shown:
-        """The nearest drawn frames on both sides of the frames to come, with their masks, as permanent memory."""
+    def _pinned(self, frames: range, lead: Shown, own: bool) -> Shown:
+        """The nearest drawn frames on both sides of the frames to come, with their masks, as permanent memory.
+
+        own: whether the lead's last frame, too, has masks of the user's, which stay.
+        """
         ids, seen = (lead[-1][1] if lead else ()), [frame for frame, _ in lead]
         drawn = sorted({f for i in ids for f in self._known[i].drawn} - set(frames) - set(seen))
         earlier, later = neighbours(drawn, min(frames))[0], neighbours(drawn, max(frames))[1]
         near = (later, earlier) if frames.step > 0 else (earlier, later)
-        pinned = [f for f in near if f is not None][: max(0, self._pins - len(seen) + 1)]
+        pinned = [f for f in near if f is not None][: max(0, self._pins + 1 - len(seen[: None if own else -1]))]
         return [(frame, {i: m for i, m in self._book.drawn(frame).items() if i in ids}) for frame in pinned]
 
     def _keep(self, frame: int, seen: Segmentation, bit: int, trust: dict[int, Trust]) -> bool:
@@ -327,3 +335,8 @@ class Propagation:
                 rows.append(first.get(i, second.get(i, nothing))[0])
         stack = torch.stack(rows) if rows else seen.prob[:0]
         return replace(seen, ids=tuple(ids), prob=with_background(stack))
+
+
+def _behind(frames: range, frame: int) -> range:
+    """The frames of a range behind one of them."""
+    return frames[frames.index(frame) + 1 :]

@@ -66,6 +66,7 @@ def iter_segmentations(
     output_size: tuple[int, int] | None = None,
     on_bad_frame: BadFramePolicy = "stop",
     ahead: bool = False,
+    before: Segmentation | None = None,
 ) -> Iterator[tuple[int, Segmentation]]:
     """Yield (frame index, segmentation) of frames given as (index, frame), each with its label map made.
 
@@ -74,7 +75,7 @@ def iter_segmentations(
     before is segmented, and a result is yielded when the next frame's step has begun, so that the GPU need not wait for
     what the caller does with it; not for callers that change the tracker in between or must have each result at once.
     On a CPU it changes nothing. Reading frames and what the caller does between two results is not counted on the
-    watch.
+    watch. before: the result of the frame before the first one, which stands for it under "hold".
 
     A frame may be the error that reading it gave; on_bad_frame says what becomes of it and of frames of another size
     than the first. The tracker never sees them, so the next good frame goes on from the last good one. Raises the
@@ -89,7 +90,8 @@ def iter_segmentations(
         frames = one_behind(
             (index, frame if isinstance(frame, DataError) else stage_frame(frame, device)) for index, frame in frames
         )
-    results = _steps(tracker, frames, masks, last, watch, output_size, on_bad_frame, device if ahead else None)
+    gpu = device if ahead else None
+    results = _steps(tracker, frames, masks, last, watch, output_size, on_bad_frame, gpu, before)
     for index, result, marks in one_behind(results) if ahead else results:
         start = perf_counter()
         _ = result.label_map  # made here: the resize counts as the model's work, and the copy waits for the device
@@ -106,12 +108,12 @@ def _steps(
     output_size: tuple[int, int] | None,
     on_bad_frame: BadFramePolicy,
     gpu: torch.device | None,
+    before: Segmentation | None,
 ) -> Iterator[tuple[int, Segmentation, tuple[Any, Any] | None]]:
     """Yield (frame index, segmentation, marks), each with its label map on its way; see `iter_segmentations`.
 
     gpu: where the marks of a step's beginning and end are set; None where the host's time counts, and there are none.
     """
-    before: Segmentation | None = None
     first_size: tuple[int, int] | None = None
     for index, frame in frames:
         given = masks(index, tracker.object_ids)
