@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -844,6 +845,40 @@ def test_sound_of_joined_recordings_is_never_that_of_other_pictures(
     assert (max(loud, default=0) > 0.5, max(loud, default=0) < 1.1) == (heard, True)
     line = "both.ts: some sound is damaged and left out (recordings were joined: that of the first is kept)"
     assert sum(message.endswith(line) for message in caplog.messages) == 1
+
+
+def with_cut_sound(path: Path, out: Path, parts: list[tuple[int, int]]) -> Path:
+    """The same mp4 or mov, of whose sound the parts of (milliseconds, first sample) are heard one after the other."""
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"elst")  # of the last track: the kind of box, flags, how many parts; each with its speed (1)
+    (zero,) = struct.unpack_from(">i", data, at + 16)
+    edits = b"".join(struct.pack(">IiI", length, zero + first, 1 << 16) for length, first in parts)
+    data[at + 8 : at + 24] = struct.pack(">I", len(parts)) + edits
+    for box in (b"elst", b"edts", b"trak", b"moov"):
+        place = data.rindex(box, 0, at + 4) - 4
+        (size,) = struct.unpack_from(">I", data, place)
+        struct.pack_into(">I", data, place, size + len(edits) - 12)
+    out.write_bytes(data)
+    return out
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("aac", "mp4"), ("libmp3lame", "mov")])
+@pytest.mark.parametrize("start", [0, 5, 25])
+def test_sound_cut_by_an_edit_list_is_kept_behind_the_cut(
+    codec: str, suffix: str, start: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = add_sound(make_video(tmp_path / "v.mp4"), tmp_path / f"s.{suffix}", codec, silent=1.0)
+    path = with_cut_sound(whole, tmp_path / f"c.{suffix}", [(800, 0), (800, 61_740)])  # to 0.8 s, on from 1.4 s
+    with VideoWriter(
+        tmp_path / "a.mp4", Fraction(25), (HEIGHT, WIDTH), audio_from=path, audio_start=Fraction(start, 25)
+    ) as writer:
+        for k in range(start, LENGTH):
+            writer.write(picture(k))
+    assert not caplog.messages
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        pieces = [(float(f.time), f.to_ndarray()[0]) for f in container.decode(audio=0)]
+    loud = [t + k / 44_100 for t, x in pieces for k in np.flatnonzero(abs(x) > 0.05)]
+    assert [loud[0], loud[-1]] == pytest.approx([max(0, 0.8 - start / 25), 1.6 - start / 25], abs=0.03)
 
 
 @pytest.mark.parametrize("name", ["a.ts", "a.mp4", "a.mkv"])

@@ -81,7 +81,8 @@ class Sound:
         """The packets up to where their times begin anew: nobody could tell which pictures later ones belong to."""
         latest = -math.inf
         for packet in self._input.demux(track):
-            if packet.pts is not None:
+            # What an edit list hides goes back in time behind a cut; decoders need it, and give nothing of it.
+            if packet.pts is not None and not packet.is_discard:
                 if (latest - packet.pts) * track.time_base > _LEAP:
                     raise ValueError("recordings were joined: that of the first is kept")
                 latest = max(latest, packet.pts)
@@ -90,19 +91,23 @@ class Sound:
     def _copied(self, track: Any, begin: Fraction) -> Iterator[Any]:
         shift = round(begin / track.time_base)
         before: list[Any] = []
+        heard = False
         for packet in self._first_recording(track):
-            if packet.pts is None:
+            if packet.pts is None or (packet.is_discard and heard):  # the latter between two edits
                 continue
             packet.pts -= shift
             packet.dts = packet.pts if packet.dts is None else packet.dts - shift
             packet.stream = self._out
+            heard |= not packet.is_discard
+            # Decoders need the packet before the first that is heard; mp4 says that nothing is heard before 0.
             if packet.pts < 0:
-                # Decoders need the packet before the first that is heard; mp4 says that nothing is heard before 0.
                 before = [one for one in (*before, packet) if one.pts + 2 * (one.duration or 0) >= 0]
-                continue
-            yield from before
-            yield packet
-            before = []
+            elif packet.is_discard:
+                before = [packet]
+            else:
+                yield from before
+                yield packet
+                before = []
 
     def _encoded(self, track: Any, begin: Fraction) -> Iterator[Any]:
         resampler = av.AudioResampler(format="fltp", layout=self._out.layout, rate=self._out.rate)
