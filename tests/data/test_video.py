@@ -413,6 +413,13 @@ def test_a_damaged_frame_of_a_video_without_times_counts_as_it_does_in_a_stream(
     ]
 
 
+def test_reordered_frames_of_an_avi_have_the_times_in_a_stream_that_they_have_in_a_file(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.avi", count=8)
+    with open_stream(str(path), InputSettings("avi")) as stream:
+        assert [frame.time for frame in stream.frames()] == [Fraction(k, 25) for k in range(8)]
+    assert [VideoFile(path).time(k) for k in range(8)] == [Fraction(k, 25) for k in range(8)]
+
+
 def test_an_interrupted_frame_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = VideoFile(make_video(tmp_path / "a.mp4", count=6))
     assert number_in(video.frame(2)) == 2

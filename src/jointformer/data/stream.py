@@ -20,6 +20,7 @@ from jointformer.data.video_container import (
     decoded_packets,
     decoding,
     frame_rate,
+    guesses_times,
     hold_nothing_back,
     say_what_changes,
     shown_aspect,
@@ -253,6 +254,7 @@ class DecodedStream:
     def _numbered(self, container: Any, stream: Any) -> Iterator[tuple[tuple[int, Fraction, Upright], Any]]:
         """((number, seconds since the first, what sets it upright), decoded frame or error)."""
         count, begin = 0, None
+        guessed = guesses_times(container, stream)
         upright = Upright(0, False)
         for _, found in decoded_packets(container, stream):
             if self._stopped:
@@ -268,7 +270,7 @@ class DecodedStream:
                     say_what_changes(frame, stream, self.place)
                     self.pixel_aspect = shown_aspect(stream, upright)
                 time = Fraction(count) / self.fps
-                clock = _clock(frame)
+                clock = None if guessed else _clock(frame)
                 if clock is not None:
                     begin = clock if begin is None else begin
                     time = clock - begin

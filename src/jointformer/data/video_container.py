@@ -91,6 +91,11 @@ def video_stream(container: Any, path: Path | str) -> Any:
     return stream
 
 
+def guesses_times(container: Any, stream: Any) -> bool:
+    """Whether FFmpeg guesses when frames are shown, and is wrong: AVI stores no such times, and these are reordered."""
+    return container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+
+
 def hold_nothing_back(stream: Any) -> None:
     """Let a stream's decoder give each frame as soon as it can, and of a damaged packet the error at once.
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from jointformer.data.video_alpha import is_key
-from jointformer.data.video_container import LATEST
+from jointformer.data.video_container import LATEST, guesses_times
 
 #: Containers that FFmpeg searches for the time at which a packet is decoded; others know when key frames are shown.
 _SEARCHED = frozenset({"mpegts", "mpeg"})
@@ -38,8 +38,8 @@ class FrameIndex:
     def read(container: Any, stream: Any) -> FrameIndex:
         """The index of an opened file, of its packets alone: nothing is decoded."""
         nothing = FrameIndex([], [], [])
-        if container.format.name == "avi" and stream.codec_context.has_b_frames:
-            return nothing  # AVI stores no display times; FFmpeg's guesses are wrong where frames are reordered
+        if guesses_times(container, stream):
+            return nothing
         searched = container.format.name in _SEARCHED
         times: set[int] = set()
         keys: dict[int, int] = {}
