@@ -343,6 +343,15 @@ def test_an_lvos_range_may_end_with_its_last_frame_or_one_past_it(tmp_path: Path
     assert {name: video.frames_to_save for name, video in open_tree(tree).items()} == expected
 
 
+def test_an_lvos_video_whose_last_frames_are_missing_is_refused(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path, "LVOS")
+    name, video = next(iter(tree.videos.items()))
+    for frame in video.frames[3:]:
+        (tree.images / name / f"{frame}.jpg").unlink()
+    with pytest.raises(DataError, match=rf"{name}: 3 frames .* are missing, .* no {', '.join(video.saved[-3:])}; "):
+        open_tree(tree)
+
+
 def test_an_lvos_range_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     tree = make_tree(tmp_path, "LVOS")
     path = tmp_path / "LVOS/valid/valid_meta.json"

@@ -299,9 +299,9 @@ def _indices_to_save(row: Benchmark, images: Path, index_of: dict[str, int], sav
         return frozenset(index_of.values())
     names = saved
     if row.saved == "lvos":
-        # LVOS's tools disagree whether an object's "end" is its last frame or one past it.
+        # LVOS's tools disagree whether an object's "end" is its last frame or one past it. More is half a download.
         last = max(index_of)
-        names = [name for name in saved if name <= last]
+        names = saved if len(saved) > 1 and saved[-2] > last else [name for name in saved if name <= last]
     missing = [name for name in names if name not in index_of]
     if missing or not names:
         what = f"{len(missing)} frames that are to be saved are missing" if names else "no frame is to be saved"
