@@ -459,6 +459,16 @@ def test_of_ones_own_videos_some_may_have_masks_alone(tmp_path: Path) -> None:
     assert open_tree(tree).keys() == tree.videos.keys()
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("davis", "D16 or D17"), ("davis16", "D16"), ("youtube", "Y18 or Y19"), ("YouTubeVOS", "Y18 or Y19"), ("", None)],
+)
+def test_a_benchmarks_own_name_leads_to_its_keys(word: str, meant: str | None) -> None:
+    with pytest.raises(ConfigError, match=r"unknown dataset, expected one of D16, ") as caught:
+        find_benchmark(word, "val")
+    assert caught.value.hint == (meant and f"did you mean {meant}?")
+
+
 def test_settings_that_do_not_exist_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected one of D16, .*got 'd17'; did you mean D17\?"):
         find_benchmark("d17", "val")

@@ -206,11 +206,21 @@ def find_benchmark(key: str, split: str) -> Benchmark:
         return BENCHMARKS[key, split]
     keys = list(dict.fromkeys(known for known, _ in BENCHMARKS))
     if key not in keys:
-        near = get_close_matches(key.upper(), keys, 1, 0.3)
-        hint = f"did you mean {near[0]}?" if near else None
+        near = _keys_of(key) or get_close_matches(key.upper(), keys, 1, 0.3)
+        hint = f"did you mean {' or '.join(near)}?" if near else None
         raise ConfigError("unknown dataset", expected=f"one of {', '.join(keys)}", got=repr(key), hint=hint)
     splits = [s for k, s in BENCHMARKS if k == key]
     raise ConfigError(f"dataset {key} has no such split", expected=" or ".join(splits), got=repr(split))
+
+
+def _keys_of(word: str) -> list[str]:
+    """The keys of the benchmarks whose name begins with a word, as people write it: `youtubevos`, `davis`."""
+    begin = _letters(word)
+    return list(dict.fromkeys(row.key for row in BENCHMARKS.values() if begin and _letters(row.name).startswith(begin)))
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
 
 
 def full_resolution(row: Benchmark) -> Benchmark:
