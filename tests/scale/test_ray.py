@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from jointformer.errors import ConfigError
 from jointformer.evaluation.scale import ray_actors
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.ray_actors import RayPool
@@ -68,8 +70,9 @@ class ActorDiedError(Exception):
 class PretendingRay:
     """A cluster of one processor whose actors answer what the test says."""
 
-    def __init__(self, answer: Any) -> None:
+    def __init__(self, answer: Any = None) -> None:
         self.answer = answer
+        self.connected = True
         self.exceptions = SimpleNamespace(RayError=ActorDiedError)
 
     def cluster_resources(self) -> dict[str, float]:
@@ -94,7 +97,7 @@ class PretendingRay:
         pass
 
     def shutdown(self) -> None:
-        pass
+        self.connected = False
 
 
 def messages_of(answer: Any, monkeypatch: pytest.MonkeyPatch) -> list[Message]:
@@ -140,3 +143,20 @@ def test_the_reason_of_an_actors_death_is_what_ray_says_of_it(
     text: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert messages_of(ActorDiedError(text), monkeypatch) == [Message(0, "died", f"the Ray actor died: {reason}")]
+
+
+def test_a_cluster_without_room_is_left_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = PretendingRay()
+    monkeypatch.setattr(ray_actors, "_connect", lambda address: ray)
+    with pytest.raises(ConfigError, match=r"the Ray cluster has no room for a worker, expected 2 CPU, got 1$"):
+        RayPool("auto", b"", cast(Any, None), device="cpu", threads=2)
+    assert not ray.connected, "the next run of this process could not connect"
+
+
+def test_a_process_that_is_connected_already_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = SimpleNamespace(is_initialized=lambda: True, exceptions=SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", ray.exceptions)
+    said = r"--ray auto: this process is connected to a Ray cluster already; call ray\.shutdown\(\) first$"
+    with pytest.raises(ConfigError, match=said):
+        RayPool("auto", b"", cast(Any, None), device="cpu", threads=1)

@@ -81,19 +81,19 @@ class RayPool:
 
     address: "auto" (this machine's cluster), "local" (a cluster of this machine for this run), or a cluster's own.
     An actor whose node goes is replaced on another one as soon as there is room. Raises ConfigError where Ray is
-    missing or no cluster answers.
+    missing, no cluster answers, this process is connected to one already, or there is no room for an actor.
     """
 
     def __init__(self, address: str, weights: bytes, work: Work[Any], *, device: str, threads: int) -> None:
         self._ray = _connect(address)
         resource = "GPU" if device == "cuda" else "CPU"
         each = 1 if device == "cuda" else threads
-        self.room = int(self._ray.cluster_resources().get(resource, 0)) // each
+        there = self._ray.cluster_resources().get(resource, 0)
+        self.room = int(there) // each
         if self.room < 1:
+            self._ray.shutdown()  # nobody gets this pool, so nobody would stop it
             raise ConfigError(
-                "the Ray cluster has no room for a worker",
-                expected=f"{each} {resource}",
-                got=f"{self._ray.cluster_resources().get(resource, 0):g}",
+                "the Ray cluster has no room for a worker", expected=f"{each} {resource}", got=f"{there:g}"
             )
         options = {"num_gpus": 1} if device == "cuda" else {"num_cpus": threads}
         self._actor = self._ray.remote(**options, max_restarts=0, max_concurrency=2)(Labeller)
@@ -196,6 +196,9 @@ def _connect(address: str) -> Any:
         import ray.exceptions
     except ImportError:
         raise missing_extra("Ray is not installed", "scale", where="--ray") from None
+    if ray.is_initialized():  # by the program that calls us: its connection is not ours to use and to end
+        what, hint = "this process is connected to a Ray cluster already", "call ray.shutdown() first"
+        raise ConfigError(what, where=f"--ray {address}", hint=hint)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
