@@ -257,6 +257,27 @@ def test_the_command_line_checks_and_packs(
     assert "masks missing: 1 (one/00003.png); nothing was packed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("key", "split", "server"),
+    [
+        ("VISOR", "val", "https://codalab.lisn.upsaclay.fr/competitions/9767"),
+        ("Y18", "test", "https://youtube-vos.org/dataset/vos/"),
+        ("LVOS", "val", None),
+        ("BURST", "test", None),
+    ],
+)
+def test_a_toolkit_is_no_place_to_upload_to(
+    key: str, split: str, server: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = make_tree(tmp_path / "data", key, split)
+    results = make_results(tree, tmp_path / "out")
+    line = ["submit", "check", key, str(results), "--split", split, "--data-root", str(tree.root), "--quiet", "--json"]
+    assert main(line) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["server"] == server
+    assert err.endswith(f", in order; for {server}\n" if server else ", in order\n")
+
+
 def test_the_zip_that_is_read_is_not_packed_over(
     davis: tuple[Tree, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

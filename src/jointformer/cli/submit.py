@@ -71,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
         archive = pack_submission(found, target, workers=workers)
     good = archive is not None or found.uploadable
     state = "in order" if good else "not in order"
+    place = f"; for {found.server}" if found.server else ""
     print(
-        f"{archive or args.results}: {len(dataset.videos)} videos, {found.files} masks, {state}; for {found.server}",
+        f"{archive or args.results}: {len(dataset.videos)} videos, {found.files} masks, {state}{place}",
         file=sys.stderr,
     )
     if args.json:
