@@ -299,6 +299,17 @@ def test_other_settings_in_the_same_folder_are_refused_unless_overwritten(
     assert track(tmp_path / "out", "--topk", "5", "--overwrite") == 0
 
 
+def test_videos_that_are_not_named_stay_finished_where_others_are_overwritten(
+    track: Callable[..., int], archive: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    assert track(output) == 0
+    before = json.loads((output / "run.json").read_text())["videos"]["film"]
+    assert track(output, "--overwrite", videos=tuple(str(archive / "videos" / name) for name in "ab")) == 0
+    assert json.loads((output / "run.json").read_text())["videos"]["film"] == before
+    assert track(output) == 0
+
+
 @pytest.mark.parametrize("flags", [(), ("--overwrite",)])
 def test_videos_and_masks_are_never_replaced(
     flags: tuple[str, ...], track: Callable[..., int], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -195,6 +195,61 @@ def test_a_zip_of_earlier_results_does_not_outlive_them(
     assert not archive.exists()
 
 
+def test_of_a_run_with_equal_settings_only_the_chosen_videos_are_overwritten(
+    evaluate: Callable[..., int], mose: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, (first, other) = tmp_path / "out", list(mose.videos)
+    assert evaluate(output) == 0
+    whole, before = masks(output), json.loads((output / "run.json").read_text())
+    finished = before["videos"][other]
+    write_mask(output / first / "00001.png", draw_ids((7,), 0))
+    stamps = {path.name: path.stat().st_mtime_ns for path in (output / other).iterdir()}
+    RunFolder(output, before["run"]).write_record(other, finished)  # as a killed run leaves it
+    before["videos"][other] = {"state": "open"}
+    (output / "run.json").write_text(json.dumps(before))
+    assert evaluate(output, "--overwrite", "--videos", first, "--memory-budget", "100MB") == 2
+    assert json.loads((output / "run.json").read_text()) == before
+    there, original = [], RunFolder.claim
+
+    def claim(self: RunFolder, video: str) -> Any:  # from here on the run may be killed
+        there.extend(path.name for path in output.iterdir() if not path.name.startswith("."))
+        return original(self, video)
+
+    monkeypatch.setattr(RunFolder, "claim", claim)
+    assert evaluate(output, "--overwrite", "--videos", first) == 0
+    assert sorted(there) == sorted([other, "run.json"])
+    after = json.loads((output / "run.json").read_text())
+    assert after["videos"][other] == finished
+    assert after["run"] != before["run"], "what comes back of the old run must end"
+    assert {path.name: path.stat().st_mtime_ns for path in (output / other).iterdir()} == stamps
+    assert masks(output) == whole
+    assert (output / "MOSE_val.zip").is_file()
+
+
+def test_how_many_videos_of_other_settings_are_overwritten_is_said(
+    evaluate: Callable[..., int], mose: Tree, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output, name = tmp_path / "out", next(iter(mose.videos))
+    assert evaluate(output) == 0
+    assert not caplog.messages
+    assert evaluate(output, "--overwrite", "--videos", name, "--topk", "7") == 0
+    assert caplog.messages == [f"{output}: 2 finished videos of other or unknown settings are removed"]
+    assert [path.name for path in output.iterdir() if path.is_dir()] == [name]
+
+
+def test_nothing_is_overwritten_where_other_videos_of_the_run_have_lost_files(
+    evaluate: Callable[..., int], mose: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, (first, other) = tmp_path / "out", list(mose.videos)
+    assert evaluate(output) == 0
+    (output / other / "00002.png").unlink()
+    before = masks(output)
+    assert evaluate(output, "--overwrite", "--videos", first) == 2
+    assert f"files of 1 finished videos are gone, got {other} " in last_line(capsys)
+    assert masks(output) == before
+    assert evaluate(output, "--overwrite", "--videos", other) == 0
+
+
 def test_a_zip_of_earlier_results_goes_before_a_video_is_made_anew(
     evaluate: Callable[..., int], mose: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,7 @@ def add_running_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     group = parser.add_argument_group("running")
     add_device_flag(group)
     add_precision_flag(group)
-    group.add_argument("--overwrite", action="store_true", help="remove existing results and start anew")
+    group.add_argument("--overwrite", action="store_true", help="remove existing results and make them anew")
     group.add_argument(
         "--objects-per-pass", type=int, help="objects that go through the network together; fewer take less memory"
     )

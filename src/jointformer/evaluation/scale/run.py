@@ -120,7 +120,7 @@ def run_jobs(
 
     settings: what the results depend on besides the network, the tracker and the views, as plain data. dataset_videos:
     how many the whole dataset has. size_of: what a memory plan has to know of a video. overwritten: the results that go
-    first, with an earlier run's manifest; None: this run goes on where that one ended.
+    first, of an earlier run with equal settings those of `jobs` alone; None: this run goes on where that one ended.
 
     Raises ConfigError for a budget that a video cannot keep or that cannot be divided, for a folder with other results
     (see `join_run`) and for a shard that would overwrite the other parts, OutputError where nothing can be written, a

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import os
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from jointformer.evaluation.scale.manifest import (
     read_run_id,
 )
 from jointformer.system.files import count_files, is_temporary, remove
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,19 +80,19 @@ def join_run(
     Half-written files go, and so does a zip of earlier results where videos are missing.
 
     data: the settings as the manifest holds them. dataset_videos: how many videos the whole dataset has. overwritten:
-    the results that go first, with their manifest; None: the run that is there goes on. weights_file: what a manifest
-    that is begun says about it.
+    the results that go first (see `_clear`); None: the run that is there goes on. weights_file: what a manifest that is
+    begun says about it.
 
     Raises ConfigError where the folder holds results of other settings, of another input or of unknown origin, or where
-    what would be overwritten is in work; DataError for a damaged manifest; OutputError where what would be overwritten
-    cannot be removed, or a video's folder cannot be put where it belongs.
+    what would be overwritten is in work; DataError for a damaged manifest, or lost files of videos that stay;
+    OutputError where what would be overwritten cannot be removed, or a video's folder cannot be put where it belongs.
     """
     run = RunFolder(output)
     if overwritten is None:
         _look_at_inputs(output, data, jobs)
     with run.manifest_lock():
         if overwritten is not None:
-            _clear(run, overwritten)
+            _clear(run, data, {job.name for job in jobs}, overwritten)
         found = read_manifest(output)
         manifest = found or Manifest(data, run=secrets.token_hex(8), weights_file=weights_file)
         check_settings(output, manifest.settings, data)
@@ -132,16 +135,59 @@ def _look_at_inputs(output: Path, data: dict[str, Any], jobs: Iterable[Job]) -> 
             _ = job.fingerprint
 
 
-def _clear(run: RunFolder, results: Iterable[Path]) -> None:
-    """Remove the manifest of the run that is there and these results; nothing else is touched."""
+def _clear(run: RunFolder, data: dict[str, Any], chosen: set[str], results: Iterable[Path]) -> None:
+    """Remove what is to be made anew and take it out of the manifest; nothing else is touched.
+
+    chosen: the videos, which go alone, with the zip, where the run that is there has these settings. Else all `results`
+    go with its manifest: a folder has one set of settings.
+    """
     if run.in_use():
         raise ConfigError(
             "another run is at work in this folder", where=run.output, hint="stop it first, or choose another --output"
         )
-    for path in (run.output / MANIFEST, *results):  # without it what is left of them is nobody's
+    paths = list(results)
+    rest = _rest(run, data, chosen, {path.name for path in paths})
+    if rest is not None:
+        archive = _archive(run.output, rest)
+        paths = [path for path in paths if path.name in chosen or path == archive]
+    elif lost := {path.name for path in paths if is_finished(path.parent, path.name)}:
+        logger.warning("%s: %d finished videos of other or unknown settings are removed", run.output, len(lost))
+    if rest is not None and rest.wanted:  # first: what the manifest does not name is nobody's
+        rest.save(run.output)
+    else:
+        paths.insert(0, run.output / MANIFEST)
+    for path in paths:
         remove(path)
         if os.path.lexists(path):
             raise OutputError("cannot be removed", where=path, hint="see whose it is, or choose another --output")
+
+
+def _rest(run: RunFolder, data: dict[str, Any], chosen: set[str], known: set[str]) -> Manifest | None:
+    """Return the run that is there without the chosen videos and under a new id; None where it has other settings.
+
+    known: the names of whatever a benchmark has, as others are no longer its videos.
+    """
+    try:
+        found = read_manifest(run.output)
+        if found is None or not found.run:
+            return None
+        check_settings(run.output, found.settings, data)
+    except (ConfigError, DataError):
+        return None
+    folder = results_folder(run.output, found)
+    run.take_up(found, folder)
+    kept = found.wanted - chosen
+    if found.settings.get("command") != TRACK:
+        kept &= known
+    rest = replace(
+        found,
+        run=secrets.token_hex(8),
+        videos={name: record for name, record in found.videos.items() if name in kept},
+        failed={name: error for name, error in found.failed.items() if name in kept},
+        wanted=kept,
+    )
+    check_files(folder, rest)  # where it cannot go on, nothing is removed
+    return rest
 
 
 def _refuse_unknown(output: Path, names: Sequence[str]) -> None:
