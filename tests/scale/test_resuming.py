@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier
@@ -248,6 +249,24 @@ def test_nothing_is_overwritten_where_other_videos_of_the_run_have_lost_files(
     assert f"files of 1 finished videos are gone, got {other} " in last_line(capsys)
     assert masks(output) == before
     assert evaluate(output, "--overwrite", "--videos", other) == 0
+
+
+def test_no_zip_lacks_the_mask_of_a_skipped_frame(
+    evaluate: Callable[..., int], mose: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, (name, video) = tmp_path / "out", next(iter(mose.videos.items()))
+    (mose.images / name / f"{video.frames[3]}.jpg").write_bytes(b"not a picture")
+    remedy = ["--overwrite", "--videos", name, "--on-bad-frame", "hold"]
+    note = f"note: there is no zip, as masks of 1 frames are lacking; {' '.join(remedy)} writes them"
+    assert evaluate(output, "--on-bad-frame", "skip") == 0
+    assert last_line(capsys) == note
+    assert main(["evaluate", "--merge", str(output)]) == 0
+    assert last_line(capsys) == note
+    assert not list(output.glob("*.zip"))
+    assert evaluate(output, *remedy) == 0
+    assert "note" not in last_line(capsys)
+    with zipfile.ZipFile(output / "MOSE_val.zip") as archive:
+        assert len(archive.namelist()) == 12
 
 
 def test_a_zip_of_earlier_results_goes_before_a_video_is_made_anew(

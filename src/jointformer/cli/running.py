@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -193,6 +194,7 @@ def report_run(output: Path, manifest: Manifest, failed: dict[str, str], *, figu
         file=sys.stderr,
     )
     _list_failed(failed)
+    _say_why_no_zip(output, manifest)
     if figures_to is True:
         _print_json(output, manifest.as_data())
     elif figures_to:
@@ -218,14 +220,29 @@ def merge_command(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     _list_failed({name: manifest.failed.get(name, "not begun, or cut off") for name in missing})
+    _say_why_no_zip(args.merge, manifest)
     if args.json:
         _print_json(args.merge, manifest.as_data())
     return 1 if missing else 0
 
 
 def _bad_frames(manifest: Manifest) -> str:
-    """Return what to say of frames that were skipped or held: a server refuses results that lack a mask."""
+    """Return what to say of frames that were skipped or held."""
     return f", {manifest.bad_frames} frames could not be read (see run.json)" if manifest.bad_frames else ""
+
+
+def _say_why_no_zip(output: Path, manifest: Manifest) -> None:
+    """Print that a finished run has no zip, where skipped frames are the reason, and how to get one."""
+    from jointformer.evaluation.scale.shards import lacking_for_zip
+
+    lacking = lacking_for_zip(output, manifest)
+    if lacking:
+        names = " ".join([*map(shlex.quote, sorted(lacking)[:3]), *["…"] * (len(lacking) > 3)])
+        print(
+            f"note: there is no zip, as masks of {sum(lacking.values())} frames are lacking; "
+            f"--overwrite --videos {names} --on-bad-frame hold writes them",
+            file=sys.stderr,
+        )
 
 
 def _list_failed(failed: dict[str, str]) -> None:

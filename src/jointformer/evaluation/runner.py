@@ -40,17 +40,18 @@ def evaluate(
 ) -> Manifest:
     """Label a benchmark's videos and return what the run took.
 
-    Results lie in output/<video>/<frame>.png (or below output/Annotations, as the benchmark wants it), the settings
-    and figures in output/run.json; a zip for the submission server is made where there is one and all videos are
-    finished. A video is finished when its folder is there and its record with it: an interrupted run goes on with the
-    others, and several with equal settings may share a folder (docs/scaling.md). views: sizes and mirrored views whose
-    probabilities are averaged (default: config.size, plain). videos: only these. save_all: whether the dataset was
-    opened with it, for run.json and the zip. save_scores: also write each object's probabilities. overwrite: remove
-    earlier results first, of a run with equal settings those of `videos` alone. on_bad_frame: what becomes of a frame
-    that cannot be read, or is of another size than the first: its video fails and the others go on ("stop"), it has no
-    result ("skip"), or that of the frame before ("hold"); one with a given mask fails its video under all of them.
-    memory_budget: bytes that all processes may take together, with Ray as many as `scale` has workers; what cannot fit
-    is refused beforehand. scale: how many processes work, and where (default: this one).
+    Results lie in output/<video>/<frame>.png (or below output/Annotations, as the benchmark wants it), the settings and
+    figures in output/run.json; a zip for the submission server is made where there is one, all videos are finished and
+    no mask that it wants was skipped. A video is finished when its folder is there and its record with it: an
+    interrupted run goes on with the others, and several with equal settings may share a folder (docs/scaling.md).
+    views: sizes and mirrored views whose probabilities are averaged (default: config.size, plain). videos: only these.
+    save_all: whether the dataset was opened with it, for run.json and the zip. save_scores: also write each object's
+    probabilities. overwrite: remove earlier results first, of a run with equal settings those of `videos` alone.
+    on_bad_frame: what becomes of a frame that cannot be read, or is of another size than the first: its video fails and
+    the others go on ("stop"), it has no result ("skip"), or that of the frame before ("hold"); one with a given mask
+    fails its video under all of them. memory_budget: bytes that all processes may take together, with Ray as many as
+    `scale` has workers; what cannot fit is refused beforehand. scale: how many processes work, and where (default: this
+    one).
 
     Raises ConfigError for a model or dataset that is none, unknown videos, settings out of range, a budget that a video
     cannot keep and a folder with results of other settings; DataError for a run.json that cannot be read; OutputError

@@ -189,7 +189,8 @@ class BenchmarkWork(Work[VideoSource]):
                 on_frames(1)
                 if stop():
                     raise Interrupted
-            record = make_record(watch, len(tracker.object_ids), files, model.device, fingerprint)
+            lacking = sum(index >= job.first_mask for index in job.frames_to_save) - files
+            record = make_record(watch, len(tracker.object_ids), files, model.device, fingerprint, lacking=lacking)
             run.write_record(job.name, record.as_data())
         return record
 
@@ -202,7 +203,13 @@ def write_result(writer: ResultWriter, name: str, result: Segmentation) -> None:
 
 
 def make_record(
-    watch: Stopwatch, objects: int, files: int, device: torch.device, fingerprint: dict[str, str]
+    watch: Stopwatch,
+    objects: int,
+    files: int,
+    device: torch.device,
+    fingerprint: dict[str, str],
+    *,
+    lacking: int = 0,
 ) -> VideoRecord:
     """Return the record of a video that this process has just finished. fingerprint: the `Job`'s."""
     return VideoRecord(
@@ -211,6 +218,7 @@ def make_record(
         objects=objects,
         bad_frames=watch.bad_frames,
         files=files,
+        lacking=lacking,
         device=str(device),
         threads=torch.get_num_threads(),
         peak_memory=peak_memory(device),

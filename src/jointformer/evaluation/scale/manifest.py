@@ -51,8 +51,9 @@ def made_with(model: JointFormer, config: TrackerConfig, views: Sequence[View]) 
 class VideoRecord:
     """One finished video: frames and seconds in the model, objects seen, frames that could not be read; and where.
 
-    input: what its frames and masks are known by. files: how many its folder was given (0: not noted). versions: what
-    made it, as in `VERSIONS`.
+    input: what its frames and masks are known by. files: how many its folder was given (0: not noted). lacking: how
+    many that the benchmark wants it was not given, as their frames were skipped. versions: what made it, as in
+    `VERSIONS`.
     """
 
     frames: int = 0
@@ -60,6 +61,7 @@ class VideoRecord:
     objects: int = 0
     bad_frames: int = 0
     files: int = 0
+    lacking: int = 0
     device: str = ""
     threads: int = 0
     peak_memory: int = 0
@@ -116,6 +118,11 @@ class Manifest:
     def bad_frames(self) -> int:
         """Frames that could not be read, and were skipped or held."""
         return sum(v.bad_frames for v in self.videos.values())
+
+    @property
+    def lacking(self) -> dict[str, int]:
+        """Per finished video that has not all of them the number of masks that it lacks, as frames were skipped."""
+        return {name: record.lacking for name, record in self.videos.items() if record.lacking}
 
     @property
     def seconds(self) -> float:

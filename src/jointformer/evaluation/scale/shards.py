@@ -257,8 +257,8 @@ def fold(output: Path, run: str | None = None) -> Manifest:
 
 
 def _remove_old_zip(archive: Path | None, manifest: Manifest) -> None:
-    """Remove the zip where videos are missing: it is of an earlier time, and would be taken for this run's."""
-    if archive is not None and not manifest.is_whole:
+    """Remove the zip where none would be made: it is of an earlier time, and would be taken for this run's."""
+    if archive is not None and (not manifest.is_whole or manifest.lacking):
         remove(archive)
 
 
@@ -282,11 +282,19 @@ def zip_path(output: Path, row: Benchmark) -> Path | None:
 
 
 def zip_if_finished(output: Path, manifest: Manifest) -> Path | None:
-    """Return the submission server's zip, made once every video of the benchmark is finished; None before that."""
+    """Return the submission server's zip, made once every video of the benchmark is finished; None before that.
+
+    None too where masks are lacking, as servers refuse such a zip.
+    """
     row, path = _benchmark(output, manifest), _archive(output, manifest)
-    if row is None or path is None or not manifest.is_whole:
+    if row is None or path is None or not manifest.is_whole or manifest.lacking:
         return None
     return make_zip(path, results_folder(output, manifest), sorted(manifest.wanted), inside=row.zip_folder)
+
+
+def lacking_for_zip(output: Path, manifest: Manifest) -> dict[str, int]:
+    """Return how many masks a finished run's videos lack, where there is no zip for that reason alone; else nothing."""
+    return manifest.lacking if manifest.is_whole and _archive(output, manifest) is not None else {}
 
 
 def _archive(output: Path, manifest: Manifest) -> Path | None:
