@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +136,41 @@ def test_scores_are_not_written_over_what_is_read(
     assert main(line) == 2
     assert "all_classes.json: cannot be written: input is read from there" in capsys.readouterr().err
     assert truth.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "read"),
+    [
+        ("davis_mix", "davis17 --json", "pred/three-gap/00003.png"),
+        ("davis_mix", "davis17 --plot", "gt/Annotations/480p/border/00001.png"),
+        ("davis_mix", "davis17 --json", "gt/ImageSets/2017/val.txt"),
+        ("visor_mix", "visor --json", "gt/ImageSets/2022/val_unseen.txt"),
+        ("lvos_mix", "lvos --json", "gt/valid_meta.json"),
+        ("mose_mix", "mose --rules v2 --json", "gt/meta.json"),
+        ("ytvos_mix", "ytvos19 --json", "gt/valid/meta.json"),
+        ("ytvos_mix", "ytvos19 --json", "gt/categories.json"),
+        ("burst_simple", "burst --json", "gt/all_classes.json"),
+        ("burst_simple", "burst --json", "pred/LaSOT_-_bicycle-1/frame0001.png"),
+    ],
+)
+def test_no_mask_and_no_list_that_is_found_is_replaced_by_scores(
+    name: str, line: str, read: str, case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(case(name), tmp_path / name)
+    if name == "burst_simple":
+        (folder / "pred_png").rename(folder / "pred")
+    before = (folder / read).read_bytes()
+    where = ["--annotations", f"{folder}/gt", "--predictions", f"{folder}/pred"]
+    assert main(["score", *line.split(), f"{folder}/{read}", *where, "--quiet"]) == 2
+    assert f"{folder}/{read}: cannot be written: " in capsys.readouterr().err
+    assert (folder / read).read_bytes() == before
+
+
+def test_scores_may_lie_beside_the_predictions_and_be_replaced(case: Case, tmp_path: Path) -> None:
+    folder = shutil.copytree(case("visor_mix"), tmp_path / "visor")
+    line = ["score", "visor", "--annotations", f"{folder}/gt", "--predictions", f"{folder}/pred", "--quiet"]
+    for _ in range(2):
+        assert main([*line, "--json", f"{folder}/pred/scores.json"]) == 0
 
 
 @pytest.mark.parametrize("flag", ["--json", "--plot"])

@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.evaluation.score import score
 
     given = [path for path in (args.annotations, args.predictions, args.meta, args.groups) if path and path.is_file()]
-    check_outputs([path for path in (args.json, args.plot) if path and path != "-"], given)
+    outputs = [path for path in (args.json, args.plot) if path and path != "-"]
+    check_outputs(outputs, given)
     scores = score(
         args.benchmark,
         args.annotations,
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         strict_toolkit=args.strict_toolkit,
         similarity=args.similarity,
         filter_tracks=args.filter_tracks,
+        outputs=outputs,
         workers=worker_count(args.workers),
         progress=not args.quiet,
     )

@@ -9,6 +9,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from jointformer.data.inputs import refuse_inputs
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.score_check import Problems, check_predictions, check_truth, describe, other_layout
 from jointformer.evaluation.score_plans import Plan, VideoPlan, build_plan, check_options
@@ -37,6 +38,7 @@ def score(
     strict_toolkit: bool = False,
     similarity: Literal["box", "mask"] = "box",
     filter_tracks: bool = False,
+    outputs: Sequence[str | Path] = (),
     workers: int = 1,
     progress: bool = False,
 ) -> Scores:
@@ -49,8 +51,8 @@ def score(
     `missing="empty"` scores missing predictions as empty masks; `left_out` names those (`<video>/<frame>.png`) of which
     that is right, because an object is asked for before it is given. With `strict_toolkit` numbers in which
     the toolkit goes wrong (NaN, wrapped decay) are given as it gives them. BURST has neither option; `similarity` and
-    `filter_tracks` are its own. Raises DataError for predictions the toolkit stops at, naming the first
-    files and the count.
+    `filter_tracks` are its own. `outputs` are the files that the scores will be written to. Raises DataError
+    for predictions the toolkit stops at, naming the first files and the count, OutputError for outputs that are read.
     """
     protocol = find_protocol(benchmark, rules)
     if missing not in ("toolkit", "empty"):
@@ -69,6 +71,7 @@ def score(
             similarity=similarity,
             filter_tracks=filter_tracks,
             set_name=set_name,
+            outputs=outputs,
             workers=workers,
             progress=progress,
         )
@@ -77,6 +80,9 @@ def score(
     plan = build_plan(protocol, Path(annotations), set_name=set_name, meta=paths[0], groups=paths[1])
     masks = open_masks(Path(predictions), [video.video for video in plan.videos])
     truth = MaskTree(str(plan.truth))
+    if outputs:
+        folders = [Path(tree.folder) for tree in (truth, masks) if tree.archive is None]
+        refuse_inputs(outputs, [*plan.read, *(folder / video.video for folder in folders for video in plan.videos)])
     _settle_short_videos(plan, protocol, strict_toolkit)
     if protocol.objects == "seen" and missing == "toolkit":
         _leave_out_unpredicted(plan, masks)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from jointformer.data.benchmark_rows import burst_places
 from jointformer.data.burst import BurstFile, BurstSequence, Segmentations, read_burst
+from jointformer.data.inputs import refuse_inputs
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.score_check import Problems
 from jointformer.evaluation.score_results import Scores
@@ -38,6 +39,7 @@ def score_burst(
     similarity: burst.Similarity = "box",
     filter_tracks: bool = False,
     set_name: str | None = None,
+    outputs: Sequence[str | Path] = (),
     workers: int = 1,
     progress: bool = False,
 ) -> Scores:
@@ -45,10 +47,13 @@ def score_burst(
 
     `annotations` is `all_classes.json` or its folder; `predictions` a JSON of the same layout, or a
     folder or zip of `<dataset>_-_<seq_name>/<frame>.png`. Raises DataError for files that do not fit, ConfigError for
-    a list of videos.
+    a list of videos, OutputError for outputs that are read.
     """
     rules = BurstRules(similarity, filter_tracks, class_guided=protocol.rules == "class-guided")
     truth = _read_truth(annotations, set_name)
+    if outputs:
+        folders = [predictions / name / video.folder for name in ("", "Annotations") for video in truth.sequences]
+        refuse_inputs(outputs, [_truth_file(annotations, set_name or "val"), *folders])
     notes = _notes_on_truth(truth)
     sequences = iter_sequences(truth, predictions, notes, rules, workers)
     bar = tqdm(sequences, total=len(truth.sequences), unit="video", disable=not progress)

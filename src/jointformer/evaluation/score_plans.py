@@ -32,13 +32,14 @@ class VideoPlan:
 class Plan:
     """A benchmark's videos, the folder with their truth, and what there is to say about the choice.
 
-    hint: what to do, besides, where some have no predictions.
+    hint: what to do, besides, where some have no predictions. read: the lists and meta files that it was made of.
     """
 
     truth: Path
     videos: list[VideoPlan]
     notes: list[str] = field(default_factory=list)
     hint: str | None = None
+    read: list[Path] = field(default_factory=list)
 
 
 def build_plan(
@@ -98,6 +99,7 @@ def _keep_listed(plan: Plan, protocol: Protocol, set_name: str) -> None:
     """Keep the videos of a text file, where the benchmark itself has no lists."""
     if not set_name.endswith(".txt"):
         raise ConfigError(f"{protocol.benchmark} has no named sets", where="--set", expected="a .txt file of videos")
+    plan.read.append(Path(set_name))
     wanted = set(listed_videos(Path(set_name)))
     absent = sorted(wanted - {video.video for video in plan.videos})
     if absent:
@@ -142,34 +144,37 @@ def _find(annotations: Path, names: Sequence[str], levels: int = 4) -> Path | No
     return None
 
 
-def _video_list(protocol: Protocol, annotations: Path, set_name: str | None) -> tuple[list[str], str]:
-    """The videos of a set and, where there is no list and none was asked for, a note that says so."""
+def _video_list(protocol: Protocol, annotations: Path, set_name: str | None) -> tuple[list[str], Path | None]:
+    """The videos of a set and the list that names them; None where there is none and none was asked for."""
     name = set_name or "val"
     path = Path(name) if name.endswith(".txt") else None
     if path is None:
         path = _find(annotations, [f"{folder}/{name}.txt" for folder in protocol.lists])
     if path is None and set_name is None:
-        folders = subfolders(truth_folder(annotations))
-        return folders, f"no list of the set 'val' found: all {len(folders)} videos of the annotations are scored"
+        return subfolders(truth_folder(annotations)), None
     if path is None or not path.is_file():
         lists = " or ".join(f"{folder}/{name}.txt" for folder in protocol.lists)
         raise DataError("no such set", where=path or annotations, expected=lists, hint="give a .txt file as --set")
-    return listed_videos(path), ""
+    return listed_videos(path), path
 
 
 def _list_plan(protocol: Protocol, annotations: Path, set_name: str | None) -> Plan:
-    videos, note = _video_list(protocol, annotations, set_name)
-    truth = truth_folder(annotations, videos)
-    plan = (
-        Plan(truth, [], [note], "no list of the set 'val' was found: name one with --set") if note else Plan(truth, [])
-    )
+    videos, path = _video_list(protocol, annotations, set_name)
+    plan = Plan(truth_folder(annotations, videos), [])
+    if path is not None:
+        plan.read.append(path)
+    else:
+        plan.notes.append(f"no list of the set 'val' found: all {len(videos)} videos of the annotations are scored")
+        plan.hint = "no list of the set 'val' was found: name one with --set"
     unseen: Callable[[str], bool] = lambda video: False  # noqa: E731 - one of two rules
     if protocol.summary == "visor":
         listed = _find(annotations, [f"{folder}/val_unseen.txt" for folder in protocol.lists])
+        if listed is not None:
+            plan.read.append(listed)
         unseen = visor_is_unseen if listed is None else read_words(listed).__contains__
     for video in videos:
         group = "unseen" if unseen(video) else ""
-        plan.videos.append(_whole_video(protocol, truth, video, group))
+        plan.videos.append(_whole_video(protocol, plan.truth, video, group))
     return plan
 
 
@@ -200,7 +205,7 @@ def _mose_plan(protocol: Protocol, annotations: Path, meta: Path | None) -> Plan
             raise DataError("a video that the meta file does not have", where=plan.truth, got=video.video)
         listed = tuple(ObjectPlan(_label(key, path), video.frames) for key in objects[video.video])
         videos.append(VideoPlan(video.video, video.first, video.frames, listed))
-    return Plan(plan.truth, videos)
+    return Plan(plan.truth, videos, read=[path])
 
 
 def _meta_file(annotations: Path, *names: str) -> Path:
@@ -232,7 +237,7 @@ def _lvos_plan(protocol: Protocol, annotations: Path, set_name: str, meta: Path 
     videos = _read_meta(path)
     year = int(protocol.rules[:4])
     unseen = lvos_unseen(year) if groups is None else read_words(groups)
-    plan = Plan(truth_folder(annotations, videos), [])
+    plan = Plan(truth_folder(annotations, videos), [], read=[path, *([groups] if groups else [])])
     for video, objects in sorted(videos.items()):
         group = "unseen" if video in unseen else "seen"
         listed = tuple(_lvos_object(_label(key, path), entry, year, group, path) for key, entry in objects.items())
@@ -266,8 +271,9 @@ def _lvos_object(object_id: int, entry: Any, year: int, group: str, path: Path) 
 def _ytvos_plan(protocol: Protocol, annotations: Path, meta: Path | None, groups: Path | None) -> Plan:
     path = meta or _meta_file(annotations, "meta.json")
     videos = _read_meta(path)
-    seen = ytvos_seen_categories(groups or _find(annotations, ["train/meta.json", "categories.json"]), annotations)
-    plan = Plan(truth_folder(annotations, videos), [])
+    categories = groups or _find(annotations, ["train/meta.json", "categories.json"])
+    seen = ytvos_seen_categories(categories, annotations)
+    plan = Plan(truth_folder(annotations, videos), [], read=[path, *([categories] if categories else [])])
     for video, objects in videos.items():
         spans = {_label(key, path): _ytvos_span(entry, video, path) for key, entry in objects.items()}
         every = [frame for _, frames in spans.values() for frame in frames]
