@@ -210,7 +210,8 @@ def test_of_a_run_with_equal_settings_only_the_chosen_videos_are_overwritten(
     (output / "run.json").write_text(json.dumps(before))
     assert evaluate(output, "--overwrite", "--videos", first, "--memory-budget", "100MB") == 2
     assert json.loads((output / "run.json").read_text()) == before
-    there, original = [], RunFolder.claim
+    there: list[str] = []
+    original = RunFolder.claim
 
     def claim(self: RunFolder, video: str) -> Any:  # from here on the run may be killed
         there.extend(path.name for path in output.iterdir() if not path.name.startswith("."))

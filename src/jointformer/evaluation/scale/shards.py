@@ -148,7 +148,8 @@ def _clear(run: RunFolder, data: dict[str, Any], chosen: set[str], results: Iter
     paths = list(results)
     rest = _rest(run, data, chosen, {path.name for path in paths})
     if rest is not None:
-        archive = _archive(run.output, rest)
+        row = _benchmark(run.output, rest)
+        archive = row and zip_path(run.output, row)
         paths = [path for path in paths if path.name in chosen or path == archive]
     elif lost := {path.name for path in paths if is_finished(path.parent, path.name)}:
         logger.warning("%s: %d finished videos of other or unknown settings are removed", run.output, len(lost))
@@ -165,7 +166,7 @@ def _clear(run: RunFolder, data: dict[str, Any], chosen: set[str], results: Iter
 def _rest(run: RunFolder, data: dict[str, Any], chosen: set[str], known: set[str]) -> Manifest | None:
     """Return the run that is there without the chosen videos and under a new id; None where it has other settings.
 
-    known: the names of whatever a benchmark has, as others are no longer its videos.
+    known: of a benchmark the names of all results, as others are no longer its videos'.
     """
     try:
         found = read_manifest(run.output)
