@@ -44,6 +44,16 @@ def test_a_session_is_found_again_as_it_was(kept: Path) -> None:
         assert session.undo() == "track"
 
 
+def test_the_last_50_edits_are_undone_also_after_a_restart(kept: Path) -> None:
+    with ScriptedSession.load(kept, video=video()) as session:
+        for number in range(60):
+            session.set_object(1, name=f"cat {number}")
+    with ScriptedSession.load(kept, video=video()) as session:
+        undone = [session.undo() for _ in range(51)]
+        assert undone == [*["object"] * 50, None]
+        assert session.objects[0].name == "cat 9"
+
+
 def test_a_memory_limit_is_the_processs_and_stays_out_of_the_session(tmp_path: Path) -> None:
     config = TrackerConfig(max_memory_frames=7, memory_limit=10**12)
     with ScriptedSession(video(), folder=tmp_path / "kept", model="tiny", config=config) as session:

@@ -315,6 +315,7 @@ def test_objects_of_two_runs_never_share_a_pixel(session: Session) -> None:
     assert not (result.masks[1] & result.masks[2]).any()
     for i in result.ids:
         np.testing.assert_array_equal(result.masks[i], result.label_map == i)
+    np.testing.assert_array_equal(result.label_map, 2 * square(10))  # both claim it: the last object has it
 
 
 def test_probabilities_of_objects_that_a_later_run_does_not_track_stay() -> None:
@@ -637,6 +638,19 @@ def test_a_new_edit_forgets_what_was_undone(session: Session) -> None:
     session.add_masks(0, {2: square(0)})
     assert session.redo() is None
     assert [o.id for o in session.objects] == [2]
+    track(session)
+    assert [session.undo(), session.undo()] == ["track", "masks"]
+    assert session.annotated_frames == ()
+    assert session.objects == ()
+
+
+def test_a_mask_that_was_undone_puts_no_result_out_of_date_by_a_later_edit(session: Session) -> None:
+    session.add_masks(0, {1: square(0)})
+    track(session)
+    session.add_masks(13, {1: square(13)})
+    session.undo()
+    session.set_object(1, name="fish")
+    assert session.status(20) == "tracked"
 
 
 def test_removing_an_object_leaves_the_others_as_they_are(session: Session) -> None:
