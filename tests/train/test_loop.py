@@ -4,7 +4,9 @@ import copy
 import errno
 import io
 import json
+import math
 import os
+import random
 import re
 import signal
 import socket
@@ -14,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.multiprocessing.spawn import start_processes
@@ -81,6 +84,18 @@ def test_a_run_that_was_cut_off_and_went_on_ends_bit_equal(tmp_path: Path) -> No
     assert resumed.iteration == 4
     assert resumed.train()
     assert_same(comparable(whole), comparable(resumed))
+
+
+def test_resuming_continues_every_random_sequence(tmp_path: Path) -> None:
+    def draws() -> tuple[float, float, float]:
+        return random.random(), np.random.random(), torch.rand(()).item()  # noqa: NPY002 - libraries draw from it
+
+    trainer = small_trainer(tmp_path)
+    state = trainer.state()
+    drawn = draws()
+    trainer.load_state(state)
+    trainer.loader.close()
+    assert draws() == drawn
 
 
 def test_resuming_continues_the_sequence_of_clips(tmp_path: Path) -> None:
@@ -364,6 +379,15 @@ def test_a_gradient_that_is_not_finite_changes_no_weight_and_many_end_the_run(
     assert_same(before, (trainer.model.state_dict(), trainer.average.average))
     with pytest.raises(DataError, match="no finite gradient in 3 iterations"):
         trainer.step(plan, batch)
+
+
+def test_gradients_that_are_not_finite_end_the_run_only_in_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jointformer.train.loop.NOT_FINITE", 3)
+    trainer = small_trainer(tmp_path)
+    norms = (math.inf, math.nan, 1.0) * 3
+    assert [trainer._finite(torch.tensor(norm)) for norm in norms] == [False, False, True] * 3
 
 
 @pytest.mark.slow
