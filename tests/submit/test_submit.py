@@ -130,6 +130,14 @@ def test_each_kind_of_problem_is_counted_and_named(davis: tuple[Tree, Path], tmp
     assert not (tmp_path / "a.zip").exists()
 
 
+@pytest.mark.parametrize(("height", "width"), [(4, WIDTH), (HEIGHT, 4)])
+def test_a_mask_of_another_height_or_width_is_named(davis: tuple[Tree, Path], height: int, width: int) -> None:
+    tree, results = davis
+    write_mask(results / "gap/00003.png", np.zeros((height, width), np.uint8))
+    found = check(tree, results).problems.files
+    assert found == {"masks of another size": [f"gap/00003.png ({width}x{height}, the frame {WIDTH}x{HEIGHT})"]}
+
+
 def test_labels_that_grey_of_few_bits_only_seems_to_have_say_why(davis: tuple[Tree, Path]) -> None:
     tree, results = davis
     write_grey(results / "gap/00002.png", draw_ids((1,), 0), 2)
