@@ -39,6 +39,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
     return two
 
 
+@pytest.mark.slow  # not long, but where Triton is at hand in CI
 @pytest.mark.parametrize("device", ["cuda:1", "cpu"])
 def test_triton_launches_where_its_tensors_are(gpus: Gpus, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     pytest.importorskip("triton", reason="needs triton (PyTorch's CUDA builds bring it)")

@@ -53,6 +53,7 @@ def test_a_worker_and_a_node_may_die_and_the_masks_are_those_of_one_process(mini
     assert {video["state"] for video in manifest["videos"].values()} == {"finished"}
 
 
+@pytest.mark.slow  # not long, but where Ray is at hand in CI
 def test_a_cluster_that_does_not_answer_is_one_line(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
