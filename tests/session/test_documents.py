@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jointformer.cli import published
 from jointformer.cli.main import COMMANDS, build_parser, main
 from jointformer.data.video_writer import VideoWriter
 from jointformer.model.network import JointFormer
@@ -125,10 +126,11 @@ def test_every_block_that_is_not_run_can_be_read(document: Path) -> None:
             exec(compile(ast.Module(imports, []), document.name, "exec"), {})
             continue
         for line in code.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True) if line.strip().startswith("jointformer ") else []
-            if words[1:] and words[1] in COMMANDS:
-                parser, _ = build_parser(words[1])
-                parser.parse_args(words[2:])
+            match shlex.split(line, comments=True) if line.strip().startswith(("jointformer ", "python ")) else []:
+                case ["jointformer", command, *words] if command in COMMANDS:
+                    build_parser(command)[0].parse_args(words)
+                case ["python", "eval.py", *words]:
+                    published.build_parser().parse_args(words)
 
 
 def test_the_table_of_formats_is_the_programs() -> None:
