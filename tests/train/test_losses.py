@@ -9,7 +9,7 @@ import torch
 
 from jointformer.train.losses import frame_loss, hardest_share, iou_sum
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden" / "model"
 CASES = json.loads((GOLDEN / "loss_seed0.json").read_text())
 
 
