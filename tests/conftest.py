@@ -15,7 +15,7 @@ from jointformer.model.storage import save_weights
 from jointformer.ops import products
 from seeded import MINI, seeded_model
 
-# The same examples on every machine, and none fails for taking long there. tests/fuzz.py looks for new ones.
+# The same examples on every machine, and none fails for taking long there. `python -m fuzz` looks for new ones.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )

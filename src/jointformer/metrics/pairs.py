@@ -1,7 +1,7 @@
 """J and F of one object in one frame, computed inside the box around both masks.
 
 Outside that box both masks and both contours are empty, so the values are those of the whole picture exactly;
-`tests/metrics/test_pairs.py` holds them against the plain functions.
+`tests/metrics/test_golden_frames.py` holds them against the plain functions.
 """
 
 from __future__ import annotations
