@@ -29,6 +29,7 @@ from jointformer.train.runs import build_network, run_stages
 from jointformer.train.settings import Settings
 from jointformer.train.stages import parse_stages
 from jointformer.train.state import checkpoints
+from jointformer.train.watch import Watcher
 
 
 def test_stage_0_leaves_the_channel_of_other_objects_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +207,17 @@ def test_a_finished_stage_goes_on_where_more_iterations_are_wanted(tmp_path: Pat
     for wanted, total in ((1, 1), (3, 3), (2, 3)):
         assert published([*lvos, "--s6_iterations", str(wanted), "--resume"]) == 0
         assert json.loads(finished.read_text())["iterations"] == total
+
+
+def test_a_finished_stage_is_finished_no_more_while_it_is_trained_further(
+    tmp_path: Path, lvos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = tmp_path / "saves/t_s6/stage_6/finished.json"
+    assert published([*lvos, "--s6_iterations", "1"]) == 0
+    assert finished.exists()
+    monkeypatch.setattr(Watcher, "__call__", lambda self, trainer, figures: trainer._end())
+    assert published([*lvos, "--s6_iterations", "5", "--resume"]) == 130
+    assert not finished.exists()
 
 
 def test_a_finished_stage_is_taken_from_its_exported_weights_where_its_checkpoints_are_gone(
