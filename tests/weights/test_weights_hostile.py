@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from jointformer.errors import UserError, WeightsError
 from jointformer.model.network import JointFormer
+from jointformer.model.pickles import more_than_plain
 from jointformer.model.storage import read_weights, save_weights
 from jointformer.model.weights import load_model
 from jointformer.train.state import load_checkpoint
@@ -250,6 +251,65 @@ def test_containers_that_are_copied_again_and_again_are_refused_before_they_are(
     with pytest.raises(WeightsError, match=r"refused: .*, got (a copy as|changes to)"):
         load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def shared(nothing: bytes, pair: bytes) -> bytes:
+    """Written in a few bytes, a pair of the same two, each a pair of the same two, and so on, 40 times."""
+    levels = (pair.replace(b"?", b"h" + bytes([i])) + b"q" + bytes([i + 1]) for i in range(40))
+    return nothing + b"q\x00" + b"".join(levels)
+
+
+def of_data(key: bytes) -> bytes:
+    """The pickle of {'a': tensor's data} under a key."""
+    return b"}U\x01a(U\x07storagectorch\nFloatStorage\n" + key + b"U\x03cpuK\x01tQs."
+
+
+@pytest.mark.parametrize(
+    "tuples",
+    [
+        b")" + b"\x85" * 200_000,
+        shared(b")", b"??\x86"),
+        b"ctorch\nSize\n(" + b"K\x00" * 900 + b"t\x85Rq\x00(" + b"h\x00" * 900 + b"t",
+    ],
+    ids=["deep", "shared", "sizes"],
+)
+@pytest.mark.parametrize(
+    "place",
+    [
+        b"}?K\x01s.",
+        b"ccollections\nOrderedDict\n](?K\x01\x86e\x85R.",
+        b"ccollections\nCounter\n](?e\x85R.",
+        of_data(b"?"),
+    ],
+    ids=["key", "OrderedDict", "Counter", "data"],
+)
+def test_tuples_that_nobody_could_hash_are_refused(tmp_path: Path, tuples: bytes, place: bytes) -> None:
+    pickled = b"\x80\x02" + place.replace(b"?", tuples)
+    assert more_than_plain(pickled) == "a tuple of more than 1000 things"  # reading them would end the process
+    (tmp_path / "a.pth").write_bytes(archive(pickled))
+    with pytest.raises(WeightsError, match="got a tuple of more than 1000 things"):
+        load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("pickled", "what"),
+    [
+        (shared(b"]", b"](??e") + b")R.", "a call of what has no name"),
+        (shared(b"]", b"](??e") + b")\x81.", "a call of what has no name"),
+        (of_data(b"U\x01aq\x00(" + b"h\x00" * 900 + b"t"), "data by a tuple"),
+    ],
+)
+def test_what_the_reader_would_write_out_without_end_is_refused(tmp_path: Path, pickled: bytes, what: str) -> None:
+    assert more_than_plain(b"\x80\x02" + pickled) == what
+    (tmp_path / "a.pth").write_bytes(archive(b"\x80\x02" + pickled))
+    with pytest.raises(WeightsError, match=f"got {what}"):
+        load(tmp_path / "a.pth")
+
+
+def test_a_key_that_is_no_name_is_not_written_out(tmp_path: Path) -> None:
+    torch.save({("a" * 1000,) * 900: torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"not a state dict.* got a key of type tuple: Tensor"):
+        load(tmp_path / "a.pth")
 
 
 def test_a_tensor_whose_size_would_be_changed_is_refused(tmp_path: Path) -> None:

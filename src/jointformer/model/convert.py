@@ -44,7 +44,9 @@ def unwrap(loaded: object, where: str | Path | None) -> State:
         raise WeightsError("no weights in the file", where=where, expected="tensors by name", got=got)
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            got = f"{str(name)[:80]!r}: {type(value).__name__}"
+            # What is no string may be far larger as one, or a number too long to become one.
+            shown = repr(name[:80]) if isinstance(name, str) else f"a key of type {type(name).__name__}"
+            got = f"{shown}: {type(value).__name__}"
             raise WeightsError("not a state dict", where=where, expected="tensors by name", got=got)
     state: State = dict(loaded)
     while all(name.startswith("module.") for name in state):
