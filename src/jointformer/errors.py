@@ -54,6 +54,10 @@ class ConfigError(UserError, ValueError):
     """A setting out of range or of the wrong kind."""
 
 
+class NoMemoryError(ConfigError):
+    """No memory for what is asked for: that may pass where others use it, too."""
+
+
 def missing_extra(what: str, extra: str, *, where: str | None = None) -> ConfigError:
     """Return the error for packages of one of the extras that are not installed; it says how to install them."""
     # Not `.[extra]`: in a checkout it would put a frozen copy in the place of an editable installation.

@@ -10,11 +10,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from jointformer.cli.main import main
 from jointformer.data.masks import read_mask_file, write_mask
 from jointformer.ops.palette import davis_palette
+from jointformer.track.engine import Engine
 
 H, W, LENGTH = 33, 49, 6
 
@@ -398,6 +400,23 @@ def test_a_truncated_film_is_one_line_and_leaves_nothing(
     assert len(lines) == 1
     assert "film.mp4" in lines[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_without_memory_for_the_step_is_one_line_and_exit_code_2(
+    folder: Path,
+    tmp_path: Path,
+    mini_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB. Of the rest")
+
+    monkeypatch.setattr(Engine, "step", fail)
+    assert track(mini_weights, folder, tmp_path / "mask.png", tmp_path / "out") == 2
+    said = "no memory left on the GPU, got CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB; fewer obj"
+    assert capsys.readouterr().err.startswith(f"jointformer track: {said}")
+    assert not list((tmp_path / "out").rglob("*"))
 
 
 def test_a_truncated_picture_is_named_and_nothing_half_written_stays(

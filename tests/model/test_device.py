@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from jointformer.errors import NoMemoryError
 from jointformer.evaluation.scale.label import pack_model, unpack_model
 from jointformer.model.config import ModelConfig
 from jointformer.model.device import _exact_settings, exact_products, move_model
@@ -124,6 +125,17 @@ def test_weights_lie_on_a_gpu_as_its_convolutions_read_them() -> None:
         "device": GPU, "dtype": torch.float16, "memory_format": torch.channels_last,
     }  # fmt: skip
     assert "memory_format" not in move_model(Network(), torch.device("cpu")).asked
+
+
+def test_a_gpu_without_room_for_the_weights_is_one_line() -> None:
+    class Network(torch.nn.Module):
+        """Finds the GPU full."""
+
+        def to(self, *_: Any, **__: Any) -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with pytest.raises(NoMemoryError, match=r"^no memory left on the GPU, got CUDA out .*; what else uses it"):
+        move_model(Network(), GPU)
 
 
 def test_weights_laid_out_for_a_gpu_are_the_same_weights() -> None:

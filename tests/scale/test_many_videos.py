@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from jointformer.cli.main import main
@@ -25,6 +26,7 @@ from jointformer.evaluation.anyvideo import label_any_video
 from jointformer.evaluation.manyvideos import Part, find_jobs, holds_videos
 from jointformer.evaluation.scale.shards import Shard
 from jointformer.system.files import temporary_name
+from jointformer.track.engine import Engine
 from scale.scale_helpers import leftovers
 from trees import draw_frame, draw_ids
 
@@ -228,6 +230,29 @@ def test_a_damaged_video_and_one_without_masks_keep_no_other_waiting(
     assert track(tmp_path / "out", videos=(str(tmp_path / "videos"),)) == 1
     assert re.findall(r"^not finished: (\w+)", capsys.readouterr().err, re.M) == ["nobody"]
     assert files(tmp_path / "out") == made
+
+
+def test_a_video_that_a_gpu_has_no_memory_for_is_tried_again_and_keeps_no_other_waiting(
+    track: Callable[..., int],
+    one_by_one: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tries, step = [], Engine.step
+
+    def short_of_memory(engine: Engine, frame: Any, *, new_masks: Any = None, **options: Any) -> Any:
+        if new_masks is not None and len(new_masks) == 2:  # a's objects
+            tries.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return step(engine, frame, new_masks=new_masks, **options)
+
+    monkeypatch.setattr(Engine, "step", short_of_memory)
+    assert track(tmp_path / "out") == 1
+    err = capsys.readouterr().err
+    assert re.search("^not finished: a: no memory left on the GPU, got CUDA out of memory. .*--objects-per", err, re.M)
+    assert len(tries) == 3
+    assert files(tmp_path / "out") == {name: data for name, data in one_by_one.items() if not name.startswith("a/")}
 
 
 @pytest.mark.parametrize(

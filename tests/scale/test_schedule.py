@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jointformer.errors import ConfigError, DataError, OutputError
+from jointformer.errors import ConfigError, DataError, NoMemoryError, OutputError
 from jointformer.evaluation.scale import schedule
 from jointformer.evaluation.scale.label import Job
 from jointformer.evaluation.scale.schedule import Message, Outcome, hand_out, label_here
@@ -163,6 +163,13 @@ def test_what_the_user_has_to_mend_is_not_tried_again_and_a_full_disk_ends_the_r
     assert script.frames == 4
     with pytest.raises(OutputError, match="no space left"):
         label(Script({"middle": [("failed", DISK)]}))
+
+
+@pytest.mark.parametrize("label", [here, lambda script: by_workers(script)[0]])
+def test_memory_that_was_not_there_may_be_there_at_the_next_try(label: Any) -> None:
+    script = Script({"middle": [("failed", NoMemoryError("no memory left"))] * 2})
+    assert {outcome.video: outcome.error for outcome in label(script)} == {"long": "", "middle": "", "short": ""}
+    assert Counter(script.given) == {"long": 1, "middle": 3, "short": 1}
 
 
 @pytest.mark.parametrize("label", [here, lambda script: by_workers(script)[0]])

@@ -170,6 +170,17 @@ def test_more_memory_frames_than_fit_are_one_line() -> None:
         bank.add_rows(1)
 
 
+def test_a_fault_of_the_gpu_is_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = MemoryBank(CONFIG, TOKENS, 3, temporary=True, device=torch.device("cpu"), dtype=torch.float32)
+
+    def fail(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", fail)
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        bank.add_rows(1)
+
+
 def test_room_that_was_never_used_is_not_copied() -> None:
     """Memory is lent when it is touched: a bank takes what it holds, and not what it may come to hold."""
     bank = MemoryBank(CONFIG, TOKENS, 100, temporary=True, device=torch.device("cpu"), dtype=torch.float32)

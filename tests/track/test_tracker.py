@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from jointformer.errors import DataError
+from jointformer.errors import DataError, NoMemoryError
 from jointformer.model import convolution, cost
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
-from jointformer.track import Tracker, TrackerConfig
+from jointformer.track import Tracker, TrackerConfig, segmentation
 from jointformer.track.frames import _statistics
 from jointformer.track.segmentation import Segmentation
 from track.short_videos import CONFIG, H, W, box, run, video
@@ -203,6 +203,15 @@ def test_a_pixel_goes_to_its_most_probable_row_and_a_tie_to_the_first() -> None:
     label_map = Segmentation(tuple(range(1, 40)), prob, (6, 8)).label_map
     assert label_map[0, 0] == 0
     assert (label_map.ravel()[1:] == prob.max(dim=0).indices.numpy().ravel()[1:]).all()
+
+
+def test_a_gpu_without_memory_for_a_label_map_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(segmentation, "resize_bilinear", fail)
+    with pytest.raises(NoMemoryError, match=r"no memory left on the GPU, .*; smaller frames take less"):
+        _ = Segmentation((1,), torch.ones(2, 6, 8), (6, 8)).label_map
 
 
 def test_results_can_be_compared_and_kept_in_sets() -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, NoMemoryError
 from jointformer.system.heap import largest_resident_size
 from jointformer.system.quota import cpu_quota
 
@@ -111,9 +111,21 @@ def move_model(model: M, device: torch.device, dtype: torch.dtype | None = None)
     """Return a network that only tracks, moved to a device (and a type), its weights laid out as they are read there.
 
     That is channels last for a GPU's convolutions, as their input is: cuDNN would else rearrange weights at every call.
+    Raises NoMemoryError.
     """
     layout: dict[str, Any] = {"memory_format": torch.channels_last} if device.type == "cuda" else {}
-    return model.to(device=device, dtype=dtype, **layout)
+    with gpu_memory("what else uses it? Or take another device"):
+        return model.to(device=device, dtype=dtype, **layout)
+
+
+@contextmanager
+def gpu_memory(hint: str) -> Iterator[None]:
+    """A block, or function, that raises NoMemoryError with this hint where a GPU has no memory left for it."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        got = ". ".join(str(error).split(". ")[:3])  # how much was wanted and how much is free; settings follow
+        raise NoMemoryError("no memory left on the GPU", got=got, hint=hint) from error
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from jointformer.errors import ConfigError
+from jointformer.errors import NoMemoryError
 from jointformer.model.config import ModelConfig
 from jointformer.model.joint_block import LayerMemory
 from jointformer.model.transformer import KeepLayer, MemoryView
@@ -189,9 +189,11 @@ class MemoryBank:
                     for into, out in ((first, first), *moved):
                         new[into, :, :span] = old[out, :, :span]
                     tensors[layer] = new
+        except torch.AcceleratorError:  # a fault of the GPU or in what ran on it before, and a RuntimeError as well
+            raise
         except RuntimeError as error:
             got = f"{rows} objects with room for {room} frames of {self._tokens} tokens"
-            raise ConfigError(
+            raise NoMemoryError(
                 "no memory for the memory bank", got=got, hint="choose fewer memory frames, or a smaller size"
             ) from error
         self._room = room

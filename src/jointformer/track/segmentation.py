@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jointformer.model.device import gpu_memory
 from jointformer.ops.label_maps import slots_to_label_map
 from jointformer.ops.resize import resize_bilinear
 from jointformer.track.transfer import Download, download
@@ -45,6 +46,7 @@ class Segmentation:
         return slots_to_label_map(self._slots.wait().numpy(), list(self.ids))
 
     @cached_property
+    @gpu_memory("smaller frames take less")
     def _slots(self) -> Download:
         """The label map of rows (background 0) on its way from the device."""
         dtype = torch.uint8 if len(self.prob) <= 256 else torch.int32

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from jointformer.errors import DataError, UserError
+from jointformer.model.device import gpu_memory
 from jointformer.model.network import JointFormer, require_network
 from jointformer.ops.resize import network_size
 from jointformer.track.config import TrackerConfig
@@ -23,6 +24,9 @@ from jointformer.track.frames import (
 )
 from jointformer.track.segmentation import Segmentation
 from jointformer.types import Mask
+
+#: What to do where a GPU has no memory left for a step.
+LESS_MEMORY = "fewer objects at a time (--objects-per-pass 1), fewer memory frames or a smaller size take less"
 
 
 class Tracker:
@@ -62,6 +66,7 @@ class Tracker:
         """Bytes that the memory bank has allocated."""
         return 0 if self._engine.bank is None else self._engine.bank.nbytes
 
+    @gpu_memory(LESS_MEMORY)
     def step(
         self,
         frame: FrameLike,
@@ -84,8 +89,8 @@ class Tracker:
         Before the first mask there is nothing to track: the result has no objects and the frame is not counted.
         Raises DataError for what is no frame, another size than before, a frame too narrow for the settings' size, or
         unusable masks; then nothing has changed.
-        What breaks off the network (an interrupt, no memory left) leaves half a step behind: UserError from then on,
-        as after the last frame.
+        What breaks off the network (an interrupt; no memory left, on a GPU a ConfigError) leaves half a step behind:
+        UserError from then on, as after the last frame.
         """
         self._refuse_if_over()
         size = frame_size(frame)
@@ -113,6 +118,7 @@ class Tracker:
             self._ended = last
         return Segmentation(tuple(self._ids), prob, size)
 
+    @gpu_memory(LESS_MEMORY)
     def add_memory(self, frame: FrameLike, masks: MasksLike) -> None:
         """Remember known objects' looks in a frame from elsewhere in the video, without stepping.
 
@@ -136,6 +142,7 @@ class Tracker:
         with self._change():
             self._engine.add_memory(prepared, resized, [self._ids.index(i) for i in given])
 
+    @gpu_memory(LESS_MEMORY)
     def remove_object(self, object_id: int) -> None:
         """Stop tracking an object; its id may be used again later. Raises DataError for an id that is not tracked."""
         self._refuse_if_over()

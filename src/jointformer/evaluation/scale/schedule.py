@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from jointformer.errors import ConfigError, OutputError, UserError
+from jointformer.errors import ConfigError, NoMemoryError, OutputError, UserError
 from jointformer.evaluation.scale.label import Job, OnFrames, Work, longest_first
 from jointformer.model.network import JointFormer
 from jointformer.system.stop import Interrupted, Stop
@@ -219,7 +219,7 @@ class _Count:
 
 def may_pass(error: object) -> bool:
     """Whether trying again could help: not where the user has to mend something."""
-    return not isinstance(error, UserError)
+    return isinstance(error, NoMemoryError) or not isinstance(error, UserError)
 
 
 def describe(error: object, tries: int = 1) -> str:
