@@ -10,7 +10,9 @@ which a machine adds.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,8 +22,6 @@ from jointformer.ops.attention import plain_attention
 from jointformer.ops.kernels import topk_gpu
 from jointformer.ops.kernels.topk_gpu import Tiles
 
-#: Of the interpreter in Triton 3.6, with a NumPy of 2.0 or newer.
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0:DeprecationWarning")
 DEVICE = "cpu" if topk_gpu.INTERPRETED else "cuda"
 SMALL = Tiles(rows=32, columns=32, warps=4, stages=1)
 
@@ -54,6 +54,29 @@ def by_the_rule(tensors: list[Tensor], topk: int, group: int) -> Tensor:
     objects = max(tensor.shape[0] for tensor in tensors)
     q, k, v, mk, mv = (tensor.expand(objects, -1, -1, -1).double() for tensor in tensors)
     return plain_attention(q, k, v, mk, mv, topk, group)
+
+
+@pytest.fixture(autouse=True)
+def numbers_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the interpreter make whole numbers of arrays that hold one: as Triton 3.6 does it, NumPy 2.4 refuses."""
+    if topk_gpu.INTERPRETED:
+        from triton.runtime import interpreter
+
+        def patch_tensor(tensor: Any, scope: Any, original: Any = interpreter._patch_lang_tensor) -> None:
+            original(tensor, scope)
+            scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+        monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch_tensor)
+
+
+@pytest.fixture(params=["any", "GPU's"] if topk_gpu.INTERPRETED else ["GPU's"])
+def maximum(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The larger of a number and NaN: a GPU takes the number (max.f32 of PTX), which the interpreter is made to do."""
+    if topk_gpu.INTERPRETED and request.param == "GPU's":
+        from triton.runtime.interpreter import InterpreterBuilder
+
+        for name, rule in (("create_maxnumf", np.fmax), ("create_minnumf", np.fmin)):
+            monkeypatch.setattr(InterpreterBuilder, name, lambda self, a, b, rule=rule: self.binary_op(a, b, rule))
 
 
 NAN_IS_MEANT = pytest.mark.filterwarnings("ignore:invalid value|All-NaN:RuntimeWarning")  # the interpreter's NumPy
@@ -120,6 +143,7 @@ def test_a_row_of_equal_scores_keeps_every_key_and_zeros_of_either_sign_are_equa
 
 
 @NAN_IS_MEANT
+@pytest.mark.usefixtures("maximum")
 @pytest.mark.parametrize("place", [0, 1, 3])  # in a query, an own key, a memory key
 def test_nan_spoils_its_own_rows_and_no_other(place: int) -> None:
     tensors = [tensor.clone() for tensor in inputs(1, 2, 9, 5, 40, 16, torch.float16)]
@@ -133,6 +157,7 @@ def test_nan_spoils_its_own_rows_and_no_other(place: int) -> None:
 
 
 @NAN_IS_MEANT
+@pytest.mark.usefixtures("maximum")
 def test_an_infinite_score_spoils_its_row_and_minus_infinity_counts_for_nothing() -> None:
     tensors = [tensor.clone() for tensor in inputs(1, 1, 9, 5, 40, 16, torch.float32)]
     clean = by_the_kernel(tensors, 5, 40)
