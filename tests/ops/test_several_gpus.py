@@ -55,14 +55,15 @@ def test_triton_launches_where_its_tensors_are(gpus: Gpus, monkeypatch: pytest.M
         if hasattr(kind, "arg_names"):  # a kernel: its launch is what counts here
             monkeypatch.setattr(topk_triton, name, Kernel())
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: topk_gpu.OLDEST)
-    topk_gpu.compiles.cache_clear()
+    monkeypatch.setattr(torch.testing, "assert_close", lambda *results, **limits: None)  # there is none
+    topk_gpu.works.cache_clear()
     try:
         with FakeTensorMode():
             q, memory = (torch.empty(1, 2, tokens, 32, device=device) for tokens in (40, 80))
             topk_gpu.launch(q, q, q, memory, memory, 6, 80, torch.empty_like(q))
             assert topk_gpu.serves(torch.device(device), torch.float32, 32)
     finally:
-        topk_gpu.compiles.cache_clear()
+        topk_gpu.works.cache_clear()
     assert set(launched) == {1 if device == "cuda:1" else 0}
     assert len(launched) >= 2
     assert gpus.current == 0  # as before

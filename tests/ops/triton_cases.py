@@ -186,7 +186,7 @@ def test_a_kernel_that_cannot_be_made_is_reported_once_and_left_alone(
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
 
     q = torch.zeros(1, 1, 40, 16, device=DEVICE)
-    topk_gpu.compiles.cache_clear()
+    topk_gpu.works.cache_clear()
     try:
         with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
             patch.setattr(topk_gpu, "launch", fail)
@@ -194,20 +194,40 @@ def test_a_kernel_that_cannot_be_made_is_reported_once_and_left_alone(
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "Failed to find C compiler. Please" in caplog.text
     finally:
-        topk_gpu.compiles.cache_clear()
+        topk_gpu.works.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", topk_gpu.DTYPES)
+def test_a_kernel_that_keeps_a_key_less_is_found_out_and_left_alone(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forgets(*arguments: Any, launch: Any = topk_gpu.launch) -> None:
+        *tensors, topk, group, out = arguments
+        launch(*tensors, topk - 1, group, out)
+
+    topk_gpu.works.cache_clear()
+    try:
+        assert topk_gpu.serves(torch.device(DEVICE), dtype, 64)
+        topk_gpu.works.cache_clear()
+        monkeypatch.setattr(topk_gpu, "launch", forgets)
+        with caplog.at_level(logging.WARNING):
+            assert not topk_gpu.serves(torch.device(DEVICE), dtype, 64)
+        assert "does not work here (AssertionError: Tensor-likes are not close!" in caplog.text
+    finally:
+        topk_gpu.works.cache_clear()
 
 
 def test_a_gpu_whose_tensor_cores_triton_does_not_know_has_no_kernel(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    topk_gpu.compiles.cache_clear()
+    topk_gpu.works.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
             assert not topk_gpu.serves(torch.device("cuda:0"), torch.float16, 64)
         assert "too old" in caplog.text
     finally:
-        topk_gpu.compiles.cache_clear()
+        topk_gpu.works.cache_clear()
 
 
 def test_it_serves_what_its_tiles_hold() -> None:

@@ -16,6 +16,7 @@ import torch
 import triton
 from torch import Tensor
 
+from jointformer.ops.attention import plain_attention
 from jointformer.ops.kernels import topk_triton
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ LEAST_DEPTH = 16  # of a matrix product's tiles
 #: NVIDIA's compute capability from which on Triton knows the tensor cores. Older GPUs get the kernel too, multiplied
 #: number by number, with nearly all it holds outside the registers: far slower than PyTorch's operations.
 OLDEST = (8, 0)
+#: How far a first result may be from the rule's, of numbers below 2: more than rounding makes of it, and less than the
+#: last of the kept keys or the next one does.
+NEAR = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
 #: The interpreter cannot multiply bfloat16; products of its values are exact in float32 all the same.
 INTERPRETED = hasattr(topk_triton.attend, "fn") and not isinstance(topk_triton.attend, triton.JITFunction)
 
@@ -59,30 +63,36 @@ def depth_of(width: int) -> int:
 def serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
     """Whether the kernel is for this type and head width, and can be made here.
 
-    The first question of a kind compiles it; where that fails the log says so once and the answer stays False.
+    The first question of a kind makes and tries it; where that fails the log says so once and the answer stays False.
     """
-    return dtype in DTYPES and width <= MOST_WIDTH and compiles(device, dtype, depth_of(width))
+    return dtype in DTYPES and width <= MOST_WIDTH and works(device, dtype, depth_of(width))
 
 
 @functools.cache
-def compiles(device: torch.device, dtype: torch.dtype, depth: int) -> bool:
-    """Whether Triton makes the kernel here, found out by a small call; a failure is logged.
+def works(device: torch.device, dtype: torch.dtype, depth: int) -> bool:
+    """Whether Triton makes the kernel here and it follows the rule, found out by a small call; a failure is logged.
 
     Triton needs more than its own files: a C compiler for the launcher, and a GPU that it knows.
     """
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < OLDEST:
         logger.warning("this GPU is too old for the top-k attention's kernel: PyTorch's operations serve, more slowly")
         return False
-    few = torch.ones((1, 1, LEAST_DEPTH, depth), device=device, dtype=dtype)
-    many = torch.ones((1, 1, 2 * LEAST_DEPTH, depth), device=device, dtype=dtype)
+    # Multiples of 1/64, so that scores are exact and what is selected depends on nobody's rounding.
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(-100, 101, (1, 1, 188, depth), generator=generator, device="cpu").double() / 64
+    q, k, v, memory_k, memory_v = drawn.split((16, 16, 16, 70, 70), dim=2)
+    rule, near = plain_attention(q, k, v, memory_k, memory_v, 9, 70), NEAR[dtype]
+    q, k, v, memory_k, memory_v = (tensor.to(device, dtype) for tensor in (q, k, v, memory_k, memory_v))
+    out = torch.full_like(q, float("nan"))
     try:
-        launch(few, few, few, many, many, 1, 2 * LEAST_DEPTH, torch.empty_like(few))
+        launch(q, k, v, memory_k, memory_v, 9, 70, out)
+        torch.testing.assert_close(out.cpu().double(), rule, atol=near, rtol=near)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # of many kinds: compilers, drivers, missing tools
+    except Exception as error:  # of many kinds: compilers, drivers, missing tools, wrong results
         reason = " ".join(str(error).split())[:300]
         logger.warning(
-            "the GPU's kernel for top-k attention cannot be made here (%s: %s); PyTorch's operations serve instead, "
+            "the GPU's kernel for top-k attention does not work here (%s: %s); PyTorch's operations serve instead, "
             "more slowly", type(error).__name__, reason,
         )  # fmt: skip
         return False
