@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -126,6 +127,23 @@ def test_a_compiled_network_finds_the_same_masks(monkeypatch: pytest.MonkeyPatch
     del model
     gc.collect()
     assert gone() is None  # what is compiled does not keep it
+
+
+def test_the_compiler_does_not_advise_to_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    def advise(graph: torch.fx.GraphModule, example: object) -> torch.fx.GraphModule:
+        for what in (
+            "TensorFloat32 tensor cores for float32 matrix multiplication available but not",
+            "something else",
+        ):
+            warnings.warn(what, stacklevel=1)
+        return graph
+
+    monkeypatch.setattr(compiled_module, "BACKEND", advise)
+    torch.compiler.reset()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        compiled_module._Part("negative", lambda x: -x)(torch.ones(2))
+    assert [str(warning.message) for warning in said] == ["something else"]
 
 
 def test_a_compiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

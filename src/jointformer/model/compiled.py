@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,7 +83,16 @@ class _Part:
 
     def __init__(self, name: str, plain: Callable[..., Any]) -> None:
         self._name, self._plain = name, plain
-        self._call: Callable[..., Any] = torch.compile(plain, backend=BACKEND, fullgraph=True)
+        self._programs = torch.compile(plain, backend=BACKEND, fullgraph=True)
+        self._call: Callable[..., Any] = self._first_call
+
+    def _first_call(self, *args: Any, **options: Any) -> Any:
+        """Call it without PyTorch's advice, given once in a process, to round products as `exact_products` forbids."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores", category=UserWarning)
+            result = self._programs(*args, **options)
+        self._call = self._programs
+        return result
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         # Programs are counted before one is made, so where there are too many nothing has run yet.
