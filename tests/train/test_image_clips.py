@@ -16,6 +16,7 @@ from jointformer.train.datasets import (
     open_stills,
 )
 from jointformer.train.image_clips import ImageClips
+from jointformer.train.loader import NoObject
 
 
 def test_a_still_with_a_mask_becomes_a_clip_of_its_views(tmp_path: Path) -> None:
@@ -61,5 +62,15 @@ def test_a_still_without_object_or_with_a_mask_of_another_size_is_named(tmp_path
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(still.image)
     for size, said in (((40, 50), "no object in the first frame"), ((50, 40), "mask and picture differ in size")):
         Image.fromarray(np.zeros(size, np.uint8)).save(still.mask)
-        with pytest.raises(DataError, match=rf"1\.png: {said}"):
+        with pytest.raises(DataError, match=rf"1\.png: {said}") as caught:
             ImageClips([still], 0).sample(0, clip_plan(slots=1))
+        assert not isinstance(caught.value, NoObject)
+
+
+def test_a_still_whose_object_no_view_shows_is_not_broken(tmp_path: Path) -> None:
+    still, mask = TrainStill(tmp_path / "1.bmp", tmp_path / "1.png"), np.zeros((40, 240), np.uint8)
+    mask[0, 0] = 255  # far from every view
+    Image.fromarray(np.zeros((40, 240, 3), np.uint8)).save(still.image)
+    Image.fromarray(mask).save(still.mask)
+    with pytest.raises(NoObject, match=r"1\.png: no object in the first frame"):
+        ImageClips([still], 0).sample(0, clip_plan(slots=1))

@@ -206,6 +206,22 @@ def test_an_empty_mask_is_named_and_another_clip_taken_or_refused(
     strict.close()
 
 
+def test_clips_that_begin_with_no_object_by_chance_end_no_strict_run(
+    davis: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jointformer.train.video_clips.TRIES", 1)
+    masks = davis / "DAVIS/2017/trainval/Annotations/480p/bear"
+    for path in sorted(masks.iterdir())[3:]:  # of 6
+        Image.fromarray(np.zeros((60, 80), np.uint8)).save(path)
+    clips = VideoClips([v for v in open_videos(VIDEO_SETS["davis"], davis, 3) if v.name == "bear"], 0)
+    loader = ClipLoader(clips, 0, 1, refuse_broken=True)
+    loader.ask(IterationPlan(1, 0.0, 0, 8, 3, 3, 64))
+    _, batch = loader.next()
+    loader.close()
+    assert batch.label_maps[:, 0].flatten(1).any(1).all()
+    assert loader.skipped > 0
+
+
 def test_a_broken_picture_is_named(davis: Path) -> None:
     images = davis / "DAVIS/2017/trainval/JPEGImages/480p/dog"
     for path in images.iterdir():

@@ -12,6 +12,7 @@ from jointformer.data.clips.stills import Clip
 from jointformer.data.frames import open_picture, read_frame
 from jointformer.errors import DataError
 from jointformer.train.datasets import TrainStill
+from jointformer.train.loader import NoObject
 from jointformer.train.passes import RandomPasses
 from jointformer.train.plan import IterationPlan
 from jointformer.types import UInt8Array
@@ -31,7 +32,8 @@ class ImageClips:
         self._passes = RandomPasses(len(self.stills), seed)
 
     def sample(self, index: int, plan: IterationPlan) -> Clip:
-        """The clip with this index. Raises DataError naming a broken file or an empty mask."""
+        """The clip with this index. Raises DataError naming a broken file or an empty mask; NoObject where no view
+        tried shows the object."""
         still = self.stills[self._passes.item(index)]
         rng = np.random.default_rng((self.seed, 0, index))
         picture, mask = read_frame(still.image), _read_mask(still.mask)
@@ -43,7 +45,8 @@ class ImageClips:
             frames, labels = _views(rng, picture, mask, plan)
             if labels[0].any():
                 return Clip(frames, labels, 1)
-        raise DataError(f"no object in the first frame in {TRIES} tries", where=still.mask)
+        kind = NoObject if mask.any() else DataError
+        raise kind(f"no object in the first frame in {TRIES} tries", where=still.mask)
 
 
 def _read_mask(path: Path) -> UInt8Array:

@@ -25,11 +25,15 @@ RETRIES = 20
 FAR = 1 << 40
 
 
+class NoObject(DataError):
+    """A clip that shows no object in its first frame by chance: nothing is wrong with its files."""
+
+
 class ClipSource(Protocol):
     """Anything that makes the clip of an index; the same index and plan always give the same clip."""
 
     def sample(self, index: int, plan: IterationPlan) -> Clip:
-        """The clip; raises DataError where its pictures or masks are broken."""
+        """The clip; raises DataError where its pictures or masks are broken, NoObject where only luck was bad."""
         ...
 
 
@@ -45,8 +49,9 @@ class BatchSource(Protocol):
 class ClipLoader:
     """Batches of this process's clips, prepared in a background thread while the network computes.
 
-    `refuse_broken` stops the run at the first broken clip; otherwise it is named in the log, counted in
-    `skipped` (once its batch is taken) and another one takes its place (the same one in every run with the same seed).
+    `refuse_broken` stops the run at the first broken clip; otherwise, and always where it is NoObject, it is named in
+    the log, counted in `skipped` (once its batch is taken) and another one takes its place (the same one in every run
+    with the same seed).
     """
 
     def __init__(
@@ -120,7 +125,7 @@ class ClipLoader:
             try:
                 return source.sample(index + attempt * FAR, plan), attempt
             except DataError as error:
-                if self.refuse_broken:
+                if self.refuse_broken and not isinstance(error, NoObject):
                     raise
                 log.warning("clip skipped: %s", error)
         raise DataError(

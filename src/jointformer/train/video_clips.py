@@ -13,6 +13,7 @@ from jointformer.data.frames import read_frame
 from jointformer.data.masks import VOID
 from jointformer.errors import DataError
 from jointformer.train.datasets import TrainVideo
+from jointformer.train.loader import NoObject
 from jointformer.train.passes import RandomPasses
 from jointformer.train.plan import IterationPlan
 from jointformer.types import UInt8Array
@@ -39,14 +40,17 @@ class VideoClips:
         self._passes = RandomPasses(len(self.videos), seed)
 
     def sample(self, index: int, plan: IterationPlan) -> Clip:
-        """The clip with this index. Raises DataError naming a broken file, or a video without any object."""
+        """The clip with this index. Raises DataError naming a broken file, or a video without any object; NoObject
+        where one has some, but no clip tried begins with one."""
         video = self.videos[self._passes.item(index)]
         rng = np.random.default_rng((self.seed, 0, index))
         for _ in range(TRIES_VOID if video.row.void else TRIES):
             clip = self._attempt(video, plan, rng)
             if clip is not None:
                 return clip
-        raise DataError("no object in the first frame of any clip tried", where=video.frames[0][1].parent)
+        has_some = any(video.read_labels(mask).any() for _, mask in video.frames)
+        kind = NoObject if has_some else DataError
+        raise kind("no object in the first frame of any clip tried", where=video.frames[0][1].parent)
 
     def _attempt(self, video: TrainVideo, plan: IterationPlan, rng: np.random.Generator) -> Clip | None:
         skip = max(1, plan.max_skip // video.row.every)
