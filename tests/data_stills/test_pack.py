@@ -137,6 +137,15 @@ def test_masks_of_stills_may_be_what_masks_of_frames_may_be(stills_folder: Path)
         assert np.array_equal(StillsPack(stills_folder, strict=True)[1].masks[0], read)
 
 
+def test_255_beside_other_regions_is_none_and_alone_is_one(stills_folder: Path) -> None:
+    ids = StillsPack(stills_folder)[1].masks[0]
+    for marked, left in ((np.where(ids == 3, 255, ids), [1, 2]), (np.where(ids == 3, 255, 0), [255])):
+        Image.fromarray(marked.astype(np.uint8)).save(stills_folder / "1_mask.png")
+        still = StillsPack(stills_folder)[1]
+        assert still.regions[0].ids.tolist() == left
+        assert np.array_equal(still.masks[0] > 0, np.isin(marked, left))
+
+
 def test_a_folder_without_a_manifest_is_refused_in_one_line(tmp_path: Path) -> None:
     missing = re.escape(f"{tmp_path / 'manifest.csv'}: cannot read the list of stills (No such file or directory); a")
     with pytest.raises(DataError, match=f"^{missing}") as caught:

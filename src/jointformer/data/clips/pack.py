@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from jointformer.data.frames import read_frame
-from jointformer.data.masks import read_mask_file
+from jointformer.data.masks import read_mask_file, resolve_void
 from jointformer.errors import DataError
 from jointformer.types import UInt8Array
 
@@ -125,7 +125,7 @@ def _read_still(folder: Path, source: str, image: str, masks: list[str], short_s
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     kept, regions = [], []
     for name in masks:
-        mask = read_mask_file(folder / name).ids
+        mask = np.asarray(resolve_void(read_mask_file(folder / name).ids), np.uint8)
         if mask.shape != (height, width):
             raise DataError("mask and picture differ in size", where=folder / name,
                             expected=f"{width}x{height}", got=f"{mask.shape[1]}x{mask.shape[0]}")  # fmt: skip
