@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointformer.data.clips.pack import StillsPack
+from jointformer.data.clips.pack import Still, StillsPack, find_regions
 
 SETS = ("bsds500", "ccp", "coco_small", "carparts")
 
@@ -34,6 +34,21 @@ def write_stills(folder: Path, count: int = 8) -> Path:
         lines.append(f"{SETS[number % 4]},{number}.png,{number}_mask.png,{width},{height},3")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+def centroid(weights: np.ndarray) -> tuple[float, float]:
+    """x, y of the middle of a picture's weight."""
+    y, x = np.mgrid[: weights.shape[0], : weights.shape[1]]
+    return float(np.average(x, weights=weights)), float(np.average(y, weights=weights))
+
+
+def ellipse_still(height: int, width: int) -> Still:
+    """A white ellipse on black, which is region 1."""
+    mask = np.zeros((height, width), np.uint8)
+    cv2.ellipse(mask, (width // 2 + 7, height // 2 - 9), (width // 5, height // 4), 20, 0, 360, 1, -1)
+    picture = np.repeat(255 * mask[..., None], 3, 2)
+    half = np.asarray(cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8)
+    return Still("own", "ellipse", picture, half, (mask,), (find_regions(mask),))
 
 
 @pytest.fixture

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_stills.conftest import centroid, ellipse_still
 from jointformer.data.clips.config import ClipConfig
+from jointformer.data.clips.cutouts import make_backdrop
 from jointformer.data.clips.events import LARGEST, SMALLEST
+from jointformer.data.clips.layers import BackdropPlan
 from jointformer.data.clips.motion import CELLS
 from jointformer.data.clips.pack import StillsPack
 from jointformer.data.clips.plan import ClipPlanner, Odds
@@ -188,6 +191,17 @@ def test_each_kind_of_clip_can_be_had_alone(pack: StillsPack, kind: str) -> None
     shares: dict[str, Any] = {"own_share": 0.0, "lifted_share": 0.0, "blob_share": 0.0, kind: 1.0}
     clips = StillsClips(pack, replace(CONFIG, **shares))
     assert all(clips.sample(index).num_objects >= 1 for index in range(10))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("ratio", [0.3, 0.55, 0.7, 1.3])
+def test_a_backdrops_own_targets_lie_where_its_picture_shows_them(flip: bool, ratio: float) -> None:
+    still = ellipse_still(384, 480)
+    labels = np.zeros(256, np.uint8)
+    labels[1] = 1
+    picture, found, _ = make_backdrop(still, BackdropPlan(0, flip, ratio, (240.0, 192.0), 0, labels))
+    assert found is not None
+    assert np.allclose(centroid(found), centroid(picture[..., 0]), atol=0.1)
 
 
 def test_a_single_frame_is_a_clip(pack: StillsPack) -> None:

@@ -9,10 +9,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_stills.conftest import centroid
 from jointformer.data.clips.pack import StillsPack, find_regions
 from jointformer.errors import DataError
 
@@ -40,6 +42,17 @@ def test_large_pictures_are_reduced_to_the_short_side(stills_folder: Path) -> No
     assert tall.masks[0].shape == (72, 48)
     assert wide.picture.shape == (48, 72, 3)
     assert wide.half.shape == (24, 36, 3)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1000, 700)])
+def test_regions_of_a_reduced_picture_stay_where_they_are_in_it(stills_folder: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    mask = np.zeros((height, width), np.uint8)
+    cv2.ellipse(mask, (width // 2, height // 2), (width // 5, height // 4), 20, 0, 360, 255, -1)
+    for name in ("0.png", "0_mask.png"):
+        Image.fromarray(mask).save(stills_folder / name)
+    still = StillsPack(stills_folder, short_side=384)[0]
+    assert np.allclose(centroid(still.masks[0]), centroid(still.picture[..., 0]), atol=0.1)
 
 
 def _break_picture(folder: Path) -> str:

@@ -88,6 +88,18 @@ def test_other_objects_pixels_are_never_taken() -> None:
     assert not (cut_out(frame, box=(55, 25, 125, 95), others=others) & others).any()
 
 
+@pytest.mark.parametrize("side", [slice(None), slice(None, None, -1)], ids=["left", "right"])
+def test_an_object_is_cut_out_up_to_another_one_beside_it_in_a_large_frame(side: slice) -> None:
+    frame = np.random.default_rng(0).normal((40, 90, 40), 6, (450, 760, 3)).clip(0, 255).astype(np.uint8)
+    others, wanted = np.zeros((2, 450, 760), bool)
+    others[100:300, 80:280], wanted[100:300, 280:580] = True, True
+    frame[others | wanted] = (210, 40, 40)
+    frame, others, wanted = frame[:, side], others[:, side], wanted[:, side]
+    left = int(np.flatnonzero(wanted.any(0))[0])
+    found = cut_out(frame, box=(left - 20, 80, left + 320, 320), others=others)
+    assert (wanted & ~found).sum() < 20  # of 200 in a column
+
+
 async def pieces(count: int) -> AsyncIterator[bytes]:
     for _ in range(count):
         yield bytes(100_000)

@@ -144,7 +144,7 @@ def _draw_strokes(hints: UInt8Array, origin: tuple[int, int], scale: float, stro
 
 
 def _shrink(mask: Mask, like: UInt8Array) -> Mask:
-    small = cv2.resize(mask.astype(np.uint8), like.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    small = cv2.resize(mask.astype(np.uint8), like.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(small > 0)
 
 

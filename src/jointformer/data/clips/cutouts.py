@@ -65,7 +65,7 @@ def make_backdrop(still: Still, backdrop: BackdropPlan) -> tuple[UInt8Array, UIn
         picture = fill_hole(picture, np.asarray(cv2.resize(hole, size, interpolation=cv2.INTER_LINEAR), np.uint8))
     if backdrop.labels is not None:
         own = np.asarray(cv2.LUT(still.masks[backdrop.mask], backdrop.labels))
-        labels = np.asarray(cv2.resize(own, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        labels = np.asarray(cv2.resize(own, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     if backdrop.flip:
         picture = np.ascontiguousarray(picture[:, ::-1])
         labels = None if labels is None else np.ascontiguousarray(labels[:, ::-1])

@@ -130,7 +130,7 @@ def _read_still(folder: Path, source: str, image: str, masks: list[str], short_s
             raise DataError("mask and picture differ in size", where=folder / name,
                             expected=f"{width}x{height}", got=f"{mask.shape[1]}x{mask.shape[0]}")  # fmt: skip
         if ratio < 1.0:
-            mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+            mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
         found = find_regions(mask)
         if len(found.ids) == 0:
             raise DataError("mask without any object", where=folder / name)
