@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data_stills.conftest import write_stills
+from data_stills.conftest import centroid, ellipse_still, write_stills
 from jointformer.data.clips import batches, stills
 from jointformer.data.clips.appearance import Appearance, draw_appearance, motion_blur
 from jointformer.data.clips.batches import StillsBatches
@@ -153,6 +153,18 @@ def test_what_lies_beyond_a_stills_edge_is_mirrored_or_ends(stills_folder: Path)
     nearest = pack.nearest(rows - 1, level, places, torch.arange(256.0)[None])[0, 0].numpy()
     expected = cv2.remap(still.masks[0], x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
     np.testing.assert_array_equal(nearest, expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(384, 480), (385, 477)])
+def test_regions_in_small_sizes_of_a_still_lie_within_a_quarter_pixel_of_the_picture(
+    stills_folder: Path, height: int, width: int
+) -> None:
+    pack = StillsPack(stills_folder)
+    pack.stills = [ellipse_still(height, width)]
+    device_pack = DevicePack(pack, CPU)
+    for offset, rows, columns in device_pack.table[0].tolist():
+        pixels = device_pack.pixels[offset : offset + rows * columns].view(torch.uint8).view(rows, columns, 4).numpy()
+        assert np.allclose(centroid(pixels[..., 3]), centroid(pixels[..., 0]), rtol=0, atol=0.26)
 
 
 def test_a_clip_of_which_no_target_is_seen_gives_way_to_its_neighbour(device_pack: DevicePack) -> None:

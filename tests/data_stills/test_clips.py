@@ -14,12 +14,13 @@ from PIL import Image
 
 from data_stills.conftest import centroid, ellipse_still
 from jointformer.data.clips.config import ClipConfig
-from jointformer.data.clips.cutouts import make_backdrop
+from jointformer.data.clips.cutouts import make_backdrop, make_sprite
 from jointformer.data.clips.events import LARGEST, SMALLEST
-from jointformer.data.clips.layers import BackdropPlan
+from jointformer.data.clips.layers import BackdropPlan, Cutout
 from jointformer.data.clips.motion import CELLS
 from jointformer.data.clips.pack import StillsPack
 from jointformer.data.clips.plan import ClipPlanner, Odds
+from jointformer.data.clips.regions import Region
 from jointformer.data.clips.render import dense_map
 from jointformer.data.clips.stills import Clip, StillsClips
 from jointformer.errors import ConfigError, DataError
@@ -201,7 +202,19 @@ def test_a_backdrops_own_targets_lie_where_its_picture_shows_them(flip: bool, ra
     labels[1] = 1
     picture, found, _ = make_backdrop(still, BackdropPlan(0, flip, ratio, (240.0, 192.0), 0, labels))
     assert found is not None
-    assert np.allclose(centroid(found), centroid(picture[..., 0]), atol=0.1)
+    assert np.allclose(centroid(found), centroid(picture[..., 0]), rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7, 1.3])
+def test_a_cut_out_is_seen_through_where_its_picture_is_not_the_region(flip: bool, ratio: float) -> None:
+    still = ellipse_still(384, 480)
+    regions = still.regions[0]
+    left, top, right, bottom = regions.boxes[0].tolist()
+    region = Region(0, regions.ids, int(regions.areas[0]), (left, top, right, bottom))
+    made = make_sprite(still, Cutout(0, region, 1, flip, ratio, region.middle, 100.0, (0.0, 0.0), 0.0, 1.0))
+    assert made is not None
+    assert np.allclose(centroid(made[0][..., 3]), centroid(made[0][..., 0]), rtol=0, atol=0.1)
 
 
 def test_a_single_frame_is_a_clip(pack: StillsPack) -> None:

@@ -97,15 +97,12 @@ def _even(window: Window, half: UInt8Array) -> Window:
 
 
 def region_window(still: Still, region: Region, window: Window, ratio: float) -> UInt8Array:
-    """0/255: the region within the window, at full or (like `_window`) half size."""
-    x0, y0, x1, y1 = window
-    mask = still.masks[region.mask]
+    """0..255: how much of each pixel within the window is the region's, at full or (like `_window`) half size."""
+    x0, y0, x1, y1 = _even(window, still.half) if ratio <= _FROM_HALF else window
+    mask = np.asarray(cv2.LUT(still.masks[region.mask][y0:y1, x0:x1], region.table()), np.uint8)
     if ratio <= _FROM_HALF:
-        x0, y0, x1, y1 = _even(window, still.half)
-        mask = mask[y0:y1:2, x0:x1:2]
-    else:
-        mask = mask[y0:y1, x0:x1]
-    return np.asarray(cv2.LUT(np.ascontiguousarray(mask), region.table()), np.uint8)
+        mask = np.asarray(cv2.resize(mask, ((x1 - x0) // 2, (y1 - y0) // 2), interpolation=cv2.INTER_AREA), np.uint8)
+    return mask
 
 
 def soft_alpha(alpha: UInt8Array, feather: float) -> UInt8Array:

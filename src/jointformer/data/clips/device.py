@@ -102,7 +102,8 @@ def _levels(picture: UInt8Array, mask: UInt8Array) -> list[UInt8Array]:
     levels = []
     for level in range(LEVELS):
         step = 1 << level
-        ids = mask[::step, ::step]
+        middle = (step - 1) // 2  # of the pixels that one of this level stands for, as near as can be
+        ids = np.pad(mask, ((0, middle), (0, middle)), "edge")[middle::step, middle::step]
         size = (ids.shape[1], ids.shape[0])
         colours = picture if level == 0 else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         levels.append(np.ascontiguousarray(np.dstack([colours, ids])))
