@@ -157,7 +157,7 @@ def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng:
             update = rng.random() < config.token_update_probability
             prob = output.prob
             if drawn_from is not None:
-                prob = spoil(prob, drawn_from, config.spoiled, rng.getrandbits(32))
+                prob = spoil(prob, drawn_from, batch.num_objects, config.spoiled, rng.getrandbits(32))
             masks = prob[:, 1:].to(dtype)
             memory, tokens = _run(
                 config.checkpointing, model.memorize, frames[t], masks, output.tokens, update_token=update
