@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from train_helpers import SHORT, small_network, write_video
+from train_helpers import ALONE, SHORT, small_network, write_video
 
 from jointformer.cli.main import main as jointformer
 from jointformer.cli.train import start_logging
@@ -103,6 +103,28 @@ def test_problems_of_own_videos_are_said_and_end_the_run_where_it_is_strict(
     assert "short: too short" in caplog.text
     assert not (tmp_path / "strict").exists()
     assert jointformer([*command, str(tmp_path / "run")]) == 0
+
+
+def test_a_network_with_random_weights_is_said_where_a_run_begins_with_it(
+    tmp_path: Path, videos: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jointformer.train.runs.build_network", lambda *_: small_network())
+    monkeypatch.setattr("jointformer.train.runs.run", lambda *given: bool(given[4]()))  # looks at the data only
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/checkpoint_00000001.pt").touch()
+    stage = own_stage(iterations=2, batch=1, frames=2, objects=1, size=32, lr=1e-5, max_skip=10)
+    for folder, model, init, hint in (
+        ("new", "base", None, "give --init s02"),
+        ("new", "tiny", None, "give --init tiny"),
+        ("new", "tiny", "tiny", None),
+        ("begun", "tiny", None, None),
+    ):
+        caplog.clear()
+        assert run_own(Settings(tmp_path / folder, model, init, resume=True), ALONE, videos, stage)
+        said = "no --init: a network with random weights is trained, which a few videos cannot teach; "
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == (
+            [said + hint] if hint else []
+        )
 
 
 def test_a_run_that_goes_on_validates_at_its_intervals_and_ends_and_logs_the_learning_rate_it_was_given(

@@ -57,6 +57,7 @@ from jointformer.train.start import (
     stage_title,
     starting_state,
 )
+from jointformer.train.state import checkpoints
 from jointformer.train.stills import DeviceStillsSource, StillsSource, stills_run
 from jointformer.train.unroll import UnrollConfig
 from jointformer.train.video_clips import VideoClips
@@ -196,6 +197,11 @@ def run_own(settings: Settings, processes: Processes, folder: Path, stage: Stage
     model = build_network(settings.model, settings.init, settings.seed)
 
     def open_folder() -> ClipSource:
+        if processes.first and settings.init is None and not (settings.resume and checkpoints(settings.out)):
+            log.warning(
+                "no --init: a network with random weights is trained, which a few videos cannot teach; give --init %s",
+                "tiny" if settings.model == "tiny" else "s02",
+            )
         check = check_videos(folder, stage.frames, progress=processes.first)
         for problem in check.problems if processes.first else []:
             log.warning("%s", problem)
