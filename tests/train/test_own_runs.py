@@ -74,7 +74,7 @@ def test_a_run_ends_with_the_place_of_its_weights_or_with_how_to_go_on(
     command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
                "--size", "32", "--frames", "2", "--iterations", "4", "--resume", *SHORT]  # fmt: skip
     with monkeypatch.context() as patch:
-        patch.setattr(Watcher, "__call__", lambda self, trainer, figures: trainer._end())
+        patch.setattr(Watcher, "__call__", lambda self, trainer, figures: trainer.end())
         assert jointformer(command) == 130
     assert re.search(r"stopped after iteration \d: --resume goes on from there$", caplog.text.strip())
     assert jointformer(command) == 0

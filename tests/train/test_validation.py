@@ -71,6 +71,35 @@ def test_a_signal_ends_a_validation_which_is_made_when_the_run_goes_on(
         assert [entry["iteration"] for entry in entries if "validation" in entry] == validated
 
 
+def test_a_signal_ends_the_validation_at_the_end_of_a_run_which_is_finished_when_it_goes_on(
+    tmp_path: Path, videos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[int] = []
+
+    class Watched(Tracker):
+        def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+            seen.append(1)
+            if len(seen) == 2:
+                signal.raise_signal(signal.SIGTERM)
+            return super().step(frame, masks, last=last)
+
+    monkeypatch.setattr("jointformer.train.validate.Tracker", Watched)
+    caplog.set_level("INFO")
+    out = tmp_path / "run"
+    command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(out), "--batch", "1", "--size",
+               "32", "--frames", "2", "--validate", str(videos), "--iterations", "1", "--resume", *SHORT]  # fmt: skip
+    outside = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody has noted the signal"))
+    try:
+        for code, frames in ((130, 2), (0, 2 + 2 * 5)):
+            assert jointformer(command) == code
+            assert len(seen) == frames
+            assert "stopped after iteration 1: --resume goes on from there" in caplog.text
+            assert (out / "finished.json").is_file() == (code == 0)
+    finally:
+        signal.signal(signal.SIGTERM, outside)
+    assert caplog.text.count("validation: J&F") == 1
+
+
 def test_validation_without_a_video_long_enough_is_no_figure(
     tmp_path: Path, videos: Path, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -88,7 +88,7 @@ class Stopping(MovingSquares):
 
     def sample(self, index: int, plan: IterationPlan) -> Clip:
         if len(self.asked) == 3:
-            self.trainer._end()
+            self.trainer.end()
         return super().sample(index, plan)
 
 
@@ -196,7 +196,7 @@ def work_of_rank(own: Path) -> None:
         if not processes.first:
             stopping.loader.source = Stopping(stopping)
         ending = small_trainer(own / "ending", processes, iterations=2, log_every=100, save_every=100)
-        ending.on_save = lambda trainer: trainer._end()
+        ending.on_save = lambda trainer: trainer.end()
         seen["stopped"] = [(trainer.train(), trainer.iteration) for trainer in (stopping, ending)]
         seen["begun"] = _run_to(own / "run", processes, 2)
         seen["resumed"] = _run_to(own / "run", processes, 4, resume=True)

@@ -105,7 +105,7 @@ class Trainer:
         make_dir(self.folder)
         begun = self.iteration
         progress = Progress(self.folder / LOG if self.processes.first else None)
-        with note_signals(self._end):
+        with note_signals(self.end):
             while self._plan_ahead():
                 start = time.perf_counter()
                 try:
@@ -129,13 +129,14 @@ class Trainer:
         self.loader.close()
         return not self.processes.largest(self._stop)  # a signal may have reached one of them since it was last asked
 
+    def end(self) -> None:
+        """Ask for the end of the run, as a signal does."""
+        self._stop = True
+
     @property
     def stopping(self) -> bool:
         """Whether a signal asks this process's run to end."""
         return self._stop
-
-    def _end(self) -> None:
-        self._stop = True
 
     def _plan_ahead(self) -> bool:
         """Keep the loader busy; False when the run is over: by the first process's clock, or by a signal to any."""

@@ -22,6 +22,7 @@ from jointformer.model.storage import save_weights
 from jointformer.model.weights import build_model, load_weights
 from jointformer.system.files import make_dir, remove_temporaries, write_json
 from jointformer.system.heap import keep_all_freed_memory
+from jointformer.system.stop import note_signals
 from jointformer.train.config import Planner, RunConfig
 from jointformer.train.datasets import (
     STILL_SETS,
@@ -283,7 +284,9 @@ def run(
     try:
         finished = trainer.train()
         if finished and watcher is not None:
-            watcher.finish(trainer)
+            with note_signals(trainer.end):
+                watcher.finish(trainer)
+            finished = not trainer.stopping
     finally:
         trainer.loader.close()
         if watcher is not None:
