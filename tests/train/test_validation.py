@@ -77,11 +77,11 @@ def test_a_signal_ends_the_validation_at_the_end_of_a_run_which_is_finished_when
     seen: list[int] = []
 
     class Watched(Tracker):
-        def step(self, frame: FrameLike, masks: MasksLike | None = None, *, last: bool = False) -> Segmentation:
+        def step(self, frame: FrameLike, masks: MasksLike | None = None, **settings: Any) -> Segmentation:
             seen.append(1)
             if len(seen) == 2:
                 signal.raise_signal(signal.SIGTERM)
-            return super().step(frame, masks, last=last)
+            return super().step(frame, masks, **settings)
 
     monkeypatch.setattr("jointformer.train.validate.Tracker", Watched)
     caplog.set_level("INFO")
