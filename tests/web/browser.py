@@ -176,10 +176,10 @@ class Held:
     """Requests of the page that have not reached the server yet."""
 
     def __init__(self, person: Person, address: str | re.Pattern[str], method: str | None) -> None:
-        self._person, self._routes = person, list[Any]()
+        self._person, self._routes, self._ended = person, list[Any](), False
 
         def keep(route: Any) -> None:
-            if method in (None, route.request.method):
+            if not self._ended and method in (None, route.request.method):
                 self._routes.append(route)
             else:
                 route.continue_()
@@ -200,6 +200,21 @@ class Held:
         """The oldest one, which is held no more."""
         self.wait()
         return self._routes.pop(0)
+
+    def answer_late(self) -> Callable[[], None]:
+        """Let the server answer them now, and hold none back any more.
+
+        The page gets the answers when the function that is returned is called.
+        """
+        self.wait()
+        self._ended = True
+        late = [(route, route.fetch()) for route in self._routes]
+
+        def come() -> None:
+            for route, answer in late:
+                route.fulfill(response=answer)
+
+        return come
 
     def let_go(self) -> None:
         self.take().continue_()

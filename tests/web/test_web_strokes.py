@@ -346,6 +346,22 @@ def test_on_a_screen_with_finer_pixels_strokes_stay_where_they_are_drawn(person:
     assert seen[1] != seen[2]
 
 
+def test_masks_that_come_late_take_no_stroke_along_that_was_drawn_meanwhile(person: Person) -> None:
+    project = person.open_demo()
+    person.drag((100, 100), (140, 100))
+    held = person.hold_back("**/frames/0/masks")
+    person.drag((100, 160), (140, 160))
+    person.page.wait_for_timeout(500)
+    come = held.answer_late()
+    person.drag((100, 200), (140, 200))
+    person.page.wait_for_timeout(500)
+    drawn = person.area(project, 0, 1)
+    come()
+    person.page.wait_for_timeout(500)
+    person.drag((200, 100), (240, 100))
+    assert person.area(project, 0, 1) == pytest.approx(drawn * 4 / 3, abs=60)
+
+
 def test_masks_are_cleared_in_the_frame_that_was_shown(person: Person) -> None:
     page = person.page
     project = with_two_objects(person)

@@ -47,9 +47,11 @@ export class Viewing extends News {
       this.shown = null; // strokes on their way are in none yet: who draws beside them before would lose them
       await this.queue;
     }
-    let masks;
+    let asked, masks;
     try {
-      masks = await this.masks.get(frame);
+      // What has been forgotten meanwhile is older than what is asked for by now, and may be shown already.
+      do masks = await (asked = this.masks.get(frame));
+      while (this.frame === frame && this.masks.get(frame) !== asked);
     } catch (error) {
       this.say(error.message, "error");
       return;
