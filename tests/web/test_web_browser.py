@@ -19,7 +19,7 @@ import pytest
 from jointformer.data.masks import write_mask
 from jointformer.data.video_writer import VideoWriter
 from jointformer.session import Session
-from web.browser import IN_BROWSER, Person, Server
+from web.browser import IN_BROWSER, Held, Person, Server
 
 pytestmark = IN_BROWSER
 FISH, TURTLE = (40, 70, 150, 160), (222, 78, 365, 205)  # left, top, right, bottom in frame 0
@@ -28,6 +28,23 @@ FISH, TURTLE = (40, 70, 150, 160), (222, 78, 365, 205)  # left, top, right, bott
 def box(person: Person, corners: tuple[int, int, int, int]) -> None:
     person.page.keyboard.press("x")
     person.drag(corners[:2], corners[2:])
+
+
+def tell(person: Person, project: str, **facts: Any) -> Held:
+    """Begin the page anew as if the server had told these facts of the project; what it tells next is held back."""
+
+    def told(route: Any) -> None:
+        if route.request.method != "GET":
+            route.continue_()
+            return
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), **facts})
+
+    held = person.hold_back("**/events")
+    person.page.route(f"**/api/projects/{project}", told)
+    person.page.reload()
+    person.see_project()
+    return held
 
 
 def test_a_person_draws_tracks_corrects_exports_and_finds_it_all_again(person: Person) -> None:
@@ -226,6 +243,60 @@ def test_a_page_whose_project_another_page_deletes_says_so_and_shows_the_others(
     person.page.get_by_text("This project has been deleted.").wait_for()
     person.page.wait_for_selector(".begin-card")
     person.problems.clear()  # what is no longer there, as the browser logs it
+
+
+def test_how_a_run_ended_is_told_to_a_page_that_was_hidden_then(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    box(person, TURTLE)
+    page.get_by_role("button", name="Track", exact=True).click()
+    page.get_by_role("button", name="Stop").wait_for()
+    hide = """(hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    httpx.post(f"{person.url}api/projects/{project}/stop", json={}).raise_for_status()
+    person.until(lambda: person.api(project)["tracking"]["state"] == "idle", "the run ends")
+    page.evaluate(hide, False)
+    page.get_by_text(person.api(project)["tracking"]["outcome"]["text"]).wait_for()
+
+
+def test_that_a_run_failed_is_seen_by_whoever_opens_the_page_later(person: Person) -> None:
+    project = person.open_demo()
+    outcome = {"kind": "failed", "text": "cannot be written: the disk is full"}
+    held = tell(person, project, tracking={"state": "idle", "outcome": outcome})
+    failure = person.page.get_by_label("Tracking", exact=True).get_by_text(outcome["text"])
+    failure.wait_for()
+    held.let_go()  # which is of no such run
+    failure.wait_for(state="hidden")
+
+
+def test_a_double_click_or_a_key_held_down_begins_a_run_and_does_not_stop_it(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    track, stop = page.get_by_role("button", name="Track", exact=True), page.get_by_role("button", name="Stop")
+
+    def finished() -> bool:
+        page.wait_for_timeout(300)
+        person.until(lambda: person.api(project)["tracking"]["state"] == "idle", "the run ends")
+        return bool(person.api(project)["tracking"]["outcome"]["kind"] == "finished")
+
+    box(person, TURTLE)
+    page.keyboard.down("t")
+    stop.wait_for()
+    for _ in range(3):
+        page.keyboard.down("t")  # as a key does that is held
+    page.keyboard.up("t")
+    assert finished()
+    page.keyboard.press("Home")
+    box(person, FISH)
+    track.click()
+    place = stop.bounding_box()
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    page.mouse.down(click_count=2)
+    page.mouse.up(click_count=2)
+    assert finished()
 
 
 def test_a_killed_server_loses_nothing_and_the_open_page_goes_on(server: Server, person: Person) -> None:

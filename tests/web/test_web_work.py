@@ -316,6 +316,21 @@ def test_a_failing_model_is_told_in_one_line(tool: Tool, monkeypatch: pytest.Mon
     }
 
 
+def test_how_a_run_ended_is_told_also_when_its_project_has_been_closed_since(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool.open()
+    tool.draw(0, 1, square(0))
+    outcome = tool.track()
+    opened = tool.client.app.state.shelf  # type: ignore[attr-defined]
+    monkeypatch.setattr(shelf, "_REST", -1.0)
+    before = opened.get(tool.project)
+    tool.until(lambda _: not before.busy)
+    opened.close_unused()
+    assert opened.get(tool.project) is not before
+    assert tool.state()["tracking"] == {"state": "idle", "outcome": outcome}
+
+
 def test_the_answer_to_a_mask_tells_the_version_that_has_it(tool: Tool) -> None:
     tool.open()
     answer = tool.ask("PUT", "/frames/0/masks/1", {"runs": encode_runs(square(0))})

@@ -154,6 +154,7 @@ class Shelf:
             project = self._open.pop(project_id, None)
             if project is not None:
                 project.close()
+            self.desk.outcomes.pop(home, None)
             with _said_of_projects():
                 check_closed(home)
             with replace_dir(home):  # an instant's rename first: a half deleted project is never listed

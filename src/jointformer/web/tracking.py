@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from jointformer.errors import ConfigError, DataError, UserError
@@ -24,11 +25,16 @@ _LEAVING = 10.0  # seconds that a run gets to finish its frame when the program 
 
 @dataclass(frozen=True)
 class Desk:
-    """What the projects of one server share. turn: held by the project that tracks; two at once would crawl."""
+    """What the projects of one server share.
+
+    turn: held by the project that tracks; two at once would crawl. outcomes: how the last run of each folder ended, for
+    those who come back when the project has been closed since.
+    """
 
     model: SharedModel
     pace: Pace
     turn: threading.Lock
+    outcomes: dict[Path, dict[str, Any]] = field(default_factory=dict)
 
 
 class Tracking:
@@ -51,7 +57,7 @@ class Tracking:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._leaving = False
-        self._status: dict[str, Any] = {"state": "idle", "outcome": None}
+        self._status: dict[str, Any] = {"state": "idle", "outcome": desk.outcomes.get(session.folder)}
 
     @property
     def running(self) -> bool:
@@ -200,6 +206,7 @@ class Tracking:
         return {"kind": "finished", "text": f"tracked {done} steps", "done": done}
 
     def _finish(self, outcome: dict[str, Any]) -> None:
+        self._desk.outcomes[self._session.folder] = outcome
         with self._lock:  # who stops it meanwhile must not take the end back
             self._status = {"state": "idle", "outcome": outcome}
         if not self._leaving:

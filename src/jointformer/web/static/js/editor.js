@@ -131,6 +131,7 @@ class Editor extends Drawing {
     this.masks.forget();
     this.selectAgain(selected);
     this.visited = before.version === state.version ? this.visited : [];
+    this.tellOutcome(before.tracking);
     this.loadTimeline();
     if (this.pictured === this.frame) this.showMasks();
     else this.go(this.frame); // perhaps chosen while the server was away
@@ -150,13 +151,17 @@ class Editor extends Drawing {
   takeTracking(tracking) {
     const was = this.state.tracking;
     this.state.tracking = tracking;
-    const { outcome } = tracking;
-    if (was.state !== "idle" && tracking.state === "idle" && outcome) {
-      this.say(outcome.kind === "finished" ? "Tracking is done." : outcome.text, outcome.kind === "failed" ? "error" : "info");
-      this.loadTimeline();
-    }
+    if (this.tellOutcome(was)) this.loadTimeline();
     if (was.state === "idle" && tracking.state !== "idle") this.follow = true;
     this.changed("tracking");
+  }
+
+  /** Whether a run has ended since tracking `was` so; says how. */
+  tellOutcome(was) {
+    const { state, outcome } = this.state.tracking;
+    if (was.state === "idle" || state !== "idle" || !outcome) return false;
+    this.say(outcome.kind === "finished" ? "Tracking is done." : outcome.text, outcome.kind === "failed" ? "error" : "info");
+    return true;
   }
 
   get tracking() {

@@ -139,12 +139,13 @@ export function trackPanel(editor) {
   const running = h("div", { class: "track-running", hidden: true }, bar, progress, pace,
     h("label", { class: "check" }, follow, "Show frames as they arrive"), stop);
 
+  const failure = h("p", { class: "failure", hidden: true });
   const interruptedText = h("p", {});
   const interrupted = h("div", { class: "notice", hidden: true }, interruptedText,
     h("div", { class: "buttons" },
       h("button", { type: "button", class: "primary", onclick: () => editor.track(editor.state.interrupted) }, "Continue"),
       h("button", { type: "button", onclick: () => editor.ask("POST", "/dismiss", {}) }, "Leave it")));
-  const element = h("section", { class: "panel", "aria-label": "Tracking" }, h("header", {}, h("h2", {}, "Tracking")), interrupted, setup, running);
+  const element = h("section", { class: "panel", "aria-label": "Tracking" }, h("header", {}, h("h2", {}, "Tracking")), interrupted, failure, setup, running);
 
   function refreshRun() {
     const { tracking } = editor.state;
@@ -153,6 +154,9 @@ export function trackPanel(editor) {
     setup.hidden = on;
     interrupted.hidden = on || !editor.state.interrupted;
     interruptedText.textContent = "Tracking was cut off when the program ended. Nothing is lost: it goes on where it was.";
+    const failed = !on && tracking.outcome?.kind === "failed";
+    failure.hidden = !failed; // a message is soon gone, and perhaps nobody was there
+    failure.textContent = failed ? tracking.outcome.text : "";
     if (!on) {
       askPlan();
       return;
