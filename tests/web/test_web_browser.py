@@ -877,6 +877,21 @@ def test_escape_gives_up_what_is_typed_into_a_field(person: Person) -> None:
     assert page.get_by_label("Name of the project").get_attribute("title") == "7"
 
 
+def test_after_enter_in_a_field_keys_are_shortcuts_again(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    for label in ("Frame number", "First frame", "Last frame", "Name of the project", "Name of the object"):
+        field = page.get_by_label(label, exact=True)
+        field.fill("7")
+        field.press("Enter")
+        for key, tool in (("e", "eraser"), ("b", "brush")):
+            page.keyboard.press(key)
+            person.wait(f"document.querySelector('.tools [data-tool={tool}]').matches('.on')", 5)
+        assert field.input_value() == "7"
+    person.settle()
+    assert person.api(project)["name"] == "7"
+
+
 def test_nothing_is_drawn_while_all_masks_are_hidden(person: Person) -> None:
     page = person.page
     project = person.open_demo()

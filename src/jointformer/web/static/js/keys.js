@@ -77,6 +77,9 @@ function nameOf(event) {
   return ctrl + shift + key;
 }
 
+/** Keys that take back what they did before; one that is held down does it once. */
+const toggles = new Set(["t", " ", "v"]);
+
 export function listenToKeys(editor) {
   const types = ["text", "number", "search", "range"];
   const { signal } = editor.control;
@@ -89,10 +92,8 @@ export function listenToKeys(editor) {
     const writes = target.matches("textarea, select") || (target.matches("input") && types.includes(target.type));
     if (document.querySelector("dialog[open]") || (event.altKey && !isMade(event))) return;
     if (writes && !(target.type === "range" && !event.key.startsWith("Arrow"))) {
-      if (event.key === "Escape") {
-        target.value = before;
-        target.blur();
-      }
+      if (event.key === "Escape") target.value = before;
+      if (event.key === "Escape" || (event.key === "Enter" && target.matches("input"))) target.blur();
       return;
     }
     if (editor.stage.drawing !== undefined) {
@@ -116,7 +117,7 @@ export function listenToKeys(editor) {
     const work = works.get(name);
     if (!work) return;
     event.preventDefault();
-    work(editor);
+    if (!event.repeat || !toggles.has(name)) work(editor);
   }, { signal });
 }
 

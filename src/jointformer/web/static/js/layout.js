@@ -19,7 +19,6 @@ export function layOut(editor) {
 
 function topBar(editor) {
   const name = h("input", { type: "text", class: "project-name", value: editor.state.name, maxLength: 120, spellcheck: false, "aria-label": "Name of the project",
-    onkeydown: (event) => event.key === "Enter" && event.target.blur(),
     onchange: async () => {
       const text = name.value.trim();
       const kept = text && (await editor.enqueue(() => editor.save("PATCH", "", { name: text })));

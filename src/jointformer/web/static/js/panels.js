@@ -6,6 +6,8 @@ import { duration, h, icon, iconButton, press } from "./dom.js";
 
 const hex = (rgb) => `#${rgb.map((channel) => channel.toString(16).padStart(2, "0")).join("")}`;
 const fromHex = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
+/** A button's work but for the second click of a double one: by then the button may be another one's place. */
+const single = (work) => (event) => event.detail < 2 && work();
 const percent = (share) => `${Math.round(share * 100)} %`;
 
 export function objectsPanel(editor) {
@@ -23,7 +25,6 @@ export function objectsPanel(editor) {
       onchange: (event) => change(event.target, { colour: fromHex(event.target.value) }, hex(object.colour)) });
     const name = h("input", { type: "text", class: "name", value: object.name, title: object.name, maxLength: 100, spellcheck: false, "aria-label": "Name of the object",
       onfocus: () => editor.selected !== object.id && editor.select(object.id),
-      onkeydown: (event) => event.key === "Enter" && event.target.blur(),
       onchange: (event) => {
         const text = event.target.value.trim();
         if (text) change(event.target, { name: text }, object.name);
@@ -124,7 +125,7 @@ export function trackPanel(editor) {
   to.addEventListener("change", () => editor.setRange(editor.range.start, to.value === "" ? last : Number(to.value)));
   const whole = h("button", { type: "button", class: "small", title: "The whole video (R)", onclick: () => editor.setRange(0, last) }, "All");
   const again = h("input", { type: "checkbox", onchange: () => { editor.again = again.checked; editor.changed("range"); } });
-  const go = h("button", { type: "button", class: "primary wide-button", title: "Track (T)", onclick: () => editor.track() }, icon("play"), h("span", {}, "Track"));
+  const go = h("button", { type: "button", class: "primary wide-button", title: "Track (T)", onclick: single(() => editor.track()) }, icon("play"), h("span", {}, "Track"));
   const estimate = h("p", { class: "quiet estimate" });
   const setup = h("div", { class: "track-setup" },
     h("div", { class: "segments", role: "group", "aria-label": "Direction" }, choices),
@@ -135,7 +136,7 @@ export function trackPanel(editor) {
   const progress = h("p", { class: "progress-text" });
   const pace = h("p", { class: "quiet" });
   const follow = h("input", { type: "checkbox", onchange: () => editor.setFollow(follow.checked) });
-  const stop = h("button", { type: "button", class: "danger wide-button", title: "Stop (T)", onclick: () => editor.stop() }, icon("stop"), h("span", {}, "Stop"));
+  const stop = h("button", { type: "button", class: "danger wide-button", title: "Stop (T)", onclick: single(() => editor.stop()) }, icon("stop"), h("span", {}, "Stop"));
   const running = h("div", { class: "track-running", hidden: true }, bar, progress, pace,
     h("label", { class: "check" }, follow, "Show frames as they arrive"), stop);
 
