@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -412,6 +413,48 @@ def test_a_polygon_that_was_begun_ends_with_a_redo(person: Person) -> None:
     page.keyboard.press("Enter")
     person.settle()
     assert person.area(project, 0, 1) == drawn
+
+
+def test_a_polygon_that_ends_where_the_person_goes_on_is_said_to_be_gone(person: Person) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    page.keyboard.press("p")
+    gone = page.get_by_text("The polygon that was begun is gone: Enter closes it first.")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    page.get_by_text("your mask", exact=True).nth(1).wait_for()
+    assert gone.count() == 0
+    for point in ((200, 100), (260, 100), (230, 140)):
+        page.mouse.click(*person.at(*point))
+    page.keyboard.press("ArrowRight")
+    gone.wait_for()
+    person.settle()
+    assert (person.area(project, 0, 1), person.area(project, 1, 1)) == (size(LEFT), 0)
+
+
+def test_whoever_leaves_the_page_with_scribbles_that_are_not_kept_is_asked(person: Person) -> None:
+    page = person.page
+    project = with_two_objects(person)
+    asked: list[str] = []
+
+    def leave(dialog: Any) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", leave)
+    cuts = CutOuts(person)
+    page.keyboard.press("s")
+    hold(person, (160, 100), (190, 100))
+    page.mouse.up()
+    cuts.answer(CUT)
+    page.get_by_role("button", name="Keep").wait_for()
+    page.reload()
+    assert asked == ["beforeunload"]
+    person.see_project()
+    assert person.area(project, 0, 1) == size(LEFT)
+    person.drag((150, 100), (180, 100))
+    page.reload()
+    assert asked == ["beforeunload"]  # all is kept
 
 
 def test_scribbles_are_kept_before_masks_are_loaded_which_stay(person: Person, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Editor extends Drawing {
     const { signal } = this.control;
     document.addEventListener("visibilitychange", () => (document.hidden ? this.source?.close() : this.listen()), { signal });
     addEventListener("pagehide", () => this.sendFrame(), { signal });
-    addEventListener("beforeunload", (event) => this.saving && event.preventDefault(), { signal });
+    addEventListener("beforeunload", (event) => (this.saving || this.tool.busy) && event.preventDefault(), { signal });
     document.addEventListener("look", () => { this.stage.redraw(); this.changed("timeline"); }, { signal });
     this.loadTimeline();
     this.go(this.frame);

@@ -102,6 +102,7 @@ class Polygon {
   }
 
   leave() {
+    if (this.points.length) this.editor.say("The polygon that was begun is gone: Enter closes it first.");
     this.cancel();
   }
 
