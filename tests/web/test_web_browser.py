@@ -607,6 +607,60 @@ def test_an_upload_that_is_cancelled_while_it_is_read_becomes_no_project(
     page.unroute("**/api/projects")
 
 
+def test_nothing_stays_of_an_upload_that_breaks_off(server: Server, person: Person, tmp_path: Path) -> None:
+    for number in range(2):
+        write_mask(tmp_path / f"{number}.png", np.zeros((48, 64), np.uint8))
+    person.page.goto(person.url)
+    person.page.wait_for_selector(".begin-card")
+    waiting = server.folder / "projects" / ".uploads"
+    before = set(waiting.iterdir())
+    person.page.route("**/api/uploads/*name=1.png", lambda route: route.abort())
+    person.page.locator("#upload-input").set_input_files(sorted(tmp_path.glob("*.png")))
+    person.page.get_by_text("The upload broke off").wait_for()
+    person.until(lambda: set(waiting.iterdir()) <= before, "what has come is deleted")
+    person.problems.clear()  # the failure, as the browser logs it
+
+
+def test_files_that_would_be_refused_are_not_sent(person: Person, tmp_path: Path) -> None:
+    def told(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "files": 2})
+
+    page = person.page
+    page.route("**/api/server", told)
+    page.goto(person.url)
+    page.wait_for_selector(".begin-card")
+    held = person.hold_back("**/api/uploads")
+    refused = {
+        "a.png Thumbs.db": "Thumbs.db is neither a video nor a picture.",
+        "a.png": "Choose one video, or two or more pictures.",
+        "a.png b.mp4": "Choose one video, or two or more pictures.",
+        "a.png b.png c.png": "These are 3 files; at most 2 can be uploaded.",
+    }
+    for names, text in refused.items():
+        paths = [tmp_path / name for name in names.split()]
+        for path in paths:
+            path.write_bytes(b"x")
+        page.locator("#upload-input").set_input_files(paths)
+        page.get_by_text(text).wait_for()
+        page.locator(".toast button").click()
+        assert not held.is_asked(0.2)
+    page.locator("#upload-input").set_input_files([tmp_path / "a.png", tmp_path / "b.png"])
+    held.wait()
+
+
+def test_a_folder_that_is_dropped_on_the_page_is_told_to_be_one(person: Person, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    page = person.page
+    page.goto(person.url)
+    page.wait_for_selector(".begin-card")
+    control = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(tmp_path / "frames")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        control.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 400, "data": data})
+    page.get_by_text("That is a folder: open it by its path, or drop its pictures.").wait_for()
+
+
 @pytest.mark.parametrize("look", ["light", "dark"])
 @pytest.mark.parametrize(
     "size", [(1366, 768), (1024, 768), (960, 540), (820, 1180), (390, 844), (844, 390), (320, 568)]

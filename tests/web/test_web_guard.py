@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, MutableMapping
 from contextlib import closing
 from fractions import Fraction
@@ -21,6 +22,7 @@ from PIL import Image
 
 from jointformer.data.video_writer import VideoWriter
 from jointformer.errors import ConfigError
+from jointformer.web import app, uploads
 from jointformer.web.config import WebConfig
 from web.helpers import Tool
 
@@ -441,6 +443,22 @@ def test_a_page_that_goes_away_while_it_sends_is_no_error_and_leaves_nothing(
     asyncio.run(ask())
     assert list((tmp_path / "projects" / ".uploads" / started).iterdir()) == []
     assert tool.client.put(f"/api/uploads/{started}?name=a.mp4", content=b"x").status_code == 200
+
+
+def test_a_page_can_give_up_an_upload_and_those_that_nobody_sends_go_by_themselves(
+    start: Callable[..., Tool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_LOOK_EVERY", 0.02)
+    tool = start()
+    started, _ = upload(tool, {"a.png": b"x"})
+    assert tool.client.delete(f"/api/uploads/{started}").status_code == 200
+    assert list((tmp_path / "projects" / ".uploads").iterdir()) == []
+    upload(tool, {"a.png": b"x"})
+    monkeypatch.setattr(uploads, "_SILENT", 0.0)
+    end = time.monotonic() + 60
+    while list((tmp_path / "projects" / ".uploads").iterdir()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("upload_id", ["..", "0" * 16, "%2e%2e"])

@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from jointformer.errors import DataError, OutputError
+from jointformer.web import uploads as uploads_module
 from jointformer.web.config import WebConfig
 from jointformer.web.cutout import Stroke, cut_out
 from jointformer.web.events import Broadcaster
@@ -153,6 +155,23 @@ def test_an_upload_is_taken_once_and_not_before_all_of_it_has_come(tmp_path: Pat
         with pytest.raises(DataError, match="no such upload"), uploads.take(whole):
             pass
     assert list((tmp_path / ".uploads").iterdir()) == []
+
+
+def test_an_upload_is_deleted_when_its_page_gives_it_up_or_nothing_comes_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = Uploads(tmp_path, 2**20)
+    given_up, silent, sent = (uploads.begin() for _ in range(3))
+    asyncio.run(uploads.receive(given_up, "a.mp4", pieces(1)))
+    for _ in range(2):
+        uploads.drop(given_up)
+    time.sleep(0.1)
+    asyncio.run(uploads.receive(sent, "a.mp4", pieces(1)))
+    monkeypatch.setattr(uploads_module, "_SILENT", 0.1)
+    uploads.drop_silent()
+    assert [path.name for path in (tmp_path / ".uploads").iterdir()] == [sent]
+    with pytest.raises(DataError, match="no such upload"), uploads.take(silent):
+        pass
 
 
 def test_every_listener_hears_what_is_published_from_any_thread() -> None:

@@ -35,7 +35,7 @@ STATIC = Path(__file__).parent / "static"
 # On Windows any program may have registered another type for these, and browsers run no script of another type.
 mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("text/css", ".css")
-_LOOK_EVERY = 15.0  # seconds between looks for projects that nobody uses
+_LOOK_EVERY = 15.0  # seconds between looks for projects that nobody uses and uploads that nobody sends
 _MOST_JSON = 32 * 2**20  # bytes: the runs of a mask of noise in 4K
 
 
@@ -65,7 +65,7 @@ def create_app(config: WebConfig, session_type: type[SharedSession] = SharedSess
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        looking = asyncio.create_task(_close_unused(shelf))
+        looking = asyncio.create_task(_tidy(shelf, uploads))
         yield
         looking.cancel()
         await run_in_threadpool(shelf.close)
@@ -103,11 +103,12 @@ class _Static(StaticFiles):
         return response
 
 
-async def _close_unused(shelf: Shelf) -> None:
+async def _tidy(shelf: Shelf, uploads: Uploads) -> None:
     while True:
         await asyncio.sleep(_LOOK_EVERY)
         try:
             await run_in_threadpool(shelf.close_unused)
+            await run_in_threadpool(uploads.drop_silent)
         except UserError as error:
             logger.warning("%s", error)
 

@@ -75,8 +75,7 @@ def server_facts(call: Call) -> Answer:
         }
         for f in FORMATS.values()
     ]
-    limits = {"upload": call.uploads.limit}
-    return {"version": __version__, "model": str(model.name), "formats": formats, **limits}
+    return {"version": __version__, "model": str(model.name), "formats": formats, **call.uploads.limits()}
 
 
 def list_files(call: Call) -> Answer:
@@ -111,6 +110,12 @@ def create_project(call: Call) -> Answer:
 def begin_upload(call: Call) -> Answer:
     """The id of a new upload."""
     return {"upload": call.uploads.begin()}
+
+
+def drop_upload(call: Call) -> Answer:
+    """An upload's end that comes before it is complete."""
+    call.uploads.drop(call.path["upload"])
+    return None
 
 
 def get_state(call: Call) -> Answer:
@@ -268,6 +273,7 @@ TABLE: tuple[tuple[str, str, Callable[[Call], Answer]], ...] = (
     ("GET", "/api/projects", list_projects),
     ("POST", "/api/projects", create_project),
     ("POST", "/api/uploads", begin_upload),
+    ("DELETE", "/api/uploads/{upload}", drop_upload),
     ("GET", PROJECT, get_state),
     ("PATCH", PROJECT, change_project),
     ("DELETE", PROJECT, delete_project),

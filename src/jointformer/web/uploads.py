@@ -21,7 +21,8 @@ from jointformer.system.files import make_dir, remove, temporary_name, writing
 _MOST_FILES = 20_000
 _LONGEST_NAME = 140  # bytes: what encrypted home folders take; others take 255
 _SIGNS = '<>:"|?*'  # what Windows has in no name
-_KEPT = 24 * 3600.0  # seconds after which an upload that no project took is deleted
+_KEPT = 24 * 3600.0  # seconds after which an upload of a server that is no more is deleted
+_SILENT = 3600.0  # seconds after which an upload that nothing comes to is deleted: its page has gone
 
 
 @dataclass
@@ -31,6 +32,7 @@ class _Upload:
     folder: Path
     names: set[str] = field(default_factory=set)
     size: int = 0
+    changed: float = field(default_factory=time.monotonic)
 
 
 class Uploads:
@@ -50,6 +52,24 @@ class Uploads:
         self._waiting[upload_id] = _Upload(make_dir(self._folder / upload_id))
         return upload_id
 
+    def limits(self) -> dict[str, Any]:
+        """Return what a page must know to refuse files before it sends them."""
+        kinds = {"videos": sorted(VIDEO_SUFFIXES), "pictures": sorted(PICTURE_SUFFIXES)}
+        return {"upload": self.limit, "files": _MOST_FILES, **kinds}
+
+    def drop(self, upload_id: str) -> None:
+        """Delete an upload that its page has given up; one that is gone already is none."""
+        upload = self._waiting.pop(upload_id, None)
+        if upload is not None:
+            remove(upload.folder)
+
+    def drop_silent(self) -> None:
+        """Delete the uploads whose pages have gone without a word."""
+        now = time.monotonic()
+        for upload_id, upload in list(self._waiting.items()):
+            if now - upload.changed > _SILENT:
+                self.drop(upload_id)
+
     async def receive(self, upload_id: str, name: str, stream: AsyncIterator[bytes]) -> dict[str, Any]:
         """Write one file of an upload and return its name and size. Raises DataError, OutputError."""
         upload = self._waiting.get(upload_id)
@@ -68,6 +88,7 @@ class Uploads:
                     async for part in stream:
                         size += len(part)
                         upload.size += len(part)  # at once: several files may be coming
+                        upload.changed = time.monotonic()
                         if upload.size > self.limit:
                             hint = "start jointformer ui with a larger --max-upload, or open the file by its path"
                             expected = f"at most {self.limit} bytes"

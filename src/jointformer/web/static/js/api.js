@@ -59,10 +59,16 @@ function sendFile(path, file, onprogress, signal) {
 /** Sends files as one upload and resolves to its id; onprogress is told how many bytes of all have gone. */
 export async function sendFiles(files, onprogress = () => {}, signal = undefined) {
   const { upload } = await call("POST", "/api/uploads", {});
+  const path = `/api/uploads/${upload}`;
   let sent = 0;
-  for (const file of files) {
-    await sendFile(`/api/uploads/${upload}?name=${encodeURIComponent(file.name)}`, file, (now) => onprogress(sent + now), signal);
-    sent += file.size;
+  try {
+    for (const file of files) {
+      await sendFile(`${path}?name=${encodeURIComponent(file.name)}`, file, (now) => onprogress(sent + now), signal);
+      sent += file.size;
+    }
+  } catch (error) {
+    call("DELETE", path).catch(() => {}); // a server that cannot be reached deletes by itself what nobody goes on with
+    throw error;
   }
   return upload;
 }

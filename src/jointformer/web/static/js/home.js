@@ -90,17 +90,32 @@ function dropTarget(page, take) {
   listen("drop", (event) => {
     event.preventDefault();
     page.classList.remove("dropping");
-    const files = [...(event.dataTransfer?.files ?? [])];
-    if (files.length) take(files);
+    const { files = [], items = [] } = event.dataTransfer ?? {};
+    if ([...items].some((item) => item.webkitGetAsEntry?.()?.isDirectory)) toast("That is a folder: open it by its path, or drop its pictures.", "error");
+    else if (files.length) take([...files]);
   });
   return control;
 }
 
+/** Why the server would refuse files when all are sent; undefined where it would not. */
+function refusal(files, total, server) {
+  const byPath = "Open it by its path instead.";
+  if (total > server.upload) return `That is ${bytes(total)}; at most ${bytes(server.upload)} can be uploaded. ${byPath}`;
+  if (files.length > server.files) return `These are ${files.length} files; at most ${server.files} can be uploaded. ${byPath}`;
+  const are = (kinds) => (file) => kinds.some((suffix) => file.name.toLowerCase().replace(/[. ]+$/, "").endsWith(suffix));
+  const [isVideo, isPicture] = [are(server.videos), are(server.pictures)];
+  const other = files.find((file) => !isVideo(file) && !isPicture(file));
+  if (other) return `${other.name} is neither a video nor a picture.`;
+  const good = files.length === 1 ? isVideo(files[0]) : files.every(isPicture);
+  return good ? undefined : "Choose one video, or two or more pictures.";
+}
+
 async function upload(files, server, options) {
-  const total = files.reduce((sum, file) => sum + file.size, 0);
   if (!files.length) return;
-  if (total > server.upload) {
-    toast(`That is ${bytes(total)}; at most ${bytes(server.upload)} can be uploaded. Open it by its path instead.`, "error");
+  const total = files.reduce((sum, file) => sum + file.size, 0);
+  const refused = refusal(files, total, server);
+  if (refused) {
+    toast(refused, "error");
     return;
   }
   const control = new AbortController();
