@@ -26,10 +26,12 @@ from jointformer.system.files import (
     check_writable,
     from_anywhere,
     is_temporary,
+    output_error,
     remove_temporaries,
     replace_dir,
     temporary_name,
     write_json,
+    writing,
 )
 
 
@@ -234,6 +236,13 @@ def test_a_file_that_cannot_be_written_in_a_new_folder_is_named_in_its_place(tmp
         with atomic_write(folder / "sub" / "a"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_told_as_what_is_to_be_made_of_it(tmp_path: Path) -> None:
+    temporary = temporary_name(tmp_path / "masks.zip")
+    line = rf"^{tmp_path}/masks.zip: cannot be written: the disk is full; free"
+    with pytest.raises(OutputError, match=line), writing(tmp_path / "masks.zip", temporary):
+        raise output_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), temporary)
 
 
 def test_ffmpegs_names_of_files_are_known(tmp_path: Path) -> None:

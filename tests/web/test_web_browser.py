@@ -1138,6 +1138,23 @@ def test_the_keyboard_keeps_its_place_among_the_exported_files(person: Person) -
     assert page.evaluate("document.activeElement.textContent") == "Export"
 
 
+def test_an_export_that_is_being_written_can_be_stopped(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    running = {**person.api(project)["exports"], "running": "demo.mp4", "done": 3, "total": 40}
+    news = tell(person, project, exports=running)
+    page.get_by_role("button", name="Export").click()
+    asked = person.hold_back("**/exports/*", "DELETE")
+    stop = page.get_by_role("dialog").get_by_role("button", name="Stop")
+    stop.click()
+    route = asked.take()
+    assert route.request.url.endswith(f"/{project}/exports/demo.mp4")
+    route.fulfill(json=None)
+    news.let_go()  # nothing is written any more
+    stop.wait_for(state="hidden")
+    assert page.evaluate("document.activeElement.textContent") == "Export"
+
+
 def test_classes_are_numbered_as_the_person_writes_them(person: Person) -> None:
     page = person.page
     project = person.open_demo()

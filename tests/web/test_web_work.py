@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jointformer.data.export_source import Selection
 from jointformer.data.masks import encode_mask, write_mask
 from jointformer.errors import DataError, OutputError
 from jointformer.session import Session, stored_video
@@ -92,6 +93,46 @@ class Waits:
     def export(self, format: str, path: Path, **options: Any) -> None:
         self.may_end.wait(60)
         path.write_bytes(b"{}")
+
+
+def test_an_export_that_cannot_be_written_is_told_by_the_name_of_its_file(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, _data: bytes) -> None:
+        raise OutputError("cannot be written: the disk is full", where=path)
+
+    monkeypatch.setattr("jointformer.data.export_images.write_bytes", refuse)
+    tool.open()
+    tool.draw(0, 1, square(0))
+    name = tool.ask("POST", "/exports", {"format": "palette"})["name"]
+    failure = tool.until(lambda state: not state["exports"]["running"])["exports"]["failure"]
+    assert f"/exports/{name}/0000.png: cannot be written: the disk is full" in failure.replace(os.sep, "/")
+
+
+def test_an_export_that_is_stopped_leaves_nothing_and_makes_room_for_another(
+    tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(self: Selection) -> Iterator[int]:
+        for frame in each(self):
+            begun.set()
+            may_go_on.wait(60)
+            yield frame
+
+    each, begun, may_go_on = Selection.each, threading.Event(), threading.Event()
+    monkeypatch.setattr(Selection, "each", waits)
+    tool.open()
+    tool.draw(0, 1, square(0))
+    for format in ("palette", "overlay"):
+        begun.clear()
+        may_go_on.clear()
+        name = tool.ask("POST", "/exports", {"format": format})["name"]
+        assert begun.wait(60)
+        tool.ask("DELETE", f"/exports/{name}")
+        may_go_on.set()
+        exports = tool.until(lambda state: not state["exports"]["running"])["exports"]
+        assert (exports["files"], exports["failure"], exports["done"]) == ([], None, 0)
+        assert list((tmp_path / "projects" / tool.project / "exports").iterdir()) == []
+    assert len(tool.export("coco")) > 0
 
 
 def test_an_export_that_ends_while_the_files_are_listed_is_not_missing(

@@ -70,7 +70,7 @@ def writing(path: str | Path, *temporaries: Path) -> Iterator[None]:
         raise
     except OutputError as error:
         for temporary in temporaries:
-            if error.where is not None and temporary in Path(error.where).parents:
+            if error.where is not None and temporary in (Path(error.where), *Path(error.where).parents):
                 place = Path(path) / Path(error.where).relative_to(temporary)
                 raise OutputError(error.what, **{**error.parts, "where": place}) from error
         raise

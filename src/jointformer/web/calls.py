@@ -258,7 +258,7 @@ class _Download(FileResponse):
 
 
 def delete_export(call: Call) -> Answer:
-    """An exported file's end."""
+    """An exported file's end, or that of its writing."""
     call.project.exports.remove(call.path["name"])
     return None
 

@@ -14,12 +14,16 @@ from typing import Any
 from jointformer.data.export_formats import FORMATS, read_options
 from jointformer.errors import DataError, UserError
 from jointformer.session import Session
-from jointformer.system.files import atomic_path, make_dir, remove, temporary_name
+from jointformer.system.files import atomic_path, make_dir, remove, temporary_name, writing
 from jointformer.web.events import Publish
 from jointformer.web.record import slug
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}")
+
+
+class _Stopped(Exception):
+    """A person has stopped the export."""
 
 
 class Exports:
@@ -30,6 +34,7 @@ class Exports:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._running: str | None = None
+        self._stop = threading.Event()
         self._failure: str | None = None
         self._done, self._total, self._told = 0, 0, 0.0
 
@@ -71,7 +76,10 @@ class Exports:
             raise DataError("no such export", got=name) from error
 
     def remove(self, name: str) -> None:
-        """Delete a finished file. Raises DataError."""
+        """Delete a finished file, or stop the writing of one, of which nothing stays. Raises DataError."""
+        if name == self._running:
+            self._stop.set()
+            return
         remove(self.path(name))
         self._publish("exports", self.status)
 
@@ -84,6 +92,7 @@ class Exports:
                     raise DataError("an export is being written already", hint="wait until it is done")
                 self._thread.join()  # pages may know its end before the thread has ended
             name = self._free_name(f"{slug(title)}-{format}", FORMATS[format].suffix or ".zip")
+            self._stop.clear()
             self._running, self._failure, self._done, self._total = name, None, 0, 0
             arguments = (format, name, options)
             self._thread = threading.Thread(target=self._run, args=arguments, name="export", daemon=True)
@@ -106,6 +115,8 @@ class Exports:
                 self._session.export(format, self._folder / name, progress=self._progress, **options)
             else:
                 self._zip(format, name, options)
+        except _Stopped:
+            pass
         except UserError as error:
             failure = str(error)
         except Exception as error:  # the page must learn of it, whatever it is
@@ -116,18 +127,26 @@ class Exports:
         self._publish("exports", self.status)
 
     def _progress(self, done: int, total: int) -> None:
+        self._go_on()
         self._done, self._total = done, total
         if time.monotonic() - self._told > 0.5:  # pages need not hear of every frame
             self._told = time.monotonic()
             self._publish("exports", self.status)
 
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+
     def _zip(self, format: str, name: str, options: dict[str, Any]) -> None:
         """Formats that are folders become one file to download; PNGs are compressed already."""
-        work = temporary_name(self._folder / name)
+        target = self._folder / name
+        work = temporary_name(target)
         try:
-            self._session.export(format, work, progress=self._progress, **options)
-            with atomic_path(self._folder / name) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            with writing(target, work):
+                self._session.export(format, work, progress=self._progress, **options)
+            with atomic_path(target) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
                 for file in sorted(work.rglob("*")):
+                    self._go_on()
                     if file.is_file():
                         archive.write(file, Path(Path(name).stem) / file.relative_to(work))
         finally:

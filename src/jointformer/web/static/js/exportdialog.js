@@ -34,9 +34,10 @@ export function openExport(editor) {
   const hint = h("p", { class: "quiet" });
   const options = h("div", { class: "export-options" }, Object.values(rows), partial && h("label", { class: "check" }, range, `Only frames ${start} to ${end}`), hint);
   const write = h("button", { type: "submit", class: "primary" }, icon("download"), h("span", {}, "Export"));
+  const stop = h("button", { type: "button", class: "danger", onclick: () => editor.ask("DELETE", `/exports/${editor.state.exports.running}`) }, icon("stop"), h("span", {}, "Stop"));
   const files = h("div", { class: "export-files" });
   const form = h("form", { class: "export", onsubmit: begin },
-    h("div", { class: "formats", role: "radiogroup", "aria-label": "Format" }, cards), h("div", { class: "export-side" }, options, write, files));
+    h("div", { class: "formats", role: "radiogroup", "aria-label": "Format" }, cards), h("div", { class: "export-side" }, options, write, stop, files));
   openDialog("Export", form, { wide: true, onclose: () => { open = false; } });
   let open = true;
 
@@ -99,6 +100,9 @@ export function openExport(editor) {
     if (!open) return;
     showFiles();
     refresh();
+    const left = document.activeElement === stop;
+    stop.hidden = !editor.state.exports.running;
+    if (left && stop.hidden) write.focus();
   }
 
   editor.on("exports", update);
