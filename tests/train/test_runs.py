@@ -215,7 +215,7 @@ def test_a_finished_stage_is_finished_no_more_while_it_is_trained_further(
     finished = tmp_path / "saves/t_s6/stage_6/finished.json"
     assert published([*lvos, "--s6_iterations", "1"]) == 0
     assert finished.exists()
-    monkeypatch.setattr(Watcher, "__call__", lambda self, trainer, figures: trainer._end())
+    monkeypatch.setattr(Watcher, "__call__", lambda self, trainer, figures: trainer.end())
     assert published([*lvos, "--s6_iterations", "5", "--resume"]) == 130
     assert not finished.exists()
 
