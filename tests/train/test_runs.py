@@ -25,6 +25,7 @@ from jointformer.system.files import temporary_name
 from jointformer.train.board import preview
 from jointformer.train.datasets import STILL_SETS
 from jointformer.train.distributed import Processes
+from jointformer.train.loop import Trainer
 from jointformer.train.runs import build_network, run_stages
 from jointformer.train.settings import Settings
 from jointformer.train.stages import parse_stages
@@ -85,6 +86,18 @@ def lvos(tmp_path: Path, weights: Path) -> list[str]:
     return ["--stages", "6", "--exp_id", "t", "--load_network", str(weights), "--data_root", str(tmp_path / "data"),
             "--out", str(tmp_path / "saves"), "--s6_batch_size", "1", "--s6_finetune", "0", "--s6_num_frames", "2",
             "--s6_crop_size", "32", *SHORT]  # fmt: skip
+
+
+def test_a_batch_that_a_gpu_has_no_memory_for_is_one_line(
+    lvos: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(self: Trainer) -> bool:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB. Of the rest")
+
+    monkeypatch.setattr(Trainer, "train", full)
+    assert published([*lvos, "--s6_iterations", "1"]) == 2
+    said = "no memory left on the GPU, got CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB; a smaller"
+    assert said in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_gone_on_from_only_where_no_later_one_is_lost(

@@ -135,6 +135,22 @@ def test_an_export_that_is_stopped_leaves_nothing_and_makes_room_for_another(
     assert len(tool.export("coco")) > 0
 
 
+def test_a_project_that_is_closed_stops_the_export_that_is_being_written(tmp_path: Path) -> None:
+    class Endless(Waits):
+        def export(self, format: str, path: Path, **options: Any) -> None:
+            while not self.may_end.wait(0.01):
+                options["progress"](1, 9)
+
+    exports = Exports(tmp_path, cast(Session, session := Endless()), lambda kind, make: None)
+    exports.start("title", "coco", {})
+    began = time.monotonic()
+    exports.close()
+    ended, now = time.monotonic(), exports.status()
+    session.may_end.set()
+    assert ended - began < 5
+    assert (now["running"], now["failure"], now["files"]) == (None, None, [])
+
+
 def test_an_export_that_ends_while_the_files_are_listed_is_not_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from jointformer.data.metas import read_json
 from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import PRESETS
 from jointformer.model.convmae import init_from_convmae
+from jointformer.model.device import gpu_memory
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
 from jointformer.model.weights import build_model, load_weights
@@ -248,6 +249,7 @@ def export(trainer: Trainer, path: Path) -> None:
         save_weights(model, path, dtype=torch.float16)
 
 
+@gpu_memory("a smaller batch, smaller or fewer frames, or --checkpointing take less")
 def run(
     settings: Settings, processes: Processes, folder: Path, model: JointFormer,
     open_source: Callable[[], ClipSource | BatchSource], planner: Planner, config: RunConfig, about: dict[str, Any],

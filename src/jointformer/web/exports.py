@@ -19,6 +19,7 @@ from jointformer.web.events import Publish
 from jointformer.web.record import slug
 
 logger = logging.getLogger(__name__)
+_LEAVING = 10.0  # seconds that an export gets to end when its project is closed
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}")
 
 
@@ -106,6 +107,11 @@ class Exports:
             thread = self._thread
         if thread is not None:
             thread.join(seconds)
+
+    def close(self) -> None:
+        """Stop the writing of a file, of which nothing stays."""
+        self._stop.set()
+        self.wait(_LEAVING)
 
     def _run(self, format: str, name: str, options: dict[str, Any]) -> None:
         failure = None

@@ -229,7 +229,7 @@ class Project:
     def close(self) -> None:
         """Stop what goes on and close the files; nothing is lost."""
         self.tracking.leave()
-        self.exports.wait(10.0)
+        self.exports.close()
         self.events.close()
         self.session.close()
 
