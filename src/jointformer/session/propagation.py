@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from jointformer.data.video import video_title
-from jointformer.session.book import Book, Tracked, disjoint, half_kind
+from jointformer.session.book import Book, Tracked, half_kind
 from jointformer.session.confidence import ABSENT, Trust, combined, soft_jaccard
+from jointformer.session.lead import make_lead
 from jointformer.session.packing import SoftMaps
-from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight, neighbours
+from jointformer.session.plan import BACKWARD, FORWARD, JOINED, Direction, Plan, distance_weight
 from jointformer.session.sides import floats, mixed, quantised, with_background, with_others
 from jointformer.session.source import FrameCache
 from jointformer.session.store import Kind
@@ -25,9 +26,6 @@ from jointformer.track.segmentation import Segmentation
 from jointformer.types import Mask
 
 logger = logging.getLogger(__name__)
-
-#: Frames with masks of objects in them.
-Shown = list[tuple[int, dict[int, Mask]]]
 
 
 class SessionTracker(Steps, Protocol):
@@ -129,17 +127,14 @@ class Propagation:
         with self._book.lock:
             if self._edited():
                 return frames
-            state = self._state(origin, [i for i in self._plan.needs if self._begins(i, origin, frames, bit)], bit)
-            lead = [*self._prelude(origin, state), (origin, state)] if state else []
-            own = [i for i in state if origin in self._known[i].drawn]
-            pins = self._pinned(frames, lead, bool(own))
-            trust = self._trust_at(origin, lead)
+            ids = [i for i in self._plan.needs if self._begins(i, origin, frames, bit)]
+            lead = make_lead(self._book, self._known, self._visible, frames, origin, ids, bit, pins=self._pins)
         tracker, before, watch = self._new_tracker(), None, Stopwatch()
-        for frame, masks in lead:
+        for frame, masks in lead.shown:
             # What is no mask of the user's may not displace those that are: a stopped run would go on differently.
-            pinned = own if frame == origin else None
+            pinned = lead.own if frame == origin else None
             before = tracker.step(self._frames[frame], masks, pinned=pinned)
-        for frame, masks in pins:
+        for frame, masks in lead.pinned:
             tracker.add_memory(self._frames[frame], masks)
 
         for frame, seen in iter_segmentations(
@@ -154,7 +149,7 @@ class Propagation:
             if watch.bad_frames:
                 self._held.add(frame)
                 watch.bad_frames = 0
-            if not self._keep(frame, seen, bit, trust):
+            if not self._keep(frame, seen, bit, lead.trust):
                 break
             yield frame
             ahead = _behind(frames, frame)
@@ -205,61 +200,12 @@ class Propagation:
                 return count
         return len(frames)
 
-    def _state(self, frame: int, ids: list[int], bit: int) -> dict[int, Mask]:
-        """The masks from which objects are tracked on: the user's, else what was seen from this side, else results.
-
-        As in a frame's result, what the user drew takes its pixels from all other masks.
-        """
-        drawn, results = self._book.drawn(frame), self._book.results(frame)
-        half = self._book.maps(half_kind(bit), frame)
-        seen: dict[int, Mask] = {}
-        if half is not None:
-            whole = Segmentation(half.ids, with_background(floats(half)), self._book.size)
-            seen = whole.masks
-        known = {i: result.mask for i, result in results.items()} | seen
-        masks = disjoint(drawn, {i: known[i] for i in ids if i in known}, self._book.size)
-        return {i: masks[i] for i in ids if i in masks and (masks[i].any() or self._visible[i])}
-
-    def _prelude(self, origin: int, state: dict[int, Mask]) -> Shown:
-        """Frames to begin with where objects' masks at the origin are not the user's: their nearest drawn frames."""
-        lead: dict[int, dict[int, Mask]] = {}
-        for i in state:
-            if self._visible[i] and origin not in self._visible[i]:
-                frame = min(self._visible[i], key=lambda f: abs(f - origin))
-                mask = self._book.drawn_mask(frame, i)
-                if mask is not None:
-                    lead.setdefault(frame, {})[i] = mask
-        return sorted(lead.items(), key=lambda item: -abs(item[0] - origin))
-
     def _given_at(self, frame: int, ahead: range, bit: int, tracked: tuple[int, ...]) -> dict[int, Mask] | None:
         """The user's masks of objects that are tracked in a frame or begin there, for the frames ahead."""
         with self._book.lock:
             # After an edit, whose run ends with this frame, there may be objects that it does not know.
             drawn = {} if self._edited() else self._book.drawn(frame)
         return {i: m for i, m in drawn.items() if i in tracked or (m.any() and self._goes_on(i, ahead, bit))} or None
-
-    def _trust_at(self, origin: int, lead: Shown) -> dict[int, Trust]:
-        """What each object is held against: the first mask of the user's in the lead, and how sure its state is."""
-        trust: dict[int, Trust] = {}
-        for _, masks in lead:
-            for i, mask in masks.items():
-                trust.setdefault(i, Trust(float(mask.mean())))
-        for i, result in self._book.results(origin).items():
-            if i in trust and origin not in self._known[i].drawn:
-                trust[i].level = result.confidence
-        return trust
-
-    def _pinned(self, frames: range, lead: Shown, own: bool) -> Shown:
-        """The nearest drawn frames on both sides of the frames to come, with their masks, as permanent memory.
-
-        own: whether the lead's last frame, too, has masks of the user's, which stay.
-        """
-        ids, seen = (lead[-1][1] if lead else ()), [frame for frame, _ in lead]
-        drawn = sorted({f for i in ids for f in self._known[i].drawn} - set(frames) - set(seen))
-        earlier, later = neighbours(drawn, min(frames))[0], neighbours(drawn, max(frames))[1]
-        near = (later, earlier) if frames.step > 0 else (earlier, later)
-        pinned = [f for f in near if f is not None][: max(0, self._pins + 1 - len(seen[: None if own else -1]))]
-        return [(frame, {i: m for i, m in self._book.drawn(frame).items() if i in ids}) for frame in pinned]
 
     def _keep(self, frame: int, seen: Segmentation, bit: int, trust: dict[int, Trust]) -> bool:
         """Write what one side shows of a frame, joined with the other side's half if this is the final side."""
