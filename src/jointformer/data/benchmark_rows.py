@@ -20,6 +20,7 @@ class Benchmark:
     `video_list`: the file that lists the videos; None: every folder of frames is a video (which
     `metas`, where given, must name). `first_frame_given`: the first frame must have a mask.
     `zip_holds`: what the submission server's zip has at its root ("" where no zip is made).
+    `server`: where results are sent, if not to what scored the published ones.
     `size_from`: the folder of frames whose size masks have and results get, where it is not the frames' own.
     """
 
@@ -36,6 +37,7 @@ class Benchmark:
     first_frame_given: bool = True
     output_folder: Literal["", "Annotations"] = ""
     zip_holds: Literal["", "Annotations", "videos"] = ""
+    server: str | None = None
     size_from: str | None = None
 
     @property
@@ -164,6 +166,7 @@ _VISOR = Benchmark(
     masks=("VISOR/Annotations/480p",),
     video_list="VISOR/ImageSets/2022/val.txt",
     download="https://epic-kitchens.github.io/VISOR/",
+    server="https://codalab.lisn.upsaclay.fr/competitions/9767",  # its published row names the toolkit
 )
 _GENERIC = Benchmark(
     key="G",

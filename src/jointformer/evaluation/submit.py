@@ -26,8 +26,6 @@ from jointformer.ops.png import GREY, STRETCHED
 from jointformer.system.files import atomic_write
 from jointformer.system.parallel import parallel_map
 
-_VISOR_SERVER = "https://codalab.lisn.upsaclay.fr/competitions/9767"
-
 
 @dataclass
 class Submission:
@@ -46,10 +44,8 @@ class Submission:
     def server(self) -> str | None:
         """Where the archive goes, or the benchmark's page, which leads there; None where only a toolkit scores it."""
         row = self.dataset.benchmark
-        if row.key == "VISOR":  # its published row names the toolkit
-            return _VISOR_SERVER
         published = published_on(row.key, row.split)
-        place = published[0].scored_by if published else row.download
+        place = row.server or (published[0].scored_by if published else row.download)
         return None if place.startswith("https://github.com/") else place
 
     @property

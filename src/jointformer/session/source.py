@@ -104,9 +104,11 @@ class FrameCache:
 
     def readable(self, index: int) -> bool:
         """Whether a frame is not damaged."""
-        with suppress(DataError):
-            return self[index] is not None
-        return False
+        try:
+            _ = self[index]
+        except DataError:
+            return False
+        return True
 
     def iter(self, frames: range) -> Iterator[tuple[int, UInt8Array | DataError]]:
         """(index, frame) of a range with step 1 or -1; in place of damaged frames their errors."""

@@ -110,6 +110,11 @@ class Manifest:
         return len(self.wanted) >= self.dataset_videos and not self.holes
 
     @property
+    def fills_a_zip(self) -> bool:
+        """Whether it has all that a server wants of the dataset: servers refuse results that lack a mask."""
+        return self.is_whole and not self.lacking
+
+    @property
     def frames(self) -> int:
         """Frames that went through the model."""
         return sum(v.frames for v in self.videos.values())

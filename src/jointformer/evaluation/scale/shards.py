@@ -259,7 +259,7 @@ def fold(output: Path, run: str | None = None) -> Manifest:
 
 def _remove_old_zip(archive: Path | None, manifest: Manifest) -> None:
     """Remove the zip where none would be made: it is of an earlier time, and would be taken for this run's."""
-    if archive is not None and (not manifest.is_whole or manifest.lacking):
+    if archive is not None and not manifest.fills_a_zip:
         remove(archive)
 
 
@@ -283,12 +283,9 @@ def zip_path(output: Path, row: Benchmark) -> Path | None:
 
 
 def zip_if_finished(output: Path, manifest: Manifest) -> Path | None:
-    """Return the submission server's zip, made once every video of the benchmark is finished; None before that.
-
-    None too where masks are lacking, as servers refuse such a zip.
-    """
+    """Return the submission server's zip, made once every video of the benchmark is finished and whole; else None."""
     row, path = _benchmark(output, manifest), _archive(output, manifest)
-    if row is None or path is None or not manifest.is_whole or manifest.lacking:
+    if row is None or path is None or not manifest.fills_a_zip:
         return None
     return make_zip(path, results_folder(output, manifest), sorted(manifest.wanted), inside=row.zip_folder)
 
