@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +48,25 @@ def test_a_validation_that_a_kill_ended_is_made_when_the_run_goes_on(
         assert [entry["iteration"] for entry in entries if "validation" in entry] == [3]
 
 
-def test_a_signal_ends_a_validation_which_is_made_when_the_run_goes_on(
-    tmp_path: Path, videos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def interrupted_by(happens: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let something happen in a validation's second frame; the list grows with every frame."""
     seen: list[int] = []
 
     class Watched(Tracker):
         def step(self, frame: FrameLike, masks: MasksLike | None = None, **settings: Any) -> Segmentation:
             seen.append(1)
             if len(seen) == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+                happens()
             return super().step(frame, masks, **settings)
 
     monkeypatch.setattr("jointformer.train.validate.Tracker", Watched)
+    return seen
+
+
+def test_a_signal_ends_a_validation_which_is_made_when_the_run_goes_on(
+    tmp_path: Path, videos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = interrupted_by(lambda: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
     command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(tmp_path / "run"), "--batch", "1",
                "--size", "32", "--frames", "3", "--validate", str(videos), "--validate-every", "2", "--iterations", "3",
                "--resume", *SHORT]  # fmt: skip
@@ -74,16 +80,7 @@ def test_a_signal_ends_a_validation_which_is_made_when_the_run_goes_on(
 def test_a_signal_ends_the_validation_at_the_end_of_a_run_which_is_finished_when_it_goes_on(
     tmp_path: Path, videos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen: list[int] = []
-
-    class Watched(Tracker):
-        def step(self, frame: FrameLike, masks: MasksLike | None = None, **settings: Any) -> Segmentation:
-            seen.append(1)
-            if len(seen) == 2:
-                signal.raise_signal(signal.SIGTERM)
-            return super().step(frame, masks, **settings)
-
-    monkeypatch.setattr("jointformer.train.validate.Tracker", Watched)
+    seen = interrupted_by(lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
     caplog.set_level("INFO")
     out = tmp_path / "run"
     command = ["train", "--data", str(videos), "--init", str(weights), "--out", str(out), "--batch", "1", "--size",

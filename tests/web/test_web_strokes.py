@@ -72,6 +72,16 @@ class CutOuts:
         self._held.take().fulfill(json={"runs": runs})
 
 
+def cut_out(person: Person) -> None:
+    """Scribble, and see what that cuts out, which is not kept yet."""
+    cuts = CutOuts(person)
+    person.page.keyboard.press("s")
+    hold(person, (160, 100), (190, 100))
+    person.page.mouse.up()
+    cuts.answer(CUT)
+    person.page.get_by_role("button", name="Keep").wait_for()
+
+
 def chosen(person: Person) -> str:
     return person.page.locator(".objects li.selected input.name").input_value()
 
@@ -442,12 +452,7 @@ def test_whoever_leaves_the_page_with_scribbles_that_are_not_kept_is_asked(perso
         dialog.accept()
 
     page.on("dialog", leave)
-    cuts = CutOuts(person)
-    page.keyboard.press("s")
-    hold(person, (160, 100), (190, 100))
-    page.mouse.up()
-    cuts.answer(CUT)
-    page.get_by_role("button", name="Keep").wait_for()
+    cut_out(person)
     page.reload()
     assert asked == ["beforeunload"]
     person.see_project()
@@ -460,12 +465,7 @@ def test_whoever_leaves_the_page_with_scribbles_that_are_not_kept_is_asked(perso
 def test_scribbles_are_kept_before_masks_are_loaded_which_stay(person: Person, tmp_path: Path) -> None:
     page = person.page
     project = with_two_objects(person)
-    cuts = CutOuts(person)
-    page.keyboard.press("s")
-    hold(person, (160, 100), (190, 100))
-    page.mouse.up()
-    cuts.answer(CUT)
-    page.get_by_role("button", name="Keep").wait_for()
+    cut_out(person)
     page.wait_for_timeout(300)
     white = np.zeros((240, 432), np.uint8)
     white[AGAIN[1] : AGAIN[3], AGAIN[0] : AGAIN[2]] = 255
