@@ -357,13 +357,14 @@ def test_a_slow_answer_puts_no_screen_over_the_one_that_was_asked_for_after_it(p
 
 def test_nothing_is_drawn_into_a_frame_whose_picture_is_not_there_yet(person: Person) -> None:
     page = person.page
+    held = person.hold_back("**/frames/39")  # before the page is there: what it asks for at once is held back for sure
     project = person.open_demo()
-    held = person.hold_back("**/frames/39")
     page.keyboard.press("End")
-    person.wait("document.querySelector('.badge').textContent === 'nothing yet'")
+    held.wait()
+    person.wait("document.querySelector('input[aria-label=\"Frame number\"]').value === '39'")
     page.wait_for_timeout(500)
     person.drag((60, 116), (120, 116))
-    page.get_by_text("The picture is still on its way.").wait_for()
+    page.get_by_text("The picture is still on its way.").wait_for(timeout=5_000)
     assert person.api(project)["annotated"] == []
     held.let_go()
     page.wait_for_timeout(500)
