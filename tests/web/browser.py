@@ -24,6 +24,9 @@ CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
 
+#: The picture once it is that of the chosen frame, with its masks.
+SHOWN = ".stage-canvas[aria-busy=false]"
+
 #: The marks of tests in a browser.
 IN_BROWSER = [
     pytest.mark.slow,
@@ -121,7 +124,7 @@ class Person:
     def see_project(self) -> str:
         self.page.wait_for_selector(".editor", timeout=240_000)
         self.wait("document.querySelector('.badge').textContent !== ''")
-        self.page.wait_for_timeout(500)
+        self.page.locator(SHOWN).wait_for()
         return self.page.url.rpartition("/")[2]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -141,7 +144,11 @@ class Person:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until everything is saved."""
+        """Wait until everything is saved, and the picture and the masks of the frame are shown."""
+        self.wait_until_saved()
+        self.page.locator(SHOWN).wait_for()
+
+    def wait_until_saved(self) -> None:
         self.page.wait_for_timeout(100)
         self.wait("document.querySelector('.saved').textContent === 'Saved'")
 

@@ -361,13 +361,15 @@ def test_nothing_is_drawn_into_a_frame_whose_picture_is_not_there_yet(person: Pe
     project = person.open_demo()
     page.keyboard.press("End")
     held.wait()
-    person.wait("document.querySelector('input[aria-label=\"Frame number\"]').value === '39'")
-    page.wait_for_timeout(500)
-    person.drag((60, 116), (120, 116))
+    page.locator(".stage-canvas[aria-busy=true]").wait_for()
+    page.mouse.move(*person.at(60, 116))
+    page.mouse.down()
+    page.mouse.move(*person.at(120, 116))
+    page.mouse.up()
     page.get_by_text("The picture is still on its way.").wait_for(timeout=5_000)
     assert person.api(project)["annotated"] == []
     held.let_go()
-    page.wait_for_timeout(500)
+    person.settle()
     person.drag((60, 116), (120, 116))
     assert person.api(project)["annotated"] == [39]
     page.unroute("**/frames/39")
@@ -382,7 +384,7 @@ def test_a_frame_chosen_while_the_server_is_away_is_shown_when_it_is_back(server
     page.get_by_text("The server cannot be reached.").first.wait_for()
     with page.expect_response(lambda answer: answer.url.endswith("/frames/39") and answer.ok):
         server.start()
-    page.wait_for_timeout(500)
+    person.settle()
     person.drag((60, 116), (120, 116))
     assert person.api(project)["annotated"] == [39]
     person.problems.clear()  # lost connections, as the browser logs them
@@ -536,7 +538,6 @@ def test_after_the_largest_id_of_a_file_objects_get_free_ones(person: Person, tm
     person.page.locator("#masks-input").set_input_files(tmp_path / "two.png")
     person.page.get_by_text("Masks loaded into frame 0").wait_for()
     person.settle()
-    person.page.wait_for_timeout(500)
     person.page.keyboard.press("a")
     person.drag((300, 80), (320, 80))
     assert [o["id"] for o in person.api(project)["objects"]] == [1, 2, 254]
@@ -557,7 +558,6 @@ def test_nothing_is_drawn_over_masks_that_are_being_loaded(person: Person, tmp_p
     held.let_go()
     person.page.get_by_text("Masks loaded into frame 0").wait_for()
     person.settle()
-    person.page.wait_for_timeout(500)
     person.drag((300, 80), (320, 80))
     assert person.area(project, 0, 1) > 40 * 60
 

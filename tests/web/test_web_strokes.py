@@ -398,7 +398,6 @@ def test_a_stroke_drawn_before_an_undo_is_answered_does_not_take_it_back(person:
     page.get_by_text("still on its way").wait_for()
     held.let_go()
     person.settle()
-    page.wait_for_timeout(300)
     before = size(LEFT) if key == "Control+z" else 0
     assert person.area(project, 0, 1) == before
     person.drag((300, 40), (330, 40))
@@ -412,13 +411,11 @@ def test_a_polygon_that_was_begun_ends_with_a_redo(person: Person) -> None:
     drawn = person.area(project, 0, 1)
     page.keyboard.press("Control+z")
     person.settle()
-    page.wait_for_timeout(300)
     page.keyboard.press("p")
     for point in ((200, 100), (260, 100)):
         page.mouse.click(*person.at(*point))
     page.keyboard.press("Control+y")
     person.settle()
-    page.wait_for_timeout(300)
     page.mouse.click(*person.at(230, 140))
     page.keyboard.press("Enter")
     person.settle()
@@ -489,7 +486,7 @@ def test_an_object_is_told_absent_before_its_frames_masks_have_come_and_the_othe
     page.locator(".objects li").nth(1).wait_for()
     held.wait()
     page.get_by_role("button", name="Absent").click()
-    person.settle()
+    person.wait_until_saved()
     assert (person.area(project, 0, 1), person.area(project, 0, 2)) == (0, size(RIGHT))
     assert 0 in person.api(project)["annotated"]
     page.unroute("**/frames/0/masks")
@@ -514,7 +511,6 @@ def test_scribbles_given_up_while_a_stroke_is_on_its_way_do_not_take_it_along(pe
     held.let_go()
     page.unroute("**/masks/1")
     person.settle()
-    page.wait_for_timeout(300)
     stroke = person.area(project, 0, 1) - size(LEFT)
     person.drag((300, 40), (330, 40))
     assert person.area(project, 0, 1) == pytest.approx(size(LEFT) + 2 * stroke, abs=60)

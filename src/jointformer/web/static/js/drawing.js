@@ -42,7 +42,7 @@ export class Drawing extends Objects {
     this.pause();
     const object = this.selectedObject();
     if (this.keeping) this.say("The cut-out is still on its way.");
-    else if (this.pictured !== this.frame || this.shown?.frame !== this.frame) this.say("The picture is still on its way.");
+    else if (!this.ready) this.say("The picture is still on its way.");
     else if (!object) this.say("Add an object first.");
     else if (this.hidden.has(object.id)) this.say(`${object.name} is hidden: show it first.`);
     else if (!this.stage.showMasks) this.say("All masks are hidden: show them first (V).");
@@ -130,6 +130,7 @@ export class Drawing extends Objects {
   awaitMasks() {
     this.tool.leave?.();
     this.shown = null;
+    this.tellReady();
   }
 
   clearMasks(id) {

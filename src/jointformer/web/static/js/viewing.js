@@ -17,6 +17,7 @@ export class Viewing extends News {
     if (!following && this.tracking && frame !== this.frame) this.setFollow(false);
     const step = frame < this.frame ? -1 : 1;
     this.frame = frame;
+    this.tellReady();
     this.changed("frame");
     const pictures = this.pictures;
     pictures.focus(frame);
@@ -29,7 +30,10 @@ export class Viewing extends News {
       this.prefetch(step);
     } catch (error) {
       if (error.name === "AbortError") return;
-      if (this.frame === frame) this.stage.setPicture(null); // the one before is another frame's
+      if (this.frame === frame) {
+        this.stage.setPicture(null); // the one before is another frame's
+        this.stage.canvas.ariaBusy = "false";
+      }
       this.say(error.message, "error");
     }
   }
@@ -37,6 +41,17 @@ export class Viewing extends News {
   showPicture(picture) {
     this.stage.setPicture(picture);
     this.pictured = this.frame;
+    this.tellReady();
+  }
+
+  /** Whether picture and masks shown are those of the chosen frame: nothing is drawn into it before. */
+  get ready() {
+    return this.pictured === this.frame && this.shown?.frame === this.frame;
+  }
+
+  /** Tells the same to those who do not see it. */
+  tellReady() {
+    this.stage.canvas.ariaBusy = String(!this.ready);
   }
 
   /** Shows the masks of the frame as the server knows them; not while a person draws, unless `now`. */
@@ -45,6 +60,7 @@ export class Viewing extends News {
     if (!now && (this.saving || (this.stage.busy && this.shown?.frame === frame))) return;
     while (this.saving) {
       this.shown = null; // strokes on their way are in none yet: who draws beside them before would lose them
+      this.tellReady();
       await this.queue;
     }
     let asked, masks;
@@ -58,6 +74,7 @@ export class Viewing extends News {
     }
     if (this.frame !== frame || this.saving || (!now && this.stage.busy)) return;
     this.shown = masks;
+    this.tellReady();
     this.stage.setMasks(masks.masks, this.slots(), this.selected);
     this.changed("masks");
   }
