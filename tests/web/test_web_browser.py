@@ -650,16 +650,44 @@ def test_files_that_would_be_refused_are_not_sent(person: Person, tmp_path: Path
     held.wait()
 
 
+def drop(page: Any, path: Path) -> None:
+    """Drop a file or folder on the page."""
+    control = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        control.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 400, "data": data})
+
+
 def test_a_folder_that_is_dropped_on_the_page_is_told_to_be_one(person: Person, tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     page = person.page
     page.goto(person.url)
     page.wait_for_selector(".begin-card")
-    control = page.context.new_cdp_session(page)
-    data = {"items": [], "files": [str(tmp_path / "frames")], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "drop"):
-        control.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 400, "data": data})
+    drop(page, tmp_path / "frames")
     page.get_by_text("That is a folder: open it by its path, or drop its pictures.").wait_for()
+
+
+def test_pictures_of_masks_that_are_dropped_on_a_project_are_loaded(person: Person, tmp_path: Path) -> None:
+    mask = np.zeros((240, 432), np.uint8)
+    mask[20:60, 30:90] = 1
+    write_mask(tmp_path / "mask.png", mask)
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    page = person.page
+    project = person.open_demo()
+    page.keyboard.press("?")
+    drop(page, tmp_path / "mask.png")  # beside what a dialog is about
+    page.keyboard.press("Escape")
+    person.settle()
+    assert person.api(project)["annotated"] == []
+    drop(page, tmp_path / "mask.png")
+    page.get_by_text("Masks loaded into frame 0").wait_for()
+    person.settle()
+    assert person.area(project, 0, 1) == 40 * 60
+    drop(page, tmp_path / "clip.mp4")
+    page.locator(".toast.error").wait_for()
+    person.settle()
+    assert person.area(project, 0, 1) == 40 * 60
+    person.problems.clear()  # the refusal, as the browser logs it
 
 
 @pytest.mark.parametrize("look", ["light", "dark"])

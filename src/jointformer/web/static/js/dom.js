@@ -59,6 +59,29 @@ export function toast(text, kind = "info") {
   setTimeout(() => note.remove(), kind === "error" ? 12000 : 4000);
 }
 
+/**
+ * Takes files that are dropped anywhere until `signal`; `text` says over `page`, while they hover, what will be done.
+ * Browsers would else leave the page to show them. `instead`: what to do with a folder.
+ */
+export function dropTarget(page, text, take, signal, instead = "drop the pictures in it") {
+  const listen = (kind, work) => document.addEventListener(kind, work, { signal });
+  const hover = (over) => page.classList.toggle("dropping", over && !document.querySelector("dialog[open]"));
+  page.dataset.drop = text;
+  listen("dragover", (event) => {
+    event.preventDefault();
+    hover([...event.dataTransfer.types].includes("Files"));
+  });
+  listen("dragleave", (event) => { if (!event.relatedTarget) hover(false); });
+  listen("drop", (event) => {
+    event.preventDefault();
+    hover(false);
+    const { files = [], items = [] } = event.dataTransfer ?? {};
+    if (document.querySelector("dialog[open]")) return;
+    if ([...items].some((item) => item.webkitGetAsEntry?.()?.isDirectory)) toast(`That is a folder: ${instead}.`, "error");
+    else if (files.length) take([...files]);
+  });
+}
+
 /** Opens a modal dialog and returns it; it is gone when closed, by Esc, its cross or a click beside it. */
 export function openDialog(title, content, { wide = false, onclose } = {}) {
   const dialog = h("dialog", { class: wide ? "wide" : "", "aria-label": title });

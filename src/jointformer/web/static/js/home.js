@@ -1,7 +1,7 @@
 // The first screen: projects, and ways to begin one.
 
 import { call, projectPage, projectPath, sendFiles } from "./api.js";
-import { ago, bytes, confirmDialog, h, icon, iconButton, openDialog, toast } from "./dom.js";
+import { ago, bytes, confirmDialog, dropTarget, h, icon, iconButton, openDialog, toast } from "./dom.js";
 import { lookButton } from "./theme.js";
 
 const kinds = "video/*,.mp4,.mov,.m4v,.mkv,.webm,.avi,.mpg,.mpeg,.mts,.m2ts,.m2t,.ts,.gif,.wmv,.flv,.3gp,.ogv,.mxf,.dv,.vob,image/*,.tif,.tiff,.jp2";
@@ -36,8 +36,10 @@ function showHome(app, server, projects) {
       `Version ${server.version} · model ${server.model.split(/[/\\]/).pop()} · everything stays on the computer that runs this tool`));
   app.replaceChildren(page);
   fillShelf(shelf, projects);
-  const drop = dropTarget(page, (files) => upload(files, server, options));
-  return () => drop.abort();
+  const control = new AbortController();
+  dropTarget(page, "Drop a video or pictures to upload", (files) => upload(files, server, options), control.signal,
+    "open it by its path, or drop its pictures");
+  return () => control.abort();
 }
 
 function startOptions() {
@@ -80,21 +82,6 @@ async function create(card, body) {
     card.disabled = false;
     card.classList.remove("busy");
   }
-}
-
-function dropTarget(page, take) {
-  const control = new AbortController();
-  const listen = (kind, work) => document.addEventListener(kind, work, { signal: control.signal });
-  listen("dragover", (event) => { event.preventDefault(); page.classList.add("dropping"); });
-  listen("dragleave", (event) => { if (!event.relatedTarget) page.classList.remove("dropping"); });
-  listen("drop", (event) => {
-    event.preventDefault();
-    page.classList.remove("dropping");
-    const { files = [], items = [] } = event.dataTransfer ?? {};
-    if ([...items].some((item) => item.webkitGetAsEntry?.()?.isDirectory)) toast("That is a folder: open it by its path, or drop its pictures.", "error");
-    else if (files.length) take([...files]);
-  });
-  return control;
 }
 
 /** Why the server would refuse files when all are sent; undefined where it would not. */

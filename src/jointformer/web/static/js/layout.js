@@ -1,6 +1,6 @@
 // Where the parts of the project's page are.
 
-import { h, icon, iconButton, press } from "./dom.js";
+import { dropTarget, h, icon, iconButton, press } from "./dom.js";
 import { openExport } from "./exportdialog.js";
 import { showHelp } from "./keys.js";
 import { framePanel, objectsPanel, trackPanel } from "./panels.js";
@@ -9,12 +9,14 @@ import { timeline } from "./timeline.js";
 import { toolRows } from "./tools.js";
 
 export function layOut(editor) {
-  return h("div", { class: "editor" },
+  const page = h("div", { class: "editor" },
     topBar(editor),
     toolBar(editor),
     h("main", { class: "centre" }, toolOptions(editor), editor.stage.element, zoomBar(editor), connectionNote(editor)),
     h("aside", { class: "side" }, objectsPanel(editor), framePanel(editor), trackPanel(editor)),
     h("footer", { class: "bottom" }, transport(editor), timeline(editor)));
+  dropTarget(page, "Drop pictures of masks to load them", (files) => editor.loadMasks(files), editor.control.signal);
+  return page;
 }
 
 function topBar(editor) {

@@ -14,7 +14,7 @@ export function objectsPanel(editor) {
   const list = h("ul", { class: "objects" });
   const files = h("input", { type: "file", accept: ".png,.bmp,.tif,.tiff,.gif,.pgm,.ppm", multiple: true, hidden: true, id: "masks-input",
     onchange: () => { editor.loadMasks([...files.files]); files.value = ""; } });
-  const load = h("button", { type: "button", class: "small", title: "Load masks from PNG files: one for this frame, several named after frames", onclick: () => files.click() }, icon("upload"), "Load");
+  const load = h("button", { type: "button", class: "small", title: "Load masks from PNG files, which may be dropped on the page, too: one for this frame, several named after frames", onclick: () => files.click() }, icon("upload"), "Load");
   const add = h("button", { type: "button", class: "small", title: "Add an object (A)", onclick: () => editor.addObject() }, icon("plus"), "Add");
   const element = h("section", { class: "panel", "aria-label": "Objects" },
     h("header", {}, h("h2", {}, "Objects"), h("span", { class: "spacer" }), load, add, files),
