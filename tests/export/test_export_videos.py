@@ -227,8 +227,14 @@ def test_the_picture_before_stands_for_a_damaged_one(tmp_path: Path, caplog: pyt
     assert caplog.messages == ["1 of 6 frames could not be read: the picture before stands for each of them"]
     untouched = shown[..., 2].astype(int)[:, :4].mean((1, 2))
     np.testing.assert_allclose(np.diff(untouched), [20, 20, 0, 40, 20], atol=3)
-    with pytest.raises(DataError, match=r"3\.png"):
-        export(source, "rgba", tmp_path / "cut", start=3)
+    caplog.clear()
+    export(source, "sheet", tmp_path / "sheet.png", start=2, end=3, pictures=2, columns=2, opacity=0, labels=False)
+    assert caplog.messages == ["1 of 2 frames could not be read: the picture before stands for each of them"]
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    assert np.array_equal(sheet[6:10, 6 : 6 + W, 2], sheet[6:10, 12 + W : 12 + 2 * W, 2])
+    for format, name in (("rgba", "cut"), ("sheet", "first.png")):
+        with pytest.raises(DataError, match=r"film/3\.png"):
+            export(source, format, tmp_path / name, start=3)
 
 
 def test_the_video_itself_is_never_overwritten(tmp_path: Path) -> None:

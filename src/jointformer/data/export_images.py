@@ -61,7 +61,7 @@ def write_sheet(selection: Selection, path: Path) -> None:
     frames = [int(frame) for frame in chosen]
     shown = [
         overlay(
-            selection.video.frame(frame),
+            selection.picture(frame),
             selection.label_map(frame),
             style=options.style,
             opacity=options.opacity,

@@ -210,13 +210,25 @@ class Selection:
                 self._held += 1
             yield frame, shown
 
+    def picture(self, frame: int) -> UInt8Array:
+        """Return the (H, W, 3) picture of a frame; the one before stands for a damaged one. DataError as above."""
+        for at in range(frame, self.frames.start - 1, -1):
+            try:
+                shown = self.video.frame(at)
+            except DataError as error:
+                damaged = error
+                continue
+            self._held += at < frame
+            return shown
+        raise damaged
+
     def report(self, missing: str) -> None:
         """Say in the log how many of the frames had no masks, what became of these, and how many are damaged."""
         if self._missing:
             logger.warning("%d of %d frames have no masks: they were %s", self._missing, self._written, missing)
         if self._held:
             text = "%d of %d frames could not be read: the picture before stands for each of them"
-            logger.warning(text, self._held, len(self.frames))
+            logger.warning(text, self._held, self._written)
 
     def _count(self, known: object) -> None:
         self._written += 1
