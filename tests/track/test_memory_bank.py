@@ -12,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from jointformer.errors import ConfigError
 from jointformer.model.config import ModelConfig
-from jointformer.track.memory_bank import MemoryBank, Slot
+from jointformer.track.memory_bank import MemoryBank, Spot
 
 CONFIG = ModelConfig("mini", (8, 12, 24), (1, 1, 2), heads=2)
 TOKENS, PLACES, ROWS = 3, 3, 4
-NEIGHBOURS = [Slot(0, 0, 1), Slot(1, 1, 1), Slot(2, 2, 1), Slot(3, 3, 1)]
+NEIGHBOURS = [Spot(0, 0, 1), Spot(1, 1, 1), Spot(2, 2, 1), Spot(3, 3, 1)]
 
 
 class Copies(TorchDispatchMode):
@@ -30,16 +30,16 @@ class Copies(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    ("slots", "copies"),
+    ("spots", "copies"),
     [
         (NEIGHBOURS, 1),
-        ([Slot(0, 0, 2), Slot(1, 1, 2), Slot(2, 2, 0), Slot(3, 3, 0)], 2),
-        ([Slot(0, 1, 1), Slot(1, 0, 1), Slot(2, 3, 1)], 3),
-        ([Slot(0, 0, 1), Slot(0, 0, 2)], 2),
+        ([Spot(0, 0, 2), Spot(1, 1, 2), Spot(2, 2, 0), Spot(3, 3, 0)], 2),
+        ([Spot(0, 1, 1), Spot(1, 0, 1), Spot(2, 3, 1)], 3),
+        ([Spot(0, 0, 1), Spot(0, 0, 2)], 2),
         ([], 0),
     ],
 )
-def test_every_entry_comes_to_its_slot_and_neighbours_come_together(slots: list[Slot], copies: int) -> None:
+def test_every_entry_comes_to_its_spot_and_neighbours_come_together(spots: list[Spot], copies: int) -> None:
     bank = MemoryBank(CONFIG, TOKENS, PLACES - 1, temporary=True, device=torch.device("cpu"), dtype=torch.float32)
     bank.add_rows(ROWS)
     stored = bank._keys[1], bank._values[1]
@@ -47,11 +47,11 @@ def test_every_entry_comes_to_its_slot_and_neighbours_come_together(slots: list[
         tensor.fill_(-1.0)
     new = torch.arange(2 * ROWS * 2 * TOKENS * 12).float().view(2, ROWS, 2, TOKENS, 12)
     expected = [tensor.clone() for tensor in stored]
-    for slot in slots:
+    for spot in spots:
         for tensor, entries in zip(expected, new, strict=True):
-            tensor[slot.row, :, slot.place * TOKENS : (slot.place + 1) * TOKENS] = entries[slot.source]
+            tensor[spot.row, :, spot.place * TOKENS : (spot.place + 1) * TOKENS] = entries[spot.source]
     with Copies() as counted:
-        bank.writer(slots)(1, *new)
+        bank.writer(spots)(1, *new)
     assert counted.count == 2 * copies
     assert all(torch.equal(*pair) for pair in zip(stored, expected, strict=True))
 
@@ -104,10 +104,10 @@ def test_every_row_holds_what_the_rules_keep_whatever_comes_appears_and_goes(
     )
     expected: list[Remembered] = []
 
-    def write(slots: list[Slot], frames: list[int]) -> None:
+    def write(spots: list[Spot], frames: list[int]) -> None:
         entries = torch.tensor(frames, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 2, TOKENS, 12)
         for layer in range(CONFIG.layers):
-            bank.writer(slots)(layer, entries, -entries)
+            bank.writer(spots)(layer, entries, -entries)
 
     frame = 0
     for _ in range(60):

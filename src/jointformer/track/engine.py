@@ -15,7 +15,7 @@ from jointformer.ops.aggregation import soft_aggregate
 from jointformer.ops.padding import pad, padding_to_multiple, unpad
 from jointformer.system.heap import give_back_freed_memory, keep_freed_memory, resident_size
 from jointformer.track.config import TrackerConfig
-from jointformer.track.memory_bank import MemoryBank, Slot
+from jointformer.track.memory_bank import MemoryBank, Spot
 
 
 class Engine:
@@ -108,11 +108,11 @@ class Engine:
         per_pass = self._per_pass or len(rows)
         for a in range(0, len(rows), per_pass):
             group = rows[a : a + per_pass]
-            slots: list[Slot] = []
+            spots: list[Spot] = []
             for source, row in enumerate(group):
-                slots += self.bank.append(range(row, row + 1), first_source=source, pinned=(row,))
+                spots += self.bank.append(range(row, row + 1), first_source=source, pinned=(row,))
             tokens = torch.stack([self.tokens[:, row] for row in group], dim=1)
-            self._write(slots, x, padded[a : a + per_pass], others[a : a + per_pass], tokens)
+            self._write(spots, x, padded[a : a + per_pass], others[a : a + per_pass], tokens)
 
     def _make_room(self, x: Tensor, objects: int) -> None:
         """Give freed memory back to the system where the next pass of so many objects might exceed the limit.
@@ -155,32 +155,32 @@ class Engine:
         tokens = []
         for a in range(0, len(masks), per_pass):
             b = min(a + per_pass, len(masks))
-            slots = self._slots(a, b, old, pinned, is_memory)
-            tokens.append(self._write(slots, x, masks[a:b], others[a:b], self.tokens[:, a:b]))
+            spots = self._spots(a, b, old, pinned, is_memory)
+            tokens.append(self._write(spots, x, masks[a:b], others[a:b], self.tokens[:, a:b]))
         self.tokens = torch.cat(tokens, dim=1)
 
-    def _write(self, slots: list[Slot], x: Tensor, masks: Tensor, others: Tensor, tokens: Tensor) -> Tensor:
-        """Fill slots of the bank with a frame (1, 3, H, W) as n objects see it; return their tokens (1, n, C)."""
+    def _write(self, spots: list[Spot], x: Tensor, masks: Tensor, others: Tensor, tokens: Tensor) -> Tensor:
+        """Fill spots of the bank with a frame (1, 3, H, W) as n objects see it; return their tokens (1, n, C)."""
         assert self.bank is not None
         self._make_room(x, len(masks))
-        keep = self.bank.writer(slots)
+        keep = self.bank.writer(spots)
         with exact_products(self.model.device):
             return self.model.memorize_into(
                 keep, x, masks[None], tokens, others=others[None], attention=self.config.attention
             )
 
-    def _slots(self, a: int, b: int, old: int, pinned: Collection[int], is_memory: bool) -> list[Slot]:
+    def _spots(self, a: int, b: int, old: int, pinned: Collection[int], is_memory: bool) -> list[Spot]:
         """Return where rows [a, b) of a memorised frame go by the published rules, with corrections."""
         assert self.bank is not None
         seen, fresh = range(a, min(b, old)), range(max(a, old), b)
         if is_memory and self.config.max_memory_frames != 1:
-            slots = self.bank.append(seen, pinned=pinned)
+            spots = self.bank.append(seen, pinned=pinned)
         else:
-            slots = self.bank.set_temporary(seen)
+            spots = self.bank.set_temporary(seen)
         if self.config.max_memory_frames == 1:
             for row in (row for row in seen if row in pinned):
-                slots += self.bank.set_first(row, row - a)
-        return slots + self.bank.append(fresh, first_source=max(a, old) - a)
+                spots += self.bank.set_first(row, row - a)
+        return spots + self.bank.append(fresh, first_source=max(a, old) - a)
 
     def _build_bank(self, x: Tensor) -> MemoryBank:
         tokens = (x.shape[2] // 16) * (x.shape[3] // 16)

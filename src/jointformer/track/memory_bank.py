@@ -28,7 +28,7 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class Slot:
+class Spot:
     """Where one entry of a memorised frame goes: entry `source` of its tensors to place `place` of a row."""
 
     source: int
@@ -85,50 +85,50 @@ class MemoryBank:
         self._reallocate(rows=len(self._rows) - 1, room=self._room, without=row)
         del self._rows[row]
 
-    def append(self, rows: range, *, first_source: int = 0, pinned: Collection[int] = ()) -> list[Slot]:
+    def append(self, rows: range, *, first_source: int = 0, pinned: Collection[int] = ()) -> list[Spot]:
         """Return where the newest memory frame of these rows goes.
 
         A full row gives up its oldest unpinned one but the first. Row rows[i] takes entry first_source + i. pinned:
         rows that keep it longest. Where every place but the first is pinned, an unpinned frame becomes the temporary
-        memory instead. The bank counts the slots as filled, here and in the next two methods: `writer` must fill them
+        memory instead. The bank counts the spots as filled, here and in the next two methods: `writer` must fill them
         before anything is read.
         """
-        slots = []
+        spots = []
         for source, row in enumerate(rows, first_source):
             state = self._rows[row]
             place = self._place_for(state, row in pinned)
             if place is None:
-                slots += self.set_temporary(range(row, row + 1), first_source=source) if self._offset else []
+                spots += self.set_temporary(range(row, row + 1), first_source=source) if self._offset else []
                 continue
-            slots.append(Slot(source, row, self._offset + place))
+            spots.append(Spot(source, row, self._offset + place))
             state.places.append(place)
             if row in pinned:
                 state.pinned.add(place)
-        return slots
+        return spots
 
-    def set_first(self, row: int, source: int) -> list[Slot]:
+    def set_first(self, row: int, source: int) -> list[Spot]:
         """Return where the frame goes that replaces a row's first memory frame; its temporary memory is forgotten."""
         state = self._rows[row]
         state.has_temporary = False
-        return [Slot(source, row, self._offset + state.places[0])]
+        return [Spot(source, row, self._offset + state.places[0])]
 
-    def set_temporary(self, rows: range, *, first_source: int = 0) -> list[Slot]:
+    def set_temporary(self, rows: range, *, first_source: int = 0) -> list[Spot]:
         """Return where the frame goes that is the temporary memory of these rows."""
         for row in rows:
             self._rows[row].has_temporary = True
-        return [Slot(source, row, 0) for source, row in enumerate(rows, first_source)]
+        return [Spot(source, row, 0) for source, row in enumerate(rows, first_source)]
 
-    def writer(self, slots: Collection[Slot]) -> KeepLayer:
-        """Return the function that fills these slots with a layer's keys and values (n, A, P, D)."""
+    def writer(self, spots: Collection[Spot]) -> KeepLayer:
+        """Return the function that fills these spots with a layer's keys and values (n, A, P, D)."""
 
-        blocks: list[tuple[Slot, int]] = []  # the first of neighbours that go to one place, and how many they are
-        for slot in slots:
+        blocks: list[tuple[Spot, int]] = []  # the first of neighbours that go to one place, and how many they are
+        for spot in spots:
             if blocks:
                 first, count = blocks[-1]
-                if slot == Slot(first.source + count, first.row + count, first.place):
+                if spot == Spot(first.source + count, first.row + count, first.place):
                     blocks[-1] = first, count + 1
                     continue
-            blocks.append((slot, 1))
+            blocks.append((spot, 1))
 
         def write(layer: int, keys: Tensor, values: Tensor) -> None:
             for bank, new in ((self._keys[layer], keys), (self._values[layer], values)):
