@@ -19,7 +19,7 @@ import pytest
 from jointformer.data.masks import write_mask
 from jointformer.data.video_writer import VideoWriter
 from jointformer.session import Session
-from web.browser import IN_BROWSER, Held, Person, Server
+from web.browser import IN_BROWSER, SHOWN, Held, Person, Server
 
 pytestmark = IN_BROWSER
 FISH, TURTLE = (40, 70, 150, 160), (222, 78, 365, 205)  # left, top, right, bottom in frame 0
@@ -1022,6 +1022,7 @@ def test_playing_ends_at_a_frame_that_cannot_be_shown_which_is_said_and_goes_on_
     page.get_by_role("button", name="Play").wait_for()
     page.locator("h2", has_text="Frame 5").wait_for()
     page.wait_for_timeout(500)
+    page.locator(SHOWN).wait_for()  # nothing more is on its way
     assert len(asked) == 2  # ahead, and to say what is wrong with it
     page.keyboard.press("Space")
     person.wait("Number(document.querySelector('.frame-number input').value) > 7")

@@ -66,13 +66,11 @@ export class Pictures {
   get(frame) {
     const known = this.kept.get(frame);
     if (known) return known.promise;
+    this.failed.delete(frame);
     const control = new AbortController();
     const promise = fetchBlob(`${this.base}/frames/${frame}${this.query}`, control.signal).then((blob) => createImageBitmap(blob));
     const entry = { promise, control, ready: false };
-    promise.then(() => {
-      entry.ready = true;
-      this.failed.delete(frame);
-    }, (error) => {
+    promise.then(() => { entry.ready = true; }, (error) => {
       if (this.kept.map.get(frame) === entry) this.kept.map.delete(frame);
       if (error.name !== "AbortError") this.failed.add(frame);
     });

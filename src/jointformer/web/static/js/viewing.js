@@ -17,13 +17,14 @@ export class Viewing extends News {
     if (!following && this.tracking && frame !== this.frame) this.setFollow(false);
     const step = frame < this.frame ? -1 : 1;
     this.frame = frame;
-    this.tellReady();
     this.changed("frame");
     const pictures = this.pictures;
     pictures.focus(frame);
     this.rememberFrame();
     try {
-      const [picture] = await Promise.all([pictures.get(frame), this.showMasks()]);
+      const both = Promise.all([pictures.get(frame), this.showMasks()]);
+      this.tellReady();
+      const [picture] = await both;
       // Who paused meanwhile is shown the frame in full, which may be there already.
       const late = pictures !== this.stillPictures && !this.playing;
       if (this.frame === frame && !late) this.showPicture(picture);
@@ -32,7 +33,7 @@ export class Viewing extends News {
       if (error.name === "AbortError") return;
       if (this.frame === frame) {
         this.stage.setPicture(null); // the one before is another frame's
-        this.stage.canvas.ariaBusy = "false";
+        this.tellReady();
       }
       this.say(error.message, "error");
     }
@@ -49,9 +50,9 @@ export class Viewing extends News {
     return this.pictured === this.frame && this.shown?.frame === this.frame;
   }
 
-  /** Tells the same to those who do not see it. */
+  /** Tells those who do not see it whether they have to wait for that. */
   tellReady() {
-    this.stage.canvas.ariaBusy = String(!this.ready);
+    this.stage.canvas.ariaBusy = String(!this.ready && !this.pictures.failed.has(this.frame));
   }
 
   /** Shows the masks of the frame as the server knows them; not while a person draws, unless `now`. */
