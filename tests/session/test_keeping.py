@@ -252,7 +252,7 @@ def test_ctrl_c_at_either_end_of_a_transaction_leaves_a_session_that_works(
     with pytest.raises(KeyboardInterrupt):
         session.add_masks(0, {1: square(0)})
     assert session.annotated_frames == there
-    session.add_masks(0, {1: square(0)})
+    session.add_masks(0, {1: square(1)})
     assert session.undo() == "masks"
     assert session.annotated_frames == there
 

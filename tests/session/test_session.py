@@ -518,6 +518,32 @@ def test_an_edit_ends_the_running_propagation(session: Session) -> None:
     assert set(track(session)) == {*range(2, 20), *range(21, 30)} | {1}
 
 
+def test_what_changes_nothing_is_no_edit_and_ends_no_run(session: Session) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    run = session.propagate()
+    next(run)
+    session.add_masks(0, session.result(0).label_map)
+    session.set_object(1, name=session.objects[0].name, colour=session.objects[0].colour)
+    assert [frame for frame, _ in run] == [*range(2, 30)]
+    assert session.undo() == "track"
+    assert session.redo() == "track"
+    session.add_masks(0, session.result(0).label_map)
+    assert session.undo() == "track"
+    session.set_object(2, colour=session.objects[1].colour)
+    assert session.redo() == "track"
+    assert session.status(29) == "tracked"
+
+
+def test_of_a_frames_whole_label_map_only_the_masks_that_differ_put_results_out_of_date(session: Session) -> None:
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    session.add_masks(8, {1: square(8), 2: square(8, 14)})
+    list(session.propagate())
+    session.add_masks(8, {1: square(8), 2: square(9, 14)})
+    assert session.status(20) == "stale"
+    session.remove_object(2)
+    assert session.status(20) == "tracked"
+
+
 def test_a_new_object_in_the_frame_that_comes_next_ends_the_running_propagation(session: Session) -> None:
     session.add_masks(0, {1: square(0)})
     run = session.propagate()

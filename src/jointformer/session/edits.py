@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,21 +30,25 @@ class Edits:
         self.add_frames([(frame, masks)], infos)
 
     def add_frames(self, given: Iterable[tuple[int, MasksLike]], infos: Sequence[ObjectInfo] = ()) -> None:
-        """Give masks of several frames in one step of the history, all or none of them; see `add_masks`."""
-        with self._book.lock:
-            checked = self._checked(given, infos)
-            first = next(checked, None)  # what is refused at once begins no edit, which would end a run
-            if first is None:
-                return
-            with self._store.transaction():
-                at = self._edit("masks")
-                for frame, masks, free, new in chain([first], checked):
-                    for info in new:
-                        self._book.put_object(info, at)
-                    for i in masks:
-                        self._mark_stale(at, i, frame)
-                    kept = {i: mask & free for i, mask in self._book.drawn(frame).items() if i not in masks}
-                    self._book.put_drawn(frame, {**masks, **kept}, at)
+        """Give masks of several frames in one step of the history, all or none of them; see `add_masks`.
+
+        Masks that are the user's already put nothing out of date; where all are, there is no edit.
+        """
+        with self._book.lock, self._store.transaction():
+            at: int | None = None
+            for frame, masks, free, new in self._checked(given, infos):
+                drawn = self._book.drawn(frame)
+                given_now = masks | {i: mask & free for i, mask in drawn.items() if i not in masks}
+                changed = {i for i, m in given_now.items() if i not in drawn or not np.array_equal(m, drawn[i])}
+                if not changed:
+                    continue
+                if at is None:  # not before: what is refused at once, or changes nothing, would end a run
+                    at = self._edit("masks")
+                for info in new:
+                    self._book.put_object(info, at)
+                for i in changed & masks.keys():
+                    self._mark_stale(at, i, frame)
+                self._book.put_drawn(frame, given_now, at)
 
     def clear_masks(self, frame: int, object_id: int | None = None) -> None:
         """Take the user's masks of a frame (of one object) back. Raises DataError where there are none.
@@ -82,6 +85,8 @@ class Edits:
             chosen: Any = old.colour if colour is None else colour  # ObjectInfo checks it
             chosen = tuple(chosen) if isinstance(chosen, Iterable) else chosen
             info = replace(old, name=old.name if name is None else name, colour=chosen)
+            if info == old:
+                return old
             with self._store.transaction():
                 self._book.put_object(info, self._store.begin_edit("object"))
         return info
