@@ -8,9 +8,11 @@ import os
 import queue
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,11 +23,11 @@ import av
 import numpy as np
 import pytest
 
-from jointformer.data import stream_pipe, stream_writer
+from jointformer.data import stream, stream_pipe, stream_writer, video_container
 from jointformer.data.masks import write_mask
 from jointformer.data.prefetch import NewestQueue, prefetch
 from jointformer.data.stream import InputSettings, Stream, open_stream
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.stream import QueueSettings, StreamReport
 from jointformer.track import Tracker
 from jointformer.track.segmentation import Segmentation
@@ -219,6 +221,42 @@ def test_ctrl_c_while_ffmpeg_reads_is_not_lost(
     assert count == len(data) // len(raw(1))
 
 
+@pytest.fixture
+def silent_address() -> Iterator[tuple[str, socket.socket]]:
+    """An address where somebody listens and never answers, and its socket."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/camera", server
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal on POSIX")
+def test_ctrl_c_on_a_silent_address_is_not_lost(silent_address: tuple[str, socket.socket]) -> None:
+    address, server = silent_address
+
+    def interrupt() -> None:
+        caller, _ = server.accept()
+        with caller:
+            caller.recv(1)  # FFmpeg has asked and waits
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupted.wait(30)
+
+    interrupted = threading.Event()
+    threading.Thread(target=interrupt, daemon=True).start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), open_stream(address):
+        pass
+    interrupted.set()
+    assert time.monotonic() - begin < 10
+
+
+def test_a_silent_address_is_said_to_be_silent(
+    silent_address: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (stream, video_container):
+        monkeypatch.setattr(module, "PATIENCE", 0.2)
+    with pytest.raises(DataError, match=r"/camera: nothing arrived for 0\.2 seconds"), open_stream(silent_address[0]):
+        pass
+
+
 def test_a_reader_that_has_gone_ends_it_with_141(
     tmp_path: Path, track: Callable[..., int], pipe_in: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,8 +407,6 @@ def test_ctrl_c_on_a_silent_pipe_ends_the_program(tmp_path: Path, mini_weights: 
 
 def wait_until_it_reads(pid: int) -> None:
     """Wait until the program has its own copy of standard input, which it makes just before it reads."""
-    import time
-
     for _ in range(1200):
         try:
             links = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]

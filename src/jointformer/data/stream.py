@@ -10,12 +10,14 @@ from typing import Any, Protocol
 
 import av
 
+from jointformer.data.prefetch import prefetch
 from jointformer.data.stream_pipe import STANDARD, Pipe, is_pipe
 from jointformer.data.video import FolderVideo, as_pictures, open_video, pixel_aspect
 from jointformer.data.video_container import (
     FORMATS,
     LATEST,
     METADATA,
+    PATIENCE,
     Upright,
     decoded_packets,
     decoding,
@@ -24,6 +26,7 @@ from jointformer.data.video_container import (
     hold_nothing_back,
     say_what_changes,
     shown_aspect,
+    silent,
     to_rgb,
     video_stream,
 )
@@ -41,7 +44,6 @@ DEVICES = frozenset({"v4l2", "video4linux2", "avfoundation", "dshow", "gdigrab",
 _PROTOCOLS = frozenset(["http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt"])
 _ALLOWED = ",".join([*sorted(_PROTOCOLS), "tls", "crypto", "data", "httpproxy", "srtp"])
 _PICTURES = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,ppm_pipe,pgm_pipe,pam_pipe,image2pipe,mpjpeg,rawvideo"
-_PATIENCE = 20.0  # seconds without anything from an address
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,13 @@ class DecodedStream:
         self._stopped = False
         self._first: StreamFrame | None = None
         self.pixel_aspect = Fraction(1)
-        with self._signals_delayed():
-            self._begin(self._open(source), source)
+        if self._pipe is not None:
+            with self._signals_delayed():
+                self._begin(self._open(source), source)
+        else:
+            # FFmpeg would swallow Ctrl-C while it waits for an address: here it only leaves the thread that waits.
+            for _ in prefetch(self._opened(source), patience=0):
+                pass
 
     def frames(self) -> Iterator[StreamFrame]:
         """See `Stream`. Raises DataError where the stream breaks off."""
@@ -203,6 +210,15 @@ class DecodedStream:
     def _signals_delayed(self) -> AbstractContextManager[None]:
         """A block in which FFmpeg reads: Ctrl-C ends the pipe, and comes after FFmpeg, which would swallow it."""
         return nullcontext() if self._pipe is None else delay_signals(self._pipe.stop)
+
+    def _opened(self, source: str) -> Iterator[None]:
+        """Open the source and decode its first frame, as one item; closed where nobody waits for it any more."""
+        self._begin(self._open(source), source)
+        try:
+            yield
+        except GeneratorExit:
+            self._decoded.close()
+            raise
 
     def _begin(self, container: Any, source: str) -> None:
         """Decode the first frame, which tells the size and which way is up."""
@@ -236,10 +252,12 @@ class DecodedStream:
             if scheme == "rtsp":
                 options["rtsp_transport"] = "tcp"  # lost packets of UDP are lost frames
         name = "rawvideo" if settings.raw else settings.format
-        # A pipe may stay silent as long as it likes: Ctrl-C reaches it. FFmpeg's own waiting must end by itself.
-        timeout = _PATIENCE if self._pipe is None else None
+        # A pipe may stay silent as long as it likes: Ctrl-C ends it. FFmpeg's own waiting must end by itself.
+        timeout = PATIENCE if self._pipe is None else None
         try:
             return av.open(file, format=name, options=options, timeout=timeout, **METADATA)
+        except av.ExitError as error:
+            raise silent(self.place) from error
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._not_opened(error) from error
 

@@ -29,6 +29,8 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,gif,asf,h264,hevc,m4v,mjpeg,dv,"
     "mxf,ivf,obu,apng,yuv4mpegpipe,nut,wtv,rm"
 )
+#: Seconds that FFmpeg waits for an address or a device to send something.
+PATIENCE = 20.0
 #: Seconds, before or after the clock's zero, behind which a frame's time is damage: FFmpeg could not even write it.
 LATEST = 2**40
 #: PyAV before 19 stops at a title that is no UTF-8 unless it is told otherwise; later ones know no such setting.
@@ -48,10 +50,18 @@ def decoding(path: Path | str) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except av.ExitError as error:  # what FFmpeg calls the end of its waiting
+        raise silent(path) from error
     except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
         # Damaged headers also reach PyAV as texts that are no UTF-8, times beyond 64 bits, monstrous sizes.
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError("the video cannot be decoded", where=path, got=reason.lower()) from error
+
+
+def silent(place: Path | str) -> DataError:
+    """Return the one-line error for an address or a device that sends nothing any more."""
+    hint = "is it switched on, and does nobody else take its pictures?"
+    return DataError(f"nothing arrived for {PATIENCE:g} seconds", where=place, expected="frames", hint=hint)
 
 
 def write_failure(error: Exception, path: Path | str) -> OutputError:
