@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import signal
 from argparse import Namespace
 from pathlib import Path
@@ -20,8 +21,8 @@ from jointformer.errors import ConfigError
 from jointformer.evaluation.runner import evaluate
 from jointformer.evaluation.scale import run as runs_module
 from jointformer.evaluation.scale.claims import RunFolder
-from jointformer.evaluation.scale.manifest import MANIFEST, VERSIONS, read_manifest
-from jointformer.evaluation.scale.run import Scale
+from jointformer.evaluation.scale.manifest import MANIFEST, VERSIONS, Manifest, read_manifest
+from jointformer.evaluation.scale.run import FailedVideos, Scale
 from jointformer.evaluation.scale.shards import fold
 from jointformer.model.weights import load_model
 from jointformer.system.files import remove
@@ -308,3 +309,12 @@ def test_every_video_says_which_versions_made_it(two: Runs, tmp_path: Path, monk
     made = {name: video["versions"] for name, video in manifest["videos"].items()}
     assert made["v0"] == {"jointformer": __version__, "torch": torch.__version__}
     assert made["v1"] == manifest["versions"] == {"jointformer": __version__, "torch": "9.8"}
+
+
+def test_the_error_of_failed_videos_comes_whole_from_another_process() -> None:
+    error = FailedVideos({"cat": "damaged"}, 3, Path("out"), Manifest({"size": 480}, wanted={"cat", "dog"}))
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is FailedVideos
+    assert str(copy) == str(error) == "out: 1 of 3 videos failed (cat: damaged)"
+    assert copy.failed == {"cat": "damaged"}
+    assert copy.manifest == error.manifest

@@ -40,12 +40,13 @@ class FailedVideos(UserError):
     def __init__(self, failed: dict[str, str], total: int, output: Path, manifest: Manifest) -> None:
         self.failed = failed
         self.manifest = manifest
+        self._begun_with = failed, total, output, manifest
         named = "; ".join(f"{video}: {error}" for video, error in list(failed.items())[:2])
         more = f"; and {len(failed) - 2} more" if len(failed) > 2 else ""
         super().__init__(f"{len(failed)} of {total} videos failed ({named}{more})", where=output)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (UserError, (self.what,))
+        return type(self), self._begun_with
 
 
 @dataclass(frozen=True)
