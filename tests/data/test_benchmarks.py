@@ -57,6 +57,7 @@ def test_the_table_has_every_published_benchmark() -> None:
         ("D17", "test"): "videos",
         ("MOSE", "val"): "videos",
         ("MOSE", "test"): "videos",
+        ("VISOR", "val"): "val.json",
         **{(key, split): "Annotations" for key in ("Y18", "Y19", "LVOS", "BURST") for split in ("val", "test")},
     }
     below = {key for (key, _), benchmark in BENCHMARKS.items() if benchmark.output_folder == "Annotations"}

@@ -204,20 +204,34 @@ def test_a_benchmark_with_public_truth_has_no_server(tmp_path: Path) -> None:
         check(tree, make_results(tree, tmp_path / "out"))
 
 
-def test_visor_needs_its_mapping(tmp_path: Path) -> None:
+@pytest.mark.parametrize("action", ["check", "pack"])
+def test_visors_mapping_must_name_every_video_and_label(
+    action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = make_tree(tmp_path / "data", "VISOR")
+    results = make_results(tree, tmp_path / "out")
+    path = tree.root / "VISOR/val_data_mapping.json"
+    names = json.loads(path.read_text())
+    first, second = names
+    del names[first], names[second]["1"]
+    path.write_text(json.dumps(names))
+    line = ["submit", action, "VISOR", str(results), "--data-root", str(tree.root), "--quiet"]
+    assert main([*line, *(["-o", str(tmp_path / "a.zip")] if action == "pack" else [])]) == 2
+    said = capsys.readouterr().err
+    assert f"videos that are not in the mapping: 1 ({first})" in said or f"1 videos ({first})" in said
+    assert "masks with labels that are not in the mapping" in said
+    assert not (tmp_path / "a.zip").exists()
+
+
+@pytest.mark.parametrize("action", ["check", "pack"])
+def test_visors_mapping_is_looked_for_before_masks_are_read(
+    action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = make_tree(tmp_path / "data", "VISOR")
     results = make_results(tree, tmp_path / "out")
     (tree.root / "VISOR/val_data_mapping.json").unlink()
-    with pytest.raises(DataError, match=r"val_data_mapping\.json: no such file"):
-        pack_submission(check(tree, results), tmp_path / "a.zip")
-
-
-def test_visors_mapping_is_looked_for_before_masks_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tree = make_tree(tmp_path / "data", "VISOR")
-    results = make_results(tree, tmp_path / "out")
-    (tree.root / "VISOR/val_data_mapping.json").unlink()
-    line = ["submit", "pack", "VISOR", str(results), "--data-root", str(tree.root), "-o", str(tmp_path / "a.zip")]
-    assert main(line) == 2
+    line = ["submit", action, "VISOR", str(results), "--data-root", str(tree.root)]
+    assert main([*line, *(["-o", str(tmp_path / "a.zip")] if action == "pack" else [])]) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.endswith("val_data_mapping.json: no such file; VISOR's visor_to_davis.py makes it with the frames")
 

@@ -160,7 +160,9 @@ def _say_what_to_pack(args: argparse.Namespace, dataset: Dataset, output: Path) 
     row = dataset.benchmark
     if not row.zip_holds:
         return
-    if not row.zips_run(args.save_all):
+    if not row.zips_masks:
+        what = "there is no zip, as the server takes polygons"
+    elif not row.zips_run(args.save_all):
         what = "there is no zip, as it would hold frames that are not scored"
     elif row.saved == "lvos" and any(min(video.frames_to_save) < video.first_mask for video in dataset.videos):
         what = "there are no masks of frames before the first given one, which LVOS asks for"

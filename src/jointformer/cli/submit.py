@@ -41,14 +41,8 @@ def run(args: argparse.Namespace) -> int:
     """Return 0 where the results are in order (or packed), 2 where they are not."""
     from jointformer.data.benchmark_rows import find_benchmark
     from jointformer.data.benchmarks import open_benchmark
-    from jointformer.data.convert_visor import read_mapping
     from jointformer.data.inputs import check_outputs, refuse_inputs
-    from jointformer.evaluation.submit import (
-        check_submission,
-        pack_submission,
-        refuse_without_server,
-        visor_mapping,
-    )
+    from jointformer.evaluation.submit import check_submission, pack_submission, refuse_without_server
 
     refuse_without_server(find_benchmark(args.dataset, args.split))  # said before the data are looked for
     target: Path | None = None
@@ -61,8 +55,6 @@ def run(args: argparse.Namespace) -> int:
         names = [Path(folder, video.name) for folder in ("", "Annotations") for video in dataset.videos]
         read = (path for video in dataset.videos for path in video.inputs)
         refuse_inputs([target], [*read, *(args.results / name for name in names)])
-        if dataset.benchmark.key == "VISOR":
-            read_mapping(visor_mapping(dataset))  # before every mask is read
     found = check_submission(dataset, args.results, workers=workers, progress=not args.quiet)
     for line in found.lines():
         print(line, file=sys.stderr)

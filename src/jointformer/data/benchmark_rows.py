@@ -19,7 +19,8 @@ class Benchmark:
 
     `video_list`: the file that lists the videos; None: every folder of frames is a video (which
     `metas`, where given, must name). `first_frame_given`: the first frame must have a mask.
-    `zip_holds`: what the submission server's zip has at its root ("" where no zip is made).
+    `zip_holds`: what the submission server's zip has at its root ("" where no zip is made): Annotations, the videos'
+    folders, or val.json with polygons in the place of masks, for which `mapping` names the objects.
     `server`: where results are sent, if not to what scored the published ones.
     `size_from`: the folder of frames whose size masks have and results get, where it is not the frames' own.
     """
@@ -36,7 +37,8 @@ class Benchmark:
     saved: Saved = "all"
     first_frame_given: bool = True
     output_folder: Literal["", "Annotations"] = ""
-    zip_holds: Literal["", "Annotations", "videos"] = ""
+    zip_holds: Literal["", "Annotations", "videos", "val.json"] = ""
+    mapping: str | None = None
     server: str | None = None
     size_from: str | None = None
 
@@ -45,9 +47,14 @@ class Benchmark:
         """The folder of the server's zip that holds the videos' folders; "" where these are at its root."""
         return "Annotations" if self.zip_holds == "Annotations" else ""
 
+    @property
+    def zips_masks(self) -> bool:
+        """Whether the server's zip holds masks as they are."""
+        return self.zip_holds in ("Annotations", "videos")
+
     def zips_run(self, save_all: bool) -> bool:
         """Whether a run's masks become the server's zip; of all frames `submit pack` chooses those that it wants."""
-        return bool(self.zip_holds) and not (save_all and self.saved != "all")
+        return self.zips_masks and not (save_all and self.saved != "all")
 
 
 _DAVIS = "https://davischallenge.org/davis2017/code.html"
@@ -165,6 +172,8 @@ _VISOR = Benchmark(
     images=("VISOR/JPEGImages/480p",),
     masks=("VISOR/Annotations/480p",),
     video_list="VISOR/ImageSets/2022/val.txt",
+    zip_holds="val.json",
+    mapping="VISOR/val_data_mapping.json",
     download="https://epic-kitchens.github.io/VISOR/",
     server="https://codalab.lisn.upsaclay.fr/competitions/9767",  # its published row names the toolkit
 )

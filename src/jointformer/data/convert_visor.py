@@ -33,7 +33,6 @@ INFO = {
     "URL": "https://epic-kitchens.github.io/VISOR",
     "Details": "This is a VISOR VOS submission file. All annotations must have 854x480 resolution",
 }
-MAPPING = "val_data_mapping.json"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from jointformer.data.benchmark_rows import BENCHMARKS, Benchmark
 from jointformer.data.benchmarks import Dataset
-from jointformer.data.convert_visor import MAPPING, read_mapping, visor_content
+from jointformer.data.convert_visor import read_mapping, visor_content
 from jointformer.data.frames import natural_key
 from jointformer.data.masks import encode_mask
 from jointformer.data.published import published_on
@@ -61,7 +61,7 @@ class Submission:
 
 def submitted_benchmarks() -> list[tuple[str, str]]:
     """The (key, split) of all benchmarks for which an archive is made."""
-    return [name for name, row in BENCHMARKS.items() if row.zip_holds or row.key == "VISOR"]
+    return [name for name, row in BENCHMARKS.items() if row.zip_holds]
 
 
 def refuse_without_server(row: Benchmark) -> None:
@@ -80,14 +80,19 @@ def check_submission(
     """What is wrong with a folder or zip of results for the benchmark's server; every mask is read.
 
     Asked for are all videos, every frame that the benchmark scores (also before an object's first mask), the
-    frames' size, labels that the given masks name, and palette PNGs. Raises ConfigError for benchmarks without
-    a server, DataError where no results are found at all, and for a zip of masks for VISOR, whose server takes none.
+    frames' size, labels that the given masks name, palette PNGs, and names for all objects where the server takes
+    polygons (VISOR's). Raises ConfigError for benchmarks without a server, DataError where no results are found at
+    all, and for polygons where there is no file of names, or a zip of masks to make them from.
     """
     row = dataset.benchmark
     refuse_without_server(row)
     masks = open_masks(Path(predictions), [video.name for video in dataset.videos])
-    if row.key == "VISOR" and masks.archive is not None:
-        raise DataError("VISOR's polygons are made from a folder of masks", where=predictions, hint="unpack it first")
+    names = None
+    if row.mapping is not None:
+        if masks.archive is not None:
+            what = f"{row.key}'s polygons are made from a folder of masks"
+            raise DataError(what, where=predictions, hint="unpack it first")
+        names = read_mapping(dataset.root / row.mapping)
     submission = Submission(dataset, masks, sum(len(video.frames_to_save) for video in dataset.videos))
     there = set(masks.videos())
     for video in dataset.videos:
@@ -99,7 +104,12 @@ def check_submission(
     if masks.archive and masks.folder != row.zip_folder:
         wanted = f"{row.zip_folder}/" if row.zip_folder else "the root"
         submission.mended.add(f"video folders that do not lie in {wanted}", f"{masks.folder or '.'}/")
-    jobs = [_VideoJob(video, masks.only(video.name)) for video in dataset.videos if video.name in there]
+    jobs = []
+    for video in (video for video in dataset.videos if video.name in there):
+        named = None if names is None else names.get(video.name)
+        if names is not None and named is None:
+            submission.problems.add("videos that are not in the mapping", video.name)
+        jobs.append(_VideoJob(video, masks.only(video.name), None if named is None else frozenset(named)))
     results = parallel_map(_check_video, jobs, workers=workers, files=submission.files)
     for problems, mended in tqdm(results, total=len(jobs), unit="video", disable=not progress):
         submission.problems.extend(problems)
@@ -115,8 +125,8 @@ def pack_submission(submission: Submission, target: str | Path, *, workers: int 
     """
     target = Path(target)
     submission.problems.stop(str(submission.masks.archive or submission.masks.folder), "nothing was packed")
-    if submission.dataset.benchmark.key == "VISOR":
-        return _pack_visor(submission, target, workers)
+    if submission.dataset.benchmark.mapping is not None:
+        return _pack_polygons(submission, target, workers)
     folder = submission.dataset.benchmark.zip_folder
     with atomic_write(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for video in sorted(submission.dataset.videos, key=lambda video: natural_key(video.name)):
@@ -130,8 +140,11 @@ def pack_submission(submission: Submission, target: str | Path, *, workers: int 
 
 @dataclass(frozen=True)
 class _VideoJob:
+    """named: the labels that have a name; None where none is asked for."""
+
     video: VideoSource
     masks: MaskTree
+    named: frozenset[str] | None
 
 
 def _check_video(job: _VideoJob) -> tuple[Problems, Problems]:
@@ -166,17 +179,24 @@ def _check_mask(job: _VideoJob, frame: str, allowed: set[int], problems: Problem
                 "masks of another size", f"{file} ({header.width}x{header.height}, the frame {width}x{height})"
             )
             return
-        foreign = set(object_ids(job.masks.read(video.name, frame))) - allowed
+        labels = set(object_ids(job.masks.read(video.name, frame)))
     except DataError as error:
         problems.add("masks that cannot be read", f"{file} ({error.what})")
         return
+    foreign = labels - allowed
     if foreign:
-        labels = ", ".join(map(str, sorted(foreign)))
-        problems.add("masks with labels that no given mask names", f"{file} ({labels})")
+        problems.add("masks with labels that no given mask names", f"{file} ({_listed(foreign)})")
         if header.is_stretched:
             problems.add(STRETCHED, file)
+    unnamed = set() if job.named is None else {label for label in labels & allowed if str(label) not in job.named}
+    if unnamed:
+        problems.add("masks with labels that are not in the mapping", f"{file} ({_listed(unnamed)})")
     if header.colour_type == GREY:
         mended.add("grey masks, packed with the palette", file)
+
+
+def _listed(labels: set[int]) -> str:
+    return ", ".join(map(str, sorted(labels)))
 
 
 def _content(masks: MaskTree, video: VideoSource, frame: str, present: frozenset[str]) -> bytes:
@@ -188,20 +208,16 @@ def _content(masks: MaskTree, video: VideoSource, frame: str, present: frozenset
     return masks.read_bytes(video.name, frame)
 
 
-def visor_mapping(dataset: Dataset) -> Path:
-    """Where the names of VISOR's objects lie, without which nothing is packed."""
-    return dataset.root / "VISOR" / MAPPING
-
-
-def _pack_visor(submission: Submission, target: Path, workers: int) -> Path:
+def _pack_polygons(submission: Submission, target: Path, workers: int) -> Path:
     """VISOR's server takes val.json alone."""
-    names = read_mapping(visor_mapping(submission.dataset))
+    row = submission.dataset.benchmark
+    names = read_mapping(submission.dataset.root / str(row.mapping))
     frames = {
         video.name: {video.frame_names[index] for index in video.frames_to_save} for video in submission.dataset.videos
     }
     content, _ = visor_content(Path(submission.masks.folder), names, frames=frames, workers=workers)
     with atomic_write(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        entry = zip_entry("val.json")
+        entry = zip_entry(row.zip_holds)
         entry.compress_type = zipfile.ZIP_DEFLATED
         archive.writestr(entry, json.dumps(content))
     return target

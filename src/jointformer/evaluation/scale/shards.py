@@ -278,8 +278,8 @@ def results_folder(output: Path, manifest: Manifest) -> Path:
 
 
 def zip_path(output: Path, row: Benchmark) -> Path | None:
-    """Return where the zip for a benchmark's submission server is made; None where no server wants one."""
-    return output / f"{row.key}_{row.split}.zip" if row.zip_holds else None
+    """Return where the zip for a benchmark's submission server is made; None where no server wants masks."""
+    return output / f"{row.key}_{row.split}.zip" if row.zips_masks else None
 
 
 def zip_if_finished(output: Path, manifest: Manifest) -> Path | None:
