@@ -20,8 +20,9 @@ import pytest
 from jointformer.cli.main import main
 from jointformer.data.published import published_rows
 from jointformer.errors import ConfigError, DataError
-from jointformer.evaluation.reproduce import Options, RowResult
+from jointformer.evaluation.reproduce import Options
 from jointformer.evaluation.reproduce_parts import caught_up
+from jointformer.evaluation.reproduce_result import RowResult
 from jointformer.evaluation.reproduce_rows import row_name, select_rows, truth_piece, weights_piece
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.run import Scale
@@ -325,10 +326,11 @@ def test_other_weights_run_with_the_rows_settings_and_say_so(
     whole_tree: Callable[..., Tree], release: Server, mini_bytes: bytes, tmp_path: Path
 ) -> None:
     tree = whole_tree("VOST")
-    (tmp_path / "mine.pth").write_bytes(mini_bytes)
-    assert main(command(tree, tmp_path / "out", "vost-val/s24", "--model", str(tmp_path / "mine.pth"))) == 0
+    (tmp_path / "run7").mkdir()
+    (tmp_path / "run7/weights.pth").write_bytes(mini_bytes)
+    assert main(command(tree, tmp_path / "out", "vost-val/s24", "--model", str(tmp_path / "run7/weights.pth"))) == 0
     (row,) = report(tmp_path / "out")
-    assert row["masks"].endswith("vost-val/s24@mine")
+    assert row["masks"].endswith("vost-val/s24@run7-weights")  # not that of other runs' weights.pth
     assert any("instead of the row's own" in note for note in row["notes"])
     assert release.asked == []
     assert main(command(tree, tmp_path / "out", "vost-val/s24", "--model", str(tmp_path / "none.pth"))) == 2

@@ -25,7 +25,7 @@ from jointformer.cli.flags import worker_count
 from jointformer.cli.running import add_missing_flag, add_running_flags, add_scale_flags, first_device, run_options
 
 if TYPE_CHECKING:
-    from jointformer.evaluation.reproduce import RowResult
+    from jointformer.evaluation.reproduce_result import RowResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

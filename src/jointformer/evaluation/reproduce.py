@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from jointformer.data.benchmarks import Dataset, open_benchmark
 from jointformer.data.published import PublishedRow
 from jointformer.errors import ConfigError, DataError, UserError
 from jointformer.evaluation.published_masks import fetch_masks, masks_path, masks_url
 from jointformer.evaluation.reproduce_parts import caught_up, keep
+from jointformer.evaluation.reproduce_result import RowResult, Status
 from jointformer.evaluation.reproduce_rows import (
     Piece,
     figure_key,
@@ -33,10 +32,6 @@ from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model, locate
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import BadFramePolicy
-
-#: `planned`: a dry run; `checked`: published masks of a row whose truth is with a server; `open`: this shard's
-#: videos are finished, others are not.
-Status = Literal["scored", "packed", "checked", "planned", "open", "missing", "failed"]
 
 #: What a reader of the difference has to know, by dataset.
 _ABOUT = {
@@ -79,38 +74,6 @@ class Options:
             raise ConfigError("published masks are scored as they are, and nothing is run", where=what)
         if self.overwrite:
             self.scale.refuse_overwriting()
-
-
-@dataclass(frozen=True)
-class RowResult:
-    """What came of one row. `ours` has the published figures' names; figures are in percent.
-
-    `where` is the folder or zip of the masks, `archive` what a server takes, `fps` frames per second in the
-    model (0 where nothing was run).
-    """
-
-    row: PublishedRow
-    status: Status
-    pieces: Sequence[Piece] = ()
-    ours: dict[str, float] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-    where: Path | None = None
-    archive: Path | None = None
-    fps: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """The row's name."""
-        return row_name(self.row)
-
-    @property
-    def good(self) -> bool:
-        """Whether the row came to an end, or could."""
-        return self.status not in ("missing", "failed")
-
-    def difference(self, figure: str) -> float:
-        """Ours minus published in points; NaN where there is no such figure of ours."""
-        return self.ours.get(figure, math.nan) - self.row.published[figure]
 
 
 class Reproduction:
@@ -229,7 +192,7 @@ class Reproduction:
     def _output(self, row: PublishedRow) -> Path:
         if self.options.published_masks:
             return masks_path(row)
-        own = "" if self.options.model is None else f"@{Path(self.options.model).stem}"
+        own = "" if self.options.model is None else f"@{_short_name(self.options.model)}"
         return self.options.output / f"{row_name(row)}{own}"
 
     def _data_piece(self, row: PublishedRow) -> Piece:
@@ -283,6 +246,14 @@ def reproduce(
             if results == before:
                 break
     return results
+
+
+def _short_name(model: str) -> str:
+    """Weights in a folder's name: their name, or their file's with its folder's, as all runs call theirs alike."""
+    if Path(model).name == model and not Path(model).suffix:
+        return model
+    path = Path(model).expanduser().absolute()
+    return "-".join(part for part in (path.parent.name, path.stem) if part)
 
 
 def _bad_frames(manifest: Manifest, policy: BadFramePolicy) -> list[str]:

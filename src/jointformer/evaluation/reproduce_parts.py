@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jointformer.data.metas import read_json
 from jointformer.errors import DataError
 from jointformer.evaluation.reproduce_report import as_data
+from jointformer.evaluation.reproduce_result import RowResult
 from jointformer.evaluation.scale.manifest import read_manifest
 from jointformer.system.files import write_json
-
-if TYPE_CHECKING:
-    from jointformer.evaluation.reproduce import RowResult
 
 OUTCOME = "reproduced.json"
 

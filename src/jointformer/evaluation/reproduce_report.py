@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jointformer.data.published import PublishedRow
+from jointformer.evaluation.reproduce_result import RowResult
 from jointformer.evaluation.reproduce_rows import row_name
 from jointformer.evaluation.tables import aligned
-
-if TYPE_CHECKING:  # listing rows needs no PyTorch
-    from jointformer.evaluation.reproduce import RowResult
 
 _HEADINGS = ("row", "figure", "published", "ours", "difference")
 
