@@ -58,6 +58,9 @@ class Masks:
     def is_drawn(self, frame: int, object_id: int) -> bool:
         return frame == 0
 
+    def doubts(self, frames: range) -> list[str]:
+        return []
+
 
 def write_video(
     path: Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from jointformer.data.masks import write_mask
 from jointformer.errors import ConfigError, DataError, WeightsError
 from jointformer.session import ObjectInfo, Session
+from jointformer.session.exporting import SessionSource
 from jointformer.session.plan import Direction
 from jointformer.session.result import STATUSES
 from jointformer.track import TrackerConfig
@@ -157,7 +159,10 @@ def test_the_timeline_says_of_every_frame_what_its_status_and_confidence_say(ses
         for t in range(30):
             assert STATUSES[status[t]] == session.status(t) == session.result(t).status
             drawn = session.result(t).drawn
-            tracked = [c for i, c in session.confidence(t).items() if i not in drawn]
+            results = session._book.results(t)
+            old = {i for i, result in results.items() if session._book.is_stale(t, i, result.edit)}
+            old = old if session.status(t) == "annotated" else set()  # among masks of the user's these do not count
+            tracked = [c for i, c in session.confidence(t).items() if i not in drawn | old]
             assert np.isnan(confidence[t]) if not tracked else confidence[t] == pytest.approx(min(tracked))
             seen.add(session.status(t))
 
@@ -174,7 +179,63 @@ def test_the_timeline_says_of_every_frame_what_its_status_and_confidence_say(ses
     list(session.propagate())
     session.add_masks(24, {2: square(24, 14)})
     compare()
-    assert seen == set(STATUSES)
+    list(session.propagate())
+    session.add_masks(26, {3: square(26, 9)})
+    compare()
+    assert seen == set(STATUSES) - {"held"}
+
+
+def test_frames_without_a_result_of_an_object_that_was_drawn_earlier_are_partial(session: Session) -> None:
+    session.add_masks(0, {1: square(0)})
+    list(session.propagate())
+    session.add_masks(10, {2: square(10, 14)})
+    assert [session.status(t) for t in (9, 10, 11, 29)] == ["tracked", "annotated", "partial", "partial"]
+    list(session.propagate())
+    assert session.status(29) == "tracked"
+
+
+def test_the_next_frame_to_fix_may_be_one_where_another_object_is_drawn(session: Session) -> None:
+    SquareTracker.lost = {12}
+    session.add_masks(0, {1: square(0), 2: square(0, 14)})
+    list(session.propagate())
+    frame = session.next_frame_to_fix()
+    assert frame is not None
+    session.add_masks(frame, {2: square(frame, 14)})
+    assert session.status(frame) == "annotated"
+    assert session.next_frame_to_fix() == frame
+    session.add_masks(frame, {1: square(frame)})
+    assert session.next_frame_to_fix() != frame
+
+
+def test_held_frames_are_not_sure_and_are_tracked_again_when_they_can_be_read(tmp_path: Path) -> None:
+    film = damaged_video(tmp_path / "film", 10, 11)
+    with ScriptedSession(film, folder=tmp_path / "kept") as session:
+        session.add_masks(0, {1: square(0)})
+        list(session.propagate())
+        status, lowest = session.timeline()
+        assert [STATUSES[status[t]] for t in (9, 10, 11, 12)] == ["tracked", "held", "held", "tracked"]
+        assert session.status(10) == session.result(10).status == "held"
+        assert session.confidence(10) == {1: 0.0}
+        assert np.isnan(lowest[10])
+        assert session.next_frame_to_fix() not in (10, 11)
+        assert not session.plan().steps()  # trying again would help nobody
+        shutil.copy(film / "09.png", film / "10.png")
+    with ScriptedSession.load(tmp_path / "kept") as session:
+        assert session.plan().steps() == 2
+        assert track(session) == [10, 11]
+        assert [session.status(t) for t in (10, 11)] == ["tracked", "held"]
+
+
+def test_a_run_ends_where_the_video_is_gone(tmp_path: Path) -> None:
+    film = damaged_video(tmp_path / "film")
+    with ScriptedSession(film) as session:
+        session.add_masks(0, {1: square(0)})
+        run = session.propagate()
+        assert [next(run)[0] for _ in range(3)] == [1, 2, 3]
+        film.rename(tmp_path / "elsewhere")
+        with pytest.raises(DataError, match=r"film.0\d\.png"):
+            list(run)
+        assert session.status(29) == "none"
 
 
 def test_clearing_one_objects_mask_leaves_the_others_and_is_undone_alone(session: Session) -> None:
@@ -334,6 +395,36 @@ def test_probabilities_of_objects_that_a_later_run_does_not_track_stay() -> None
         left = session.soft_maps(10)
         assert left is not None
         assert left.ids == (1,)
+
+
+def test_soft_exports_give_the_users_masks_their_pixels(tmp_path: Path) -> None:
+    with ScriptedSession(video(), keep_soft=True) as session:
+        session.add_masks(0, {1: square(0), 2: square(0, 14)})
+        list(session.propagate())
+        session.add_masks(5, {1: square(5, 12)})  # over a part of the other
+        list(session.propagate())
+        prob = SessionSource(session).prob(5)
+        assert prob is not None
+        assert not prob[2][square(5, 12)].any()
+        assert prob[2][square(5, 14) & ~square(5, 12)].min() > 0.5
+
+
+def test_exports_say_what_is_out_of_date_and_what_is_missing(
+    session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session.add_masks(0, {1: square(0)})
+    list(session.propagate())
+    session.add_masks(20, {1: square(20)})
+    session.export("coco", tmp_path / "a.json")
+    session.export("coco", tmp_path / "b.json", start=15, end=20)
+    session.undo()
+    session.add_masks(10, {2: square(10, 14)})
+    session.export("coco", tmp_path / "c.json")
+    assert caplog.messages == [
+        "28 of 30 frames are out of date: track them first",
+        "5 of 6 frames are out of date: track them first",
+        "19 of 30 frames lack an object that was drawn in an earlier frame: track it first",
+    ]
 
 
 @pytest.mark.parametrize(("format", "options"), [("soft", {}), ("rgba", {"soft": True})])
@@ -542,6 +633,23 @@ def test_of_a_frames_whole_label_map_only_the_masks_that_differ_put_results_out_
     assert session.status(20) == "stale"
     session.remove_object(2)
     assert session.status(20) == "tracked"
+
+
+def test_a_name_and_a_colour_end_no_run_and_are_undone_alone(session: Session) -> None:
+    session.add_masks(0, {1: square(0)})
+    run = session.propagate()
+    next(run)
+    session.set_object(1, name="cat", colour=(1, 2, 3))
+    assert [frame for frame, _ in run] == [*range(2, 30)]
+    assert session.undo() == "object"
+    assert session.objects[0].name == "object 1"
+    assert session.status(29) == "tracked"
+    assert session.undo() == "track"
+    assert session.status(1) == "none"
+    assert session.redo() == "track"
+    assert session.redo() == "object"
+    assert session.objects[0].name == "cat"
+    assert session.status(29) == "tracked"
 
 
 def test_a_new_object_in_the_frame_that_comes_next_ends_the_running_propagation(session: Session) -> None:

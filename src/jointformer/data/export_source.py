@@ -68,6 +68,9 @@ class MaskSource(Protocol):
     def is_drawn(self, frame: int, object_id: int) -> bool:
         """Whether a mask was given by the user rather than tracked."""
 
+    def doubts(self, frames: range) -> list[str]:
+        """What somebody should know of the masks of these frames, a sentence each."""
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -223,12 +226,14 @@ class Selection:
         raise damaged
 
     def report(self, missing: str) -> None:
-        """Say in the log how many of the frames had no masks, what became of these, and how many are damaged."""
+        """Say in the log how many of the frames had no masks, what became of these, and what else to know of them."""
         if self._missing:
             logger.warning("%d of %d frames have no masks: they were %s", self._missing, self._written, missing)
         if self._held:
             text = "%d of %d frames could not be read: the picture before stands for each of them"
             logger.warning(text, self._held, self._written)
+        for line in self.source.doubts(self.frames):
+            logger.warning("%s", line)
 
     def _count(self, known: object) -> None:
         self._written += 1
@@ -294,6 +299,10 @@ class FolderSource:
     def is_drawn(self, frame: int, object_id: int) -> bool:
         """False: nobody can tell."""
         return False
+
+    def doubts(self, frames: range) -> list[str]:
+        """Nothing: nobody can tell."""
+        return []
 
     def _find_objects(self) -> tuple[ExportObject, ...]:
         ids: set[int] = set()

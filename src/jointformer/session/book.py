@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.palette import colour_of
 from jointformer.session.packing import SoftMaps, pack_mask, unpack_mask
-from jointformer.session.plan import FORWARD, JOINED, Known, Sides
+from jointformer.session.plan import FORWARD, HELD, JOINED, Known, Sides
 from jointformer.session.store import Cell, Kind, Store
 from jointformer.types import Colour, Mask
 
@@ -69,12 +69,16 @@ def disjoint(drawn: Mapping[int, Mask], tracked: Mapping[int, Mask], size: tuple
 
 @dataclass(frozen=True)
 class Tracked:
-    """One object's result in one frame: its mask, confidence, edit number and the sides it was tracked from."""
+    """One object's result in one frame: its mask, confidence, edit number and the sides it was tracked from.
+
+    held: the frame could not be read, and has the mask of the one beside it.
+    """
 
     mask: Mask
     confidence: float
     edit: int
     sides: int
+    held: bool = False
 
 
 class Book:
@@ -129,31 +133,45 @@ class Book:
         """Return what was tracked in a frame, by object id."""
         with self.lock:
             cells = self.store.cells(Kind.RESULT, frame=frame)
-        return {c.object: Tracked(unpack_mask(c.value, self.size), _share(c.score), c.edit, c.sides) for c in cells}
+        return {
+            c.object: Tracked(
+                unpack_mask(c.value, self.size), _share(c.score), c.edit, c.sides & JOINED, bool(c.sides & HELD)
+            )
+            for c in cells
+        }
 
     def put_results(self, frame: int, results: Mapping[int, Tracked], at: int) -> None:
         """Keep a frame's tracked masks."""
         cells = [
-            Cell(Kind.RESULT, frame, i, pack_mask(r.mask), r.confidence, r.edit, r.sides) for i, r in results.items()
+            Cell(Kind.RESULT, frame, i, pack_mask(r.mask), r.confidence, r.edit, r.sides | (HELD if r.held else 0))
+            for i, r in results.items()
         ]
         self.store.put(cells, at=at)
 
-    def known(self, since: int | None = None) -> dict[int, Known]:
-        """Return where each object is drawn, and the sides of its up-to-date results; since: as for `timeline`."""
+    def known(self, since: int | None = None, tried: Collection[int] | None = None) -> dict[int, Known]:
+        """Return where each object is drawn, and the sides of its up-to-date results; since: as for `timeline`.
+
+        tried: the frames that could not be read of late, where there is no sense in trying again: of other held frames
+        nothing counts as up to date. None: all results count.
+        """
+
+        def sides(i: int, since: int = 0) -> Sides:
+            found = self.timeline(i, since)[0]
+            if tried is not None:
+                again = np.flatnonzero(found & HELD)
+                found[[frame for frame in again.tolist() if frame not in tried]] = 0
+            return found & JOINED
+
         with self.lock:
             return {
-                i: Known(
-                    self.drawn_frames(i),
-                    self.timeline(i)[0],
-                    None if since is None else self.timeline(i, since)[0],
-                )
+                i: Known(self.drawn_frames(i), sides(i), None if since is None else sides(i, since))
                 for i in self.objects()
             }
 
     def timeline(self, object_id: int, since: int = 0) -> tuple[Sides, Sides, np.ndarray]:
         """Return (sides of up-to-date results, of out-of-date ones, confidence or NaN), each (T,).
 
-        since: the edit whose results are the oldest that count.
+        Of held results the sides also have the bit HELD. since: the edit whose results are the oldest that count.
         """
         fresh, old = np.zeros(self.length, np.uint8), np.zeros(self.length, np.uint8)
         confidence = np.full(self.length, np.nan, np.float32)
@@ -168,8 +186,8 @@ class Book:
         stale = np.zeros(len(frames), bool)
         for edit, low, high in spans:
             stale |= (frames >= low) & (frames <= high) & (edits < edit)
-        fresh[frames[~stale]] = sides[~stale] & JOINED
-        old[frames[stale]] = sides[stale] & JOINED
+        fresh[frames[~stale]] = sides[~stale] & (JOINED | HELD)
+        old[frames[stale]] = sides[stale] & (JOINED | HELD)
         confidence[frames] = np.clip(scores, 0, 1)
         return fresh, old, confidence
 

@@ -88,7 +88,7 @@ class Edits:
             if info == old:
                 return old
             with self._store.transaction():
-                self._book.put_object(info, self._store.begin_edit("object"))
+                self._book.put_object(info, self._store.begin_edit("object", of_masks=False))
         return info
 
     def undo(self) -> str | None:

@@ -10,7 +10,7 @@ from jointformer.data.video import VideoReader, video_title
 from jointformer.errors import DataError
 from jointformer.ops.resize import resize_bilinear
 from jointformer.session.reading import Reading
-from jointformer.session.result import FrameResult
+from jointformer.session.result import STATUSES, FrameResult, Status
 from jointformer.types import FloatArray, LabelMap
 
 
@@ -44,6 +44,7 @@ class SessionSource:
     def prob(self, frame: int) -> dict[int, FloatArray] | None:
         """{object id: (H, W) probability}, 0 or 1 for the user's masks; None where nothing is drawn or tracked.
 
+        As in a frame's result, what the user drew takes its pixels from all other objects.
         Raises DataError where no probabilities were kept.
         """
         result = self._result(frame)
@@ -54,12 +55,15 @@ class SessionSource:
         if maps is not None and maps.ids:
             resized = resize_bilinear(torch.from_numpy(maps.maps.copy()).float()[None] / 255, *self._session.size)
             found = {i: np.asarray(row, np.float32) for i, row in zip(maps.ids, resized[0].numpy())}
+        free = np.ones(self._session.size, bool)
+        for i in result.drawn:
+            free &= ~result.masks[i]
         prob = {}
         for i in result.ids:
             if i in result.drawn:
                 prob[i] = result.masks[i].astype(np.float32)
             elif i in found:
-                prob[i] = found[i]
+                prob[i] = found[i] * free
             else:
                 hint = "track it again in a session with keep_soft=True"
                 raise DataError(f"no probabilities were kept of object {i} in frame {frame}", hint=hint)
@@ -68,6 +72,17 @@ class SessionSource:
     def is_drawn(self, frame: int, object_id: int) -> bool:
         """Whether the user gave an object's mask in a frame."""
         return object_id in self._result(frame).drawn
+
+    def doubts(self, frames: range) -> list[str]:
+        """What somebody should know of the masks of these frames, a sentence each."""
+        told: dict[Status, str] = {
+            "stale": "are out of date: track them first",
+            "partial": "lack an object that was drawn in an earlier frame: track it first",
+            "held": "could not be read when they were tracked: they have the masks of the frame beside them",
+        }
+        status = self._session.timeline()[0][frames.start : frames.stop]
+        counts = {name: int((status == STATUSES.index(name)).sum()) for name in told}
+        return [f"{counts[name]} of {len(frames)} frames {text}" for name, text in told.items() if counts[name]]
 
     def _result(self, frame: int) -> FrameResult:
         """A frame's result, read once however many questions about the frame follow each other."""

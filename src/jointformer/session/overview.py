@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jointformer.session.book import Book, Tracked, disjoint
-from jointformer.session.plan import JOINED, neighbours
+from jointformer.session.plan import HELD, JOINED, neighbours
 from jointformer.session.result import STATUSES, FrameResult, Status
 from jointformer.types import FloatArray, UInt8Array
 
@@ -31,31 +31,44 @@ def frame_status(book: Book, frame: int) -> Status:
 
 def timeline(book: Book) -> tuple[UInt8Array, FloatArray]:
     """Return (T,) statuses as indices into STATUSES, and (T,) the lowest confidence of a tracked object or NaN."""
-    fresh, old, half = (np.zeros(book.length, bool) for _ in range(3))
+    fresh, old, half, partial, held = (np.zeros(book.length, bool) for _ in range(5))
     frames, lowest = np.arange(book.length), np.full(book.length, np.nan, np.float32)
     with book.lock:
+        annotated = list(book.drawn_frames())
         for i in book.objects():
             done, out, confidence = book.timeline(i)
             fresh |= done != 0
             old |= out != 0
+            held |= (done & HELD) != 0
             drawn = np.asarray(book.drawn_frames(i), np.int64)
             confidence[drawn] = np.nan
             between = (frames > drawn.min(initial=book.length)) & (frames < drawn.max(initial=-1))
-            half |= between & (done != 0) & (done != JOINED)
+            half |= between & (done != 0) & (done & JOINED != JOINED)
+            here = (done != 0) | (out != 0)
+            here[drawn] = True
+            partial |= ~here & (frames > drawn.min(initial=book.length))
+            # Among masks of the user's only what is up to date calls for a correction.
+            confidence[[frame for frame in annotated if out[frame]]] = np.nan
+            confidence[(done | out) & HELD != 0] = np.nan
             lowest = np.fmin(lowest, confidence)
-        annotated = list(book.drawn_frames())
     status = np.zeros(book.length, np.uint8)
     # Later lines outrank earlier ones.
     status[fresh] = STATUSES.index("tracked")
+    status[partial & fresh] = STATUSES.index("partial")
     status[half] = STATUSES.index("half")
     status[old] = STATUSES.index("stale")
+    status[held] = STATUSES.index("held")
     status[annotated] = STATUSES.index("annotated")
     return status, lowest
 
 
 def least_certain(status: UInt8Array, confidence: FloatArray) -> int | None:
-    """Return the up-to-date frame with the lowest confidence, annotated ones left out; None without any."""
-    counted: npt.NDArray[np.bool_] = np.isin(status, [STATUSES.index("tracked"), STATUSES.index("half")])
+    """Return the frame with the lowest confidence of an up-to-date result; None without any.
+
+    That may be a frame with masks of the user's, where another object is tracked.
+    """
+    names: tuple[Status, ...] = ("annotated", "tracked", "half", "partial")
+    counted: npt.NDArray[np.bool_] = np.isin(status, [STATUSES.index(name) for name in names])
     counted &= ~np.isnan(confidence)
     return int(np.argmin(np.where(counted, confidence, np.inf))) if counted.any() else None
 
@@ -63,9 +76,16 @@ def least_certain(status: UInt8Array, confidence: FloatArray) -> int | None:
 def _status(book: Book, frame: int, drawn: bool, tracked: dict[int, Tracked]) -> Status:
     if drawn:
         return "annotated"
-    if any(book.is_stale(frame, i, t.edit) for i, t in tracked.items()):
+    if not tracked:
+        return "none"
+    stale = {i for i, t in tracked.items() if book.is_stale(frame, i, t.edit)}
+    if any(t.held for i, t in tracked.items() if i not in stale):
+        return "held"
+    if stale:
         return "stale"
     for i in (i for i, t in tracked.items() if t.sides != JOINED):
         if None not in neighbours(book.drawn_frames(i), frame):
             return "half"
-    return "tracked" if tracked else "none"
+    if any(i not in tracked and frame > min(book.drawn_frames(i), default=frame) for i in book.objects()):
+        return "partial"
+    return "tracked"

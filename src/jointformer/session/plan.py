@@ -16,6 +16,8 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 #: Bits: an object's mask in a frame comes from an earlier frame's, from a later frame's, or from both.
 FORWARD, BACKWARD, JOINED = 1, 2, 3
+#: A further bit of a result: the frame could not be read, and has the mask of the one beside it.
+HELD = 4
 Sides = npt.NDArray[np.uint8]
 
 

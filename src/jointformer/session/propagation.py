@@ -53,7 +53,8 @@ class Propagation:
 
     First the side opposite to the direction, whose halves are kept compressed, then the direction's own side, which is
     joined with them. It stops when somebody edits the session meanwhile, and can be stopped between any two frames.
-    A frame that cannot be read has the masks of the one before it on its side, as under the command's "hold".
+    A frame that cannot be read has the masks of the one before it on its side, as under the command's "hold", and is
+    kept as held. Where the frame before cannot be read any more either, the video is gone, and the run ends.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Propagation:
             ids = [i for i in self._plan.needs if self._begins(i, origin, frames, bit)]
             lead = make_lead(self._book, self._known, self._visible, frames, origin, ids, bit, pins=self._pins)
         tracker, before, watch = self._new_tracker(), None, Stopwatch()
+        good: int | None = None  # the last frame that could be read
         for frame, masks in lead.shown:
             # What is no mask of the user's may not displace those that are: a stopped run would go on differently.
             pinned = lead.own if frame == origin else None
@@ -146,10 +148,15 @@ class Propagation:
             on_bad_frame="hold",
             before=before,
         ):
-            if watch.bad_frames:
+            held = watch.bad_frames > 0
+            watch.bad_frames = 0
+            if held:
+                if frame - frames.step not in self._held:
+                    _ = self._frames.video.frame(origin if good is None else good)
                 self._held.add(frame)
-                watch.bad_frames = 0
-            if not self._keep(frame, seen, bit, lead.trust):
+            else:
+                good = frame
+            if not self._keep(frame, seen, bit, lead.trust, held):
                 break
             yield frame
             ahead = _behind(frames, frame)
@@ -207,8 +214,11 @@ class Propagation:
             drawn = {} if self._edited() else self._book.drawn(frame)
         return {i: m for i, m in drawn.items() if i in tracked or (m.any() and self._goes_on(i, ahead, bit))} or None
 
-    def _keep(self, frame: int, seen: Segmentation, bit: int, trust: dict[int, Trust]) -> bool:
-        """Write what one side shows of a frame, joined with the other side's half if this is the final side."""
+    def _keep(self, frame: int, seen: Segmentation, bit: int, trust: dict[int, Trust], held: bool) -> bool:
+        """Write what one side shows of a frame, joined with the other side's half if this is the final side.
+
+        held: the frame could not be read, so nobody can be sure of it.
+        """
         final = bit == self._final
         ids = self._plan.ids(frame) if final else self._plan.ids(frame, bit)
         half = self._book.maps(half_kind(JOINED - bit), frame) if final else None
@@ -227,6 +237,7 @@ class Propagation:
                 confidence = other[i].confidence
             else:
                 confidence = self._confidence(frame, i, bit, trust.setdefault(i, Trust(area)), expected, area)
+            confidence = 0.0 if held else confidence
             if final or need == bit or not self._known[i].done[frame]:
                 sides = need if final else bit
                 mask = whole.masks[i] & free
@@ -236,7 +247,7 @@ class Propagation:
                 return False
             with self._book.store.transaction():
                 at = self._begun()
-                results = {i: Tracked(mask, confidence, at, sides) for i, (mask, confidence, sides) in found.items()}
+                results = {i: Tracked(mask, sure, at, sides, held) for i, (mask, sure, sides) in found.items()}
                 self._book.put_results(frame, results, at)
                 if not final:
                     self._book.put_maps(half_kind(bit), frame, quantised(whole), None)

@@ -72,7 +72,11 @@ class Reading:
         return dict(self.result(frame).confidence)
 
     def status(self, frame: int) -> Status:
-        """Return none, annotated, tracked, half (seen from one of two sides so far) or stale (out of date)."""
+        """Return what is known of a frame.
+
+        none; annotated; tracked; half: seen from one of two sides so far; stale: out of date; partial: without a result
+        of an object that was drawn earlier; held: it could not be read, and has the masks of the frame beside it.
+        """
         return frame_status(self._book, self._checked(frame))
 
     def timeline(self, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +89,9 @@ class Reading:
         return status[start:stop], confidence[start:stop]
 
     def next_frame_to_fix(self) -> int | None:
-        """Return the tracked frame with the least certain object; None where nothing is tracked.
+        """Return the frame with the least certain tracked object; None where nothing is tracked.
 
-        Frames that are annotated or out of date do not count: track again first.
+        Results that are out of date do not count (track again first), nor do frames that could not be read.
         """
         return least_certain(*self.timeline())
 

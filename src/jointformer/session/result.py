@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from jointformer.ops.label_maps import slots_to_label_map
 from jointformer.types import LabelMap, Mask
 
 #: none: nothing known; annotated: the user gave a mask; tracked: up to date; half: seen from one of two sides so far;
-#: stale: an edit since then would change it.
-Status = Literal["none", "annotated", "tracked", "half", "stale"]
-STATUSES: tuple[Status, ...] = ("none", "annotated", "tracked", "half", "stale")
+#: stale: an edit since then would change it; partial: an object drawn in an earlier frame was not tracked here; held:
+#: the frame could not be read and has the masks of the one beside it.
+Status = Literal["none", "annotated", "tracked", "half", "stale", "partial", "held"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,8 @@ class Session(Reading):
     ) -> Plan:
         """Return what `propagate` with these arguments would track; its `steps()` tell how much work that is."""
         with self._book.lock:
-            return make_plan(self._book.known(since), len(self), start, end, direction, again=again)
+            known = self._book.known(since, tried=self._frames.damaged)
+            return make_plan(known, len(self), start, end, direction, again=again)
 
     def propagate(
         self,

@@ -82,7 +82,8 @@ def as_video(video: VideoLike) -> VideoReader:
 class FrameCache:
     """A reader's frames in either direction, at most `budget` bytes of them kept. Safe for several threads.
 
-    Videos decode forwards only; going backwards is done in stretches that are decoded once and kept.
+    Videos decode forwards only; going backwards is done in stretches that are decoded once and kept. damaged: the
+    frames of which `iter` has told that they cannot be read.
     """
 
     def __init__(self, video: VideoReader, budget: int = 192 * 2**20) -> None:
@@ -90,6 +91,7 @@ class FrameCache:
         height, width = video.size
         self.capacity = max(4, budget // (height * width * 3))
         self._kept: OrderedDict[int, UInt8Array] = OrderedDict()
+        self.damaged: set[int] = set()
         self._lock, self._decoding = threading.Lock(), threading.Lock()
         self._at = 0  # the last frame that `_decode` was asked for
 
@@ -112,6 +114,11 @@ class FrameCache:
 
     def iter(self, frames: range) -> Iterator[tuple[int, UInt8Array | DataError]]:
         """(index, frame) of a range with step 1 or -1; in place of damaged frames their errors."""
+        for index, frame in self._in_order(frames):
+            (self.damaged.add if isinstance(frame, DataError) else self.damaged.discard)(index)
+            yield index, frame
+
+    def _in_order(self, frames: range) -> Iterator[tuple[int, UInt8Array | DataError]]:
         if frames.step == 1:
             yield from zip(frames, iter_readable(self.video, frames.start, frames.stop))
             return

@@ -43,8 +43,8 @@ class Cell:
 class Store(Database):
     """Cells, edits and what is out of date, in the SQLite file.
 
-    changes: how many edits have begun, been undone or done again since the file was opened. Positions come again after
-    an undo; this does not.
+    changes: how many edits of masks have begun, and edits been undone or done again, since the file was opened.
+    Positions come again after an undo; this does not.
     """
 
     changes = 0
@@ -148,10 +148,10 @@ class Store(Database):
             raise self._damaged(f"position {value!r}")
         return value
 
-    def begin_edit(self, label: str) -> int:
+    def begin_edit(self, label: str, *, of_masks: bool = True) -> int:
         """Return the number of a new edit; what was undone before it can no longer be redone."""
         number = self.position + 1
-        self.changes += 1
+        self.changes += of_masks
         with self._errors():
             for table, column in (("edits", "edit"), ("stale", "edit"), ("journal", "at")):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} >= ?", (number,))

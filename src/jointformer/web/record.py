@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import time
+import unicodedata
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -138,5 +139,6 @@ def fitting_name(text: str) -> str:
 
 
 def slug(name: str) -> str:
-    """Return a name as a part of a file name: small letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "project"
+    """Return a name as a part of a file name: small letters without marks, digits and hyphens."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40] or "project"

@@ -167,6 +167,8 @@ class Tracking:
         run = self._session.propagate(**vars(wanted))
         done, last, pace = 0, time.monotonic(), status["seconds"] and status["seconds"] / steps
         recent: list[float] = []
+        held: set[int] = set()
+        since = wanted.since
         for frame, result in run:
             now = time.monotonic()
             # The first step compiles kernels and reads the frames before; it says nothing about the rest.
@@ -174,8 +176,11 @@ class Tracking:
                 recent = [*recent[-9:], now - last]
                 pace = sum(recent) / len(recent)
                 self._desk.pace.note(*self._setting(), objects, now - last)
-            elif wanted.again and wanted.since is None:
-                self._remember(replace(wanted, since=self._session.edit))  # cut off from now on, it goes on from there
+            elif wanted.again and since is None:
+                since = self._session.edit
+                self._remember(replace(wanted, since=since))  # cut off from now on, it goes on from there
+            if result.status == "held":
+                held.add(frame)
             last, done = now, done + 1
             left = None if pace is None else max(0, steps - done) * pace
             state = "stopping" if self._stop.is_set() else "running"
@@ -184,7 +189,7 @@ class Tracking:
             if self._stop.is_set():
                 run.close()
                 return {"kind": "stopped", "text": f"stopped after {done} of {steps} steps", "done": done}
-        return self._ending(wanted, done, steps)
+        return self._ending(replace(wanted, since=since), done, steps, len(held))
 
     def _tell(self, frame: int, result: FrameResult) -> None:
         sure = {i: c for i, c in result.confidence.items() if i not in result.drawn}
@@ -195,15 +200,22 @@ class Tracking:
         }
         self._publish("frame", lambda: {**news, "tracking": self.status()})
 
-    def _ending(self, wanted: Range, done: int, steps: int) -> dict[str, Any]:
-        """A run that somebody's edit has ended early leaves something to track, or nothing to track from."""
+    def _ending(self, wanted: Range, done: int, steps: int, held: int) -> dict[str, Any]:
+        """A run that somebody's edit has ended early leaves something to track, or nothing to track from.
+
+        held: how many frames could not be read.
+        """
         try:
-            left = self._session.plan(wanted.start, wanted.end, wanted.direction).steps()
+            left = self._session.plan(**vars(wanted)).steps()
         except (DataError, ConfigError):
             left = steps
         if left and done < steps:
-            return {"kind": "edited", "text": "tracking stopped because masks were changed", "done": done}
-        return {"kind": "finished", "text": f"tracked {done} steps", "done": done}
+            text = f"tracking stopped after {done} of {steps} steps, because masks were changed"
+            return {"kind": "edited", "text": text, "done": done}
+        text = f"tracked {done} steps"
+        if held:
+            text += f"; {held} frames could not be read and have the masks of the frame beside them"
+        return {"kind": "finished", "text": text, "done": done, "held": held}
 
     def _finish(self, outcome: dict[str, Any]) -> None:
         self._desk.outcomes[self._session.folder] = outcome

@@ -5,6 +5,9 @@ import { Objects } from "./objects.js";
 import { encodeRuns, fillRuns } from "./runs.js";
 import { toolRows } from "./tools.js";
 
+/** What the server calls an edit, as people do. */
+const EDITS = { masks: "masks", clear: "masks taken back", remove: "an object deleted", object: "a name or colour", track: "the tracking run" };
+
 export class Drawing extends Objects {
   get tool() {
     return this.tools[this.toolName];
@@ -196,7 +199,9 @@ export class Drawing extends Objects {
     this.awaitMasks();
     this.enqueue(async () => {
       const answer = await this.ask("POST", `/${what}`, {});
-      if (answer && answer.edit === null) this.say(`Nothing to ${what}.`);
+      if (!answer) return;
+      const back = what === "undo" ? "Ctrl+Shift+Z brings it back." : "";
+      this.say(answer.edit === null ? `Nothing to ${what}.` : `${what === "undo" ? "Undone" : "Redone"}: ${EDITS[answer.edit]}. ${back}`.trim());
     });
   }
 }

@@ -160,7 +160,9 @@ class Editor extends Drawing {
   tellOutcome(was) {
     const { state, outcome } = this.state.tracking;
     if (was.state === "idle" || state !== "idle" || !outcome) return false;
-    this.say(outcome.kind === "finished" ? "Tracking is done." : outcome.text, outcome.kind === "failed" ? "error" : "info");
+    const whole = outcome.kind === "finished" && !outcome.held;
+    this.say(whole ? "Tracking is done." : outcome.text, outcome.kind === "failed" || outcome.held ? "error" : "info");
+    if (outcome.kind === "finished") this.again = false;  // the next run is for what is corrected
     return true;
   }
 

@@ -51,11 +51,23 @@ export function openExport(editor) {
     for (const [name, row] of Object.entries(rows)) row.hidden = !format.options.includes(name);
     const [low, high] = partial && range.checked ? [start, end] : [0, editor.state.frames - 1];
     const count = high - low + 1;
-    const bare = editor.status.slice(low, high + 1).filter((status) => status === STATUS.none).length;
     const softless = format.name === "soft" && !editor.state.soft;
     hint.textContent = softless ? "This project keeps no soft edges. Choose “Keep soft edges” under the options when you begin a project."
-      : bare ? `${bare} of ${count} frames have no masks yet: they are ${format.missing}.` : "";
+      : lacking(editor.status.slice(low, high + 1), count, format.missing);
     write.disabled = softless || Boolean(editor.state.exports.running);
+  }
+
+  /** What somebody should know of masks before exporting them. */
+  function lacking(statuses, count, missing) {
+    const number = (wanted) => statuses.filter((status) => status === wanted).length;
+    const told = [
+      [STATUS.none, `have no masks yet: they are ${missing}`],
+      [STATUS.stale, "are out of date: track them first"],
+      [STATUS.partial, "lack an object that you drew in an earlier frame: track it first"],
+      [STATUS.held, "could not be read and have the masks of the frame beside them"],
+    ];
+    const lines = told.filter(([status]) => number(status)).map(([status, text]) => `${number(status)} of ${count} frames ${text}.`);
+    return [editor.tracking ? "Tracking is not done yet." : "", ...lines].filter(Boolean).join(" ");
   }
 
   async function begin(event) {

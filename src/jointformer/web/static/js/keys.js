@@ -85,13 +85,25 @@ export function listenToKeys(editor) {
   const { signal } = editor.control;
   let before = ""; // what the field that has the focus holds: Esc brings it back
   const remember = (event) => { before = event.target.value; };
+  // Space plays, also right after a click on a button; who has moved to a button by keyboard presses it.
+  let clicked = null;
+  let kept = false; // whether the Space that is held down has done its work
+  document.addEventListener("click", (event) => {
+    if (event.detail > 0) clicked = event.target.closest("button, summary, a, input");
+  }, { signal, capture: true });
+  document.addEventListener("focusout", () => { clicked = null; }, { signal });
+  document.addEventListener("keyup", (event) => {
+    if (event.key === " " && kept) event.preventDefault(); // where browsers press a button
+    kept = false;
+  }, { signal, capture: true });
   document.addEventListener("focusin", remember, { signal });
   document.addEventListener("change", remember, { signal });
   document.addEventListener("keydown", (event) => {
     const { target } = event;
     const writes = target.matches("textarea, select") || (target.matches("input") && types.includes(target.type));
     if (document.querySelector("dialog[open]") || (event.altKey && !isMade(event))) return;
-    if (writes && !(target.type === "range" && !event.key.startsWith("Arrow"))) {
+    const steers = event.key.startsWith("Arrow") && target !== clicked; // a slider, by keyboard
+    if (writes && (target.type !== "range" || steers)) {
       if (event.key === "Escape") target.value = before;
       if (event.key === "Escape" || (event.key === "Enter" && target.matches("input"))) target.blur();
       return;
@@ -104,7 +116,7 @@ export function listenToKeys(editor) {
     const name = nameOf(event);
     // Buttons are pressed with the space bar and Enter.
     const pressed = target.matches("button, summary, a, input[type=checkbox], input[type=radio], input[type=color]");
-    if (pressed && (event.key === " " || event.key === "Enter")) return;
+    if (pressed && ((event.key === " " && target !== clicked) || event.key === "Enter")) return;
     if (editor.tool.key?.(event.key)) {
       event.preventDefault();
       return;
@@ -117,6 +129,7 @@ export function listenToKeys(editor) {
     const work = works.get(name);
     if (!work) return;
     event.preventDefault();
+    kept = event.key === " ";
     if (!event.repeat || !toggles.has(name)) work(editor);
   }, { signal });
 }

@@ -1,6 +1,6 @@
 // The column on the right: objects, this frame, tracking.
 
-import { STATUS } from "./status.js";
+import { STATUS, isDoubtful } from "./status.js";
 import { call } from "./api.js";
 import { duration, h, icon, iconButton, press } from "./dom.js";
 
@@ -100,6 +100,8 @@ export function framePanel(editor) {
       [STATUS.tracked]: [sure === 255 ? "tracked" : `tracked, ${Math.round(sure / 2.54)} % sure`, sure < 152 ? "low" : sure < 203 ? "middle" : "high"],
       [STATUS.half]: ["tracked from one side", "middle"],
       [STATUS.stale]: ["out of date", "stale"],
+      [STATUS.partial]: ["an object is not tracked here", "middle"],
+      [STATUS.held]: ["could not be read", "low"],
     };
     const [text, kind] = texts[status];
     badge.textContent = text;
@@ -108,7 +110,7 @@ export function framePanel(editor) {
     accept.disabled = !masks.some((mask) => !mask.drawn);
     clear.disabled = !masks.some((mask) => mask.drawn);
     absent.disabled = !editor.selectedObject() || Boolean(editor.selectedObject().draft);
-    worst.disabled = !editor.status.some((value) => value === STATUS.tracked || value === STATUS.half);
+    worst.disabled = !editor.status.some((value, frame) => isDoubtful(value, editor.confidence[frame]));
   }
 
   editor.on("frame masks timeline objects", refresh);

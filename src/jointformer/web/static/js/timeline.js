@@ -73,17 +73,18 @@ export function timeline(editor) {
       let lowest = 255;
       let status = 0;
       for (let frame = first; frame < next; frame++) {
-        if (editor.status[frame] === STATUS.annotated) continue;
         status = Math.max(status, editor.status[frame]);
         lowest = Math.min(lowest, editor.confidence[frame]);
       }
       const x = PAD + column * wide;
       context.fillStyle = base;
       context.fillRect(x, top, wide - gap, room);
-      if (status === 0 || lowest === 255) continue;
-      const share = lowest / 254;
-      const high = Math.max(3, room * share);
-      context.fillStyle = status === STATUS.stale ? stale : status === STATUS.half ? half : sure[share < 0.6 ? 0 : share < 0.8 ? 1 : 2];
+      const held = status === STATUS.held;  // nobody knows how sure, so it stands out
+      if (status === STATUS.none || (lowest === 255 && !held)) continue;
+      const share = held ? 0 : lowest / 254;
+      const high = held ? room : Math.max(3, room * share);
+      const unfinished = status === STATUS.half || status === STATUS.partial;
+      context.fillStyle = status === STATUS.stale ? stale : unfinished ? half : sure[share < 0.6 ? 0 : share < 0.8 ? 1 : 2];
       context.fillRect(x, top + room - high, wide - gap, high);
     }
   }

@@ -2,7 +2,7 @@
 
 import { AHEAD } from "./media.js";
 import { News } from "./news.js";
-import { STATUS } from "./status.js";
+import { isDoubtful } from "./status.js";
 
 export class Viewing extends News {
   get pictures() {
@@ -184,8 +184,7 @@ export class Viewing extends News {
     const near = Math.max(3, Math.round(this.state.frames / 100));
     let worst = -1;
     for (let frame = 0; frame < this.state.frames; frame++) {
-      const fresh = this.status[frame] === STATUS.tracked || this.status[frame] === STATUS.half;
-      if (!fresh || this.confidence[frame] === 255 || this.visited.some((seen) => Math.abs(seen - frame) < near)) continue;
+      if (!isDoubtful(this.status[frame], this.confidence[frame]) || this.visited.some((seen) => Math.abs(seen - frame) < near)) continue;
       if (worst < 0 || this.confidence[frame] < this.confidence[worst]) worst = frame;
     }
     if (worst < 0) {
