@@ -12,8 +12,10 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
 
 from jointformer.cli.main import main
+from jointformer.errors import WeightsError
 from jointformer.model.cache import file_sha256
 from jointformer.model.network import JointFormer
 from jointformer.model.storage import save_weights
@@ -83,6 +85,41 @@ def test_a_wrong_name_stops_before_anything_is_fetched(
     assert len(error.splitlines()) == 1
     assert "weights list" in error
     assert published.asked == []
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "demo -o out",
+        "speed",
+        "track JPEGImages/a --masks Annotations/a -o out",
+        "track JPEGImages/a --masks Annotations/a -o out --output-format folder",
+        "track JPEGImages/a JPEGImages/b --masks Annotations -o out",
+        "evaluate --dataset G --generic-path . -o out",
+        "weights onnx s012 out",
+    ],
+)
+def test_quiet_commands_download_quietly(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, quiet: bool
+) -> None:
+    shown: list[bool] = []
+
+    def fetch(*_: object, progress: bool, **__: object) -> None:
+        shown.append(progress)
+        raise WeightsError("the test needs no more")
+
+    monkeypatch.setattr("jointformer.model.download.fetch", fetch)
+    monkeypatch.setattr("jointformer.model.onnx_export.check_export", lambda _: None)  # its packages may be missing
+    monkeypatch.chdir(tmp_path)
+    for video in ("a", "b"):
+        for folder in ("JPEGImages", "Annotations"):
+            (tmp_path / folder / video).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(f"JPEGImages/{video}/00000.png")
+        Image.new("L", (32, 32), 1).save(f"Annotations/{video}/00000.png")
+    model = [] if line.startswith("weights") else ["--model", "s012"]
+    assert main([*line.split(), *model, *["--quiet"] * quiet]) == 2
+    assert shown == [not quiet]
 
 
 def test_convert_writes_half_precision_with_the_config(

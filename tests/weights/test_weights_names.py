@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from jointformer.model.storage import save_weights
 from jointformer.model.weights import load_for_export, load_model, load_weights, locate
 from weights.conftest_weights import Server
 
-CPU = {"device": "cpu", "precision": "float32"}
+CPU: dict[str, Any] = {"device": "cpu", "precision": "float32"}
 
 
 @pytest.fixture
@@ -57,6 +58,16 @@ def test_a_published_name_is_downloaded_once_and_loaded(
     load_model(name, **CPU)
     assert len(server.asked) == 1
     assert (home / "jointformer_s012.pth").read_bytes() == published
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_download_shows_a_bar_unless_nobody_wants_one(
+    published: bytes, home: Path, capsys: pytest.CaptureFixture[str], progress: bool
+) -> None:
+    load_model("s012", **CPU, progress=progress)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert ("jointformer_s012" in shown.err) == progress
 
 
 def test_a_file_put_into_the_cache_by_hand_is_taken_and_its_hash_noted(

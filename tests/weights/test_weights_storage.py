@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors
@@ -19,7 +20,7 @@ from jointformer.model.storage import read_weights, save_weights
 from jointformer.model.weights import build_model, load_model
 from weights.conftest_weights import SMALL
 
-CPU = {"device": "cpu", "precision": "float32"}
+CPU: dict[str, Any] = {"device": "cpu", "precision": "float32"}
 
 
 def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:

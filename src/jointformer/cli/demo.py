@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = TrackerConfig(size=args.size, max_memory_frames=args.max_memory_frames, topk=args.topk or None)
     refuse_results((args.output / name for name in (OVERLAY, SHEET)), args.overwrite)
-    model = load_model(args.model, device=use_device(args.device), precision=args.precision)
+    model = load_model(args.model, device=use_device(args.device), precision=args.precision, progress=not args.quiet)
     make_dir(args.output)
     clip, watch = demo_clip(), Stopwatch()
     frames = tqdm(enumerate(clip.frames), total=len(clip.frames), unit="frame", disable=args.quiet)

@@ -115,7 +115,7 @@ def _check_depths(args: argparse.Namespace) -> None:
         return
     from jointformer.model.weights import load_whole
 
-    config = load_whole(args.model).fitted()[0].config
+    config = load_whole(args.model, progress=not args.quiet).fitted()[0].config
     for name, value in (("update", config.update_depth), ("enhance", config.enhance_depth)):
         given = getattr(args, f"{name}_block_depth")
         if given is not None and given != value:

@@ -174,7 +174,7 @@ def label_and_report(args: argparse.Namespace, output: Path, label: Callable[[Jo
         from jointformer.model.weights import load_model
 
     device, precision = first_device(args)
-    model = load_model(args.model, device=device, precision=precision)
+    model = load_model(args.model, device=device, precision=precision, progress=not args.quiet)
     failed: dict[str, str] = {}
     try:
         manifest = label(model)

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         torch.manual_seed(0)
         model = move_model(JointFormer(PRESETS[args.model]).eval().requires_grad_(False), device, DTYPES[precision])
     else:
-        model = load_model(args.model, device=device, precision=precision)
+        model = load_model(args.model, device=device, precision=precision, progress=not args.quiet)
     report = measure_speed(model, config, size=size, objects=args.objects, steps=args.steps, progress=not args.quiet)
     if args.json:
         chosen = {"precision": precision, "device": str(device), "threads": torch.get_num_threads()}

@@ -143,7 +143,7 @@ def _track_one(args: argparse.Namespace, config: TrackerConfig, part: Part) -> i
     refuse_results(wanted, args.overwrite)
     clean_up(args.output)
     budget = budget_bytes(args)
-    model = load_model(args.model, device=use_device(args.device), precision=args.precision)
+    model = load_model(args.model, device=use_device(args.device), precision=args.precision, progress=not args.quiet)
     if budget is not None:
         objects = len(masks.objects)
         writing = writing_bytes(video.size, objects, overlay=kinds[OVERLAY], scores=args.save_scores)

@@ -108,7 +108,10 @@ def _run(args: argparse.Namespace, config: TrackerConfig) -> int:
     with open_stream(str(args.video), settings) as stream:
         masks = find_stream_masks(args.masks, stream, args.start or 0, end)
         report = StreamReport(QueueSettings.suited(stream, args.when_late, args.queue))
-        tracker = Tracker(load_model(args.model, device=use_device(args.device), precision=args.precision), config)
+        model = load_model(
+            args.model, device=use_device(args.device), precision=args.precision, progress=not args.quiet
+        )
+        tracker = Tracker(model, config)
         if format == "folder":
             remove(result)
         try:

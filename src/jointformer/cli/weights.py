@@ -163,7 +163,7 @@ def _onnx(args: argparse.Namespace) -> dict[str, Any]:
 
     config = GraphConfig(*read_frame_size(args.size), topk=args.topk or None)
     check_export(args.folder)  # before half a gigabyte is fetched for nothing
-    model = load_for_export(args.source, DTYPES[args.dtype])
+    model = load_for_export(args.source, DTYPES[args.dtype], progress=not args.quiet)
     with tqdm(total=len(STEPS), leave=False, disable=args.quiet) as bar:
 
         def begin(step: str) -> None:

@@ -29,7 +29,7 @@ from jointformer.evaluation.score import Missing, score
 from jointformer.evaluation.score_results import Scores
 from jointformer.evaluation.submit import check_submission, pack_submission
 from jointformer.model.network import JointFormer
-from jointformer.model.weights import load_model, locate
+from jointformer.model.weights import load_model
 from jointformer.track.config import TrackerConfig
 from jointformer.track.loop import BadFramePolicy
 
@@ -217,8 +217,8 @@ class Reproduction:
     def _network(self, name: str) -> JointFormer:
         if self._model is None or self._model[0] != name:
             self._model = None  # the old one goes before the new one comes
-            locate(name, progress=self.options.progress)  # fetches it, with or without a progress bar
-            self._model = (name, load_model(name, self.options.device, self.options.precision))
+            options = self.options
+            self._model = (name, load_model(name, options.device, options.precision, progress=options.progress))
         return self._model[1]
 
 

@@ -27,33 +27,38 @@ logger = logging.getLogger(__name__)
 
 
 def load_model(
-    name_or_path: str | Path = "tiny", device: str | torch.device = "auto", precision: str = "auto"
+    name_or_path: str | Path = "tiny",
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    *,
+    progress: bool = True,
 ) -> JointFormer:
     """Return a network with weights, in eval mode and without gradients, on a device in a precision.
 
     name_or_path: `tiny` (comes with the package), a .safetensors or .pth file, or a published name (`s012`,
     `jointformer_s012`), which is downloaded once. device: `auto`, `cpu`, `cuda`, `cuda:1` or another. precision:
-    `float32`, `bfloat16`, `float16`, or `auto`: the fastest one that the device computes in natively.
+    `float32`, `bfloat16`, `float16`, or `auto`: the fastest one that the device computes in natively. progress: show a
+    download's bar on standard error.
 
     On a CPU, PyTorch gets no more threads than a container's limit leaves processors (`docker run --cpus`), unless
     OMP_NUM_THREADS is set.
 
-    Raises WeightsError when the weights cannot be found, fetched, verified or do not fit, ConfigError for
-    the rest.
+    Raises WeightsError when the weights cannot be found, fetched, verified or do not fit, OutputError when what is
+    fetched cannot be written, ConfigError for a device or precision that is none or not here.
     """
     target = choose_device(device)
     if target.type == "cpu":
         keep_threads_within_quota()
     dtype = DTYPES[choose_precision(target, precision)]
-    return move_model(_centred(build_model(load_whole(name_or_path)), dtype), target, dtype)
+    return move_model(_centred(build_model(load_whole(name_or_path, progress=progress)), dtype), target, dtype)
 
 
-def load_for_export(name_or_path: str | Path, dtype: torch.dtype) -> JointFormer:
+def load_for_export(name_or_path: str | Path, dtype: torch.dtype, *, progress: bool = True) -> JointFormer:
     """Return the network that `load_model` returns, on the CPU, of a type that it may not compute in itself.
 
-    Raises WeightsError.
+    Raises WeightsError, OutputError.
     """
-    return _centred(build_model(load_whole(name_or_path)), dtype).to(dtype)
+    return _centred(build_model(load_whole(name_or_path, progress=progress)), dtype).to(dtype)
 
 
 def _centred(model: JointFormer, dtype: torch.dtype) -> JointFormer:
@@ -74,10 +79,10 @@ def build_model(stored: StoredWeights) -> JointFormer:
     return model.eval().requires_grad_(False)
 
 
-def load_whole(name_or_path: str | Path) -> StoredWeights:
-    """Return the tensors of a whole network, as `load_weights` does. Raises WeightsError."""
+def load_whole(name_or_path: str | Path, *, progress: bool = True) -> StoredWeights:
+    """Return the tensors of a whole network, as `load_weights` does. Raises WeightsError, OutputError."""
     check_whole(name_or_path)
-    return load_weights(name_or_path)
+    return load_weights(name_or_path, progress=progress)
 
 
 def check_whole(name_or_path: str | Path) -> None:
@@ -91,7 +96,7 @@ def load_weights(name_or_path: str | Path, *, progress: bool = True, backbone: b
     """Return the tensors of a name or file: fetched where needed, verified, checked.
 
     progress: show the download's. backbone: the backbone alone will do, so that the error for an unknown name lists
-    `convmae`, too. Raises WeightsError.
+    `convmae`, too. Raises WeightsError, OutputError.
     """
     path = locate(name_or_path, progress=progress, backbone=backbone)
     if path.parent == weights_dir() or record_path(path).exists():  # beside a user's own file no note is written
@@ -102,7 +107,7 @@ def load_weights(name_or_path: str | Path, *, progress: bool = True, backbone: b
 def locate(name_or_path: str | Path, *, progress: bool = True, backbone: bool = False) -> Path:
     """Return the file of a name or path; a published one that is not there yet is downloaded first.
 
-    Raises WeightsError as `find_weights` does.
+    Raises WeightsError, OutputError.
     """
     found = find_weights(name_or_path, backbone=backbone)
     return found if isinstance(found, Path) else download(found, progress=progress)
