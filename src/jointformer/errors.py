@@ -54,6 +54,12 @@ class ConfigError(UserError, ValueError):
     """A setting out of range or of the wrong kind."""
 
 
+def require(name: str, value: object, kind: type[Any], expected: str, *, hint: str | None = None) -> None:
+    """Raise ConfigError for a setting of another kind, such as a dict of settings; True and False are no numbers."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(name, expected=expected, got=repr(value)[:80], hint=hint)
+
+
 class NoMemoryError(ConfigError):
     """No memory for what is asked for: that may pass where others use it, too."""
 

@@ -23,7 +23,7 @@ from jointformer.evaluation.scale import run as runs_module
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.manifest import MANIFEST, VERSIONS, Manifest, read_manifest
 from jointformer.evaluation.scale.run import FailedVideos, Scale
-from jointformer.evaluation.scale.shards import fold
+from jointformer.evaluation.scale.shards import Shard, fold
 from jointformer.model.weights import load_model
 from jointformer.system.files import remove
 from jointformer.track.config import TrackerConfig
@@ -122,6 +122,29 @@ def test_a_networks_precision_is_that_of_the_clusters_devices(monkeypatch: pytes
             assert loads_on(devices="cuda") == ("cpu", "bfloat16")
     with pytest.raises(ConfigError, match=r"^--precision, expected bfloat16, float16 or float32: .*, got auto$"):
         loads_on(devices="cuda")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"devices": "cuda"}, """devices, expected a tuple of names, such as ("cuda:0", "cuda:1"), got 'cuda'"""),
+        ({"devices": (0, 1)}, 'devices, expected a tuple of names, such as ("cuda:0", "cuda:1"), got (0, 1)'),
+        ({"ray": True}, 'ray, expected "auto", the address of a cluster, or None, got True'),
+        ({"shard": "1/4"}, "shard, expected a Shard, such as Shard(1, 4), or None, got '1/4'"),
+    ],
+)
+def test_who_does_the_work_is_checked_when_it_is_told(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Scale(**values)
+    assert str(error.value) == said
+    names: Any = ["cuda"]
+    assert Scale(ray="auto", devices=names) == Scale(ray="auto", devices=("cuda",))
+
+
+def test_a_part_has_whole_numbers() -> None:
+    text: Any = "1"
+    with pytest.raises(ConfigError, match=r"^shard, expected whole numbers, such as Shard\(1, 4\), got '1'$"):
+        Shard(text, 4)
 
 
 @pytest.mark.parametrize("devices", ["tpu", "cuda:1", "cuda,cpu", "cuda,cuda"])

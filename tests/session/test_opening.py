@@ -23,6 +23,13 @@ def test_whether_probabilities_are_kept_is_kept(tmp_path: Path, keep_soft: bool)
         assert session.keep_soft is keep_soft
 
 
+def test_whether_probabilities_are_kept_is_yes_or_no(tmp_path: Path) -> None:
+    neither: Any = "no"  # what was kept of it could not be opened again
+    with pytest.raises(ConfigError, match=r"^keep_soft, expected True or False, got 'no'$"):
+        ScriptedSession(video(), folder=tmp_path / "kept", keep_soft=neither)
+    assert not (tmp_path / "kept").exists()
+
+
 def test_a_refused_session_leaves_its_folder_free_also_while_the_error_is_looked_at(kept: Path) -> None:
     with pytest.raises(DataError, match="holds a session already") as first:
         ScriptedSession(video(), folder=kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,8 @@ import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from jointformer import evaluate
+from jointformer import BENCHMARKS, Session, evaluate
+from jointformer.data.benchmarks import Dataset
 from jointformer.data.frames import read_frame
 from jointformer.errors import ConfigError, DataError, NoMemoryError, UserError
 from jointformer.model.config import MEAN, STD
@@ -27,6 +29,9 @@ from jointformer.track import Tracker, TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker, View
 from jointformer.track.frames import prepare_frame
 from track.short_videos import CONFIG, H, W, box, run, video
+
+#: An opened benchmark without videos.
+DATASET = Dataset(BENCHMARKS["D17", "val"], Path("nowhere"), ())
 
 
 def test_inputs_are_never_changed(model: JointFormer) -> None:
@@ -230,6 +235,57 @@ def test_a_name_in_the_place_of_a_dataset_is_refused(model: JointFormer, tmp_pat
     with pytest.raises(ConfigError, match=r"^dataset, expected an opened .*got 'D17'; open it with open_benchmark$"):
         evaluate(model, name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_mapping_in_the_place_of_settings_is_refused(model: JointFormer, tmp_path: Path) -> None:
+    nothing: Any = {}  # which is no wish for the defaults either
+    kind: Any
+    for kind in ({"size": 240}, nothing, "tiny"):
+        got = re.escape(repr(kind))
+        said = rf"^config, expected a TrackerConfig, such as TrackerConfig\(size=240\), got {got}$"
+        for call in (
+            lambda kind=kind: Tracker(model, kind),
+            lambda kind=kind: EnsembleTracker(model, kind, [View(-1)]),
+            lambda kind=kind: Session(video(1), config=kind, folder=tmp_path / "out"),
+            lambda kind=kind: evaluate(model, DATASET, tmp_path / "out", config=kind),
+        ):
+            with pytest.raises(ConfigError, match=said):
+                call()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ({"views": [480]}, "views, expected a list of View, such as [View(480), View(480, flipped=True)], got 480"),
+        ({"views": View(480)}, "views, expected a list of View, got View(size=480, flipped=False)"),
+        ({"videos": "bear"}, "videos, expected a list of names, got 'bear'"),
+        ({"scale": 4}, "scale, expected a Scale, such as Scale(workers=4), got 4"),
+        (
+            {"memory_budget": "2GB"},
+            "memory_budget, expected a whole number of bytes, such as 2 * 10**9, or None, got '2GB'",
+        ),
+        (
+            {"memory_budget": True},
+            "memory_budget, expected a whole number of bytes, such as 2 * 10**9, or None, got True",
+        ),
+    ],
+)
+def test_an_argument_of_another_kind_is_one_line_before_anything_is_written(
+    model: JointFormer, tmp_path: Path, argument: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        evaluate(model, DATASET, tmp_path / "out", **argument)
+    assert str(error.value) == said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("values", [{"size": "480"}, {"size": 3}, {"size": True}, {"size": 480, "flipped": "no"}])
+def test_a_view_is_checked_when_it_is_made(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^{list(values)[-1]}, expected .*, got {list(values.values())[-1]!r}$"):
+        View(**values)
+    size: Any = np.int64(480)
+    assert json.dumps(asdict(View(size))) == '{"size": 480, "flipped": false}'
 
 
 @pytest.mark.parametrize("name", ["size", "topk", "max_memory_frames"])

@@ -60,7 +60,7 @@ def make_frames(folder: Path, height: int = H, width: int = W, count: int = 6) -
 def test_the_guides_program_tracks_as_the_tracker_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = seeded_model(MINI)
-    monkeypatch.setattr("jointformer.model.weights.load_for_export", lambda name, dtype: model)
+    monkeypatch.setattr("jointformer.model.weights.load_for_export", lambda name, dtype, **_: model)
     frames, first = make_frames(tmp_path / "frames")
     Image.fromarray(first).save("first.png")
     commands, _, loop, longer_loop = programs()
@@ -312,7 +312,7 @@ def test_a_folder_that_cannot_be_is_refused_before_weights_are_fetched(
     Path("file").touch()
     Path("loose").symlink_to("nowhere")
 
-    def fetch(name: str, dtype: torch.dtype) -> JointFormer:
+    def fetch(*_: object, **__: object) -> JointFormer:
         pytest.fail("fetched for nothing")
 
     monkeypatch.setattr("jointformer.model.weights.load_for_export", fetch)
@@ -330,7 +330,7 @@ def test_a_path_that_onnx_runtime_cannot_open_is_refused(tmp_path: Path) -> None
 def test_the_description_says_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = seeded_model(MINI)
     model.weights_file = Path("/somewhere/mine.pth")
-    monkeypatch.setattr("jointformer.model.weights.load_for_export", lambda name, dtype: model.to(dtype))
+    monkeypatch.setattr("jointformer.model.weights.load_for_export", lambda name, dtype, **_: model.to(dtype))
     options = ["--size", "51x69", "--topk", "0", "--dtype", "float16", "--quiet"]
     assert main(["weights", "onnx", "mine.pth", str(tmp_path / "new"), *options]) == 0
     about = json.loads((tmp_path / "new" / "model.json").read_text())

@@ -136,7 +136,7 @@ def test_convert_writes_half_precision_with_the_config(
 def test_convert_fetches_nothing_where_it_cannot_write(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jointformer.model.weights.load_weights", lambda name: pytest.fail("it was fetched"))
+    monkeypatch.setattr("jointformer.model.weights.load_weights", lambda *_, **__: pytest.fail("it was fetched"))
     (tmp_path / "file").touch()
     assert main(["weights", "convert", "s012", str(tmp_path / "file/s012.pth")]) == 2
     assert "file/s012.pth: cannot be written: a part of the path is a file" in capsys.readouterr().err

@@ -240,8 +240,10 @@ def test_the_cpu_is_asked_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_device_that_is_none_or_not_here_is_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"device, expected auto, cpu"):
-        choose_device("gpu")
+    kind: Any
+    for kind in ("gpu", None, 1.5):
+        with pytest.raises(ConfigError, match=rf"^device, expected auto, cpu, cuda, cuda:N or mps, got {kind!r}$"):
+            choose_device(kind)
     with pytest.raises(ConfigError, match=r"'cuda:99' is not available here"):
         choose_device("cuda:99")
     with pytest.raises(ConfigError, match=r"precision, expected auto, float32"):

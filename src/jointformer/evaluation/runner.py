@@ -9,7 +9,7 @@ from pathlib import Path
 from jointformer.data.benchmarks import Dataset
 from jointformer.data.sources import VideoSource
 from jointformer.data.writer import SCORES
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, require
 from jointformer.evaluation.scale.budget import video_size
 from jointformer.evaluation.scale.label import BenchmarkWork
 from jointformer.evaluation.scale.manifest import Manifest
@@ -17,7 +17,7 @@ from jointformer.evaluation.scale.run import Scale, run_jobs
 from jointformer.evaluation.scale.shards import zip_path
 from jointformer.model.network import JointFormer, require_network
 from jointformer.system.files import from_anywhere
-from jointformer.track.config import TrackerConfig
+from jointformer.track.config import TrackerConfig, require_config
 from jointformer.track.ensemble import View
 from jointformer.track.loop import BadFramePolicy
 
@@ -53,24 +53,20 @@ def evaluate(
     `scale` has workers; what cannot fit is refused beforehand. scale: how many processes work, and where (default: this
     one).
 
-    Raises ConfigError for a model or dataset that is none, unknown videos, settings out of range, a budget that a video
-    cannot keep and a folder with results of other settings; DataError for a run.json that cannot be read; OutputError
-    where nothing can be written or a result would replace what is read; FailedVideos at the end where some videos could
-    not be finished (all others are); Interrupted, a KeyboardInterrupt, after SIGINT or SIGTERM.
+    Raises ConfigError for a model, dataset or settings that are none, unknown videos, settings out of range, a budget
+    that a video cannot keep and a folder with results of other settings; DataError for a run.json that cannot be read;
+    OutputError where nothing can be written or a result would replace what is read; FailedVideos at the end where some
+    videos could not be finished (all others are); Interrupted, a KeyboardInterrupt, after SIGINT or SIGTERM.
     """
     require_network(model)
-    if not isinstance(dataset, Dataset):
-        raise ConfigError(
-            "dataset", expected="an opened benchmark", got=repr(dataset)[:80], hint="open it with open_benchmark"
-        )
-    config, scale = config or TrackerConfig(), scale or Scale()
-    views = tuple(views or (View(config.size),))
+    require("dataset", dataset, Dataset, "an opened benchmark", hint="open it with open_benchmark")
+    config = require_config(config)
     target = from_anywhere(output)
     work = BenchmarkWork(
         output=target,
         folder=target / dataset.benchmark.output_folder,
         config=config,
-        views=views,
+        views=_checked_views(views) if views else (View(config.size),),
         on_bad_frame=on_bad_frame,
         save_scores=save_scores,
     )
@@ -85,7 +81,7 @@ def evaluate(
             "save_scores": save_scores,
         },
         dataset_videos=len(dataset.videos),
-        scale=scale,
+        scale=scale or Scale(),
         size_of=partial(video_size, save_scores=save_scores),
         overwritten=_results(work, dataset) if overwrite else None,
         memory_budget=memory_budget,
@@ -93,8 +89,18 @@ def evaluate(
     )
 
 
+def _checked_views(views: Sequence[View]) -> tuple[View, ...]:
+    """Return the views of a video. Raises ConfigError for what are none, such as bare sizes."""
+    require("views", views, Sequence, "a list of View")
+    for view in views:
+        require("views", view, View, "a list of View, such as [View(480), View(480, flipped=True)]")
+    return tuple(views)
+
+
 def _choose(dataset: Dataset, names: Sequence[str] | None) -> list[VideoSource]:
-    """Return the videos named, in the benchmark's order; all where none are named."""
+    """Return the videos named, in the benchmark's order; all where none are named. Raises ConfigError."""
+    if isinstance(names, str):  # which is a sequence of names of one letter each
+        raise ConfigError("videos", expected="a list of names", got=repr(names)[:80])
     known = {video.name: video for video in dataset.videos}
     for name in names or ():
         if name not in known:

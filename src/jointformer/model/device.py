@@ -37,7 +37,7 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ConfigError("device", expected="auto, cpu, cuda, cuda:N or mps", got=repr(device)) from None
     count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     available = count.get(chosen.type, 0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointformer.errors import ConfigError
+from jointformer.errors import require
 from jointformer.model.attention import DENSE, AttentionConfig
 from jointformer.model.config import ModelConfig
 from jointformer.model.cost import objects_at_once
@@ -253,8 +253,7 @@ class JointFormer(nn.Module):
 
 def require_network(model: object) -> None:
     """Raises ConfigError for what is no network, such as a name of weights."""
-    if not isinstance(model, JointFormer):
-        raise ConfigError("model", expected="a network, as load_model returns one", got=repr(model)[:80])
+    require("model", model, JointFormer, "a network, as load_model returns one")
 
 
 def sum_of_others(masks: Tensor) -> Tensor:

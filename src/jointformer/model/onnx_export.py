@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jointformer.errors import ConfigError, OutputError, UserError, missing_extra
-from jointformer.model.network import JointFormer
+from jointformer.errors import ConfigError, OutputError, UserError, missing_extra, require
+from jointformer.model.network import JointFormer, require_network
 from jointformer.model.onnx_graphs import Graph, GraphConfig, Memorize, Segment
 from jointformer.system.files import (
     check_writable,
@@ -63,6 +63,8 @@ def export_onnx(
     Raises ConfigError where the extra `onnx` is not installed or for another type, OutputError for a folder that is not
     empty or cannot be written, UserError where the files do not compute what the network does (nothing is kept then).
     """
+    require_network(model)
+    require("config", config, GraphConfig, "a GraphConfig, such as GraphConfig(480, 854)")
     if model.dtype not in TOLERANCES:
         hint = 'load it with load_model(name, device="cpu", precision="float32")'
         raise ConfigError("type of an ONNX file", expected="float32 or float16", got=str(model.dtype), hint=hint)

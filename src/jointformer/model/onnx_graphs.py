@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, require
 from jointformer.model.attention import AttentionConfig
 from jointformer.model.config import MEAN, STD
 from jointformer.model.joint_block import LayerMemory
@@ -33,6 +33,8 @@ class GraphConfig:
 
     def __post_init__(self) -> None:
         AttentionConfig(topk=self.topk)
+        for side in (self.height, self.width):
+            require("size of frames", side, int, "whole numbers of pixels")
         if min(self.height, self.width) < STRIDE:
             got = f"{self.height}x{self.width}"
             raise ConfigError("size of frames", expected=f"{STRIDE} pixels or more on each side", got=got)

@@ -13,7 +13,7 @@ import torch
 
 from jointformer.data.export_formats import export
 from jointformer.data.given_masks import find_masks
-from jointformer.errors import ConfigError, DataError
+from jointformer.errors import ConfigError, DataError, require
 from jointformer.model.network import JointFormer
 from jointformer.model.weights import load_model
 from jointformer.session.book import Book, ObjectInfo
@@ -27,6 +27,7 @@ from jointformer.session.reading import Reading
 from jointformer.session.result import FrameResult
 from jointformer.session.source import FrameCache, VideoLike
 from jointformer.track import Tracker, TrackerConfig
+from jointformer.track.config import require_config
 from jointformer.track.frames import MasksLike
 from jointformer.types import Colour
 
@@ -66,6 +67,8 @@ class Session(Reading):
         precision: str = "auto",
         keep_soft: bool = False,
     ) -> None:
+        config = require_config(config)
+        require("keep_soft", keep_soft, bool, "True or False")
         opened = OpenedVideo.open(video)
         self._hold(Home.make(folder))
         try:
@@ -77,12 +80,12 @@ class Session(Reading):
                 )
             self._show(opened)
             with self._book.lock, self._store.transaction():
-                for key, value in describe(opened, model_name(model), config or TrackerConfig(), keep_soft).items():
+                for key, value in describe(opened, model_name(model), config, keep_soft).items():
                     self._store.set_meta(key, value)
         except BaseException:
             self._home.close()
             raise
-        self._set_up(model, config or TrackerConfig(), device, precision, keep_soft)
+        self._set_up(model, config, device, precision, keep_soft)
 
     @classmethod
     def load(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
-from jointformer.errors import ConfigError
+from jointformer.errors import ConfigError, require
 from jointformer.model.attention import AttentionConfig
 
 
@@ -39,13 +40,10 @@ class TrackerConfig:
     memory_limit: int | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if isinstance(value := getattr(self, field.name), np.integer | np.bool_):
-                object.__setattr__(self, field.name, value.item())
+        take_numpy_numbers(self)
         self._check_int("max_memory_frames", 0, "0 (unbounded) or more")
         self._check_int("memory_every", 1, "1 or more")
-        if not isinstance(self.size, int) or 0 <= self.size < 16 or self.size > 8192:
-            raise ConfigError("size", expected="16 to 8192 pixels, or -1 for the frame's own size", got=repr(self.size))
+        check_size(self.size)
         if self.objects_per_pass is not None:
             self._check_int("objects_per_pass", 1, "1 or more, or None for all")
         if self.memory_limit is not None:
@@ -69,3 +67,24 @@ class TrackerConfig:
     def keeps_temporary(self) -> bool:
         """Whether a temporary memory frame can exist: the last frame, or with one memory frame the newest."""
         return self.include_last or self.max_memory_frames == 1
+
+
+def require_config(config: TrackerConfig | None) -> TrackerConfig:
+    """Return the settings, the defaults for None. Raises ConfigError for what is neither, such as a dict of them."""
+    if config is None:
+        return TrackerConfig()
+    require("config", config, TrackerConfig, "a TrackerConfig, such as TrackerConfig(size=240)")
+    return config
+
+
+def check_size(size: object) -> None:
+    """Raises ConfigError for what is no shorter side of frames as the network sees them."""
+    if isinstance(size, bool) or not isinstance(size, int) or 0 <= size < 16 or size > 8192:
+        raise ConfigError("size", expected="16 to 8192 pixels, or -1 for the frame's own size", got=repr(size))
+
+
+def take_numpy_numbers(settings: Any) -> None:
+    """Put Python's numbers in the place of NumPy's, in settings that are being made."""
+    for field in fields(settings):
+        if isinstance(value := getattr(settings, field.name), np.integer | np.bool_):
+            object.__setattr__(settings, field.name, value.item())

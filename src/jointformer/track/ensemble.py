@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jointformer.errors import ConfigError, UserError
+from jointformer.errors import ConfigError, UserError, require
 from jointformer.model.network import JointFormer
 from jointformer.ops.resize import network_size, resize_bilinear
-from jointformer.track.config import TrackerConfig
+from jointformer.track.config import TrackerConfig, check_size, require_config, take_numpy_numbers
 from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap, frame_size, picture_pixels, read_masks
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.tracker import Tracker
@@ -22,10 +22,15 @@ from jointformer.track.transfer import StagedFrame
 
 @dataclass(frozen=True)
 class View:
-    """One way of looking at the video: the network's shorter side, mirrored or not."""
+    """One way of looking at the video: the network's shorter side, mirrored or not. Raises ConfigError."""
 
     size: int
     flipped: bool = False
+
+    def __post_init__(self) -> None:
+        take_numpy_numbers(self)
+        check_size(self.size)
+        require("flipped", self.flipped, bool, "True or False")
 
 
 class EnsembleTracker:
@@ -37,6 +42,7 @@ class EnsembleTracker:
     def __init__(self, model: JointFormer, config: TrackerConfig, views: Sequence[View]) -> None:
         if not views:
             raise ConfigError("views of an ensemble", expected="at least one", got="none")
+        config = require_config(config)
         self.views = tuple(views)
         self.trackers = tuple(Tracker(model, replace(config, size=view.size)) for view in views)
         self._apart = False

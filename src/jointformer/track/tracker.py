@@ -11,7 +11,7 @@ from jointformer.errors import DataError, UserError
 from jointformer.model.device import gpu_memory
 from jointformer.model.network import JointFormer, require_network
 from jointformer.ops.resize import network_size
-from jointformer.track.config import TrackerConfig
+from jointformer.track.config import TrackerConfig, require_config
 from jointformer.track.engine import Engine
 from jointformer.track.frames import (
     FrameLike,
@@ -44,7 +44,7 @@ class Tracker:
     def __init__(self, model: JointFormer, config: TrackerConfig | None = None) -> None:
         require_network(model)
         self.model = model
-        self.config = config or TrackerConfig()
+        self.config = require_config(config)
         self._engine = Engine(model, self.config)
         self._ids: list[int] = []
         self._size: tuple[int, int] | None = None

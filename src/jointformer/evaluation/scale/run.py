@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from jointformer.data.inputs import refuse_inputs
-from jointformer.errors import ConfigError, UserError
+from jointformer.errors import ConfigError, UserError, require
 from jointformer.evaluation.scale.budget import plan_videos
 from jointformer.evaluation.scale.claims import RunFolder, clean_up
 from jointformer.evaluation.scale.label import J, OnFrames, Work, pack_model
@@ -56,7 +57,7 @@ class Scale:
     threads: those of each process for a network on the CPU (default: OMP_NUM_THREADS, else the processors shared out).
     ray: "auto" or a cluster's address; workers then bounds the actors (default: as many as the cluster has room for),
     and devices may hold one kind, "cuda" or "cpu", where the cluster's differs from this machine's. shard: only this
-    part.
+    part. Raises ConfigError.
     """
 
     workers: int | None = None
@@ -69,6 +70,16 @@ class Scale:
         for name, value in (("workers", self.workers), ("threads", self.threads)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024):
                 raise ConfigError(name, expected="1 to 1024", got=value)
+        if isinstance(self.devices, list):  # what is frozen holds no list
+            object.__setattr__(self, "devices", tuple(self.devices))
+        if not isinstance(self.devices, tuple) or not all(isinstance(device, str) for device in self.devices):
+            raise ConfigError(
+                "devices", expected='a tuple of names, such as ("cuda:0", "cuda:1")', got=repr(self.devices)
+            )
+        if self.ray is not None:
+            require("ray", self.ray, str, '"auto", the address of a cluster, or None')
+        if self.shard is not None:
+            require("shard", self.shard, Shard, "a Shard, such as Shard(1, 4), or None")
         if self.ray is not None and self.devices not in ((), ("cuda",), ("cpu",)):  # Ray says which GPU is whose
             raise ConfigError("devices with Ray", expected="cuda or cpu", got=",".join(self.devices))
 
@@ -129,7 +140,9 @@ def run_jobs(
     could not be finished, Interrupted after SIGINT or SIGTERM, whatever was going on: it says how to go on.
     """
     output, folder = work.output, work.folder
+    require("scale", scale, Scale, "a Scale, such as Scale(workers=4)")
     if memory_budget is not None:
+        require("memory_budget", memory_budget, Integral, "a whole number of bytes, such as 2 * 10**9, or None")
         scale.refuse_budget()
     if overwritten is not None:
         scale.refuse_overwriting()

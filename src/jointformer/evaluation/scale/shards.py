@@ -14,7 +14,7 @@ from typing import Any
 from jointformer.data.benchmark_rows import BENCHMARKS, Benchmark
 from jointformer.data.frames import natural_key
 from jointformer.data.writer import SCORES, is_finished, make_zip
-from jointformer.errors import ConfigError, DataError, OutputError
+from jointformer.errors import ConfigError, DataError, OutputError, require
 from jointformer.evaluation.scale.claims import RunFolder, clean_up, look_anew
 from jointformer.evaluation.scale.label import J, Job
 from jointformer.evaluation.scale.manifest import (
@@ -34,12 +34,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `number` of `count`, numbered from 1."""
+    """Part `number` of `count`, numbered from 1. Raises ConfigError."""
 
     number: int
     count: int
 
     def __post_init__(self) -> None:
+        for value in (self.number, self.count):
+            require("shard", value, int, "whole numbers, such as Shard(1, 4)")
         if not 1 <= self.number <= self.count:
             raise ConfigError("shard", expected="I/N with I from 1 to N", got=f"{self.number}/{self.count}")
 
