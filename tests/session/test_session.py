@@ -1072,8 +1072,8 @@ def test_an_id_that_is_too_large_is_refused_and_ends_no_run(session: ScriptedSes
     session.add_masks(0, {1: square(0)})
     run = session.propagate(end=3)
     next(run)
-    with pytest.raises(ConfigError, match=f"object id, expected an integer from 1 to {2**31}, got {2**31 + 1}"):
-        session.add_masks(9, {2**31 + 1: square(9)})
+    with pytest.raises(DataError, match=f"object id, expected an integer from 1 to {2**63 - 1}, got {2**63}"):
+        session.add_masks(9, {2**63: square(9)})
     assert [frame for frame, _ in run] == [2, 3]
     assert session.annotated_frames == (0,)
 

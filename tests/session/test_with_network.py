@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -43,6 +44,26 @@ def test_one_annotated_frame_gives_what_the_tracker_gives(model: JointFormer) ->
         for frame, result in session.propagate():
             assert np.array_equal(result.label_map, expected[frame].label_map)
             assert all(0 <= c <= 1 for c in result.confidence.values())
+
+
+def test_a_session_takes_the_ids_that_a_tracker_takes_and_keeps_them(model: JointFormer, tmp_path: Path) -> None:
+    large = 2**63 - 1
+    labels = np.where(box(4, 4), large, np.where(box(20, 30), large - 1, 0))
+    with Session(clip(), model=model, config=CONFIG, keep_soft=True, folder=tmp_path / "kept") as session:
+        session.add_masks(0, labels)
+        session.add_masks(7, {large: box(10, 8)})
+        list(session.propagate())
+        shown = session.result(5).label_map
+    assert set(np.unique(shown)) <= {0, large - 1, large}
+    with Session.load(tmp_path / "kept", video=clip(), model=model) as session:
+        assert [one.id for one in session.objects] == [large - 1, large]
+        np.testing.assert_array_equal(session.result(0).label_map, labels)
+        np.testing.assert_array_equal(session.result(5).label_map, shown)
+        masks = json.loads(session.export("coco", tmp_path / "masks.json").read_text())
+        assert {row["track_id"] for row in masks["annotations"]} == {large - 1, large}
+        session.remove_object(large)
+        session.undo()
+        np.testing.assert_array_equal(session.result(5).label_map, shown)
 
 
 def test_joining_corrections_and_exports_work_with_the_network(model: JointFormer, tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ import numpy as np
 from jointformer.errors import DataError
 from jointformer.types import LabelMap
 
+#: The largest object id: label maps hold int64, as do the files of sessions.
+LARGEST_ID = 2**63 - 1
+
 
 def object_ids(ids: LabelMap) -> tuple[int, ...]:
     """The ids that a label map names, ascending, without background."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jointformer.errors import ConfigError, DataError
+from jointformer.ops.label_maps import LARGEST_ID
 from jointformer.ops.palette import colour_of
 from jointformer.session.packing import SoftMaps, pack_mask, unpack_mask
 from jointformer.session.plan import FORWARD, HELD, JOINED, Known, Sides
@@ -17,7 +18,6 @@ from jointformer.session.store import Cell, Kind, Store
 from jointformer.types import Colour, Mask
 
 _LONGEST_NAME = 200
-_LARGEST_ID = 2**31
 _JOINERS = "\u200c\u200d"  # within Persian and Indic words, and within emoji
 
 
@@ -29,15 +29,15 @@ def is_printable(text: str) -> bool:
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object: its id, and the name and (red, green, blue) colour that people see."""
+    """One object: its id, and the name and (red, green, blue) colour that people see. Raises ConfigError."""
 
     id: int
     name: str
     colour: Colour
 
     def __post_init__(self) -> None:
-        if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= _LARGEST_ID:
-            raise ConfigError("object id", expected=f"an integer from 1 to {_LARGEST_ID}", got=repr(self.id))
+        if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id <= LARGEST_ID:
+            raise ConfigError("object id", expected=f"an integer from 1 to {LARGEST_ID}", got=repr(self.id))
         if not isinstance(self.name, str) or not is_printable(self.name) or len(self.name) > _LONGEST_NAME:
             expected = f"printable text of at most {_LONGEST_NAME} characters"
             raise ConfigError(f"name of object {self.id}", expected=expected, got=repr(self.name)[:80])

@@ -18,7 +18,7 @@ from jointformer.data.frames import rgb_pixels
 from jointformer.data.masks import refuse_soft_edges
 from jointformer.errors import DataError
 from jointformer.model.config import MEAN, STD
-from jointformer.ops.label_maps import check_label_map, object_ids
+from jointformer.ops.label_maps import LARGEST_ID, check_label_map, object_ids
 from jointformer.ops.resize import network_size, resize_bilinear, resize_label_map
 from jointformer.track.transfer import StagedFrame, on_gpu, stage, to_device
 from jointformer.types import FloatArray, LabelMap, Mask, UInt8Array
@@ -47,9 +47,6 @@ class ScaledLabelMap:
 MasksLike: TypeAlias = (
     np.ndarray[Any, Any] | Tensor | Image.Image | ScaledLabelMap | Mapping[int, np.ndarray[Any, Any] | Tensor]
 )
-
-#: What label maps of results can hold.
-_LARGEST_ID = 2**63 - 1
 
 #: How far tensors may lie outside of [0, 1], as those do that a filter with negative lobes has resized.
 _BEYOND = 1.0
@@ -176,7 +173,7 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     if isinstance(masks, Mapping):
         result: dict[int, Mask] = {}
         for key in masks:
-            if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 1 <= key <= _LARGEST_ID:
+            if isinstance(key, bool) or not isinstance(key, int | np.integer) or not 1 <= key <= LARGEST_ID:
                 raise _unusable_id(key)
         for key, mask in sorted(masks.items()):
             array = _array(mask)
@@ -197,7 +194,7 @@ def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     ids = object_ids(label_map)
     if not ids:
         raise DataError("the mask has no object", expected="at least one pixel above 0", got="an empty label map")
-    if ids[-1] > _LARGEST_ID:
+    if ids[-1] > LARGEST_ID:
         raise _unusable_id(ids[-1])
     return {i: label_map == i for i in ids}
 
@@ -213,7 +210,7 @@ def empty_mask(object_id: int, given: MasksLike | None) -> DataError:
 
 
 def _unusable_id(given: object) -> DataError:
-    return DataError("object id", expected=f"an integer from 1 to {_LARGEST_ID}", got=repr(given))
+    return DataError("object id", expected=f"an integer from 1 to {LARGEST_ID}", got=repr(given))
 
 
 def _array(mask: Any) -> np.ndarray[Any, Any]:

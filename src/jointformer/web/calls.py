@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from jointformer.data.export_formats import FORMATS
 from jointformer.errors import DataError
-from jointformer.web.project import Project
+from jointformer.web.project import LARGEST_SHOWN, Project
 from jointformer.web.record import Range
 from jointformer.web.shelf import Shelf
 from jointformer.web.uploads import Uploads
@@ -52,8 +52,8 @@ class Call:
 
 def _number(name: str, text: str) -> int:
     # Not left to the routes' own numbers: int() refuses the very long ones with a traceback.
-    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
-        raise DataError(f"{name} in the address", expected="a number", got=repr(text[:40]))
+    if not (text.isascii() and text.isdecimal() and len(text) <= 16 and int(text) <= LARGEST_SHOWN):
+        raise DataError(f"{name} in the address", expected=f"a number up to {LARGEST_SHOWN}", got=repr(text[:40]))
     return int(text)
 
 

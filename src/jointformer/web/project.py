@@ -29,12 +29,19 @@ from jointformer.web.tracking import Desk, Tracking
 #: The folder of a project's exports.
 EXPORTS = "exports"
 _JPEG_QUALITY = 90
+#: The largest whole number that JavaScript tells from its neighbours: no page can name an object beyond it.
+LARGEST_SHOWN = 2**53 - 1
 
 
 class Project:
-    """A session with its record, tracking, exports and listeners. Methods may be called from any thread."""
+    """A session with its record, tracking, exports and listeners. Methods may be called from any thread.
+
+    Raises DataError for a session with an object that no page can name.
+    """
 
     def __init__(self, home: Path, file: RecordFile, session: SharedSession, video: Path, desk: Desk) -> None:
+        for info in session.objects:  # Python may have given any
+            _check_shown(info.id)
         self.home, self.session = home, session
         self.events = Broadcaster()
         self._file = file
@@ -136,6 +143,7 @@ class Project:
         if value is not None:
             if not isinstance(value, dict) or type(value.get("id")) is not int:
                 raise DataError("object of black and white masks", expected="its id, name and colour")
+            _check_shown(value["id"])
             white = replace(ObjectInfo.default(value["id"]), **_appearance(value))
         files = list_pictures(folder)
         try:
@@ -252,6 +260,12 @@ def _known_by(created: float, path: Path) -> str:
         found = path.stat()
         parts += [str(found.st_mtime_ns), str(found.st_size)]
     return digest(parts)
+
+
+def _check_shown(object_id: int) -> None:
+    if object_id > LARGEST_SHOWN:
+        hint = "go on with this session in Python"
+        raise DataError(f"a page cannot show object {object_id}", expected=f"ids up to {LARGEST_SHOWN}", hint=hint)
 
 
 def _appearance(value: dict[str, Any]) -> dict[str, Any]:
