@@ -33,7 +33,7 @@ class Reading:
 
     @property
     def video(self) -> VideoReader:
-        """The video's reader."""
+        """The video's reader: its `fps`, `name(index)` and `time(index)`, and frames by index or in order."""
         return self._video
 
     @property
@@ -60,11 +60,17 @@ class Reading:
         return self._frames[self._checked(index)]
 
     def result(self, frame: int) -> FrameResult:
-        """Return a frame's masks: the user's where given, else tracked ones; no objects where nothing is known."""
+        """Return a frame's masks: the user's where given, else tracked ones; no objects where nothing is known.
+
+        Raises DataError for a frame outside the video, as do the other questions about one frame.
+        """
         return frame_result(self._book, self._checked(frame))
 
     def soft_maps(self, frame: int) -> SoftMaps | None:
-        """Return the 8-bit probabilities at network size kept of a tracked frame (with keep_soft); else None."""
+        """Return the probabilities kept of a tracked frame (with keep_soft); else None.
+
+        `ids`: the objects; `maps`: (N, h, w) uint8 in their order, 255 is certain, at network size.
+        """
         return self._book.maps(Kind.SOFT, self._checked(frame))
 
     def confidence(self, frame: int) -> dict[int, float]:
@@ -97,7 +103,7 @@ class Reading:
 
     @property
     def history(self) -> tuple[str | None, str | None]:
-        """What `undo` and `redo` would take; None where there is nothing."""
+        """The labels of what `undo` and `redo` would take; None where there is nothing."""
         with self._book.lock:
             return self._book.store.history()
 

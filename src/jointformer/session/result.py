@@ -40,7 +40,7 @@ class FrameResult:
 
     @cached_property
     def label_map(self) -> LabelMap:
-        """The (H, W) label map of object ids."""
+        """The (H, W) label map of object ids: uint8 where they allow, else uint16 or int64."""
         slots = np.zeros(self.size, np.int32)
         for slot, mask in enumerate(self.masks.values(), 1):
             slots[mask] = slot

@@ -44,12 +44,15 @@ class Session(Reading):
         session.export("overlay", "overlay.mp4")
 
     video: a file, a folder of pictures, frames as uint8 RGB, (T, H, W, 3) or a sequence of (H, W, 3), or any
-    VideoReader. model: a name or path for `load_model`, or a network; it is loaded when first needed. folder: where
-    everything is kept as it happens (a temporary folder if None, removed by `close`); a folder that holds a session is
-    opened with `Session.load`.
-    keep_soft: keep 8-bit probabilities too, which the export of soft masks needs.
+    VideoReader. model: a name or path for `load_model`, or a network; it is loaded when first needed, on `device` in
+    `precision`, which are `load_model`'s. config: how it is tracked (None: the defaults). folder: where everything is
+    kept as it happens (a temporary folder if None, removed by `close`); a folder that holds a session is opened with
+    `Session.load`. keep_soft: keep 8-bit probabilities too, which the export of soft masks needs.
 
-    May be used from several threads; only one propagation runs at a time. Raises DataError, ConfigError, OutputError.
+    May be used from several threads; only one propagation runs at a time. What a call has changed outlives the
+    process when it returns. Raises DataError for a video that cannot be opened and a folder that holds a session,
+    ConfigError for settings that are none, OutputError where the folder cannot be written. Later calls raise DataError
+    where the session is damaged or closed, those that change something OutputError where that cannot be written.
     """
 
     _model: JointFormer | str | Path | None
@@ -99,8 +102,10 @@ class Session(Reading):
     ) -> Session:
         """Return the session kept in a folder.
 
-        video: where the video is now (default: where it was). model: default the one it had, if that has a name.
-        Raises DataError for folders that hold no session, a damaged one, or one of another video.
+        video: where the video is now (default: where it was). model: default the one it had, if that has a name. The
+        settings are those it had, but for `memory_limit`, which is this process's. Raises DataError for folders that
+        hold no session, a damaged one, one of another video or one that is open already, OutputError for a folder that
+        cannot be written.
         """
         session = cls.__new__(cls)
         session._hold(Home.find(Path(path)))
@@ -137,7 +142,10 @@ class Session(Reading):
         return self._add_mask_files(path, frame, None if white is None else ObjectInfo.default(white))
 
     def clear_masks(self, frame: int, object_id: int | None = None) -> None:
-        """Take the user's masks of a frame (of one object) back; the frame can be tracked again then."""
+        """Take the user's masks of a frame (of one object) back; the frame can be tracked again then.
+
+        With the last mask that shows an object its results go, too. Raises DataError where there is no such mask.
+        """
         self._edits.clear_masks(self._checked(frame), object_id)
 
     def remove_object(self, object_id: int) -> None:
@@ -170,7 +178,10 @@ class Session(Reading):
         again: bool = False,
         since: int | None = None,
     ) -> Plan:
-        """Return what `propagate` with these arguments would track; its `steps()` tell how much work that is."""
+        """Return what `propagate` with these arguments would track; its `steps()` tell how much work that is.
+
+        Raises ConfigError for a range or direction that is none, DataError where there is no mask to track from.
+        """
         with self._book.lock:
             known = self._book.known(since, tried=self._frames.damaged)
             return make_plan(known, len(self), start, end, direction, again=again)
@@ -197,7 +208,9 @@ class Session(Reading):
         `again` and `since`, the `edit` that the broken-off run was. It ends by itself when somebody edits the session
         meanwhile.
 
-        Raises ConfigError, DataError; DataError too while another propagation runs.
+        Raises ConfigError for a range or direction that is none, DataError where there is no mask to track from. The
+        iterator raises DataError while another propagation runs, WeightsError and ConfigError where the model cannot be
+        loaded or a GPU has no memory left, OutputError where a result cannot be kept.
         """
         self.plan(start, end, direction, again=again, since=since)  # what cannot be tracked is refused here and now
         return self._propagate(start, end, direction, again, since)
@@ -230,7 +243,7 @@ class Session(Reading):
 
     @property
     def model(self) -> JointFormer:
-        """The network, loaded when first asked for. Raises WeightsError."""
+        """The network, loaded when first asked for. Raises ConfigError, and what `load_model` raises."""
         with self._loading:  # which may be a download: nobody else is to wait for it
             if not isinstance(self._model, JointFormer):
                 if self._model is None:
@@ -264,8 +277,9 @@ class Session(Reading):
     def save(self, path: str | Path | None = None) -> Path:
         """Write a compact copy of the session into a folder (whole or not at all) and return the folder.
 
-        A session that the folder holds is replaced; DataError where it is open. Without a path nothing needs writing:
-        a session with a folder is always saved. Raises OutputError, ConfigError.
+        A session that the folder holds is replaced. Without a path nothing needs writing: a session with a folder is
+        always saved. Raises DataError where the folder's session is open, OutputError where it cannot be written,
+        ConfigError without a path for a session without a folder of its own.
         """
         if path is None:
             if self._home.temporary:
@@ -286,7 +300,7 @@ class Session(Reading):
         return export(SessionSource(self), format, Path(path), **options)
 
     def close(self) -> None:
-        """Close the files, the video's too; a session without a folder of its own is gone then."""
+        """Close the files, the video's too; a session without a folder of its own is gone then. Twice does no harm."""
         self._home.close()
         self._frames.close()
 

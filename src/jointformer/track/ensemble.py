@@ -36,7 +36,8 @@ class View:
 class EnsembleTracker:
     """A tracker per view with memories of their own; their probabilities are averaged at the frame's size.
 
-    With one view it gives exactly what that view's tracker gives, mirrored back where it is a flipped one.
+    With one view it gives exactly what that view's tracker gives, mirrored back where it is a flipped one. Raises
+    ConfigError for a model, settings or views that are none.
     """
 
     def __init__(self, model: JointFormer, config: TrackerConfig, views: Sequence[View]) -> None:

@@ -24,8 +24,9 @@ _CHUNK = 16
 class Segmentation:
     """Every object's probability in one frame.
 
-    ids: object ids in the order of prob's rows. prob: (N+1, h, w) float32 at network size, background first, on the
-    model's device, made in inference mode: what changes it or needs gradients takes a clone. size: (H, W) of the frame.
+    ids: object ids in the order of prob's rows. prob: (N+1, h, w) float32 in [0, 1] at network size, background first,
+    on the model's device, made in inference mode: what changes it or needs gradients takes a clone. size: (H, W) of the
+    frame.
     """
 
     ids: tuple[int, ...]
@@ -42,7 +43,10 @@ class Segmentation:
 
     @cached_property
     def label_map(self) -> LabelMap:
-        """The (H, W) label map of object ids at the frame's size: bilinear resize, then the most probable row."""
+        """The (H, W) label map of object ids at the frame's size: bilinear resize, then the most probable row.
+
+        uint8 where the ids allow, else uint16 or int64. Raises ConfigError where a GPU has no memory left for it.
+        """
         return slots_to_label_map(self._slots.wait().numpy(), list(self.ids))
 
     @cached_property
@@ -63,7 +67,7 @@ class Segmentation:
 
     @cached_property
     def masks(self) -> dict[int, Mask]:
-        """{object id: (H, W) bool mask}."""
+        """{object id: (H, W) bool mask} of the label map; an object that is not seen has an empty one."""
         return {i: self.label_map == i for i in self.ids}
 
     def object_prob(self, object_id: int) -> FloatArray:

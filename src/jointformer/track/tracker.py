@@ -39,6 +39,9 @@ class Tracker:
         first = tracker.step(frames[0], masks=label_map)
         for frame in frames[1:]:
             labels = tracker.step(frame).label_map
+
+    model: a network, as `load_model` returns one; trackers may share it. config: how it tracks (None: the defaults).
+    Raises ConfigError for what is neither.
     """
 
     def __init__(self, model: JointFormer, config: TrackerConfig | None = None) -> None:
@@ -124,7 +127,8 @@ class Tracker:
 
         The frame is kept longest of all memory frames but the first, in whose place it comes where there is room for
         one only. frame, masks: as of `step`. Raises DataError before the first step with masks, for objects not yet
-        tracked, and for what `step` refuses, such as a frame of another size; then nothing has changed.
+        tracked, and for what `step` refuses, such as a frame of another size; then nothing has changed. Raises
+        UserError where `step` does.
         """
         self._refuse_if_over()
         size = frame_size(frame)
@@ -144,7 +148,10 @@ class Tracker:
 
     @gpu_memory(LESS_MEMORY)
     def remove_object(self, object_id: int) -> None:
-        """Stop tracking an object; its id may be used again later. Raises DataError for an id that is not tracked."""
+        """Stop tracking an object; its id may be used again later.
+
+        Raises DataError for an id that is not tracked, UserError where `step` does.
+        """
         self._refuse_if_over()
         if object_id not in self._ids:
             raise DataError(f"object {object_id} is not tracked", expected=f"one of {self._ids}")
