@@ -1133,6 +1133,13 @@ def test_mask_files_put_the_results_of_all_their_objects_out_of_date(session: Se
     assert session.status(20) == "stale"
 
 
+def test_empty_masks_before_an_object_appears_are_passed_over(session: Session, tmp_path: Path) -> None:
+    for t in range(6):
+        Image.fromarray(np.where(square(t) & (t > 2), 255, 0).astype(np.uint8)).save(tmp_path / f"{t:05}.png")
+    assert session.add_mask_files(tmp_path) == [3, 4, 5]
+    assert session.result(3).masks[255].sum() == SIDE * SIDE
+
+
 def test_a_frame_that_is_refused_takes_those_before_it_back(session: Session) -> None:
     with pytest.raises(DataError, match="object 2 is empty"):
         session._edits.add_frames([(0, {1: square(0)}), (1, {2: np.zeros((H, W), bool)})])

@@ -328,6 +328,65 @@ def test_an_edit_while_tracking_ends_the_run_and_says_so(tool: Tool) -> None:
     assert state["tracking"]["outcome"]["kind"] == "edited"
 
 
+def test_a_run_over_frames_that_are_up_to_date_says_how_far_an_edit_let_it_come(tool: Tool) -> None:
+    tool.open()
+    tool.draw(0, 1, square(0))
+    tool.track()
+    GatedTracker.gate = threading.Semaphore(5)
+    tool.ask("POST", "/track", {"again": True})
+    tool.until(lambda state: state["tracking"].get("done", 0) >= 3)
+    tool.draw(0, 2, square(0, 14))
+    GatedTracker.gate.release(100)
+    outcome = tool.until(lambda state: state["tracking"]["state"] == "idle")["tracking"]["outcome"]
+    assert outcome["kind"] == "edited"
+    assert re.fullmatch(r"tracking stopped after \d of 29 steps, because masks were changed", outcome["text"])
+
+
+def test_naming_an_object_while_tracking_ends_no_run(tool: Tool) -> None:
+    tool.open()
+    tool.draw(0, 1, square(0))
+    GatedTracker.gate = threading.Semaphore(5)
+    tool.ask("POST", "/track", {})
+    tool.until(lambda state: state["tracking"].get("done", 0) >= 3)
+    tool.ask("PUT", "/objects/1", {"name": "knight"})
+    GatedTracker.gate.release(100)
+    outcome = tool.until(lambda state: state["tracking"]["state"] == "idle")["tracking"]["outcome"]
+    assert (outcome["kind"], outcome["done"]) == ("finished", 29)
+    assert tool.state()["objects"][0]["name"] == "knight"
+
+
+def test_frames_that_could_not_be_read_are_told_of_when_tracking_is_done(tool: Tool, videos: Path) -> None:
+    tool.open()
+    (videos / "square/0005.png").write_bytes(b"")
+    tool.draw(0, 1, square(0))
+    outcome = tool.track()
+    assert (outcome["kind"], outcome["held"]) == ("finished", 1)
+    assert "1 frames could not be read" in outcome["text"]
+    assert tool.statuses()[4:7] == [2, 6, 2]
+
+
+def test_a_video_that_is_gone_is_not_tracked(tool: Tool, videos: Path) -> None:
+    tool.open()
+    tool.draw(0, 1, square(0))
+    (videos / "square").rename(videos / "elsewhere")
+    outcome = tool.track()
+    assert outcome["kind"] == "failed"
+    assert "0001.png" in outcome["text"] or "0000.png" in outcome["text"]
+    assert tool.statuses() == [1] + [0] * 29
+
+
+def test_a_project_that_was_tracked_with_another_model_says_so(start: Callable[..., Tool]) -> None:
+    tool = start()
+    tool.open()
+    assert tool.state()["model"] == {"now": "tiny", "before": ""}
+    tool.draw(0, 1, square(0))
+    tool.track(end=5)
+    tool.client.__exit__(None, None, None)
+    project, tool = tool.project, start(model="small.safetensors")
+    tool.project = project
+    assert tool.state()["model"] == {"now": "small.safetensors", "before": "tiny"}
+
+
 def test_two_projects_are_not_tracked_at_once(start: Callable[..., Tool]) -> None:
     tool = start()
     tool.open()
@@ -386,6 +445,21 @@ def test_how_a_run_ended_is_told_also_when_its_project_has_been_closed_since(
     opened.close_unused()
     assert opened.get(tool.project) is not before
     assert tool.state()["tracking"] == {"state": "idle", "outcome": outcome}
+
+
+def test_exports_of_uploaded_pictures_have_the_projects_name(tool: Tool) -> None:
+    started = tool.client.post("/api/uploads", json={}).json()["upload"]
+    for index, frame in enumerate(video(2)):
+        file = io.BytesIO()
+        Image.fromarray(frame).save(file, "PNG")
+        tool.client.put(f"/api/uploads/{started}", params={"name": f"{index}.png"}, content=file.getvalue())
+    tool.project = tool.client.post("/api/projects", json={"upload": started, "name": "Überfahrt der Katzen"}).json()[
+        "id"
+    ]
+    tool.draw(0, 1, square(0))
+    assert json.loads(tool.export("coco"))["images"][0]["file_name"] == "uberfahrt-der-katzen/0.png"
+    tool.ask("PATCH", "", {"name": "ñandú"})
+    assert json.loads(tool.export("coco"))["images"][0]["file_name"] == "nandu/0.png"
 
 
 def test_the_answer_to_a_mask_tells_the_version_that_has_it(tool: Tool) -> None:

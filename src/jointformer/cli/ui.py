@@ -10,9 +10,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jointformer.cli.flags import add_device_flag, add_memory_flags, add_model_flag, add_precision_flag
+
+if TYPE_CHECKING:  # the page's packages may be missing
+    from jointformer.web.project import Project
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +112,14 @@ def run(args: argparse.Namespace) -> int:
         if args.video is not None:
             video = args.video.resolve()
             begun = args.masks is not None
-            project = app.state.shelf.begin(video, args.masks) if begun else app.state.shelf.find_or_create(video)
+            shelf = app.state.shelf
+            earlier = shelf.newest(video)
+            if begun and earlier is not None:
+                text = "--masks begins a new project; an earlier one is on the tool's first page"
+                print(f"{video}: {text}", file=sys.stderr)
+            project = shelf.begin(video, args.masks) if begun else shelf.find_or_create(video)
+            if project.session.config != config.tracker:
+                print(f"{video}: its project keeps the settings it began with: {_told(project)}", file=sys.stderr)
             url += f"#/project/{quote(project.home.name)}"
         print(
             f"JointFormer's web tool is at {url}\nprojects are saved in {config.projects}; Ctrl+C ends", file=sys.stderr
@@ -120,6 +131,12 @@ def run(args: argparse.Namespace) -> int:
 
     serve(config, bound, ready)
     return 0
+
+
+def _told(project: Project) -> str:
+    """A project's settings, as the flags say them."""
+    config = project.session.config
+    return f"--size {config.size} --max-memory-frames {config.max_memory_frames} --topk {config.topk or 0}"
 
 
 def _has_a_browser() -> bool:

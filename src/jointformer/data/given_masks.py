@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 from jointformer.data.frames import list_pictures, natural_key, open_picture
@@ -92,7 +93,12 @@ def masks_by_frame(
     if not path.exists():
         raise DataError("no such mask file or folder", where=path, expected="a PNG of object ids, or a folder of them")
     colours = ColourTable.from_files(files.values())
-    masks = GivenMasks(files, colours if len(colours.ids) > 1 else None)
+    table = colours if len(colours.ids) > 1 else None
+    # Empty masks before an object appears: programs that write one for every frame begin with them.
+    early = list(takewhile(lambda index: not read_mask_file(files[index], table).ids.any(), sorted(files)))
+    if len(early) < len(files):
+        files = {index: file for index, file in files.items() if index not in early}
+    masks = GivenMasks(files, table)
     objects: set[int] = set()
     for index, file in sorted(files.items()):
         ids = masks.read(index).ids

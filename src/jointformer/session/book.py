@@ -160,7 +160,7 @@ class Book:
             if tried is not None:
                 again = np.flatnonzero(found & HELD)
                 found[[frame for frame in again.tolist() if frame not in tried]] = 0
-            return found & JOINED
+            return np.bitwise_and(found, np.uint8(JOINED))
 
         with self.lock:
             return {

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from jointformer.data.export_source import ExportObject
-from jointformer.data.video import VideoReader, video_title
+from jointformer.data.video import VideoReader
 from jointformer.errors import DataError
 from jointformer.ops.resize import resize_bilinear
 from jointformer.session.reading import Reading
@@ -29,7 +29,7 @@ class SessionSource:
     @property
     def title(self) -> str:
         """The video's name in files that need one."""
-        return video_title(self.video)
+        return self._session.title
 
     @property
     def objects(self) -> tuple[ExportObject, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jointformer.data.video import VideoReader
+from jointformer.data.video import VideoReader, video_title
 from jointformer.errors import DataError
 from jointformer.session.book import Book, ObjectInfo
 from jointformer.session.home import Home
@@ -35,6 +35,11 @@ class Reading:
     def video(self) -> VideoReader:
         """The video's reader: its `fps`, `name(index)` and `time(index)`, and frames by index or in order."""
         return self._video
+
+    @property
+    def title(self) -> str:
+        """The video's name in files that need one."""
+        return video_title(self._video)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -32,11 +32,6 @@ class SharedModel:
         self._warming = False
         self._rate: float | None = None
 
-    @property
-    def ready(self) -> bool:
-        """Whether it is loaded."""
-        return self._network is not None
-
     def get(self) -> JointFormer:
         """Return the network. Raises WeightsError, ConfigError."""
         with self._lock:
@@ -88,6 +83,13 @@ class SharedSession(Session):
     """A session that tracks with a shared network, and whose new objects come with their names."""
 
     shared: SharedModel
+    #: Gives the title, where the video's name would tell nothing.
+    own_title: Callable[[], str] | None = None
+
+    @property
+    def title(self) -> str:
+        """The video's name in files that need one; of pictures that were uploaded, the project's."""
+        return super().title if self.own_title is None else self.own_title()
 
     @property
     def model(self) -> JointFormer:

@@ -22,7 +22,7 @@ from jointformer.web.cutout import Stroke, cut_out, parse_box
 from jointformer.web.events import Broadcaster
 from jointformer.web.exports import Exports
 from jointformer.web.models import SharedSession
-from jointformer.web.record import Range, RecordFile, checked_name
+from jointformer.web.record import Range, RecordFile, checked_name, slug
 from jointformer.web.runs import decode_runs, encode_runs
 from jointformer.web.tracking import Desk, Tracking
 
@@ -39,10 +39,15 @@ class Project:
     Raises DataError for a session with an object that no page can name.
     """
 
-    def __init__(self, home: Path, file: RecordFile, session: SharedSession, video: Path, desk: Desk) -> None:
+    def __init__(
+        self, home: Path, file: RecordFile, session: SharedSession, video: Path, desk: Desk, *, is_uploaded: bool
+    ) -> None:
         for info in session.objects:  # Python may have given any
             _check_shown(info.id)
         self.home, self.session = home, session
+        self._model = str(desk.model.name)
+        if is_uploaded and video.is_dir():
+            session.own_title = lambda: slug(self.name)
         self.events = Broadcaster()
         self._file = file
         self._lock = threading.RLock()  # one edit at a time, so that versions tell the order
@@ -88,6 +93,7 @@ class Project:
                 "annotated": session.annotated_frames,
                 "frame": min(self._file.record.frame, len(session) - 1),
                 "soft": session.keep_soft,
+                "model": {"now": self._model, "before": self._file.record.model},
                 "tracking": self.tracking.status(),
                 "interrupted": None if self.interrupted is None else vars(self.interrupted),
                 "exports": self.exports.status(),
@@ -221,6 +227,8 @@ class Project:
         """Begin to track."""
         self.tracking.start(wanted)
         self.interrupted = None
+        if self._file.record.model != self._model:
+            self._file.update(model=self._model)
         self._tell()
 
     def dismiss_interrupted(self) -> None:

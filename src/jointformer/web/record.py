@@ -59,6 +59,7 @@ class Record:
     opened: float
     tracking: Range | None = None
     frame: int = 0
+    model: str = ""
 
 
 class RecordFile:
@@ -79,7 +80,8 @@ class RecordFile:
             dates = float(value["created"]), float(value["opened"])
             if not all(map(math.isfinite, dates)):  # which JSON knows not, but Python's reader takes
                 raise ValueError("dates that are none")
-            record = Record(checked_name(value["name"]), *dates, tracking, max(0, int(value["frame"])))
+            model = fitting_name(str(value.get("model", ""))) if value.get("model") else ""
+            record = Record(checked_name(value["name"]), *dates, tracking, max(0, int(value["frame"])), model)
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError("not a project of the web tool", where=home, got=str(error)[:120]) from error
         return RecordFile(home, record)

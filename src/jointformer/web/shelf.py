@@ -72,7 +72,13 @@ class Shelf:
                 problem = _IN_MEMORY
             elif not os.path.exists(video):
                 problem = "its video is no longer there"
-            facts = {"video": None if video is None else str(video), "opened": record.opened, "created": record.created}
+            at_work = self._open.get(home.name)
+            facts = {
+                "video": None if video is None else str(video),
+                "opened": record.opened,
+                "created": record.created,
+                "tracking": at_work is not None and at_work.tracking.running,
+            }
             rows.append({"id": home.name, "name": record.name, "problem": problem, **facts})
         return sorted(rows, key=lambda row: -row["opened"])
 
@@ -105,10 +111,13 @@ class Shelf:
 
     def find_or_create(self, video: Path) -> Project:
         """Return the newest project of a video, or a new one. Raises DataError."""
-        for row in self.list():
-            if not row["problem"] and row["video"] == str(real(video)):
-                return self.get(row["id"])
-        return self.create_from_path(str(video), None, {})
+        found = self.newest(video)
+        return self.create_from_path(str(video), None, {}) if found is None else self.get(found)
+
+    def newest(self, video: Path) -> str | None:
+        """Return the newest project of a video that can be opened."""
+        of_it = (row["id"] for row in self.list() if not row["problem"] and row["video"] == str(real(video)))
+        return next(of_it, None)
 
     def begin(self, video: Path, masks: Path) -> Project:
         """Return a new project of a video with masks of files (see `Session.add_mask_files`). Raises DataError.
@@ -238,7 +247,7 @@ class Shelf:
 
     def _begin(self, home: Path, file: RecordFile, session: Any, video: Path) -> Project:
         session.shared = self.desk.model
-        project = Project(home, file, session, video, self.desk)
+        project = Project(home, file, session, video, self.desk, is_uploaded=is_inside(real(video), real(home)))
         project.opened()
         return project
 

@@ -70,6 +70,8 @@ class Editor extends Drawing {
     this.loadTimeline();
     this.go(this.frame);
     this.changed("state", "objects", "tracking", "range", "view");
+    const { now, before } = this.state.model;
+    if (before && before !== now) this.say(`This project was tracked with ${before} so far, and this tool with ${now} goes on.`);
   }
 
   close() {

@@ -196,14 +196,16 @@ function card(project) {
     ? none
     : h("img", { class: "thumb", src: `${projectPath(project.id)}/thumbnail`, alt: "", loading: "lazy" });
   thumb.addEventListener("error", () => thumb.replaceWith(none));  // a session that Python kept and nobody has opened here
-  const detail = project.problem ?? ago(project.opened);
+  const detail = project.problem ?? (project.tracking ? "is being tracked" : ago(project.opened));
   const element = h("article", { class: "card" },
     h("a", { href: projectPage(project.id), class: "card-link", title: project.name, "aria-label": `Open ${project.name} ${detail}` }, thumb,
       h("strong", {}, project.name), " ", h("span", { class: project.problem ? "problem" : "quiet" }, detail)),
     iconButton("trash", `Delete ${project.name}`, remove, { class: "card-delete" }));
 
   async function remove() {
-    const text = "Its masks, its exports and an uploaded video are deleted for good. A video opened by its path stays where it is.";
+    const now = await call("GET", "/api/projects").catch(() => []);
+    const works = now.find((other) => other.id === project.id)?.tracking;
+    const text = `${works ? "It is being tracked at this moment. " : ""}Its masks, its exports and an uploaded video are deleted for good. A video opened by its path stays where it is.`;
     if (!(await confirmDialog(`Delete “${project.name}”?`, text, "Delete"))) return;
     try {
       await call("DELETE", projectPath(project.id));
