@@ -16,7 +16,7 @@ from jointformer.data.metas import listed_videos
 from jointformer.errors import ConfigError, DataError
 from jointformer.types import UInt8Array
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def open_videos(row: VideoSet, root: Path, frames: int) -> list[TrainVideo]:
         (videos if len(video.frames) >= frames else short).append(video)
     if short:
         shown = ", ".join(video.name for video in short[:5])
-        log.warning("%s: %d videos have fewer than %d annotated frames: %s", row.name, len(short), frames, shown)
+        logger.warning("%s: %d videos have fewer than %d annotated frames: %s", row.name, len(short), frames, shown)
     if not videos:
         raise DataError(
             f"{row.name}: no usable video", where=images, expected=f"{frames} annotated frames or more in each"

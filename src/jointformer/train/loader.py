@@ -17,7 +17,7 @@ from jointformer.errors import DataError
 from jointformer.train.plan import IterationPlan
 from jointformer.train.unroll import ClipBatch
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 #: How many other clips are tried in place of a broken one before the run stops.
 RETRIES = 20
@@ -127,7 +127,7 @@ class ClipLoader:
             except DataError as error:
                 if self.refuse_broken and not isinstance(error, NoObject):
                     raise
-                log.warning("clip skipped: %s", error)
+                logger.warning("clip skipped: %s", error)
         raise DataError(
             "no usable clip",
             got=f"{RETRIES} broken ones in a row",

@@ -35,7 +35,7 @@ from jointformer.train.unroll import ClipBatch, ClipUnroller, Unrolled
 if TYPE_CHECKING:
     from jointformer.model.network import JointFormer
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
 
@@ -247,7 +247,7 @@ class Trainer:
         if self._saved == self.iteration:
             return
         path = checkpoint.save_checkpoint(self.folder, self.iteration, self.state(), self.config.keep)
-        log.info("saved %s", path)
+        logger.info("saved %s", path)
         if self.on_save is not None:
             self.on_save(self)
         self._saved = self.iteration

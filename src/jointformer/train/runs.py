@@ -65,7 +65,7 @@ from jointformer.train.unroll import UnrollConfig
 from jointformer.train.video_clips import VideoClips
 from jointformer.train.watch import Watcher
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def build_network(preset: str, init: str | None, seed: int, *, one_object: bool = False) -> JointFormer:
@@ -153,7 +153,7 @@ def run_stages(settings: Settings, processes: Processes, stages: list[Stage], da
         done = processes.by_first(finished_weights, folder, stage.total, model) if settings.resume else None
         if done is not None:
             model.load_state_dict(done)
-            log.info("stage %d is finished: %s", stage.number, folder)
+            logger.info("stage %d is finished: %s", stage.number, folder)
             continue
         source = partial(stage_source, stage, data_root, settings.seed)
         mine = settings if number == 0 else dataclasses.replace(settings, checkpoint=None)
@@ -200,16 +200,16 @@ def run_own(settings: Settings, processes: Processes, folder: Path, stage: Stage
 
     def open_folder() -> ClipSource:
         if processes.first and settings.init is None and not (settings.resume and checkpoints(settings.out)):
-            log.warning(
+            logger.warning(
                 "no --init: a network with random weights is trained, which a few videos cannot teach; give --init %s",
                 "tiny" if settings.model == "tiny" else "s02",
             )
         check = check_videos(folder, stage.frames, progress=processes.first)
         for problem in check.problems if processes.first else []:
-            log.warning("%s", problem)
+            logger.warning("%s", problem)
         if check.problems and settings.refuse_broken:
             raise DataError(f"{len(check.problems)} problems", where=folder, hint="they are listed above")
-        log.info("%s: %s", folder, check.summary())
+        logger.info("%s: %s", folder, check.summary())
         return VideoClips(check.videos, settings.seed)
 
     about = {"stage": asdict(stage), GIVEN: {"data": str(folder)}}
@@ -296,7 +296,7 @@ def run(
     if finished and processes.first:
         done = {"iterations": trainer.iteration, "clips": trainer.clips, "seconds": round(trainer.seconds, 1)}
         write_json(folder / FINISHED, done)
-        log.info("finished: %s", folder / WEIGHTS)
+        logger.info("finished: %s", folder / WEIGHTS)
     elif not finished:
-        log.info("stopped after iteration %d: --resume goes on from there", trainer.iteration)
+        logger.info("stopped after iteration %d: --resume goes on from there", trainer.iteration)
     return finished

@@ -15,7 +15,7 @@ from jointformer.model.storage import read_weights
 from jointformer.train import state as checkpoint
 from jointformer.train.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 FINISHED = "finished.json"
@@ -47,7 +47,7 @@ def finished_weights(folder: Path, iterations: int, model: JointFormer) -> State
     path = found[-1] if found else folder / WEIGHTS
     state: State = checkpoint.load_checkpoint(path)["model"] if found else read_weights(path).state
     _check_network(model, state, path)
-    log.info("finished with %s", path)
+    logger.info("finished with %s", path)
     return state
 
 
@@ -81,7 +81,7 @@ def starting_state(settings: Settings, folder: Path, model: JointFormer, stage: 
             got=found[-1].name,
             hint="--resume goes on from that one; or move the later ones away, or choose another folder",
         )
-    log.info("going on from %s, iteration %d", start, state["iteration"])
+    logger.info("going on from %s, iteration %d", start, state["iteration"])
     return state
 
 

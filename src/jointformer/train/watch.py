@@ -15,7 +15,7 @@ from jointformer.train.progress import last_validated
 from jointformer.train.settings import Settings
 from jointformer.train.validate import Stopped, validate
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 #: Iterations between two previews.
 PREVIEW_EVERY = 500
@@ -35,7 +35,7 @@ class Watcher:
         if settings.validate_on is not None:
             check = check_videos(settings.validate_on, 3, between=True)
             for problem in check.problems:
-                log.warning("validation: %s", problem)
+                logger.warning("validation: %s", problem)
             self.videos = check.videos
         self._previewed = begun // PREVIEW_EVERY
         self._validated = last_validated(folder / LOG, begun)
@@ -68,9 +68,9 @@ class Watcher:
             return
         self._validated = trainer.iteration
         if not result.per_video:
-            log.warning("validation: no video has 3 frames from its first object on")
+            logger.warning("validation: no video has 3 frames from its first object on")
             return
-        log.info(
+        logger.info(
             "validation: J&F %.1f, J %.1f, F %.1f over %d videos", result.jf, result.j, result.f, len(result.per_video)
         )
         trainer.record({"iteration": trainer.iteration, "validation": asdict(result)})
