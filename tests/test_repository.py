@@ -19,7 +19,7 @@ from jointformer.cli.main import COMMANDS, build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "numpy", "cv2", "scipy", "PIL", "av", "numba", "pycocotools", "httpx", "matplotlib")
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def modules_after(statement: str) -> set[str]:

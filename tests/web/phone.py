@@ -139,7 +139,7 @@ def facts(path: Path) -> dict[str, Any]:
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         first = next(container.decode(video))
-        found = {
+        return {
             "size": (first.width, first.height),
             "rotation": first.rotation,
             "frames": video.frames,
@@ -149,7 +149,6 @@ def facts(path: Path) -> dict[str, Any]:
             "sound": [(a.codec_context.name, float(a.duration * a.time_base)) for a in container.streams.audio],
             "first": first.to_ndarray(format="rgb24"),
         }
-    return found
 
 
 def main() -> None:

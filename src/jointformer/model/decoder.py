@@ -40,9 +40,9 @@ class ResBlock(nn.Module):
 class ChannelGate(nn.Module):
     """CBAM's channel attention (arXiv 1807.06521): x times the sigmoid of an MLP over average- and max-pooled x."""
 
-    def __init__(self, width: int, ratio: int = 16) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        hidden = max(1, width // ratio)
+        hidden = max(1, width // 16)
         self.mlp = nn.Sequential(nn.Flatten(), nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
