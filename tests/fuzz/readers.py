@@ -141,9 +141,9 @@ def _weights() -> Seeds:
 
 @reader("weights", _weights)
 def _read_weights(path: Path) -> object:
-    from jointformer.model.storage import read_weights
+    from jointformer.model.storage import load_weights_file
 
-    return read_weights(path).fitted()
+    return load_weights_file(path).fitted()
 
 
 def _metas() -> Seeds:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from jointformer.cli.flags import read_memory_size
+from jointformer.cli.flags import parse_memory_size
 from jointformer.data.benchmarks import open_benchmark
 from jointformer.errors import ConfigError, DataError
 from jointformer.evaluation.anyvideo import overlay_bytes
@@ -47,13 +47,13 @@ BASE = 400 << 20
     ],
 )
 def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
-    assert read_memory_size(text) == size
+    assert parse_memory_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "2 apples", "-1GB", "0", "1e9", "2GBGB", "9" * 40])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--memory-budget"):
-        read_memory_size(text)
+        parse_memory_size(text)
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,7 @@ from jointformer.train.stages import STAGES, overridden, own_stage, parse_stages
 
 def test_the_stages_are_the_published_ones() -> None:
     rows = {
-        n: (s.batch, s.iterations, s.fine_tune, s.steps, s.frames, s.reference_frames, s.warm)
-        for n, s in STAGES.items()
+        n: (s.batch, s.iterations, s.fine_tune, s.steps, s.frames, s.memory_frames, s.warm) for n, s in STAGES.items()
     }
     assert rows == {
         0: (24, 150_000, 0, (100_000,), 3, 2, (20_000, 70_000)),

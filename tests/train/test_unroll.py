@@ -12,7 +12,7 @@ from jointformer.ops import products
 from jointformer.track.config import TrackerConfig
 from jointformer.track.tracker import Tracker
 from jointformer.train.losses import frame_loss
-from jointformer.train.unroll import ClipUnroller, UnrollConfig, draw_references, normalise, one_hot
+from jointformer.train.unroll import ClipUnroller, UnrollConfig, draw_memory_frames, normalise, one_hot
 
 
 def total_loss(logits: list[torch.Tensor], batch: object) -> torch.Tensor:
@@ -41,7 +41,7 @@ def test_the_unroller_and_the_tracker_agree_frame_by_frame(slots: int) -> None:
     batch = batch_of(3, frames=5, slots=slots, size=48)
     # The same memory policy: every frame is memorised, all of them are read, every memorised frame updates the token.
     with torch.no_grad():
-        unrolled = ClipUnroller(model, UnrollConfig(reference_frames=5, token_update_probability=1.0))(batch, 0).logits
+        unrolled = ClipUnroller(model, UnrollConfig(memory_frames=5, token_update_probability=1.0))(batch, 0).logits
     tracker = Tracker(model, TrackerConfig(max_memory_frames=0, memory_every=1, topk=None, size=-1))
     for t in range(5):
         masks = batch.label_maps[0, 0].numpy() if t == 0 else None
@@ -52,20 +52,20 @@ def test_the_unroller_and_the_tracker_agree_frame_by_frame(slots: int) -> None:
 
 def test_a_frame_reads_all_earlier_ones_or_the_first_and_some_drawn() -> None:
     rng = random.Random(0)
-    assert draw_references(2, 3, rng) == [0, 1]
-    assert draw_references(3, 3, rng) == [0, 1, 2]
+    assert draw_memory_frames(2, 3, rng) == [0, 1]
+    assert draw_memory_frames(3, 3, rng) == [0, 1, 2]
     for _ in range(50):
-        drawn = draw_references(6, 3, rng)
+        drawn = draw_memory_frames(6, 3, rng)
         assert drawn[0] == 0
         assert len(set(drawn)) == 3
         assert max(drawn) < 6
-    assert draw_references(6, 1, rng) == [0]
+    assert draw_memory_frames(6, 1, rng) == [0]
 
 
 def test_blind_frames_change_no_mask_and_leave_no_gradient() -> None:
     model = small_network().eval()
     batch = batch_of(0, 1, frames=4)
-    config = UnrollConfig(reference_frames=4, token_update_probability=1.0)
+    config = UnrollConfig(memory_frames=4, token_update_probability=1.0)
     every, late = (ClipUnroller(model, config)(replace(batch, blind=blind), 0).logits for blind in (0, 1))
     assert (len(every), len(late)) == (3, 2)
     torch.testing.assert_close(late[0], every[1])  # frame 2 reads frames 0 and 1 either way
@@ -84,7 +84,7 @@ def test_blind_frames_are_of_the_precisions_type_as_the_others(monkeypatch: pyte
     # Without gradients float32 may be multiplied by operations that autocast does not know.
     monkeypatch.setattr(products, "onednn_is_faster", lambda: fused)
     model, batch = small_network(), batch_of(0, 1, frames=4)
-    unroller = ClipUnroller(model, UnrollConfig(reference_frames=4), "autocast-bfloat16")
+    unroller = ClipUnroller(model, UnrollConfig(memory_frames=4), "autocast-bfloat16")
     every, late = (unroller(replace(batch, blind=blind), 0).logits for blind in (0, 1))
     torch.testing.assert_close(late[0], every[1], atol=0.02, rtol=0.02)
 

@@ -11,7 +11,7 @@ import torch
 from jointformer.errors import WeightsError
 from jointformer.model.convmae import init_from_convmae
 from jointformer.model.network import JointFormer
-from jointformer.model.storage import read_weights
+from jointformer.model.storage import load_weights_file
 from jointformer.model.weights import load_model
 from weights.conftest_weights import SMALL
 
@@ -114,7 +114,7 @@ def test_the_file_is_read_bare_and_wrapped_but_is_no_network(
     wrap: Callable[[dict[str, torch.Tensor]], object],
 ) -> None:
     torch.save(wrap(pretrained), tmp_path / "convmae_base.pth")
-    stored = read_weights(tmp_path / "convmae_base.pth")
+    stored = load_weights_file(tmp_path / "convmae_base.pth")
     assert stored.is_backbone
     init_from_convmae(network, stored.state)
     with pytest.raises(WeightsError, match=r"ConvMAE's pre-training file, the backbone alone.*start for training"):

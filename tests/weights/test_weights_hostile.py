@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from jointformer.errors import UserError, WeightsError
 from jointformer.model.network import JointFormer
 from jointformer.model.pickles import more_than_plain
-from jointformer.model.storage import read_weights, save_weights
+from jointformer.model.storage import load_weights_file, save_weights
 from jointformer.model.weights import load_model
 from jointformer.train.state import load_checkpoint
 
@@ -330,10 +330,10 @@ def test_data_that_would_be_read_under_many_names_is_refused(tmp_path: Path) -> 
 def test_tensors_that_are_one_and_the_same_take_no_more_than_twice_the_file(tmp_path: Path) -> None:
     one = torch.zeros(100_000)
     torch.save({f"{i}": one[i:] for i in range(2)}, tmp_path / "a.pth")
-    assert len(read_weights(tmp_path / "a.pth").state) == 2
+    assert len(load_weights_file(tmp_path / "a.pth").state) == 2
     torch.save({f"{i}": one[i:] for i in range(50)}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"same data again and again, expected at most .* got 19,995,100"):
-        read_weights(tmp_path / "a.pth")
+        load_weights_file(tmp_path / "a.pth")
 
 
 def test_a_pickle_in_front_of_an_archive_is_not_read(tmp_path: Path) -> None:
@@ -440,4 +440,4 @@ def test_damaged_bytes_load_as_they_were_or_fail_in_one_line(
     path = tmp_path / f"a{suffix}"
     path.write_bytes(whole)
     with contextlib.suppress(WeightsError):
-        read_weights(path).fitted()
+        load_weights_file(path).fitted()

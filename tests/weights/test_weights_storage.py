@@ -16,7 +16,7 @@ from jointformer.errors import OutputError, WeightsError
 from jointformer.model.config import PRESETS, ModelConfig
 from jointformer.model.convert import MEMORY_PROJECTION, fitting_network, infer_config
 from jointformer.model.network import JointFormer
-from jointformer.model.storage import read_weights, save_weights
+from jointformer.model.storage import load_weights_file, save_weights
 from jointformer.model.weights import build_model, load_model
 from weights.conftest_weights import SMALL
 
@@ -53,7 +53,7 @@ def test_tensors_that_share_memory_are_saved_apart(network: JointFormer, tmp_pat
     state[first], state[second] = both.split([len(state[first]), len(state[second])])
     twin = next(n for n in state if n != first and n != second and state[n].shape == state[first].shape)
     state[twin] = state[first]
-    saved = read_weights(save_weights(state, tmp_path / "a.safetensors", SMALL)).state
+    saved = load_weights_file(save_weights(state, tmp_path / "a.safetensors", SMALL)).state
     for name, tensor in state.items():
         torch.testing.assert_close(saved[name], tensor, rtol=0, atol=0)
     in_file = (tmp_path / "a.safetensors").stat().st_size
@@ -219,7 +219,7 @@ def test_tensors_alone_are_saved_with_the_config_that_their_shapes_say(network: 
 def test_a_file_without_tensors_is_called_that(tmp_path: Path) -> None:
     safetensors.torch.save_file({}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match=r"a\.safetensors: no weights in the file, expected tensors by name"):
-        read_weights(tmp_path / "a.safetensors")
+        load_weights_file(tmp_path / "a.safetensors")
 
 
 def test_an_unknown_suffix_is_refused_before_anything_is_written(network: JointFormer, tmp_path: Path) -> None:
@@ -255,6 +255,6 @@ def test_a_place_that_cannot_be_written_is_one_line(network: JointFormer, tmp_pa
 
 def test_the_loaded_tensors_do_not_hang_on_the_file(network: JointFormer, tmp_path: Path) -> None:
     path: Path = save_weights(network, tmp_path / "a.safetensors")
-    model = build_model(read_weights(path))
+    model = build_model(load_weights_file(path))
     path.write_bytes(b"")
     assert_same(model, network)

@@ -29,7 +29,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jointformer.cli.running import add_rate_flag, read_rate
+from jointformer.cli.running import add_rate_flag, parse_rate
 from jointformer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.data.video import as_pictures
 
     options: dict[str, Any] = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
-    rate = read_rate(args)
+    rate = parse_rate(args)
     source, close = _open(args.source, args.video)
     try:
         if rate is not None:

@@ -53,7 +53,7 @@ def add_frame_size_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="480x854", help="frame size as HEIGHTxWIDTH in pixels (default: 480x854)")
 
 
-def read_frame_size(text: str) -> tuple[int, int]:
+def parse_frame_size(text: str) -> tuple[int, int]:
     """Return the (height, width) of --size. Raises ConfigError."""
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal() and 1 <= int(height) <= 32768 and 1 <= int(width) <= 32768):
@@ -61,7 +61,7 @@ def read_frame_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def read_memory_size(text: str) -> int:
+def parse_memory_size(text: str) -> int:
     """Return the bytes of a --memory-budget such as 2GB, 1.5 GiB or 800MB. Raises ConfigError."""
     match = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-zA-Z]*)\s*", text)
     unit = match and match[2].upper()

@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from jointformer.cli.flags import add_device_flag, add_frame_size_flag, add_precision_flag, read_frame_size
+from jointformer.cli.flags import add_device_flag, add_frame_size_flag, add_precision_flag, parse_frame_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     precision = choose_precision(device, args.precision)
     itemsize = DTYPES[precision].itemsize
-    height, width = padded(*read_frame_size(args.size))
+    height, width = padded(*parse_frame_size(args.size))
     tracker = TrackerConfig(max_memory_frames=args.max_memory_frames, include_last=not args.no_last)
     places = args.max_memory_frames + int(tracker.keeps_temporary)
     cost = step_cost(config, height, width, args.objects, places)

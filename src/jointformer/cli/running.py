@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jointformer.cli.flags import add_device_flag, add_precision_flag, read_memory_size
+from jointformer.cli.flags import add_device_flag, add_precision_flag, parse_memory_size
 from jointformer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def add_rate_flag(parser: argparse.ArgumentParser, of: str) -> None:
     parser.add_argument("--fps", metavar="RATE", help=f"frame rate of {of}: 30, 23.976, 24000/1001 … (default: 25)")
 
 
-def read_rate(args: argparse.Namespace) -> Fraction | None:
+def parse_rate(args: argparse.Namespace) -> Fraction | None:
     """Return the frames per second that are asked for, None where none are. Raises ConfigError."""
     if args.fps is None:
         return None
@@ -120,7 +120,7 @@ def build_scale(args: argparse.Namespace) -> Scale:
 
 def budget_bytes(args: argparse.Namespace) -> int | None:
     """Return the memory budget in bytes, None where none is given. Raises ConfigError."""
-    return None if args.memory_budget is None else read_memory_size(args.memory_budget)
+    return None if args.memory_budget is None else parse_memory_size(args.memory_budget)
 
 
 def first_device(args: argparse.Namespace) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from jointformer.cli.flags import (
     add_frame_size_flag,
     add_precision_flag,
     add_topk_flag,
-    read_frame_size,
+    parse_frame_size,
 )
 
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from jointformer.model.weights import load_model
     from jointformer.track import TrackerConfig
 
-    size = read_frame_size(args.size)
+    size = parse_frame_size(args.size)
     for name in ("objects", "memory", "steps"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name}", expected="1 or more", got=getattr(args, name))

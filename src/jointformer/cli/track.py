@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from jointformer.cli import track_many, track_stream
 from jointformer.cli.flags import add_memory_flags, add_model_flag
-from jointformer.cli.running import add_rate_flag, add_running_flags, add_scale_flags, read_rate
+from jointformer.cli.running import add_rate_flag, add_running_flags, add_scale_flags, parse_rate
 
 if TYPE_CHECKING:
     from jointformer.evaluation.manyvideos import Part
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         objects_per_pass=args.objects_per_pass,
         compile=args.compile,
     )
-    part = Part(args.start, args.end, read_rate(args) or DEFAULT_FPS)
+    part = Part(args.start, args.end, parse_rate(args) or DEFAULT_FPS)
     if track_many.is_wanted(args):
         _refuse_file(args.output)
         written = {"write_masks": not args.overlay_only, "write_overlay": not args.no_overlay}

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointformer.cli.running import read_rate
+from jointformer.cli.running import parse_rate
 from jointformer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _run(args: argparse.Namespace, config: TrackerConfig) -> int:
     if not 0 <= (args.start or 0) < (NO_END if args.end is None else args.end + 1) <= NO_END:
         got = f"{args.start}, {args.end}"
         raise ConfigError("--start/--end", expected="frame numbers from 0, start first", got=got)
-    settings = InputSettings(args.input_format, args.input_size, read_rate(args))
+    settings = InputSettings(args.input_format, args.input_size, parse_rate(args))
     result = Path(target) / MASKS if format == "folder" else Path(target)
     replaces = target != STANDARD and not is_pipe(target)
     written = [result] * replaces + [args.json] * bool(args.json)

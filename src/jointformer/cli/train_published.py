@@ -20,7 +20,7 @@ STAGE_FLAGS: dict[str, tuple[str, type, str]] = {
     "finetune": ("fine_tune", int, "optimiser updates of the fine-tune phase"),
     "lr": ("lr", float, "learning rate (the backbone gets a tenth)"),
     "num_frames": ("frames", int, "frames per clip"),
-    "num_ref_frames": ("reference_frames", int, "memory frames per clip"),
+    "num_ref_frames": ("memory_frames", int, "memory frames per clip"),
     "num_objects": ("objects", int, "most objects per clip"),
     "crop_size": ("size", int, "side of the crops, a multiple of 16"),
 }

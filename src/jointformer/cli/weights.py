@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jointformer.cli.flags import add_topk_flag, read_frame_size
+from jointformer.cli.flags import add_topk_flag, parse_frame_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,7 +161,7 @@ def _onnx(args: argparse.Namespace) -> dict[str, Any]:
     from jointformer.model.onnx_graphs import GraphConfig
     from jointformer.model.weights import load_for_export
 
-    config = GraphConfig(*read_frame_size(args.size), topk=args.topk or None)
+    config = GraphConfig(*parse_frame_size(args.size), topk=args.topk or None)
     check_export(args.folder)  # before half a gigabyte is fetched for nothing
     model = load_for_export(args.source, DTYPES[args.dtype], progress=not args.quiet)
     with tqdm(total=len(STEPS), leave=False, disable=args.quiet) as bar:

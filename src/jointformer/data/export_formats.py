@@ -59,7 +59,7 @@ _COMMON = frozenset({"start", "end", "objects"})
 FILE_SUFFIXES = VIDEO_SUFFIXES | PICTURE_SUFFIXES | {".json", ".zip"}
 
 
-def read_options(format: str, options: Mapping[str, Any]) -> ExportOptions:
+def build_options(format: str, options: Mapping[str, Any]) -> ExportOptions:
     """Return the options of an export. Raises ConfigError for a format that is none, or an option it does not heed."""
     if format not in FORMATS:
         raise ConfigError("export format", expected=" | ".join(FORMATS), got=repr(format)[:80])
@@ -86,7 +86,7 @@ def export(
     promises another kind of file, OutputError for a folder that holds something already, a file that is read (the
     video, a frame, a mask), or whatever cannot be written, DataError for masks that are missing.
     """
-    selection, row = Selection(source, read_options(format, options), progress), FORMATS[format]
+    selection, row = Selection(source, build_options(format, options), progress), FORMATS[format]
     target = _target(Path(path), row, source)
     remove_temporaries(target.parent)  # a killed export's, each as large as what it wrote
     if row.suffix:

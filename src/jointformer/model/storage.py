@@ -85,7 +85,7 @@ def backbone_alone(where: str | Path) -> WeightsError:
     )
 
 
-def read_weights(path: Path) -> StoredWeights:
+def load_weights_file(path: Path) -> StoredWeights:
     """Return the tensors of a .safetensors file or a .pth checkpoint (bare or wrapped), on the CPU.
 
     Pickles may call for tensors and plain containers only: nothing that could run or take more memory than the file.

@@ -21,7 +21,7 @@ from jointformer.model.device import (
 )
 from jointformer.model.network import JointFormer
 from jointformer.model.registry import EMBEDDED, PublishedWeights, find_published, unknown_name
-from jointformer.model.storage import SUFFIXES, StoredWeights, backbone_alone, read_weights
+from jointformer.model.storage import SUFFIXES, StoredWeights, backbone_alone, load_weights_file
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def load_weights(name_or_path: str | Path, *, progress: bool = True, backbone: b
     path = locate(name_or_path, progress=progress, backbone=backbone)
     if path.parent == weights_dir() or record_path(path).exists():  # beside a user's own file no note is written
         verify_or_note(path)
-    return read_weights(path)
+    return load_weights_file(path)
 
 
 def locate(name_or_path: str | Path, *, progress: bool = True, backbone: bool = False) -> Path:

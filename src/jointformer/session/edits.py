@@ -12,7 +12,7 @@ from jointformer.errors import DataError
 from jointformer.session.book import Book, ObjectInfo
 from jointformer.session.plan import neighbours
 from jointformer.session.store import Kind
-from jointformer.track.frames import MasksLike, empty_mask, read_masks
+from jointformer.track.frames import MasksLike, empty_mask, masks_by_id
 from jointformer.types import Colour, Mask
 
 
@@ -111,7 +111,7 @@ class Edits:
         for frame, masks in given:
             apart: dict[int, Mask] = {}
             free = np.ones(self._book.size, bool)
-            for i, mask in read_masks(masks, *self._book.size).items():
+            for i, mask in masks_by_id(masks, *self._book.size).items():
                 apart[i] = mask & free
                 free &= ~mask
             known = self._book.objects()

@@ -14,7 +14,7 @@ from jointformer.errors import ConfigError, UserError, require
 from jointformer.model.network import JointFormer
 from jointformer.ops.resize import network_size, resize_bilinear
 from jointformer.track.config import TrackerConfig, check_size, require_config, take_numpy_numbers
-from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap, frame_size, picture_pixels, read_masks
+from jointformer.track.frames import FrameLike, MasksLike, ScaledLabelMap, frame_size, masks_by_id, picture_pixels
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.tracker import Tracker
 from jointformer.track.transfer import StagedFrame
@@ -69,7 +69,7 @@ class EnsembleTracker:
         for view in self.views:
             network_size(*size, view.size)  # refuses frames that this view cannot take
         if masks is not None:
-            read_masks(masks, *size)  # before they are mirrored
+            masks_by_id(masks, *size)  # before they are mirrored
         results = [self._seen(0, frame, masks, last=last)]  # it refuses what else no view can take
         self._apart = len(self.views) > 1
         results += [self._seen(number, frame, masks, last=last) for number in range(1, len(self.views))]

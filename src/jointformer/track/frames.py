@@ -162,7 +162,7 @@ def _pixels(frame: np.ndarray[Any, Any] | Image.Image) -> Tensor:
     return torch.from_numpy(_array_of(frame).copy())
 
 
-def read_masks(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
+def masks_by_id(masks: MasksLike, height: int, width: int) -> dict[int, Mask]:
     """Return {object id: (H, W) bool mask} in ascending order of ids, of masks in any accepted form.
 
     A label map names the objects that occur in it; a mapping may name an object with an empty mask, and its masks hold

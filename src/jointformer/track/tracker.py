@@ -18,9 +18,9 @@ from jointformer.track.frames import (
     MasksLike,
     empty_mask,
     frame_size,
+    masks_by_id,
     prepare_frame,
     prepare_masks,
-    read_masks,
 )
 from jointformer.track.segmentation import Segmentation
 from jointformer.types import Mask
@@ -98,7 +98,7 @@ class Tracker:
         self._refuse_if_over()
         size = frame_size(frame)
         self._refuse_other_size(size)
-        given = {} if masks is None else read_masks(masks, *size)
+        given = {} if masks is None else masks_by_id(masks, *size)
         added = {i: mask for i, mask in given.items() if i not in self._ids}
         for i, mask in added.items():
             if not mask.any():
@@ -135,7 +135,7 @@ class Tracker:
         if self._size is None:
             raise DataError("nothing is tracked yet", hint="step once with masks before add_memory")
         self._refuse_other_size(size)
-        given = read_masks(masks, *size)
+        given = masks_by_id(masks, *size)
         unknown = [i for i in given if i not in self._ids]
         if unknown:
             what = f"objects {unknown} are not tracked yet"

@@ -237,7 +237,7 @@ def stage_run(stage: Stage, settings: Settings, processes: Processes) -> RunConf
         precision=settings.precision_on(processes.device),
         optimiser=OptimiserConfig(lr=stage.lr),
         schedule=MultiStep(stage.steps),
-        unroll=UnrollConfig(stage.reference_frames, checkpointing=settings.checkpointing),
+        unroll=UnrollConfig(stage.memory_frames, checkpointing=settings.checkpointing),
         void=stage.void,
         workers=settings.workers_on(processes.device),
     )

@@ -33,7 +33,7 @@ class Stage:
     fine_tune: int
     steps: tuple[int, ...]
     frames: int
-    reference_frames: int
+    memory_frames: int
     warm: tuple[int, int]
     objects: int = 3
     size: int = 384
@@ -44,7 +44,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         me = self.title if self.number < 0 else f"stage {self.number}"
-        for name in ("batch", "iterations", "reference_frames", "objects"):
+        for name in ("batch", "iterations", "memory_frames", "objects"):
             if getattr(self, name) < 1:
                 raise ConfigError("must be positive", where=f"{me}: {name}", got=getattr(self, name))
         if self.objects > MOST_OBJECTS:

@@ -11,7 +11,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.model.config import ModelConfig
 from jointformer.model.convert import State, infer_config
 from jointformer.model.network import JointFormer
-from jointformer.model.storage import read_weights
+from jointformer.model.storage import load_weights_file
 from jointformer.train import state as checkpoint
 from jointformer.train.settings import Settings
 
@@ -45,7 +45,7 @@ def finished_weights(folder: Path, iterations: int, model: JointFormer) -> State
             hint=f"delete {FINISHED} to train it again",
         )
     path = found[-1] if found else folder / WEIGHTS
-    state: State = checkpoint.load_checkpoint(path)["model"] if found else read_weights(path).state
+    state: State = checkpoint.load_checkpoint(path)["model"] if found else load_weights_file(path).state
     _check_network(model, state, path)
     logger.info("finished with %s", path)
     return state

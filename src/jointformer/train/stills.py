@@ -94,7 +94,7 @@ def stills_run(
             muon=True,
         ),
         schedule=WarmupCosine(warmup=30 if fine_tune else 100),
-        unroll=UnrollConfig(reference_frames=2, checkpointing=checkpointing, spoiled=0.3, matching=MATCHING),
+        unroll=UnrollConfig(memory_frames=2, checkpointing=checkpointing, spoiled=0.3, matching=MATCHING),
         mean_over_frames=True,
         average=0.995 if fine_tune else 0.998,
         workers=workers,

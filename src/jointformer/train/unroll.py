@@ -52,13 +52,13 @@ class ClipBatch:
 
 @dataclass(frozen=True)
 class UnrollConfig:
-    """How a clip is unrolled: reference frames read at most, and how often a prediction updates the token.
+    """How a clip is unrolled: memory frames read at most, and how often a prediction updates the token.
 
     `spoiled`: share of the predicted masks that are made worse before they are memorised, drawn for every clip and
     frame. `matching`: weight of the matching loss in the clips that it is known for (0: not computed).
     """
 
-    reference_frames: int = 2
+    memory_frames: int = 2
     token_update_probability: float = 0.6
     spoiled: float = 0.0
     matching: float = 0.0
@@ -92,7 +92,7 @@ def one_hot(label_maps: Tensor, slots: int, dtype: torch.dtype = torch.float32) 
     return (label_maps[:, None] == ids.view(1, -1, 1, 1)).to(dtype)
 
 
-def draw_references(frame: int, most: int, rng: random.Random) -> list[int]:
+def draw_memory_frames(frame: int, most: int, rng: random.Random) -> list[int]:
     """The memory frames that frame `frame` reads: all earlier ones, or frame 0 and most-1 drawn others."""
     if frame <= most:
         return list(range(frame))
@@ -110,7 +110,7 @@ class Unrolled:
 def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng: random.Random) -> Unrolled:
     """What frames blind+1..T-1 of every clip give.
 
-    Frame 0's masks are given; every later frame reads its reference frames, and what it predicts is
+    Frame 0's masks are given; every later frame reads its memory frames, and what it predicts is
     memorised in turn, with gradients through the soft masks. The batch's blind frames read the first frame and the
     one before, and leave their memories without gradient. All random choices come from `rng` and hold
     for the whole batch. Source: the training step of JointFormer (arXiv 2308.13505).
@@ -133,13 +133,13 @@ def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng:
     points = batch.points if config.matching else None
     for t in range(1, length):
         last = t == length - 1
-        references = sorted({0, t - 1}) if blind else draw_references(t, config.reference_frames, rng)
+        memory_frames = sorted({0, t - 1}) if blind else draw_memory_frames(t, config.memory_frames, rng)
         with torch.set_grad_enabled(grad and t > blind):
             output = _run(
                 config.checkpointing,
                 model.segment,
                 features[t - 1],
-                [memories[r] for r in references],
+                [memories[r] for r in memory_frames],
                 tokens,
                 selector=selector,
                 update_token=not last,
@@ -148,8 +148,8 @@ def unroll_clip(model: JointFormer, batch: ClipBatch, config: UnrollConfig, rng:
             if t > blind:
                 logits.append(output.logits)
             if output.projected is not None and points is not None:
-                targets = matching_targets(points[:, t], points[:, references].flatten(1, 2))
-                keys = [memories[r].keys for r in references]
+                targets = matching_targets(points[:, t], points[:, memory_frames].flatten(1, 2))
+                keys = [memories[r].keys for r in memory_frames]
                 # Without the first block: it looks before anything is known, and finds likes from the start.
                 matching.append(matching_loss(output.projected[1:], [k[1:] for k in keys], *targets))
             if last:
@@ -198,7 +198,7 @@ class ClipUnroller(nn.Module):
         self.precision = precision
 
     def forward(self, batch: ClipBatch, seed: int) -> Unrolled:
-        """What frames blind+1..T-1 give; `seed` decides the reference frames and token updates of this iteration."""
+        """What frames blind+1..T-1 give; `seed` decides the memory frames and token updates of this iteration."""
         rng = random.Random(seed)
         if self.precision == "float32":
             return self.model(batch, rng)

@@ -163,13 +163,13 @@ def put_mask(call: Call) -> Answer:
     return {"version": call.project.put_mask(call.frame, call.object_id, call.body)}
 
 
-def load_masks(call: Call) -> Answer:
+def add_mask_files(call: Call) -> Answer:
     """Uploaded mask files, taken over."""
     frame = call.body.get("frame")
     if type(frame) is not int:
         raise DataError("a frame for masks", expected="its number")
     with call.uploads.take(call.body.get("upload"), masks=True) as folder:
-        return {"frames": call.project.load_masks(folder, frame, call.body.get("object"))}
+        return {"frames": call.project.add_mask_files(folder, frame, call.body.get("object"))}
 
 
 def clear_masks(call: Call) -> Answer:
@@ -284,7 +284,7 @@ TABLE: tuple[tuple[str, str, Callable[[Call], Answer]], ...] = (
     ("GET", _FRAME + "/masks", get_masks),
     ("DELETE", _FRAME + "/masks", clear_masks),
     ("PUT", _FRAME + "/masks/{object}", put_mask),
-    ("POST", PROJECT + "/masks", load_masks),
+    ("POST", PROJECT + "/masks", add_mask_files),
     ("POST", _FRAME + "/accept", accept),
     ("POST", _FRAME + "/cutout", cut_out),
     ("PUT", PROJECT + "/objects/{object}", set_object),

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from jointformer.data.export_formats import FORMATS, read_options
+from jointformer.data.export_formats import FORMATS, build_options
 from jointformer.errors import DataError, UserError
 from jointformer.session import Session
 from jointformer.system.files import atomic_path, make_dir, remove, temporary_name, writing
@@ -86,7 +86,7 @@ class Exports:
 
     def start(self, title: str, format: str, options: dict[str, Any]) -> str:
         """Begin to write a file and return its name. Raises DataError, ConfigError."""
-        read_options(format, options)  # so that mistakes are told now, not by the thread
+        build_options(format, options)  # so that mistakes are told now, not by the thread
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 if self._running is not None:

@@ -100,6 +100,6 @@ class SharedSession(Session):
         """Give an object's mask; a new object has its name and colour from the same edit. Raises DataError."""
         self._edits.add_masks(self._checked(frame), {info.id: mask}, [info])
 
-    def load_masks(self, path: Path, frame: int, white: ObjectInfo | None) -> list[int]:
+    def draw_files(self, path: Path, frame: int, white: ObjectInfo | None) -> list[int]:
         """Give masks of files in one step; see `add_mask_files`. white: with its name and colour, if it is new."""
         return self._add_mask_files(path, frame, white)

@@ -140,7 +140,7 @@ class Project:
             self.session.draw(frame, mask, replace(default, **_appearance(value)) if new else default)
         return self._version
 
-    def load_masks(self, folder: Path, frame: int, value: object) -> list[int]:
+    def add_mask_files(self, folder: Path, frame: int, value: object) -> list[int]:
         """Take mask files over in one edit and return their frames: one file for `frame`, several by their names.
 
         value: {id, name, colour} of the object that black and white masks show, or None.
@@ -154,7 +154,7 @@ class Project:
         files = list_pictures(folder)
         try:
             with self._edit():
-                return self.session.load_masks(files[0] if len(files) == 1 else folder, frame, white)
+                return self.session.draw_files(files[0] if len(files) == 1 else folder, frame, white)
         except DataError as error:  # nobody knows the folder where uploads wait
             where = None if error.where is None else Path(error.where).name
             raise DataError(error.what, **{**error.parts, "where": where}) from error

@@ -161,7 +161,7 @@ export class Drawing extends Objects {
   }
 
   /** Takes masks over from picture files: one for this frame, several by their names. */
-  loadMasks(files) {
+  addMaskFiles(files) {
     if (!files.length) return;
     this.awaitMasks();
     const { frame } = this;

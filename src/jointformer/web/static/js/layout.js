@@ -15,7 +15,7 @@ export function layOut(editor) {
     h("main", { class: "centre" }, toolOptions(editor), editor.stage.element, zoomBar(editor), connectionNote(editor)),
     h("aside", { class: "side" }, objectsPanel(editor), framePanel(editor), trackPanel(editor)),
     h("footer", { class: "bottom" }, transport(editor), timeline(editor)));
-  dropTarget(page, "Drop pictures of masks to load them", (files) => editor.loadMasks(files), editor.control.signal);
+  dropTarget(page, "Drop pictures of masks to load them", (files) => editor.addMaskFiles(files), editor.control.signal);
   return page;
 }
 

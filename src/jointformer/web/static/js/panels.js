@@ -13,7 +13,7 @@ const percent = (share) => `${Math.round(share * 100)} %`;
 export function objectsPanel(editor) {
   const list = h("ul", { class: "objects" });
   const files = h("input", { type: "file", accept: ".png,.bmp,.tif,.tiff,.gif,.pgm,.ppm", multiple: true, hidden: true, id: "masks-input",
-    onchange: () => { editor.loadMasks([...files.files]); files.value = ""; } });
+    onchange: () => { editor.addMaskFiles([...files.files]); files.value = ""; } });
   const load = h("button", { type: "button", class: "small", title: "Load masks from PNG files, which may be dropped on the page, too: one for this frame, several named after frames", onclick: () => files.click() }, icon("upload"), "Load");
   const add = h("button", { type: "button", class: "small", title: "Add an object (A)", onclick: () => editor.addObject() }, icon("plus"), "Add");
   const element = h("section", { class: "panel", "aria-label": "Objects" },
