@@ -235,7 +235,7 @@ def test_leaving_early_stops_the_thread_and_closes_the_source() -> None:
 
 def test_the_published_rows_are_33_with_their_settings() -> None:
     assert len(published_rows()) == 33
-    (row,) = [row for row in published_on("D17", "val") if row.checkpoint == "s012"]
+    (row,) = [row for row in published_on("D17", "val") if row.weights == "s012"]
     assert (row.max_memory_frames, row.topk_num, row.published["J&F"]) == (1, 60, 90.1)
     assert row.masks_url.endswith("/s012-d17_val.zip")
     assert {r.split for r in published_on("D17", "test")} == {"test"}

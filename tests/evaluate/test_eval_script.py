@@ -218,7 +218,7 @@ def test_davis_in_another_size_is_read_in_full_and_saved_at_480p(
         assert (first == read_mask_file(tree.masks / name / f"{video.saved[0]}.png").ids).mean() > 0.95
 
 
-def test_a_depth_that_the_checkpoint_does_not_have_is_refused(
+def test_a_depth_that_the_weights_do_not_have_is_refused(
     tmp_path: Path, mini_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tree = make_tree(tmp_path / "data", "MOSE")

@@ -28,13 +28,13 @@ MINI = ModelConfig("mini", (16, 24, 192), (1, 1, 2), heads=3)
 
 @pytest.fixture(scope="session")
 def mini_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The bytes of a seeded mini checkpoint in the published form."""
+    """The bytes of seeded mini weights in the published form."""
     return save_weights(seeded_model(MINI), tmp_path_factory.mktemp("mini") / "mini.pth").read_bytes()
 
 
 @pytest.fixture
 def release(server: Server, mini_bytes: bytes, home: Path) -> Server:
-    """The release page with a mini network under the names of three checkpoints, and an empty cache."""
+    """The release page with a mini network under three published names, and an empty cache."""
     for name in ("s012", "s24", "s5"):
         server.files[f"jointformer_{name}.pth"] = mini_bytes
     return server

@@ -23,7 +23,7 @@ def test_all_published_rows_are_run_with_their_settings() -> None:
     parsed = [build_parser().parse_args(line.split()[1:]) for line in done.stdout.splitlines()]
     rows = published_rows()
     assert [
-        (row.dataset, row.split, row.checkpoint, row.max_memory_frames, row.topk_num) for row in rows
+        (row.dataset, row.split, row.weights, row.max_memory_frames, row.topk_num) for row in rows
     ] == [
         (args.dataset, args.split, Path(args.model).stem.removeprefix("jointformer_"), args.max_memory_frames,
          args.topk_num)

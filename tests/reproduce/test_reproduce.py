@@ -366,7 +366,7 @@ def test_listing_rows_does_not_wait_for_pytorch() -> None:
     ("pattern", "count"),
     [("d17-val/s012", 1), ("D17-val", 3), ("d17", 6), ("s24", 1), ("lvos-*/s02*", 4), ("*-test/*", 10), ("mose", 3)],
 )
-def test_rows_are_chosen_by_name_benchmark_checkpoint_or_pattern(pattern: str, count: int) -> None:
+def test_rows_are_chosen_by_name_benchmark_weights_or_pattern(pattern: str, count: int) -> None:
     assert len(select_rows([pattern])) == count
 
 

@@ -94,7 +94,7 @@ def test_a_bare_pickle_is_not_even_opened(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     path = tmp_path / "a.pth"
     path.write_bytes(pickle.dumps(Shell(marker)))
-    with pytest.raises(WeightsError, match=r"not a PyTorch checkpoint or damaged"):
+    with pytest.raises(WeightsError, match=r"not a file of PyTorch, or damaged"):
         load(path)
     assert not marker.exists()
 
@@ -117,7 +117,7 @@ def test_objects_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [{}, [], 7, {"a": 1}, {1: torch.zeros(1)}, {"model": {}}, torch.zeros(3)])
-def test_a_checkpoint_without_named_tensors_is_one_line(tmp_path: Path, content: object) -> None:
+def test_a_file_without_named_tensors_is_one_line(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"no weights in the file|not a state dict") as caught:
         load(tmp_path / "a.pth")

@@ -30,7 +30,7 @@ def published(plain_network: JointFormer, server: Server, tmp_path: Path) -> byt
     return server.files["jointformer_s012.pth"]
 
 
-def test_there_are_14_published_checkpoints_and_the_backbone(shared: Path) -> None:
+def test_there_are_14_published_weights_and_the_backbone(shared: Path) -> None:
     rows = [row for row in PUBLISHED.values() if not row.backbone]
     assert len(rows) == 14
     table = json.loads((shared / "spec" / "benchmarks.json").read_text())

@@ -130,7 +130,7 @@ def test_what_is_saved_as_pth_is_the_published_form(plain_network: JointFormer, 
     assert list(state) == list(plain_network.state_dict())
 
 
-def test_a_stage_0_checkpoint_gets_a_fifth_input_channel_of_zeros(network: JointFormer, tmp_path: Path) -> None:
+def test_weights_of_stage_0_get_a_fifth_input_channel_of_zeros(network: JointFormer, tmp_path: Path) -> None:
     state = network.state_dict()
     full = state[MEMORY_PROJECTION].clone()
     state[MEMORY_PROJECTION] = full[:, :4].contiguous()
@@ -151,7 +151,7 @@ def test_the_depths_of_the_token_blocks_are_counted_from_the_names() -> None:
     assert infer_config(shapes_of(config)) == config
 
 
-def test_an_official_checkpoint_would_fit_base_to_the_last_name(shared: Path) -> None:
+def test_official_weights_would_fit_base_to_the_last_name(shared: Path) -> None:
     import json
 
     published = json.loads((shared / "spec" / "state_dict_base.json").read_text())

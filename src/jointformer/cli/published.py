@@ -59,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size", type=int, default=480, help="shorter side the network sees (default: 480); -1: the frame's own"
     )
-    parser.add_argument("--update_block_depth", type=int, help="must agree with the checkpoint, from which it is read")
-    parser.add_argument("--enhance_block_depth", type=int, help="must agree with the checkpoint, from which it is read")
+    parser.add_argument("--update_block_depth", type=int, help="must agree with the weights, from which it is read")
+    parser.add_argument("--enhance_block_depth", type=int, help="must agree with the weights, from which it is read")
     parser.add_argument(
         "--sizes", help="several sizes, comma-separated: probabilities are averaged; with --flip, mirrored too"
     )
@@ -110,7 +110,7 @@ def _compare_with_published(args: argparse.Namespace) -> None:
 
 
 def _check_depths(args: argparse.Namespace) -> None:
-    """Raise ConfigError where a depth was given that the checkpoint does not have."""
+    """Raise ConfigError where a depth was given that the weights do not have."""
     if args.update_block_depth is None and args.enhance_block_depth is None:
         return
     from jointformer.model.weights import load_whole
@@ -119,7 +119,7 @@ def _check_depths(args: argparse.Namespace) -> None:
     for name, value in (("update", config.update_depth), ("enhance", config.enhance_depth)):
         given = getattr(args, f"{name}_block_depth")
         if given is not None and given != value:
-            raise ConfigError(f"--{name}_block_depth", expected=f"{value}, the checkpoint's", got=given)
+            raise ConfigError(f"--{name}_block_depth", expected=f"{value}, as in the weights", got=given)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
   jointformer reproduce --list
   jointformer reproduce d17-val/s012 --data-root ..          one row: download, evaluate, score, compare
-  jointformer reproduce d17-val s02 'lvos-*'                 a benchmark, a checkpoint, a pattern
+  jointformer reproduce d17-val s02 'lvos-*'                 a benchmark, weights, a pattern
   jointformer reproduce --dry-run                            what all rows need, and what is missing
   jointformer reproduce d17-val --published-masks            score the published masks; needs no GPU
   jointformer reproduce --workers 4                          four processes, one network each (docs/scaling.md)

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     get = action("download", "Download published weights into the user's cache; an interrupted download is resumed.")
     get.add_argument("names", nargs="*", metavar="NAME", help="s012, jointformer_s012, convmae, …")
-    get.add_argument("--all", action="store_true", help="all 14 published checkpoints")
+    get.add_argument("--all", action="store_true", help="all 14 published files")
     get.add_argument("--to", type=Path, metavar="FOLDER", help="download into this folder instead of the cache")
 
     convert = action("convert", "Convert weights to another format (by the suffix of OUT) or precision.")

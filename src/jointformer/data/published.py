@@ -1,4 +1,4 @@
-"""The published results: which checkpoint and settings gave which scores on which benchmark."""
+"""The published results: which weights and settings gave which scores on which benchmark."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from importlib.resources import files
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One row of the published tables (INFERENCE.md): settings and scores of a checkpoint on a benchmark."""
+    """One row of the published tables (INFERENCE.md): settings and scores of weights on a benchmark."""
 
     benchmark: str
     dataset: str
     split: str
-    checkpoint: str
+    weights: str
     masks_url: str
     max_memory_frames: int
     topk_num: int

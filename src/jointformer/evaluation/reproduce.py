@@ -94,7 +94,7 @@ class Reproduction:
                 Piece("published masks", "here" if here else "to fetch", str(path if here else masks_url(row)))
             )
         else:
-            found.append(weights_piece(self.options.model or row.checkpoint))
+            found.append(weights_piece(self.options.model or row.weights))
         if not self.options.published_masks or not truth_is_public(row):
             found.append(self._data_piece(row))
         if truth_is_public(row):
@@ -130,7 +130,7 @@ class Reproduction:
         )
         output = self._output(row)
         manifest = evaluate(
-            self._network(options.model or row.checkpoint),
+            self._network(options.model or row.weights),
             self._dataset(row),
             output,
             config=config,

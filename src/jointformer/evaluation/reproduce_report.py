@@ -54,7 +54,7 @@ def as_data(results: Sequence[RowResult]) -> list[dict[str, Any]]:
         {
             "row": result.name,
             "benchmark": result.row.benchmark,
-            "checkpoint": result.row.checkpoint,
+            "weights": result.row.weights,
             "status": result.status,
             "max_memory_frames": result.row.max_memory_frames,
             "topk": result.row.topk_num,

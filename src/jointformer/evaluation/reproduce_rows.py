@@ -52,13 +52,13 @@ class Piece:
 
 def row_name(row: PublishedRow) -> str:
     """A row's name on the command line."""
-    return f"{row.dataset.lower()}-{row.split}/{row.checkpoint}"
+    return f"{row.dataset.lower()}-{row.split}/{row.weights}"
 
 
 def select_rows(patterns: Sequence[str] = ()) -> list[PublishedRow]:
     """The rows that names or patterns mean, in the tables' order; all where none are given.
 
-    `d17-val/s012` is one row, `d17-val` a benchmark, `s012` a checkpoint, `lvos-*/s02*` a pattern.
+    `d17-val/s012` is one row, `d17-val` a benchmark, `s012` weights, `lvos-*/s02*` a pattern.
     Raises ConfigError for what means no row.
     """
     rows = published_rows()
@@ -66,7 +66,7 @@ def select_rows(patterns: Sequence[str] = ()) -> list[PublishedRow]:
     for pattern in patterns:
         found = [row_name(row) for row in rows if _means(pattern.lower(), row)]
         if not found:
-            known = [name for row in rows for name in (row_name(row), row_name(row).split("/")[0], row.checkpoint)]
+            known = [name for row in rows for name in (row_name(row), row_name(row).split("/")[0], row.weights)]
             near = get_close_matches(pattern.lower(), known, 1, 0.4)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(f"no published row {pattern!r}", hint=f"{hint}`jointformer reproduce --list` shows all")
@@ -76,8 +76,8 @@ def select_rows(patterns: Sequence[str] = ()) -> list[PublishedRow]:
 
 def _means(pattern: str, row: PublishedRow) -> bool:
     name = row_name(row)
-    benchmark, checkpoint = name.split("/")
-    return any(fnmatchcase(text, pattern) for text in (name, benchmark, checkpoint, benchmark.split("-")[0]))
+    benchmark, weights = name.split("/")
+    return any(fnmatchcase(text, pattern) for text in (name, benchmark, weights, benchmark.split("-")[0]))
 
 
 def figure_key(published: str) -> str:

@@ -30,7 +30,7 @@ HEAD_WIDTH = 64
 
 
 def unwrap(loaded: object, where: str | Path | None) -> State:
-    """Return the bare state dict of a loaded checkpoint: its wrapper and `module.` prefixes gone.
+    """Return the bare state dict of a loaded file: its wrapper and `module.` prefixes gone.
 
     Raises WeightsError where there are no named tensors, or something that is no tensor among them.
     """

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jointformer.errors import WeightsError
 from jointformer.model.config import PRESETS
 
-#: Where the published checkpoints lie; `JOINTFORMER_RELEASE_URL` names a mirror.
+#: Where the published weights lie; `JOINTFORMER_RELEASE_URL` names a mirror.
 RELEASE_URL = "https://github.com/MCG-NJU/JointFormer/releases/download/v0.1"
 RELEASE_PAGE = "https://github.com/MCG-NJU/JointFormer/releases/tag/v0.1"
 RELEASE_VARIABLE = "JOINTFORMER_RELEASE_URL"
@@ -64,7 +64,7 @@ def mirrored(filename: str, address: str) -> str:
     return f"{mirror}/{quote(filename)}" if mirror else address
 
 
-def _checkpoint(stages: str) -> PublishedWeights:
+def _trained(stages: str) -> PublishedWeights:
     filename = f"jointformer_s{stages}.pth"
     trained_on = ", then ".join(_TRAINED_ON[digit] for digit in stages)
     return PublishedWeights(
@@ -92,7 +92,7 @@ PUBLISHED: dict[str, PublishedWeights] = {
     row.name: row
     for row in (
         *map(
-            _checkpoint,
+            _trained,
             ("0", "01", "2", "02", "012", "24", "024", "5", "05", "015", "026", "0126", "7", "07"),
         ),
         CONVMAE,

@@ -86,7 +86,7 @@ def backbone_alone(where: str | Path) -> WeightsError:
 
 
 def load_weights_file(path: Path) -> StoredWeights:
-    """Return the tensors of a .safetensors file or a .pth checkpoint (bare or wrapped), on the CPU.
+    """Return the tensors of a .safetensors file or a .pth file (bare or wrapped), on the CPU.
 
     Pickles may call for tensors and plain containers only: nothing that could run or take more memory than the file.
     Raises WeightsError for every file that is none of these, whatever is in it.
@@ -226,7 +226,7 @@ def _check_archive(path: Path) -> None:
             entries = archive.infolist()
     except Exception as error:  # zipfile raises much more than BadZipFile for a damaged directory
         raise WeightsError(
-            "not a PyTorch checkpoint or damaged",
+            "not a file of PyTorch, or damaged",
             where=path,
             expected="a zip archive as torch.save writes it",
             got=str(error)[:100] or type(error).__name__,
