@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,3 +17,8 @@ LabelMap = npt.NDArray[np.integer[Any]]
 Colour = tuple[int, int, int]
 #: One object's region: (H, W) bool.
 Mask = npt.NDArray[np.bool_]
+
+
+def pixels_text(size: Sequence[int]) -> str:
+    """Return a picture's size for people: width x height, of an array's shape (H, W, …)."""
+    return f"{size[1]}x{size[0]}"

@@ -78,7 +78,7 @@ def test_a_picture_so_narrow_that_it_would_be_scaled_to_gigabytes_is_refused_by_
     folder = tmp_path / "data/JPEGImages/cat"
     folder.mkdir(parents=True)
     Image.new("RGB", (5000, 1)).save(folder / "00000.png")
-    with pytest.raises(DataError, match=r"00000\.png: the picture is too narrow .* got 5000×1 scaled to 2400000×480; "):
+    with pytest.raises(DataError, match=r"00000\.png: the picture is too narrow .* got 5000x1 scaled to 2400000x480; "):
         resize_tree(tmp_path / "data", tmp_path / "out")
     assert resize_tree(tmp_path / "data", tmp_path / "out", only_shrink=True).done == 1
 

@@ -367,7 +367,7 @@ def smooth_mask(path: Path) -> None:
         (lambda p: None, "no such mask file or folder"),
         (lambda p: p.mkdir(), "holds no"),
         (lambda p: write_mask(p, np.zeros((H, W), np.uint8)), "the mask has no object"),
-        (lambda p: write_mask(p, np.ones((H, W + 2), np.uint8)), f"another size than its frame, expected {W}×{H}"),
+        (lambda p: write_mask(p, np.ones((H, W + 2), np.uint8)), f"another size than its frame, expected {W}x{H}"),
         (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n broken"), "mask.png"),
         (smooth_mask, "colours"),
     ],

@@ -23,9 +23,9 @@ def test_label_maps_are_resized_as_float_masks_are(height: int, width: int) -> N
 
 
 def test_a_frame_so_narrow_that_it_would_be_scaled_to_gigabytes_is_refused_with_what_fits() -> None:
-    with pytest.raises(DataError, match=r"too narrow for size 480, .* got 5000×1 scaled to a side of 2400000; .* -1"):
+    with pytest.raises(DataError, match=r"too narrow for size 480, .* got 5000x1 scaled to a side of 2400000; .* -1"):
         network_size(1, 5000, 480)
-    with pytest.raises(DataError, match=r"got 40×8000 scaled to a side of 96000; choose a size up to 163, or -1"):
+    with pytest.raises(DataError, match=r"got 40x8000 scaled to a side of 96000; choose a size up to 163, or -1"):
         network_size(8000, 40, 480)
     assert network_size(8000, 40, 163) == (32600, 163)
     assert network_size(1, 5000, -1) == (1, 5000)

@@ -310,7 +310,7 @@ def test_a_frame_that_cannot_be_read_may_be_passed_over(
         (raw(2), ("--input-format", "rgb24"), "add --input-size WxH to rgb24"),
         (raw(2), ("--input-size", f"{W}x{H}"), "--input-size is for raw frames and devices"),
         (raw(2), ("--input-format", "hls"), "--input-format, expected rgb24"),
-        (raw(2), ("--input-format", "rgb24", "--input-size", "16x16"), "another size than its frame, expected 16×16"),
+        (raw(2), ("--input-format", "rgb24", "--input-size", "16x16"), "another size than its frame, expected 16x16"),
         (raw(2), (*RAW, "--when-late", "never"), "--when-late, expected wait or drop, got 'never'"),
         (raw(2), (*RAW, "--queue", "0"), "--queue, expected 1 to 1024 frames, got 0"),
         (raw(2), (*RAW, "--output-format", "gif"), "--output-format, expected folder, raw, png"),
@@ -424,4 +424,4 @@ def test_a_stream_takes_masks_of_its_own_size_only(
     write_mask(tmp_path / "wide.png", np.pad(label_map(), ((0, 0), (0, 2))))
     pipe_in(raw(2))
     assert track("-", tmp_path / "out", *RAW, masks=tmp_path / "wide.png") == 2
-    assert f"expected {W}×{H}" in capfd.readouterr().err
+    assert f"expected {W}x{H}" in capfd.readouterr().err

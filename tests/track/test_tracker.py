@@ -34,7 +34,7 @@ def test_an_object_of_which_the_network_sees_no_pixel_is_told_of(
     assert len(said) == 2 * told
     for text in said:
         assert text.startswith(
-            "object 4: its mask is too small (17 pixels): none is left at the 28×20 that the network"
+            "object 4: its mask is too small (17 pixels): none is left at the 28x20 that the network"
         )
 
 

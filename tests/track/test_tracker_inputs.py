@@ -133,7 +133,7 @@ def test_a_frame_of_another_size_is_refused_and_nothing_is_lost(model: JointForm
     tracker = Tracker(model, CONFIG)
     frames = video(3)
     tracker.step(frames[0], box(2, 2))
-    with pytest.raises(DataError, match="frame size changed within the video, expected 56×40, got 30×40"):
+    with pytest.raises(DataError, match="frame size changed within the video, expected 56x40, got 30x40"):
         tracker.step(frames[1][:, :30])
     assert tracker.step(frames[1]).ids == (1,)
 

@@ -103,7 +103,7 @@ def test_added_memory_changes_later_frames_only_through_reading(model: JointForm
     assert tracker._engine.bank.frames(0) == 2
     with pytest.raises(DataError, match=r"objects \[9\] are not tracked yet"):
         tracker.add_memory(frames[3], {9: box(2, 2)})
-    with pytest.raises(DataError, match=r"frame size changed within the video, expected 56×40, got 56×20; .*resize"):
+    with pytest.raises(DataError, match=r"frame size changed within the video, expected 56x40, got 56x20; .*resize"):
         tracker.add_memory(frames[3][:20], box(2, 2)[:20])
     with pytest.raises(DataError, match="object 9 is not tracked, expected one of"):
         tracker.remove_object(9)

@@ -54,7 +54,7 @@ def test_a_scaled_label_map_goes_straight_to_the_networks_size(model: JointForme
     if flipped:
         expected = resize_label_map(small[:, ::-1], height, width)[:, ::-1]
     np.testing.assert_array_equal(np.array([0, 5, 9])[result.prob.argmax(0).numpy()], expected)
-    with pytest.raises(DataError, match=f"expected {2 * W}×{2 * H}, got 43×31"):
+    with pytest.raises(DataError, match=f"expected {2 * W}x{2 * H}, got 43x31"):
         tracker.step(frame, small)
 
 

@@ -523,7 +523,7 @@ def test_masks_are_loaded_from_files(person: Person, tmp_path: Path) -> None:
     assert person.api(project)["annotated"] == [0, 5, 6]
     assert person.area(project, 6, 7) == 20 * 50
     files.set_input_files(tmp_path / "small.png")
-    person.page.get_by_text("small.png: mask of another size than its frame, expected 432×240, got 432×100").wait_for()
+    person.page.get_by_text("small.png: mask of another size than its frame, expected 432x240, got 432x100").wait_for()
     person.problems.clear()  # the refusal, as the browser logs it
     person.page.keyboard.press("Control+z")
     person.settle()

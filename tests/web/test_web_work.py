@@ -610,7 +610,7 @@ def test_a_black_and_white_mask_is_of_the_chosen_object(tool: Tool) -> None:
         (
             np.ones((3, 4), np.uint8),
             {"frame": 0},
-            "m.png: mask of another size than its frame, expected 64×24, got 4×3",
+            "m.png: mask of another size than its frame, expected 64x24, got 4x3",
         ),
         (np.zeros((H, W), np.uint8), {"frame": 0}, "m.png: the mask has no object"),
         (np.ones((H, W), np.uint8), {"frame": 30}, "no such frame"),

@@ -19,7 +19,7 @@ from jointformer.data.metas import is_plain_name, short
 from jointformer.errors import DataError
 from jointformer.ops.png import MOST_PIXELS
 from jointformer.ops.rle import decode_rle, mask_of_runs
-from jointformer.types import Mask
+from jointformer.types import Mask, pixels_text
 
 #: The longest side of an annotated picture.
 _LONGEST = 1 << 15
@@ -51,7 +51,7 @@ class Polygons:
             points = np.array(outline, np.float64)
             # pycocotools allocates by the length of the outline, so corners far outside would fill the memory.
             if (points < -max(size)).any() or (points > 2 * max(size)).any():
-                raise DataError("a corner far outside the picture", expected=f"{width}x{height}", got=short(outline))
+                raise DataError("a corner far outside the picture", expected=pixels_text(size), got=short(outline))
             drawn = coco.frPyObjects([points.ravel().tolist()], height, width)[0]["counts"]
             covered |= decode_rle(drawn.decode("ascii"), size)
         return covered
@@ -85,7 +85,9 @@ class Runs:
 
     def draw(self, size: Size) -> Mask:
         if self.size != size:
-            raise DataError("run lengths of another size than the picture", expected=str(size), got=str(self.size))
+            raise DataError(
+                "run lengths of another size than the picture", expected=pixels_text(size), got=pixels_text(self.size)
+            )
         if isinstance(self.counts, str):
             return decode_rle(self.counts, size)
         return mask_of_runs(np.array(self.counts, object), size)  # a json's numbers may be of any size
@@ -135,7 +137,7 @@ def _placed(seen: Mask, corner: tuple[int, int], size: Size) -> Mask:
 
 
 def _beyond(size: Size) -> DataError:
-    return DataError("a shape's mask reaches beyond the picture", expected=f"{size[1]}x{size[0]}")
+    return DataError("a shape's mask reaches beyond the picture", expected=pixels_text(size))
 
 
 @dataclass(frozen=True)

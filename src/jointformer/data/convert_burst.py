@@ -22,7 +22,7 @@ from jointformer.ops.png import read_index_png, stretched
 from jointformer.ops.rle import decode_rle, encode_rle
 from jointformer.system.files import replace_dir, write_text
 from jointformer.system.parallel import parallel_map
-from jointformer.types import LabelMap
+from jointformer.types import LabelMap, pixels_text
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ def _encode(job: _EncodeJob) -> list[dict[str, dict[str, str]]]:
             continue
         label_map = read_index_png(path)
         if label_map.shape != job.sequence.size:
-            (height, width), got = job.sequence.size, label_map.shape
-            raise DataError("another size", where=path, expected=f"{width}x{height}", got=f"{got[1]}x{got[0]}")
+            expected, got = map(pixels_text, (job.sequence.size, label_map.shape))
+            raise DataError("another size", where=path, expected=expected, got=got)
         labels = object_ids(label_map)
         foreign = [label for label in labels if label not in job.sequence.categories]
         if foreign:

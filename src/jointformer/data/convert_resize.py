@@ -18,7 +18,7 @@ from jointformer.data.masks import MASK_SUFFIXES, read_mask_file, write_mask
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.resize import LONGEST_SIDE
 from jointformer.system.files import atomic_path, replace_dir
-from jointformer.types import UInt8Array
+from jointformer.types import UInt8Array, pixels_text
 
 #: Frames are stored once and trained on often: hardly any loss is worth the bytes.
 _JPEG_QUALITY = 95
@@ -90,7 +90,7 @@ def resized_size(
             f"the picture is too narrow for a shorter side of {shorter}",
             where=path,
             expected=f"at most {LONGEST_SIDE} pixels for the longer one",
-            got=f"{size[0]}×{size[1]} scaled to {width}×{height}",
+            got=f"{pixels_text(size[::-1])} scaled to {pixels_text((height, width))}",
             hint="choose a smaller --size, or --only-shrink",
         )
     return width, height
@@ -149,8 +149,8 @@ def _check_kept(job: ResizeJob) -> None:
         raise DataError(
             "an earlier run's pictures have another size",
             where=kept[0],
-            expected=f"{expected[0]}x{expected[1]}",
-            got=f"{got_width}x{got_height}",
+            expected=pixels_text(expected[::-1]),
+            got=pixels_text((got_height, got_width)),
             hint="choose another target, or remove this one",
         )
 

@@ -27,7 +27,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.ops.drawing import OverlayStyle
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import colour_of, davis_palette, with_colours
-from jointformer.types import Colour, FloatArray, LabelMap, UInt8Array
+from jointformer.types import Colour, FloatArray, LabelMap, UInt8Array, pixels_text
 
 logger = logging.getLogger(__name__)
 
@@ -277,7 +277,7 @@ class FolderSource:
         path = self._files[frame]
         ids = resolve_void(read_mask_file(path, self._colours).ids, lone_is_object=self._lone_255_is_object)
         if ids.shape != self.video.size:
-            expected, got = ("{1}x{0}".format(*size) for size in (self.video.size, ids.shape))
+            expected, got = map(pixels_text, (self.video.size, ids.shape))
             raise DataError("the mask has another size than its frame", where=path, expected=expected, got=got)
         return ids
 
@@ -292,7 +292,7 @@ class FolderSource:
             raise DataError("no probabilities were kept with the masks", where=self.folder, expected=path, hint=hint)
         ids, prob = read_scores(path)
         if prob.shape != (len(ids), *self.video.size):
-            expected = f"{len(ids)} maps of {self.video.size[1]}x{self.video.size[0]}"
+            expected = f"{len(ids)} maps of {pixels_text(self.video.size)}"
             raise DataError("no scores of this video", where=path, expected=expected, got=f"shape {prob.shape}")
         return dict(zip(ids, prob))
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jointformer.errors import DataError
+from jointformer.types import pixels_text
 
 #: Of the first frame's file so many bytes count: all of a picture, as good as all of a film's first frame.
 _HEAD = 1 << 20
@@ -25,7 +26,7 @@ def fingerprint(
     DataError where the first frame or a mask cannot be read; how long other frames' files are is enough.
     """
     return {
-        "size": f"{size[1]}x{size[0]}",
+        "size": pixels_text(size),
         "frames": str(len(names)),
         "frame_names": digest(names),
         "frame_bytes": str(_total_length(files)),

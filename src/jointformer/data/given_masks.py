@@ -23,7 +23,7 @@ from jointformer.data.video import VideoReader
 from jointformer.errors import DataError
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import with_colours
-from jointformer.types import LabelMap, UInt8Array
+from jointformer.types import LabelMap, UInt8Array, pixels_text
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def masks_by_frame(
             raise DataError(
                 "mask of another size than its frame",
                 where=file,
-                expected=f"{size[1]}×{size[0]}",
-                got=f"{ids.shape[1]}×{ids.shape[0]}",
+                expected=pixels_text(size),
+                got=pixels_text(ids.shape),
             )
         if index == masks.first and not found:
             raise DataError("the mask has no object", where=file, expected="at least one pixel above 0")

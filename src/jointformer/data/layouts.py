@@ -17,7 +17,7 @@ from jointformer.data.metas import listed_frames, listed_videos, lvos_frames, yo
 from jointformer.data.sources import VideoSource
 from jointformer.errors import DataError
 from jointformer.ops.label_maps import object_ids
-from jointformer.types import LabelMap
+from jointformer.types import LabelMap, pixels_text
 
 logger = logging.getLogger(__name__)
 
@@ -225,8 +225,8 @@ def _open_video(
             raise DataError(
                 "the mask has another size than its frame",
                 where=path,
-                expected=f"{width}x{height}",
-                got=f"{got[1]}x{got[0]}",
+                expected=pixels_text((height, width)),
+                got=pixels_text(got),
             )
     to_save = _indices_to_save(row, images, index_of, saved)
     if max(to_save) < min(given):

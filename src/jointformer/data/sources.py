@@ -14,7 +14,7 @@ from jointformer.data.mask_colours import ColourTable
 from jointformer.data.masks import read_mask_file, resolve_void, without
 from jointformer.ops.palette import davis_palette
 from jointformer.system.files import from_anywhere
-from jointformer.types import LabelMap, UInt8Array
+from jointformer.types import LabelMap, UInt8Array, pixels_text
 
 #: "first": one mask names all objects; "new_objects": every mask file may bring further ones.
 MasksRead = Literal["first", "new_objects"]
@@ -77,7 +77,7 @@ class VideoSource:
         return {
             **fingerprint(self.frames[tracked], names[tracked], self.size, masks),
             "saved_frames": digest(names[index] for index in sorted(self.frames_to_save)),
-            "saved_size": f"{self.output_size[1]}x{self.output_size[0]}",
+            "saved_size": pixels_text(self.output_size),
         }
 
     @cached_property

@@ -20,7 +20,7 @@ from jointformer.errors import DataError, OutputError
 from jointformer.ops.png import MOST_PIXELS
 from jointformer.ops.tone_mapping import Curve, to_sdr
 from jointformer.system.files import output_error
-from jointformer.types import UInt8Array
+from jointformer.types import UInt8Array, pixels_text
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def video_stream(container: Any, path: Path | str) -> Any:
     if stream.codec_context is None:
         raise DataError("the video's codec is unknown", where=path)
     if stream.codec_context.width * stream.codec_context.height > MOST_PIXELS:
-        size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+        size = pixels_text((stream.codec_context.height, stream.codec_context.width))
         raise DataError("the video's frames are too large", where=path, got=size)
     stream.thread_type = "AUTO"
     return stream

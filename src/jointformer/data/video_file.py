@@ -31,7 +31,7 @@ from jointformer.data.video_container import (
 from jointformer.data.video_fields import is_interlaced, whole_pictures
 from jointformer.data.video_index import FrameIndex
 from jointformer.errors import DataError
-from jointformer.types import UInt8Array
+from jointformer.types import UInt8Array, pixels_text
 
 logger = logging.getLogger(__name__)
 
@@ -297,6 +297,6 @@ def size_changed(path: Path, expected: tuple[int, int], got: tuple[int, int]) ->
     return DataError(
         "the frame size changes",
         where=path,
-        expected=f"{expected[1]}x{expected[0]} as the first frame",
-        got=f"{got[1]}x{got[0]}",
+        expected=f"{pixels_text(expected)} as the first frame",
+        got=pixels_text(got),
     )

@@ -27,6 +27,7 @@ from jointformer.metrics.pairs import labels_in, mask_of
 from jointformer.metrics.protocols import Protocol
 from jointformer.ops.png import STRETCHED, parse_png_header, read_index_png
 from jointformer.system.parallel import parallel_map
+from jointformer.types import pixels_text
 
 _NO_FRAME = "frames without predictions, counted as empty"
 
@@ -129,7 +130,7 @@ def _wrong_with_json(
     for sequence in (each for each in truth if each.folder in predictions):
         own = predictions[sequence.folder]
         if own.size != sequence.size:
-            sizes = [f"{width}x{height}" for height, width in (own.size, sequence.size)]
+            sizes = [pixels_text(size) for size in (own.size, sequence.size)]
             bad.add("sequences of another size", f"{sequence.folder} ({sizes[0]}, annotation {sizes[1]})")
         if rules.filter_tracks:  # which takes the classes from the truth
             continue
@@ -216,7 +217,7 @@ def _read_pngs(job: _PngJob) -> tuple[list[Frame], Problems, Problems]:
             bad.add("predictions that cannot be read or hold no labels", f"{file} ({error.what})")
             continue
         if labels.shape != job.size:
-            bad.add("predictions of another size", f"{file} ({labels.shape[1]}x{labels.shape[0]})")
+            bad.add("predictions of another size", f"{file} ({pixels_text(labels.shape)})")
             continue
         ids = labels_in(labels)
         unknown = [label for label in ids if label not in job.tracks]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from jointformer.errors import DataError
 from jointformer.evaluation.score_plans import Plan, VideoPlan
 from jointformer.evaluation.score_sources import MaskTree
-from jointformer.ops.png import STRETCHED, PngHeader
+from jointformer.ops.png import STRETCHED
+from jointformer.types import pixels_text
 
 _NAMED = 3
 
@@ -55,7 +56,7 @@ def check_predictions(plan: Plan, truth: MaskTree, predictions: MaskTree) -> Pro
         present = predictions.frames(video.video)
         # A video's annotations nearly always have one size: only a prediction of another one needs a second look.
         first = truth.header(video.video, video.frames[0])
-        usual = _size(first)
+        usual = first.size
         if first.is_stretched:
             problems.add(STRETCHED, f"annotation {video.video}/{video.frames[0]}.png")
         for frame in video.frames:
@@ -104,10 +105,6 @@ def _check_header(
         problems.add(STRETCHED, file)
     if not header.is_index:
         problems.add(f"predictions {header.fault}", f"{file} ({header.kind})")
-    elif _size(header) != usual and _size(header) != (true := _size(truth.header(video.video, frame))):
-        sizes = f"{header.width}x{header.height}, annotation {true[0]}x{true[1]}"
+    elif header.size != usual and header.size != (true := truth.header(video.video, frame).size):
+        sizes = f"{pixels_text(header.size)}, annotation {pixels_text(true)}"
         problems.add("predictions of another size", f"{file} ({sizes})")
-
-
-def _size(header: PngHeader) -> tuple[int, int]:
-    return header.width, header.height

@@ -25,6 +25,7 @@ from jointformer.ops.label_maps import object_ids
 from jointformer.ops.png import GREY, STRETCHED
 from jointformer.system.files import atomic_write
 from jointformer.system.parallel import parallel_map
+from jointformer.types import pixels_text
 
 
 @dataclass
@@ -173,11 +174,9 @@ def _check_mask(job: _VideoJob, frame: str, allowed: set[int], problems: Problem
         if not header.is_index:
             problems.add(f"masks {header.fault}", f"{file} ({header.kind})")
             return
-        if (header.height, header.width) != video.output_size:
-            height, width = video.output_size
-            problems.add(
-                "masks of another size", f"{file} ({header.width}x{header.height}, the frame {width}x{height})"
-            )
+        if header.size != video.output_size:
+            sizes = f"{pixels_text(header.size)}, the frame {pixels_text(video.output_size)}"
+            problems.add("masks of another size", f"{file} ({sizes})")
             return
         labels = set(object_ids(job.masks.read(video.name, frame)))
     except DataError as error:

@@ -14,7 +14,7 @@ from jointformer.metrics.mose_v2 import smoothed_scores
 from jointformer.metrics.pairs import labels_in, mask_of, region_and_boundary, surroundings
 from jointformer.metrics.protocols import Protocol
 from jointformer.metrics.results import ObjectPlan, ObjectScores, VideoScores
-from jointformer.types import UInt8Array
+from jointformer.types import UInt8Array, pixels_text
 
 VOID = 255
 
@@ -69,8 +69,8 @@ class VideoScorer:
             raise DataError(
                 "a prediction of another size than its annotation",
                 where=f"{self.video}/{frame}",
-                expected=_size(truth),
-                got=_size(prediction),
+                expected=pixels_text(truth.shape),
+                got=pixels_text(prediction.shape),
             )
         size = truth.shape
         # Small arrays are far cheaper to make than whole pictures: what follows sees the occupied part only.
@@ -140,7 +140,3 @@ class VideoScorer:
             group=track.plan.group if track.plan else self.group,
             phantom=object_id in self._phantoms and not any(track.visible),
         )
-
-
-def _size(labels: UInt8Array) -> str:
-    return f"{labels.shape[1]}x{labels.shape[0]}"

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from jointformer.errors import ConfigError, DataError
 from jointformer.ops.label_maps import object_ids
 from jointformer.ops.palette import colour_of, colours_of
-from jointformer.types import Colour, LabelMap, Mask, UInt8Array
+from jointformer.types import Colour, LabelMap, Mask, UInt8Array, pixels_text
 
 #: fill: objects tinted and outlined; contour: outlined only; spotlight: everything else dark and grey;
 #: blur: everything else out of focus.
@@ -185,7 +185,9 @@ def _check_pair(frame: UInt8Array, label_map: LabelMap) -> None:
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise DataError("a frame to draw on", expected="(H, W, 3) uint8", got=f"{frame.shape} {frame.dtype}")
     if frame.shape[:2] != label_map.shape:
-        raise DataError("frame and label map differ in size", expected=frame.shape[:2], got=tuple(label_map.shape))
+        raise DataError(
+            "frame and label map differ in size", expected=pixels_text(frame.shape), got=pixels_text(label_map.shape)
+        )
 
 
 def _box(mask: Mask) -> tuple[slice, slice]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from jointformer.errors import DataError
-from jointformer.types import LabelMap
+from jointformer.types import LabelMap, pixels_text
 
 #: The largest object id: label maps hold int64, as do the files of sessions.
 LARGEST_ID = 2**63 - 1
@@ -38,8 +38,8 @@ def check_label_map(label_map: LabelMap, height: int, width: int, where: str) ->
         raise DataError(
             "mask of another size than its frame",
             where=where,
-            expected=f"{width}×{height}",
-            got=f"{label_map.shape[1]}×{label_map.shape[0]}",
+            expected=pixels_text((height, width)),
+            got=pixels_text(label_map.shape),
         )
     if label_map.size and label_map.min() < 0:
         raise DataError("holds what is no id", where=where, expected="ids of 0 and above", got=int(label_map.min()))

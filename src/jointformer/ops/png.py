@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from jointformer.errors import DataError
-from jointformer.types import UInt8Array
+from jointformer.types import UInt8Array, pixels_text
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3
@@ -40,6 +40,11 @@ class PngHeader:
     bit_depth: int
     colour_type: int
     interlaced: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
 
     @property
     def kind(self) -> str:
@@ -72,7 +77,7 @@ def parse_png_header(data: bytes, where: str = "PNG data") -> PngHeader:
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
     if width * height > MOST_PIXELS:
         expected = f"at most {MOST_PIXELS:,} pixels"
-        raise DataError("the mask is too large", where=where, expected=expected, got=f"{width}x{height}")
+        raise DataError("the mask is too large", where=where, expected=expected, got=pixels_text((height, width)))
     return PngHeader(width, height, depth, colour, interlace != 0)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jointformer.errors import DataError
-from jointformer.types import LabelMap
+from jointformer.types import LabelMap, pixels_text
 
 #: Pixels of a scaled frame's longer side at most: four times the largest size there is, and 68 times the usual 480.
 LONGEST_SIDE = 32_768
@@ -29,7 +29,7 @@ def network_size(height: int, width: int, size: int) -> tuple[int, int]:
         raise DataError(
             f"the frame is too narrow for size {size}",
             expected=f"at most {LONGEST_SIDE} pixels for the longer side that the network sees",
-            got=f"{width}×{height} scaled to a side of {scaled}",
+            got=f"{pixels_text((height, width))} scaled to a side of {scaled}",
             hint=hint,
         )
     return (size, scaled) if height <= width else (scaled, size)

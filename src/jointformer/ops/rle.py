@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jointformer.errors import DataError
-from jointformer.types import Mask
+from jointformer.types import Mask, pixels_text
 
 Numbers = npt.NDArray[np.int64]
 
@@ -36,7 +36,7 @@ def mask_of_runs(runs: npt.NDArray, size: tuple[int, int]) -> Mask:
     Raises `DataError` where they do not fill `size`.
     """
     if (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise DataError("damaged run lengths of a mask", expected=f"{size[1]}x{size[0]} pixels")
+        raise DataError("damaged run lengths of a mask", expected=f"{pixels_text(size)} pixels")
     values = np.arange(len(runs)) % 2 == 1
     return np.ascontiguousarray(np.repeat(values, runs.astype(np.int64, copy=False)).reshape(size[1], size[0]).T)
 

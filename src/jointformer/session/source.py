@@ -15,7 +15,7 @@ import numpy as np
 from jointformer.data.video import VideoReader, iter_readable, open_video
 from jointformer.data.video_file import DEFAULT_FPS, VideoFile
 from jointformer.errors import DataError
-from jointformer.types import UInt8Array
+from jointformer.types import UInt8Array, pixels_text
 
 #: What a session takes for a video: a path, a reader, or frames, (T, H, W, 3) uint8 or a sequence of (H, W, 3).
 VideoLike = str | Path | VideoReader | Sequence[UInt8Array] | UInt8Array
@@ -41,8 +41,8 @@ class ArrayVideo:
                 raise DataError(f"frame {index}", expected=expected, got=got)
         self.size = (int(frames[0].shape[0]), int(frames[0].shape[1]))
         if not all(self.size):
-            got = f"frames of {self.size[1]}×{self.size[0]}"
-            raise DataError("a video without pixels", expected="frames of at least 1×1", got=got)
+            got = f"frames of {pixels_text(self.size)}"
+            raise DataError("a video without pixels", expected="frames of at least 1x1", got=got)
 
     def __len__(self) -> int:
         return len(self._frames)

@@ -21,7 +21,7 @@ from jointformer.model.config import MEAN, STD
 from jointformer.ops.label_maps import LARGEST_ID, check_label_map, object_ids
 from jointformer.ops.resize import network_size, resize_bilinear, resize_label_map
 from jointformer.track.transfer import StagedFrame, on_gpu, stage, to_device
-from jointformer.types import FloatArray, LabelMap, Mask, UInt8Array
+from jointformer.types import FloatArray, LabelMap, Mask, UInt8Array, pixels_text
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def frame_size(frame: FrameLike) -> tuple[int, int]:
     if isinstance(frame, Image.Image):
         if frame.width and frame.height:
             return frame.height, frame.width
-        raise _no_frame(f"a picture of {frame.width}×{frame.height} pixels")
+        raise _no_frame(f"a picture of {pixels_text((frame.height, frame.width))} pixels")
     if isinstance(frame, StagedFrame):
         return int(frame.pixels.shape[0]), int(frame.pixels.shape[1])
     if isinstance(frame, Tensor):
@@ -230,8 +230,8 @@ def prepare_masks(masks: Mapping[int, Mask], height: int, width: int, device: to
     for (i, mask), small in zip(masks.items(), resized):
         if not small.any() and mask.any():
             logger.warning(
-                "object %d: its mask is too small (%d pixels): none is left at the %d×%d that the network sees; "
+                "object %d: its mask is too small (%d pixels): none is left at the %s that the network sees; "
                 "choose a larger size, or draw more",
-                i, np.count_nonzero(mask), width, height,
+                i, np.count_nonzero(mask), pixels_text((height, width)),
             )  # fmt: skip
     return to_device(torch.from_numpy(np.stack(resized).astype(np.float32)), device)

@@ -13,6 +13,7 @@ from jointformer.errors import ConfigError, DataError
 from jointformer.track.frames import FrameLike, MasksLike, frame_size, stage_frame
 from jointformer.track.segmentation import Segmentation
 from jointformer.track.transfer import mark, on_gpu, one_behind, seconds_between
+from jointformer.types import pixels_text
 
 #: (frame index, ids tracked so far) -> masks given at that frame, or None.
 MasksAt = Callable[[int, tuple[int, ...]], MasksLike | None]
@@ -147,6 +148,6 @@ def _size_changed(index: int, expected: tuple[int, int], got: tuple[int, int]) -
     return DataError(
         "frame size changed within the video",
         where=f"frame {index}",
-        expected=f"{expected[1]}×{expected[0]}",
-        got=f"{got[1]}×{got[0]}",
+        expected=pixels_text(expected),
+        got=pixels_text(got),
     )

@@ -23,7 +23,7 @@ from jointformer.track.frames import (
     prepare_masks,
 )
 from jointformer.track.segmentation import Segmentation
-from jointformer.types import Mask
+from jointformer.types import Mask, pixels_text
 
 #: What to do where a GPU has no memory left for a step.
 LESS_MEMORY = "fewer objects at a time (--objects-per-pass 1), fewer memory frames or a smaller size take less"
@@ -165,8 +165,8 @@ class Tracker:
         if self._size is not None and size != self._size:
             raise DataError(
                 "frame size changed within the video",
-                expected=f"{self._size[1]}×{self._size[0]}",
-                got=f"{size[1]}×{size[0]}",
+                expected=pixels_text(self._size),
+                got=pixels_text(size),
                 hint="use a new Tracker for another video, or resize the frames",
             )
 

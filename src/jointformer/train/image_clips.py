@@ -15,7 +15,7 @@ from jointformer.train.datasets import TrainStill
 from jointformer.train.loader import NoObject
 from jointformer.train.passes import RandomPasses
 from jointformer.train.plan import IterationPlan
-from jointformer.types import UInt8Array
+from jointformer.types import UInt8Array, pixels_text
 
 TRIES = 10
 COLOURS = augment.Jitter(0.1, 0.05, 0.05, 0.05)
@@ -39,7 +39,10 @@ class ImageClips:
         picture, mask = read_frame(still.image), _read_mask(still.mask)
         if picture.shape[:2] != mask.shape:
             raise DataError(
-                "mask and picture differ in size", where=still.mask, got=f"{mask.shape}, {picture.shape[:2]}"
+                "mask and picture differ in size",
+                where=still.mask,
+                expected=pixels_text(picture.shape),
+                got=pixels_text(mask.shape),
             )
         for _ in range(TRIES):
             frames, labels = _views(rng, picture, mask, plan)

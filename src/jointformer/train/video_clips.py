@@ -16,7 +16,7 @@ from jointformer.train.datasets import TrainVideo
 from jointformer.train.loader import NoObject
 from jointformer.train.passes import RandomPasses
 from jointformer.train.plan import IterationPlan
-from jointformer.types import UInt8Array
+from jointformer.types import UInt8Array, pixels_text
 
 TRIES, TRIES_VOID = 10, 20
 MOST_VOID = 0.2
@@ -64,7 +64,8 @@ class VideoClips:
                 raise DataError(
                     "mask and frame differ in size",
                     where=mask,
-                    got=f"{label.shape}, {path.name} has {picture.shape[:2]}",
+                    expected=f"{pixels_text(picture.shape)} as {path.name}",
+                    got=pixels_text(label.shape),
                 )
         pictures, labels = augment_clip(rng, pictures, labels, plan, video)
         return targets(rng, np.stack(pictures), np.stack(labels), plan.slots, video)

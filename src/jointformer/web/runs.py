@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jointformer.errors import DataError
-from jointformer.types import Mask
+from jointformer.types import Mask, pixels_text
 
 
 def encode_runs(mask: Mask) -> list[int]:
@@ -23,5 +23,5 @@ def decode_runs(runs: object, size: tuple[int, int]) -> Mask:
         raise DataError("a mask", expected="a list of run lengths")
     # Checked before numpy sees them: its integers would wrap around.
     if any(n < 0 or n > pixels for n in runs) or sum(runs) != pixels:
-        raise DataError("a mask of another size", expected=f"{size[1]}x{size[0]} pixels")
+        raise DataError("a mask of another size", expected=f"{pixels_text(size)} pixels")
     return np.repeat(np.arange(len(runs)) % 2 == 1, np.asarray(runs, np.int64)).reshape(size)

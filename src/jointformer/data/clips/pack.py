@@ -16,7 +16,7 @@ from scipy import ndimage
 from jointformer.data.frames import read_frame
 from jointformer.data.masks import read_mask_file, resolve_void
 from jointformer.errors import DataError
-from jointformer.types import UInt8Array
+from jointformer.types import UInt8Array, pixels_text
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _read_still(folder: Path, source: str, image: str, masks: list[str], short_s
     height, width = picture.shape[:2]
     if min(height, width) < SMALLEST:
         raise DataError("too small a picture", where=folder / image,
-                        expected=f"{SMALLEST}x{SMALLEST} pixels at least", got=f"{width}x{height}")  # fmt: skip
+                        expected=f"{SMALLEST}x{SMALLEST} pixels at least", got=pixels_text(picture.shape))  # fmt: skip
     ratio = min(1.0, short_side / min(height, width))
     size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
     if ratio < 1.0:
@@ -128,7 +128,7 @@ def _read_still(folder: Path, source: str, image: str, masks: list[str], short_s
         mask = np.asarray(resolve_void(read_mask_file(folder / name).ids), np.uint8)
         if mask.shape != (height, width):
             raise DataError("mask and picture differ in size", where=folder / name,
-                            expected=f"{width}x{height}", got=f"{mask.shape[1]}x{mask.shape[0]}")  # fmt: skip
+                            expected=pixels_text(picture.shape), got=pixels_text(mask.shape))  # fmt: skip
         if ratio < 1.0:
             mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
         found = find_regions(mask)
