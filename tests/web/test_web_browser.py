@@ -990,6 +990,43 @@ def test_nothing_is_drawn_while_all_masks_are_hidden(person: Person) -> None:
     assert person.area(project, 0, 1) > before
 
 
+def test_a_hidden_object_keeps_its_pixels_whatever_is_drawn_over_it(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    box(person, TURTLE)
+    before = person.area(project, 0, 1)
+    page.keyboard.press("a")
+    page.get_by_role("button", name="Hide object 1").click()
+    page.keyboard.press("b")
+    left, top, right, bottom = TURTLE
+    person.drag((left, top), (right, bottom))
+    page.get_by_text("Hidden objects keep their pixels").wait_for()
+    person.settle()
+    assert person.area(project, 0, 1) == before
+    page.get_by_role("button", name="Show object 1").click()
+    person.drag((left, top), (right, bottom))
+    person.settle()
+    assert person.area(project, 0, 1) < before
+
+
+def test_space_plays_after_a_click_and_presses_the_button_that_the_keyboard_chose(person: Person) -> None:
+    page = person.page
+    project = person.open_demo()
+    box(person, TURTLE)
+    person.track()
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("Undone: the tracking run. Redo brings it back.").wait_for()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Pause").wait_for()
+    person.settle()
+    assert person.area(project, 0, 1) > 0
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Play").wait_for()
+    page.get_by_role("button", name="Redo").focus()
+    page.keyboard.press("Space")
+    page.get_by_text("Redone: the tracking run.").wait_for()
+
+
 def test_pictures_fetched_ahead_while_playing_are_not_given_up_and_fetched_again(person: Person) -> None:
     project = person.open_demo()
     left = person.page.evaluate(

@@ -58,9 +58,16 @@ export class Drawing extends Objects {
     const object = this.selectedObject();
     const { frame } = this;
     const runs = encodeRuns(this.stage.selectedMask());
+    this.tellOfHidden();
     if (object.draft && runs.length < 2) return;
     this.begin(object);
     this.enqueue(() => this.put(frame, object, runs));
+  }
+
+  /** Says that something drawn met a hidden object, which keeps its pixels. */
+  tellOfHidden() {
+    if (this.stage.metHidden) this.say("Hidden objects keep their pixels: show an object to draw over it.");
+    this.stage.metHidden = false;
   }
 
   /** Saves an object's mask, unless the object is gone by now: that would bring it back. */
@@ -123,8 +130,11 @@ export class Drawing extends Objects {
         this.takeBack(object);
         return;
       }
-      if (this.shown?.frame === frame) this.stage.paintRuns(object.id, runs, !adds);
+      const isShown = this.shown?.frame === frame;
       fillRuns(mask, runs, 1);
+      if (isShown) mask.forEach((_, i) => { if (mask[i] && this.stage.isHidden(i)) mask[i] = 0; });
+      if (isShown) this.stage.paintRuns(object.id, runs, !adds);
+      this.tellOfHidden();
       await this.put(frame, object, encodeRuns(mask));
     });
   }
@@ -200,7 +210,7 @@ export class Drawing extends Objects {
     this.enqueue(async () => {
       const answer = await this.ask("POST", `/${what}`, {});
       if (!answer) return;
-      const back = what === "undo" ? "Ctrl+Shift+Z brings it back." : "";
+      const back = what === "undo" ? "Redo brings it back." : "";
       this.say(answer.edit === null ? `Nothing to ${what}.` : `${what === "undo" ? "Undone" : "Redone"}: ${EDITS[answer.edit]}. ${back}`.trim());
     });
   }

@@ -14,6 +14,7 @@ export class Stage extends Viewport {
     this.pixels = new Uint32Array(this.image.data.buffer);
     this.coloured = null; // the part of the overlay outside which nothing is coloured
     this.slots = []; // [{id, colour, visible}], slot n is slots[n - 1]
+    this.metHidden = false; // whether what was drawn last met a hidden object
     this.selected = 0;
     this.opacity = 0.45;
     this.showMasks = true;
@@ -142,6 +143,13 @@ export class Stage extends Viewport {
 
   // -- drawing into the selected object's mask
 
+  /** Whether a pixel is a hidden object's: nobody sees what would be taken from it. */
+  isHidden(i) {
+    const hidden = this.labels[i] > 0 && this.slots[this.labels[i] - 1]?.visible === false;
+    this.metHidden ||= hidden;
+    return hidden;
+  }
+
   /** Paints a line with round ends between two points of the frame. */
   paint(a, b, radius, erase) {
     const part = {
@@ -159,8 +167,8 @@ export class Stage extends Viewport {
         const t = length ? Math.min(1, Math.max(0, (px * dx + py * dy) / length)) : 0;
         if ((px - t * dx) ** 2 + (py - t * dy) ** 2 > radius * radius) continue;
         const i = y * this.width + x;
-        if (!erase) this.labels[i] = slot;
-        else if (this.labels[i] === slot) this.labels[i] = 0;
+        if (!erase && !this.isHidden(i)) this.labels[i] = slot;
+        else if (erase && this.labels[i] === slot) this.labels[i] = 0;
       }
     }
     this.renderOverlay(part);
@@ -176,8 +184,8 @@ export class Stage extends Viewport {
     const data = context.getImageData(0, 0, this.width, this.height).data;
     for (let i = 0; i < this.labels.length; i++) {
       if (data[4 * i + 3] < 128) continue;
-      if (!erase) this.labels[i] = this.selected;
-      else if (this.labels[i] === this.selected) this.labels[i] = 0;
+      if (!erase && !this.isHidden(i)) this.labels[i] = this.selected;
+      else if (erase && this.labels[i] === this.selected) this.labels[i] = 0;
     }
     this.renderOverlay();
   }
@@ -188,7 +196,7 @@ export class Stage extends Viewport {
     const given = new Uint8Array(this.labels.length);
     fillRuns(given, runs, slot);
     for (let i = 0; i < this.labels.length; i++) {
-      if (given[i]) this.labels[i] = slot;
+      if (given[i] && !this.isHidden(i)) this.labels[i] = slot;
       else if (replace && this.labels[i] === slot) this.labels[i] = 0;
     }
     this.renderOverlay();
