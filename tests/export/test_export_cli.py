@@ -14,7 +14,7 @@ from export.clips import FRAMES, H, Masks, W, labels, pictures, read_streams, wr
 from jointformer.cli import export as cli_export
 from jointformer.cli.main import main
 from jointformer.data.export_formats import FORMATS, export
-from jointformer.data.export_source import ExportOptions
+from jointformer.data.export_selection import ExportOptions
 from jointformer.session import Session
 from jointformer.session.source import ArrayVideo
 

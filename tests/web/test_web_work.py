@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointformer.data.export_source import Selection
+from jointformer.data.export_selection import Selection
 from jointformer.data.masks import encode_mask, write_mask
 from jointformer.errors import DataError, OutputError
 from jointformer.session import Session, stored_video

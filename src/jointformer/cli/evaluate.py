@@ -118,8 +118,8 @@ def evaluate_command(
     with stop_on_signal():  # an import that is cut off fails in any way it likes
         from jointformer.data.benchmarks import open_benchmark
         from jointformer.evaluation.runner import evaluate
-        from jointformer.evaluation.scale.manifest import choose_views
         from jointformer.track import TrackerConfig
+        from jointformer.track.ensemble import choose_views
 
     # Settings and data are checked before weights are loaded or downloaded: mistakes should show at once.
     ways = {"objects_per_pass": args.objects_per_pass, "compile": args.compile}

@@ -9,7 +9,8 @@ from typing import Any
 
 from jointformer.data.export_images import write_binary, write_cutouts, write_palette, write_sheet, write_soft
 from jointformer.data.export_json import write_burst, write_coco, write_youtube_vis
-from jointformer.data.export_source import ExportOptions, MaskSource, Progress, Selection
+from jointformer.data.export_selection import ExportOptions, Progress, Selection
+from jointformer.data.export_source import MaskSource
 from jointformer.data.export_video import write_overlay, write_prores, write_webm
 from jointformer.data.export_yolo import write_yolo
 from jointformer.data.frames import PICTURE_SUFFIXES

@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from jointformer.data.export_source import ExportObject, Selection
+from jointformer.data.export_selection import Selection
+from jointformer.data.export_source import ExportObject
 from jointformer.data.masks import encode_mask, say_if_void
 from jointformer.errors import DataError
 from jointformer.ops.drawing import contact_sheet, overlay

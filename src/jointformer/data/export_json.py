@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from pycocotools import mask as coco
 
-from jointformer.data.export_source import Selection, picture_name
+from jointformer.data.export_selection import Selection, picture_name
 from jointformer.ops.rle import encode_rle
 from jointformer.system.files import atomic_write, json_bytes, write_bytes
 from jointformer.types import Mask

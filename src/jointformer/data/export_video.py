@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 
-from jointformer.data.export_source import Selection
+from jointformer.data.export_selection import Selection
 from jointformer.data.timecode import later_timecode
 from jointformer.data.video import VideoReader, clock_start, pixel_aspect
 from jointformer.data.video_file import VideoFile

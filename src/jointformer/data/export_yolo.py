@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from jointformer.data.export_images import encode_picture
-from jointformer.data.export_source import Selection
+from jointformer.data.export_selection import Selection
 from jointformer.ops.outline import outline
 from jointformer.system.files import make_dir, write_bytes
 from jointformer.types import LabelMap

@@ -33,6 +33,12 @@ class View:
         require("flipped", self.flipped, bool, "True or False")
 
 
+def choose_views(sizes: Sequence[int], *, plain: bool = True, flipped: bool = False) -> tuple[View, ...]:
+    """Return the ways of looking at the video: each size, plain and/or mirrored."""
+    sides = [mirrored for mirrored, wanted in ((False, plain), (True, flipped)) if wanted]
+    return tuple(View(size, mirrored) for size in sizes for mirrored in sides)
+
+
 class EnsembleTracker:
     """A tracker per view with memories of their own; their probabilities are averaged at the frame's size.
 

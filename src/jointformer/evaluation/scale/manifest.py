@@ -316,12 +316,6 @@ def weights_hash(model: JointFormer) -> str:
     return digest.hexdigest()
 
 
-def choose_views(sizes: Sequence[int], *, plain: bool = True, flipped: bool = False) -> tuple[View, ...]:
-    """Return the ways of looking at the video: each size, plain and/or mirrored."""
-    sides = [mirrored for mirrored, wanted in ((False, plain), (True, flipped)) if wanted]
-    return tuple(View(size, mirrored) for size in sizes for mirrored in sides)
-
-
 def _first_difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any] | None:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**new, **old}:
