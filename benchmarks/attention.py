@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jointformer.ops.attention import joint_attention, plain_attention
-from jointformer.ops.kernels import topk_cpu
+from jointformer.ops.kernels import attention_cpu
 
 TOKENS, WIDTH = 1620, 64
 CASES = ((12, 2, 60), (12, 4, 120), (3, 2, 60))  # heads, memory frames (with the last), k
@@ -41,17 +41,17 @@ def ways(heads: int, frames: int, topk: int, dtype: torch.dtype) -> dict[str, Ca
             torch.mm(own_and_memory, all_v[0, head], out=product)
 
     out = torch.empty(1, TOKENS, heads, WIDTH, dtype=dtype).transpose(1, 2)
-    kernel = topk_cpu.attend_tiles if topk_cpu.fits_tiles(q, memory) else topk_cpu.attend_rows
+    kernel = attention_cpu.attend_tiles if attention_cpu.fits_tiles(q, memory) else attention_cpu.attend_rows
     found: dict[str, Callable[[], object]] = {
         "two matrix products": products,
         "joint_attention, top-k": lambda: joint_attention(q, k, v, memory_k, memory_v, topk=topk, out=out),
-        "  by rows": lambda: topk_cpu.attend_rows(q, k, v, memory_k, memory_v, topk, memory, out),
+        "  by rows": lambda: attention_cpu.attend_rows(q, k, v, memory_k, memory_v, topk, memory, out),
         "  plain, top-k": lambda: plain_attention(q, k, v, memory_k, memory_v, topk, memory),
         "torch.topk alone": lambda: scores.topk(topk, dim=-1),
         "PyTorch's dense attention": lambda: F.scaled_dot_product_attention(q, all_k, all_v),
         "  the same, own keys only": lambda: F.scaled_dot_product_attention(q, k, v),
     }
-    if kernel is topk_cpu.attend_rows:
+    if kernel is attention_cpu.attend_rows:
         del found["  by rows"]
     return found
 

@@ -81,11 +81,11 @@ def test_objects_that_appear_one_after_another_need_no_programs_of_their_own(onl
 def test_frames_of_all_sizes_need_a_handful_of_programs(
     only_traced: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    topk_gpu = pytest.importorskip(
-        "jointformer.ops.kernels.topk_gpu", reason="needs triton (PyTorch's CUDA builds bring it)"
+    attention_gpu = pytest.importorskip(
+        "jointformer.ops.kernels.attention_gpu", reason="needs triton (PyTorch's CUDA builds bring it)"
     )
     plain = attention.plain_attention  # the GPU's own way, but for the kernel's body
-    monkeypatch.setattr(topk_gpu, "launch", lambda *tensors: tensors[-1].copy_(plain(*tensors[:-1])))
+    monkeypatch.setattr(attention_gpu, "launch", lambda *tensors: tensors[-1].copy_(plain(*tensors[:-1])))
     monkeypatch.setattr(attention, "GPUS", ("cpu",))
     model = seeded_model(MINI)
     for size in ((48, 112), (64, 96), (96, 96), (96, 64)):

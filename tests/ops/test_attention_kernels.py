@@ -26,9 +26,9 @@ from jointformer.ops import attention, kernels
 from jointformer.ops.attention import joint_attention, plain_attention
 from torch_threads import torch_threads
 
-topk_cpu = pytest.importorskip("jointformer.ops.kernels.topk_cpu", reason="needs numba")
+attention_cpu = pytest.importorskip("jointformer.ops.kernels.attention_cpu", reason="needs numba")
 compiling = pytest.importorskip("jointformer.ops.kernels.compiling", reason="needs numba")
-needs_tiles = pytest.mark.skipif(not topk_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
+needs_tiles = pytest.mark.skipif(not attention_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
 
 
 def tokens(seed: int, *shape: int) -> Tensor:
@@ -63,7 +63,7 @@ def test_rows_agree_with_plain_operations_in_float32(
     objects: int, heads: int, rows: int, own: int, memory: int, group: int, topk: int
 ) -> None:
     inputs = joint_inputs(objects, heads, rows, own, memory, width=24)
-    got = attend(topk_cpu.attend_rows, inputs, topk, group)
+    got = attend(attention_cpu.attend_rows, inputs, topk, group)
     q, k, v, mk, mv = inputs
     torch.testing.assert_close(got, plain_attention(q, k, v, mk, mv, topk, group), atol=2e-6, rtol=1e-5)
 
@@ -74,7 +74,7 @@ def test_tiles_agree_with_the_rule_in_float32(
     objects: int, heads: int, rows: int, own: int, memory: int, group: int, topk: int
 ) -> None:
     inputs = [tensor.bfloat16() for tensor in joint_inputs(objects, heads, rows, own, memory)]
-    error = (attend(topk_cpu.attend_tiles, inputs, topk, group) - by_the_rule(inputs, topk, group)).abs()
+    error = (attend(attention_cpu.attend_tiles, inputs, topk, group) - by_the_rule(inputs, topk, group)).abs()
     # Scores within a thousandth of the threshold's may be taken for ties: rare, and small.
     assert error.quantile(0.99) < 6e-3
     assert error.mean() < 1e-3
@@ -85,7 +85,7 @@ def test_scores_are_not_rounded_to_bfloat16_before_keys_are_chosen_and_weighed()
     # Large scores, as of trained networks that match: rounded to 8 bits they would be off by a third of their unit.
     inputs = [tensor.bfloat16() for tensor in joint_inputs(1, 2, 64, 33, 300)]
     inputs[0], inputs[3] = inputs[0] * 4, inputs[3] * 2
-    error = (attend(topk_cpu.attend_tiles, inputs, 60, 300) - by_the_rule(inputs, 60, 300)).abs()
+    error = (attend(attention_cpu.attend_tiles, inputs, 60, 300) - by_the_rule(inputs, 60, 300)).abs()
     assert error.quantile(0.99) < 8e-3
     assert error.mean() < 1.5e-3
 
@@ -97,15 +97,15 @@ def test_keys_with_much_in_common_are_told_apart(common: float) -> None:
     inputs = [tensor.bfloat16() for tensor in joint_inputs(1, 2, 70, 75, 130)]
     for keys in (inputs[1], inputs[3]):
         keys += common * tokens(2, 1, 2, 1, 64)
-    error = (attend(topk_cpu.attend_tiles, inputs, 12, 65) - by_the_rule(inputs, 12, 65)).abs()
+    error = (attend(attention_cpu.attend_tiles, inputs, 12, 65) - by_the_rule(inputs, 12, 65)).abs()
     assert error.quantile(0.99) < 2e-2  # memory's keys are whole numbers of a unit that grows with their length
     assert error.mean() < 1.5e-3
 
 
 def ways() -> list[object]:
-    rows = pytest.param(topk_cpu.attend_rows, torch.float32, id="rows-float32")
-    narrow = pytest.param(topk_cpu.attend_rows, torch.bfloat16, id="rows-bfloat16")
-    return [rows, narrow, pytest.param(topk_cpu.attend_tiles, torch.bfloat16, id="tiles", marks=needs_tiles)]
+    rows = pytest.param(attention_cpu.attend_rows, torch.float32, id="rows-float32")
+    narrow = pytest.param(attention_cpu.attend_rows, torch.bfloat16, id="rows-bfloat16")
+    return [rows, narrow, pytest.param(attention_cpu.attend_tiles, torch.bfloat16, id="tiles", marks=needs_tiles)]
 
 
 @pytest.mark.parametrize(("way", "dtype"), ways())
@@ -176,10 +176,10 @@ def test_a_blocks_rows_do_not_depend_on_the_blocks_before_and_behind_them(memory
     broken = spoilt & (torch.arange(600) % 32 == 5)
     q[:, :, wide] *= 300
     q[:, :, broken, 3] = torch.nan
-    together = attend(topk_cpu.attend_tiles, inputs, topk, group)
+    together = attend(attention_cpu.attend_tiles, inputs, topk, group)
     starts = [*range(0, 568, 32), 568, 600]  # the last block ends with the last row
     for start, end in pairwise(starts):
-        alone = attend(topk_cpu.attend_tiles, [q[:, :, start : start + 32], *inputs[1:]], topk, group)
+        alone = attend(attention_cpu.attend_tiles, [q[:, :, start : start + 32], *inputs[1:]], topk, group)
         same = alone[:, :, : end - start]
         torch.testing.assert_close(together[:, :, start:end], same, atol=0, rtol=0, equal_nan=True)
     assert together[:, :, broken].isnan().all()
@@ -245,7 +245,7 @@ def test_objects_that_are_computed_together_take_the_way_that_one_takes(monkeypa
         return attention._way(q, k, mk, 9, 100)
 
     scores = 2 * 40 * 140
-    for fast_from, expected in ((scores, topk_cpu.attend_rows), (scores + 1, attention._plain_in_parts)):
+    for fast_from, expected in ((scores, attention_cpu.attend_rows), (scores + 1, attention._plain_in_parts)):
         monkeypatch.setattr(attention, "FAST_FROM", fast_from)
         assert way(1) is way(5) is expected
 
@@ -292,7 +292,7 @@ def test_the_kernels_leave_pytorchs_own_use_of_the_tiles_alone() -> None:
     inputs = [tensor.bfloat16() for tensor in joint_inputs(1, 1, 40, 40, 100)]
     before = a @ b
     with torch_threads(1):  # both in this thread
-        attend(topk_cpu.attend_tiles, inputs, 9, 100)
+        attend(attention_cpu.attend_tiles, inputs, 9, 100)
         assert torch.equal(a @ b, before)
 
 
@@ -382,12 +382,12 @@ def test_on_a_full_disk_kernels_are_compiled_and_not_kept(
 
 ROWS_TWICE = """
 import torch
-from jointformer.ops.kernels import topk_cpu
+from jointformer.ops.kernels import attention_cpu
 torch.set_num_threads(1)
 inputs = torch.randn(4, 1, 1, 300, 64, generator=torch.Generator().manual_seed(0))
 out = torch.empty(1, 1, 100, 64)
 with torch.inference_mode():
-    topk_cpu.attend_rows(inputs[0][:, :, :100], *inputs, 60, 300, out)
+    attention_cpu.attend_rows(inputs[0][:, :, :100], *inputs, 60, 300, out)
 print(out.numpy().tobytes().hex())
 """
 
@@ -433,6 +433,6 @@ def test_a_package_that_cannot_be_imported_is_said_once_and_done_without(
     asked, importing = kernels.kernel_module.__wrapped__, kernels._can_import.__wrapped__
     monkeypatch.setattr(kernels, "_can_import", functools.cache(importing))
     monkeypatch.setattr(importlib, "import_module", failing)
-    assert asked("topk_cpu", package) is asked("maps_cpu", package) is None
+    assert asked("attention_cpu", package) is asked("maps_cpu", package) is None
     said = f"no kernels by {package} ({error}): PyTorch's operations serve instead, more slowly"
     assert [record.getMessage() for record in caplog.records] == [said]

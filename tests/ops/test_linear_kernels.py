@@ -13,8 +13,8 @@ from jointformer.model import fused
 from torch_threads import torch_threads
 
 linear_cpu = pytest.importorskip("jointformer.ops.kernels.linear_cpu", reason="needs numba")
-topk_cpu = pytest.importorskip("jointformer.ops.kernels.topk_cpu", reason="needs numba")
-pytestmark = pytest.mark.skipif(not topk_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
+attention_cpu = pytest.importorskip("jointformer.ops.kernels.attention_cpu", reason="needs numba")
+pytestmark = pytest.mark.skipif(not attention_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
 
 ROWS, WIDTH, HIDDEN = 75, 64, 96
 

@@ -19,21 +19,21 @@ pytestmark = [
 
 OLDER = """
 import torch
-from jointformer.ops.kernels import topk_cpu
+from jointformer.ops.kernels import attention_cpu
 from jointformer.ops.attention import plain_attention
-assert not topk_cpu.CAN_MULTIPLY
+assert not attention_cpu.CAN_MULTIPLY
 g = torch.Generator().manual_seed(0)
 q, k, v, mk, mv = (torch.randn(1, 1, n, 16, generator=g) for n in (40, 40, 40, 100, 100))
 out = torch.empty(1, 1, 40, 16)
-topk_cpu.attend_rows(q, k, v, mk, mv, 9, 50, out)
+attention_cpu.attend_rows(q, k, v, mk, mv, 9, 50, out)
 torch.testing.assert_close(out, plain_attention(q, k, v, mk, mv, 9, 50), atol=2e-6, rtol=1e-5)
 """
 NEWER = """
 from numba import cfunc
 from jointformer.ops.kernels import processor
 processor.AMX = True  # the system need not let this process use it: nothing is run
-from jointformer.ops.kernels import compiling, linear_layers, topk_heads
-for kernel in (topk_heads.attend_heads, linear_layers.layer_rows):
+from jointformer.ops.kernels import compiling, linear_layers, attention_heads
+for kernel in (attention_heads.attend_heads, linear_layers.layer_rows):
     code = cfunc(compiling._KERNEL)(kernel._function)._library.get_asm_str()
     assert code.count("tdpbf16ps") > code.count("vdpbf16ps")  # which a few sums take in any case
 """

@@ -60,7 +60,7 @@ def test_layers_are_the_same(by_onednn: bool) -> None:
 @pytest.mark.parametrize("memory", [0, 300])
 def test_attention_is_the_same(by_onednn: bool, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
     monkeypatch.setattr(attention, "FAST_FROM", 0)
-    monkeypatch.setattr(pytest.importorskip("jointformer.ops.kernels.topk_cpu"), "OWN_ROWS", 100)
+    monkeypatch.setattr(pytest.importorskip("jointformer.ops.kernels.attention_cpu"), "OWN_ROWS", 100)
     q, k, v = numbers(2, 190, 3, 2, 24).permute(2, 0, 3, 1, 4)
     memory_k, memory_v = numbers(2, 2, 2, 300, 24)[:, :, :, :memory]
     topk = 40 if memory else None
@@ -72,7 +72,7 @@ def test_attention_is_the_same(by_onednn: bool, monkeypatch: pytest.MonkeyPatch,
 
 @has_onednn
 def test_a_memory_that_grows_leaves_code_for_few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = pytest.importorskip("jointformer.ops.kernels.topk_cpu")
+    kernels = pytest.importorskip("jointformer.ops.kernels.attention_cpu")
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     met, multiplied = set(), products._by_onednn
 
@@ -95,7 +95,7 @@ def test_a_memory_that_grows_leaves_code_for_few_sizes(monkeypatch: pytest.Monke
 def test_own_keys_alone_take_the_rows_kernel_only_where_that_pays(
     by_onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels = pytest.importorskip("jointformer.ops.kernels.topk_cpu")
+    kernels = pytest.importorskip("jointformer.ops.kernels.attention_cpu")
     monkeypatch.setattr(attention, "FAST_FROM", 0)
     q = numbers(1, 1, kernels.OWN_ROWS, 8)
     way = attention._way(q, q, q[:, :, :0], None, 0)

@@ -43,7 +43,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
 @pytest.mark.parametrize("device", ["cuda:1", "cpu"])
 def test_triton_launches_where_its_tensors_are(gpus: Gpus, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     pytest.importorskip("triton", reason="needs triton (PyTorch's CUDA builds bring it)")
-    from jointformer.ops.kernels import topk_gpu, topk_triton
+    from jointformer.ops.kernels import attention_gpu, topk_triton
 
     launched: list[int] = []
 
@@ -54,16 +54,16 @@ def test_triton_launches_where_its_tensors_are(gpus: Gpus, monkeypatch: pytest.M
     for name, kind in list(vars(topk_triton).items()):
         if hasattr(kind, "arg_names"):  # a kernel: its launch is what counts here
             monkeypatch.setattr(topk_triton, name, Kernel())
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: topk_gpu.OLDEST)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: attention_gpu.OLDEST)
     monkeypatch.setattr(torch.testing, "assert_close", lambda *results, **limits: None)  # there is none
-    topk_gpu.works.cache_clear()
+    attention_gpu.works.cache_clear()
     try:
         with FakeTensorMode():
             q, memory = (torch.empty(1, 2, tokens, 32, device=device) for tokens in (40, 80))
-            topk_gpu.launch(q, q, q, memory, memory, 6, 80, torch.empty_like(q))
-            assert topk_gpu.serves(torch.device(device), torch.float32, 32)
+            attention_gpu.launch(q, q, q, memory, memory, 6, 80, torch.empty_like(q))
+            assert attention_gpu.serves(torch.device(device), torch.float32, 32)
     finally:
-        topk_gpu.works.cache_clear()
+        attention_gpu.works.cache_clear()
     assert set(launched) == {1 if device == "cuda:1" else 0}
     assert len(launched) >= 2
     assert gpus.current == 0  # as before

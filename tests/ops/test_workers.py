@@ -20,8 +20,8 @@ from jointformer.ops.kernels import workers
 from torch_threads import torch_threads
 
 linear_cpu = pytest.importorskip("jointformer.ops.kernels.linear_cpu", reason="needs numba")
-topk_cpu = pytest.importorskip("jointformer.ops.kernels.topk_cpu", reason="needs numba")
-needs_tiles = pytest.mark.skipif(not topk_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
+attention_cpu = pytest.importorskip("jointformer.ops.kernels.attention_cpu", reason="needs numba")
+needs_tiles = pytest.mark.skipif(not attention_cpu.CAN_MULTIPLY, reason="needs a processor that multiplies bfloat16")
 
 
 @pytest.fixture(params=["PyTorch's threads", "threads of our own"])
@@ -43,8 +43,8 @@ def test_several_threads_give_the_bits_of_one(threads: int) -> None:
 
     def results() -> list[torch.Tensor]:
         out = torch.empty_like(q)
-        topk_cpu.attend_tiles(q, k, v, mk, mv, 9, 70, out)
-        one = topk_cpu.attend_one_row(q[:, :, :1], mk, mv)
+        attention_cpu.attend_tiles(q, k, v, mk, mv, 9, 70, out)
+        one = attention_cpu.attend_one_row(q[:, :, :1], mk, mv)
         return [linear_cpu.linear(x, (weight, bias), gelu=True), out, one]
 
     def same(turn: int) -> bool:
@@ -120,12 +120,12 @@ def test_threads_of_our_own_leave_pytorch_one_each(monkeypatch: pytest.MonkeyPat
 
 
 def test_buffers_are_kept_for_the_sizes_last_used() -> None:
-    topk_cpu._local.__dict__.clear()
+    attention_cpu._local.__dict__.clear()
     for own in (32, 40, 48, 32, 56):
         q, memory = torch.ones(1, 1, own, 8), torch.ones(1, 1, 64, 8)
-        topk_cpu.attend_rows(q, q, q, memory, memory, 4, 64, torch.empty_like(q))
-    assert topk_cpu.MOST_SCRATCH == 3
-    assert [sizes.own for sizes in topk_cpu._local.__dict__["_RowScratch"]] == [48, 32, 56]
+        attention_cpu.attend_rows(q, q, q, memory, memory, 4, 64, torch.empty_like(q))
+    assert attention_cpu.MOST_SCRATCH == 3
+    assert [sizes.own for sizes in attention_cpu._local.__dict__["_RowScratch"]] == [48, 32, 56]
 
 
 @pytest.mark.usefixtures("_team")

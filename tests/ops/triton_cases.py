@@ -19,10 +19,10 @@ from torch import Tensor
 
 from jointformer.ops import attention
 from jointformer.ops.attention import plain_attention
-from jointformer.ops.kernels import topk_gpu
-from jointformer.ops.kernels.topk_gpu import Tiles
+from jointformer.ops.kernels import attention_gpu
+from jointformer.ops.kernels.attention_gpu import Tiles
 
-DEVICE = "cpu" if topk_gpu.INTERPRETED else "cuda"
+DEVICE = "cpu" if attention_gpu.INTERPRETED else "cuda"
 SMALL = Tiles(rows=32, columns=32, warps=4, stages=1)
 
 
@@ -45,7 +45,7 @@ def by_the_kernel(tensors: list[Tensor], topk: int, group: int, tiles: Tiles | N
     shape = (objects, *tensors[0].shape[1:])
     out = torch.full(shape, 7.0, dtype=tensors[0].dtype, device=DEVICE).mT.contiguous().mT  # the odd layout of the two
     q, k, v, mk, mv = tensors
-    topk_gpu.launch(q, k, v, mk, mv, topk, group, out, tiles)
+    attention_gpu.launch(q, k, v, mk, mv, topk, group, out, tiles)
     return out
 
 
@@ -59,7 +59,7 @@ def by_the_rule(tensors: list[Tensor], topk: int, group: int) -> Tensor:
 @pytest.fixture(autouse=True)
 def numbers_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has the interpreter make whole numbers of arrays that hold one: as Triton 3.6 does it, NumPy 2.4 refuses."""
-    if topk_gpu.INTERPRETED:
+    if attention_gpu.INTERPRETED:
         from triton.runtime import interpreter
 
         def patch_tensor(tensor: Any, scope: Any, original: Any = interpreter._patch_lang_tensor) -> None:
@@ -69,10 +69,10 @@ def numbers_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch_tensor)
 
 
-@pytest.fixture(params=["any", "GPU's"] if topk_gpu.INTERPRETED else ["GPU's"])
+@pytest.fixture(params=["any", "GPU's"] if attention_gpu.INTERPRETED else ["GPU's"])
 def maximum(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The larger of a number and NaN: a GPU takes the number (max.f32 of PTX), which the interpreter is made to do."""
-    if topk_gpu.INTERPRETED and request.param == "GPU's":
+    if attention_gpu.INTERPRETED and request.param == "GPU's":
         from triton.runtime.interpreter import InterpreterBuilder
 
         for name, rule in (("create_maxnumf", np.fmax), ("create_minnumf", np.fmin)):
@@ -186,48 +186,48 @@ def test_a_kernel_that_cannot_be_made_is_reported_once_and_left_alone(
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
 
     q = torch.zeros(1, 1, 40, 16, device=DEVICE)
-    topk_gpu.works.cache_clear()
+    attention_gpu.works.cache_clear()
     try:
         with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-            patch.setattr(topk_gpu, "launch", fail)
-            assert [topk_gpu.serves(q.device, q.dtype, 16) for _ in range(3)] == [False] * 3
+            patch.setattr(attention_gpu, "launch", fail)
+            assert [attention_gpu.serves(q.device, q.dtype, 16) for _ in range(3)] == [False] * 3
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "Failed to find C compiler. Please" in caplog.text
     finally:
-        topk_gpu.works.cache_clear()
+        attention_gpu.works.cache_clear()
 
 
-@pytest.mark.parametrize("dtype", topk_gpu.DTYPES)
+@pytest.mark.parametrize("dtype", attention_gpu.DTYPES)
 def test_a_kernel_that_keeps_a_key_less_is_found_out_and_left_alone(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def forgets(*arguments: Any, launch: Any = topk_gpu.launch) -> None:
+    def forgets(*arguments: Any, launch: Any = attention_gpu.launch) -> None:
         *tensors, topk, group, out = arguments
         launch(*tensors, topk - 1, group, out)
 
-    topk_gpu.works.cache_clear()
+    attention_gpu.works.cache_clear()
     try:
-        assert topk_gpu.serves(torch.device(DEVICE), dtype, 64)
-        topk_gpu.works.cache_clear()
-        monkeypatch.setattr(topk_gpu, "launch", forgets)
+        assert attention_gpu.serves(torch.device(DEVICE), dtype, 64)
+        attention_gpu.works.cache_clear()
+        monkeypatch.setattr(attention_gpu, "launch", forgets)
         with caplog.at_level(logging.WARNING):
-            assert not topk_gpu.serves(torch.device(DEVICE), dtype, 64)
+            assert not attention_gpu.serves(torch.device(DEVICE), dtype, 64)
         assert "does not work here (AssertionError: Tensor-likes are not close!" in caplog.text
     finally:
-        topk_gpu.works.cache_clear()
+        attention_gpu.works.cache_clear()
 
 
 def test_a_gpu_whose_tensor_cores_triton_does_not_know_has_no_kernel(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    topk_gpu.works.cache_clear()
+    attention_gpu.works.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
-            assert not topk_gpu.serves(torch.device("cuda:0"), torch.float16, 64)
+            assert not attention_gpu.serves(torch.device("cuda:0"), torch.float16, 64)
         assert "too old" in caplog.text
     finally:
-        topk_gpu.works.cache_clear()
+        attention_gpu.works.cache_clear()
 
 
 def test_it_serves_what_its_tiles_hold() -> None:

@@ -251,7 +251,7 @@ def test_a_budget_changes_no_mask(
 )
 def test_the_measured_peak_is_within_10_percent_under_the_plan(case: Case) -> None:
     if case.precision == "bfloat16":
-        kernels = pytest.importorskip("jointformer.ops.kernels.topk_cpu", reason="needs numba")
+        kernels = pytest.importorskip("jointformer.ops.kernels.attention_cpu", reason="needs numba")
         if not kernels.CAN_MULTIPLY:
             pytest.skip("needs a processor that multiplies bfloat16")
     shares = []

@@ -13,8 +13,8 @@ is fixed here, and every path keeps to it:
 - a NaN among a row's scores makes that row of the result NaN, as a dense softmax does, and no other row.
 
 `plain_attention` states the rule in tensor operations, on any device without waiting for it, and serves gradients and
-small sizes. Large sizes on the CPU take compiled kernels (topk_cpu), CUDA devices a Triton kernel where Triton is
-installed (topk_gpu); both are tested against it. Exported graphs (model/onnx_graphs.py) hold it head by head.
+small sizes. Large sizes on the CPU take compiled kernels (attention_cpu), CUDA devices a Triton kernel where Triton is
+installed (attention_gpu); both are tested against it. Exported graphs (model/onnx_graphs.py) hold it head by head.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _way(q: Tensor, k: Tensor, memory_k: Tensor, topk: int | None, group: int) -
 
 def _kernels() -> ModuleType | None:
     """The compiled kernels' module, or None where Numba cannot be imported."""
-    return kernel_module("topk_cpu")
+    return kernel_module("attention_cpu")
 
 
 def _fits_triton(q: Tensor, k: Tensor, memory_k: Tensor) -> bool:
@@ -148,7 +148,7 @@ def _fits_triton(q: Tensor, k: Tensor, memory_k: Tensor) -> bool:
 
 def triton_serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
     """Whether the GPU's kernel is for this type and head width, and can be made here."""
-    kernel = kernel_module("topk_gpu", "triton")
+    kernel = kernel_module("attention_gpu", "triton")
     return kernel is not None and bool(kernel.serves(device, dtype, width))
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from jointformer.ops.kernels import linear_layers
+from jointformer.ops.kernels.attention_cpu import aligned
 from jointformer.ops.kernels.processor import CAN_MULTIPLY, TILE_CONFIGURATION
-from jointformer.ops.kernels.topk_cpu import aligned
 from jointformer.ops.kernels.workers import run_team
 
 ROWS = linear_layers.ROWS

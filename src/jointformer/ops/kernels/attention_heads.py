@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
+from jointformer.ops.kernels.attention_fused import CHUNK, QUICK, ROWS, SPAN, WIDE, Buffers, State, attend_head
 from jointformer.ops.kernels.compiling import SOURCES, TeamKernel, kernel_part
 from jointformer.ops.kernels.team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
-from jointformer.ops.kernels.topk_fused import CHUNK, QUICK, ROWS, SPAN, WIDE, Buffers, State, attend_head
 from jointformer.ops.kernels.topk_rows import TOGETHER
 
 PAD = 64  # whole vectors are written behind the last value

@@ -7,19 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jointformer.ops.kernels.compiling import kernel_part
-from jointformer.ops.kernels.tiles import (
-    add_products,
-    begin_products,
-    copy_row,
-    end_products,
-    multiply_tiles,
-    next_products,
-    pack_keys,
-    pack_values,
-    set_tiles,
-)
-from jointformer.ops.kernels.topk_floats import (
+from jointformer.ops.kernels.attention_floats import (
     finish_row,
     keys_to_weights,
     largest_key,
@@ -34,6 +22,18 @@ from jointformer.ops.kernels.topk_floats import (
     take_in,
     tile_to_weights,
     weigh_values,
+)
+from jointformer.ops.kernels.compiling import kernel_part
+from jointformer.ops.kernels.tiles import (
+    add_products,
+    begin_products,
+    copy_row,
+    end_products,
+    multiply_tiles,
+    next_products,
+    pack_keys,
+    pack_values,
+    set_tiles,
 )
 from jointformer.ops.kernels.topk_rows import TOGETHER, candidates, groups_for, power_of_two
 from jointformer.ops.kernels.topk_vectors import key_to_float, power_above
@@ -70,7 +70,7 @@ class State(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """What a thread works in (see topk_heads.py); shifts, and the state's totals and sums, of a span or a block."""
+    """A thread's buffers (see attention_heads.py); shifts, and the state's totals and sums, of a span or a block."""
 
     block: Any
     keys: Any

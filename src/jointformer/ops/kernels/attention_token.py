@@ -6,13 +6,13 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
+from jointformer.ops.kernels.attention_floats import finish_row, product_sum, weigh_values
+from jointformer.ops.kernels.attention_heads import SCALE, place
 from jointformer.ops.kernels.compiling import SOURCES, TeamKernel, kernel_part
 from jointformer.ops.kernels.team import HEADER, NEXT_TASK, NEXT_THREAD, TASKS, array_at, take
-from jointformer.ops.kernels.topk_floats import finish_row, product_sum, weigh_values
-from jointformer.ops.kernels.topk_heads import SCALE, place
 
 #: The shared numbers after what team.py counts in; BUFFERS: where the threads' room begins, ROOM bytes for each: a
-#: weight (float32) and a number (int32) for every key, then 64 sums. Last come four tensors' places as in topk_heads.
+#: weight (float32) and a number (int32) for every key, then 64 sums. Last come four PLACES as in attention_heads.
 HEADS, KEYS, BUFFERS, ROOM = range(HEADER, HEADER + 4)
 PLACES = HEADER + 4
 NUMBERS = PLACES + 4 * 4

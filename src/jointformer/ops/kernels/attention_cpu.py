@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from jointformer.ops import products
-from jointformer.ops.kernels import topk_fused, topk_heads, topk_rows, topk_token
+from jointformer.ops.kernels import attention_fused, attention_heads, attention_token, topk_rows
 from jointformer.ops.kernels.processor import CAN_MULTIPLY, TILE_CONFIGURATION
 from jointformer.ops.kernels.workers import run_team, share_out
 
@@ -27,7 +27,7 @@ ROW_BLOCK = 128  # rows PyTorch multiplies at a time: their scores stay in the s
 OWN_ROWS = 512  # with fewer rows PyTorch's dense attention to own keys is as fast
 MOST_FRAMES = 8  # of memory that are multiplied at once where every number of them leaves something behind
 MOST_SCRATCH = 3  # sizes whose buffers are kept: a step reads, writes and updates the token
-PAD = topk_heads.PAD
+PAD = attention_heads.PAD
 _LOG2_E = math.log2(math.e)
 
 
@@ -49,7 +49,7 @@ class Sizes:
 
 def fits_tiles(q: Tensor, group: int) -> bool:
     """Whether the tiles' kernel serves these queries."""
-    wide_enough = q.shape[2] >= topk_fused.ROWS and q.shape[3] == HEAD_WIDTH
+    wide_enough = q.shape[2] >= attention_fused.ROWS and q.shape[3] == HEAD_WIDTH
     return q.dtype == torch.bfloat16 and wide_enough and group <= MOST_KEYS and CAN_MULTIPLY
 
 
@@ -78,7 +78,7 @@ def attend_tiles(
     sizes = Sizes(k.shape[2], memory_k.shape[2], q.shape[3], group, topk)
     threads = torch.get_num_threads()
     scratch = _scratch(_TileScratch, sizes, threads)
-    tasks = np.array(_tasks(out, topk_fused.ROWS), np.int64)
+    tasks = np.array(_tasks(out, attention_fused.ROWS), np.int64)
     numbers = np.array(
         [
             0, 0, len(tasks), tasks.ctypes.data, sizes.own, group, sizes.groups, topk, TILE_CONFIGURATION.ctypes.data,
@@ -86,7 +86,7 @@ def attend_tiles(
         ],
         np.int64,
     )  # fmt: skip
-    run_team(topk_heads.attend_heads.address, numbers.ctypes.data, min(threads, len(tasks)))
+    run_team(attention_heads.attend_heads.address, numbers.ctypes.data, min(threads, len(tasks)))
     if result is not out:
         out.copy_(result)
 
@@ -104,11 +104,11 @@ def attend_one_row(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k, v = (_rows_whole(tensor) for tensor in (q, k, v))
     (objects, heads, _, width), keys = q.shape, k.shape[2]
     out = q.new_empty(objects, 1, heads, width).transpose(1, 2)
-    threads, each = torch.get_num_threads(), topk_token.room(keys)
+    threads, each = torch.get_num_threads(), attention_token.room(keys)
     buffers = aligned(threads * each, np.uint8)
     places = [number for tensor in (q, k, v, out) for number in _place(tensor)]
     numbers = np.array([0, 0, objects * heads, heads, keys, buffers.ctypes.data, each, *places], np.int64)
-    run_team(topk_token.attend_rows.address, numbers.ctypes.data, min(threads, objects * heads))
+    run_team(attention_token.attend_rows.address, numbers.ctypes.data, min(threads, objects * heads))
     return out
 
 
@@ -233,8 +233,8 @@ class _TileScratch:
 
     def __init__(self, sizes: Sizes, threads: int) -> None:
         self.threads = threads
-        shapes = topk_heads.shapes(sizes.own, sizes.group, sizes.groups, sizes.topk)
-        self.places = np.zeros((threads, topk_heads.BUFFERS_EACH, 3), np.int64)
+        shapes = attention_heads.shapes(sizes.own, sizes.group, sizes.groups, sizes.topk)
+        self.places = np.zeros((threads, attention_heads.BUFFERS_EACH, 3), np.int64)
         self._kept = []
         for thread in self.places:
             for buffer, (kind, rows, columns) in shapes.items():
