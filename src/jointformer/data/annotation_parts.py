@@ -40,7 +40,10 @@ class Shape(Protocol):
 
 @dataclass(frozen=True)
 class Polygons:
-    """Closed outlines of (x, y) corners in pixels, (0, 0) the picture's upper left corner; filled as COCO does."""
+    """Closed outlines of (x, y) corners in pixels, (0, 0) the picture's upper left corner; filled as COCO does.
+
+    `draw` raises DataError for corners far outside the picture.
+    """
 
     outlines: tuple[tuple[Point, ...], ...]
 
@@ -78,7 +81,10 @@ def _turned(outline: tuple[Point, ...], centre: Point, degrees: float) -> Polygo
 
 @dataclass(frozen=True)
 class Runs:
-    """COCO's run lengths, column by column: compressed text or a list of numbers."""
+    """COCO's run lengths, column by column: compressed text or a list of numbers.
+
+    `draw` raises DataError where they are not the picture's.
+    """
 
     counts: str | tuple[int, ...]
     size: Size
@@ -95,7 +101,10 @@ class Runs:
 
 @dataclass(frozen=True)
 class Patch:
-    """LabelMe's mask: a small PNG in base64 whose upper left corner lies at (x, y)."""
+    """LabelMe's mask: a small PNG in base64 whose upper left corner lies at (x, y).
+
+    `draw` raises DataError for a damaged one, or one that reaches beyond the picture.
+    """
 
     png: str
     corner: tuple[int, int]
@@ -172,7 +181,7 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Reader:
-    """Takes values out of a file, and names the place of what is of a wrong kind."""
+    """Takes values out of a file. All methods raise DataError, which names the place, for what is of a wrong kind."""
 
     path: Path
 

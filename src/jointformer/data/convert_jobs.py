@@ -43,7 +43,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int = 1, progress: bool = False) -
     """Runs the jobs whose folders are not there yet, and returns how many those were.
 
     The first failure stops the rest; what is finished stays, and the next call goes on from there. Raises what
-    the job raised, ConfigError for too few workers.
+    the job raised, ConfigError for too few workers, DataError for two jobs with one folder.
     """
     times = Counter(job.target for job in jobs)
     for target in times:

@@ -84,7 +84,8 @@ def visor_content(
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """VISOR's json for the video folders in `masks`, and its counts of sequences, frames and masks.
 
-    `frames` says which frames of which videos are taken; all where it is None.
+    `frames` says which frames of which videos are taken; all where it is None. Raises DataError where there is no
+    video, one that `names` lacks, or a mask that cannot be read.
     """
     folders = [folder for folder in list_subfolders(masks) if folder.name != SCORES]
     folders = [folder for folder in folders if frames is None or folder.name in frames]

@@ -74,7 +74,10 @@ class ExportOptions:
 
 
 class Selection:
-    """The frames and objects of a source that an export writes."""
+    """The frames and objects of a source that an export writes.
+
+    Raises DataError for a source without objects, ConfigError for frames, objects or classes that it does not have.
+    """
 
     def __init__(self, source: MaskSource, options: ExportOptions, progress: Progress | None = None) -> None:
         self.source = source

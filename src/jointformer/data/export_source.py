@@ -68,7 +68,8 @@ class MaskSource(Protocol):
 class FolderSource:
     """Mask files beside a video: a file per frame with the frame's name, or as many files as frames, in order.
 
-    Probabilities are those that `--save-scores` wrote with the masks: of DIR/NAME in DIR/Scores/NAME.
+    Probabilities are those that `--save-scores` wrote with the masks: of DIR/NAME in DIR/Scores/NAME. Raises DataError
+    where there are no masks, or one belongs to no frame or cannot be read.
     """
 
     def __init__(self, folder: str | Path, video: VideoReader) -> None:

@@ -88,7 +88,10 @@ def find_masks(path: str | Path, video: VideoReader, start: int, end: int) -> Gi
 def masks_by_frame(
     path: Path, size: tuple[int, int], wanted: range, names: Mapping[str, int], length: int
 ) -> GivenMasks:
-    """Return the masks of the wanted frames out of `length`; names: {a frame's name: its index}. See `find_masks`."""
+    """Return the masks of the wanted frames out of `length`; names: {a frame's name: its index}. See `find_masks`.
+
+    Raises DataError for masks that are not there, cannot be read or belong to no frame, or a first one without object.
+    """
     files = _folder_masks(path, wanted, names, length) if path.is_dir() else {wanted.start: path}
     if not path.exists():
         raise DataError("no such mask file or folder", where=path, expected="a PNG of object ids, or a folder of them")

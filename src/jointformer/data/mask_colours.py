@@ -86,7 +86,7 @@ def edge_shades(ids: UInt8Array) -> int:
 
 
 def packed_colours(image: Image.Image, path: Path) -> npt.NDArray[np.int32]:
-    """(H, W) colours as r<<16|g<<8|b, transparent pixels 0."""
+    """(H, W) colours as r<<16|g<<8|b, transparent pixels 0. Raises DataError for pixels that are partly transparent."""
     alpha = None
     if image.mode in ("RGBA", "RGBa") or "transparency" in image.info:
         rgba = np.array(image.convert("RGBA"))

@@ -24,7 +24,10 @@ class BrokenAttemptError(Exception):
 
 @contextmanager
 def open_answer(client: httpx.Client, url: str, headers: dict[str, str], kind: Kind) -> Iterator[httpx.Response]:
-    """The open answer to a GET after redirects: https only, and http only where we started at localhost."""
+    """The open answer to a GET after redirects: https only, and http only where we started at localhost.
+
+    Raises WeightsError for other redirects, or too many.
+    """
     here = checked_url(url, url, kind)
     for _ in range(MAX_REDIRECTS):
         try:
@@ -40,7 +43,7 @@ def open_answer(client: httpx.Client, url: str, headers: dict[str, str], kind: K
 
 
 def checked_url(address: str, start: str, kind: Kind = WEIGHTS) -> httpx.URL:
-    """Return the address if files may come from it; `start` is the one that was asked for at first."""
+    """Return the address if files may come from it, else raise WeightsError; `start`: the one asked for at first."""
     try:
         url = httpx.URL(address)
     except httpx.InvalidURL as error:
@@ -53,7 +56,10 @@ def checked_url(address: str, start: str, kind: Kind = WEIGHTS) -> httpx.URL:
 
 
 def start_and_total(response: httpx.Response, url: str, have: int, kind: Kind) -> tuple[int, int | None]:
-    """Return the offset where the answer's bytes begin and the whole file's size (None: not said)."""
+    """Return the offset where the answer's bytes begin and the whole file's size (None: not said).
+
+    Raises BrokenAttemptError where another attempt may help, WeightsError for an answer that is not the file's.
+    """
     status = response.status_code
     if status in _RETRIED:
         raise BrokenAttemptError(f"HTTP {status} {response.reason_phrase}")

@@ -29,7 +29,7 @@ class RunConfig:
 
     `average` is the decay of the weights' moving average that is exported (0: none); `mean_over_frames`
     divides the loss by the number of predicted frames (the published runs sum); `keep` is the number of
-    checkpoints kept. `void`: label 255 is ignored in the loss.
+    checkpoints kept. `void`: label 255 is ignored in the loss. Raises ConfigError.
     """
 
     iterations: int | None = None

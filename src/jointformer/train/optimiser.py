@@ -19,7 +19,7 @@ class OptimiserConfig:
 
     `backbone_scale` multiplies the learning rate of parameters named `convmae.*`; `decay_all=False` leaves
     biases, norms and other one-dimensional parameters without weight decay; `clip` is the largest global
-    norm of the gradient. `muon`: the matrices inside the network step by Muon.
+    norm of the gradient. `muon`: the matrices inside the network step by Muon. Raises ConfigError.
     """
 
     lr: float = 5e-5

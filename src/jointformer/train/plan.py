@@ -52,7 +52,10 @@ class IterationPlan:
         return self.first_clip + self.batch
 
     def share(self, rank: int, processes: int) -> range:
-        """The clip indices of one process; together the processes make the same batch however many they are."""
+        """The clip indices of one process; together the processes make the same batch however many they are.
+
+        Raises ConfigError for a batch that cannot be shared equally.
+        """
         if self.batch % processes:
             raise ConfigError(
                 "cannot be shared equally", where="batch", expected=f"a multiple of {processes}", got=self.batch
@@ -72,7 +75,7 @@ class Phase:
     so that iterations of every shape cost about the same. `difficulty` runs linearly through the phase; clips with
     blind frames are calmer. `hardest` is the share of pixels in the cross entropy (None: all). `blind` frames come
     between the first and those that are learnt from (`frames` does not count them), so that the network starts from
-    masks as they are late in a video.
+    masks as they are late in a video. Raises ConfigError.
     """
 
     until: float
@@ -96,7 +99,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Curriculum:
-    """The phases of a stills run; `multiple`: the number of clips of an iteration is a multiple of it."""
+    """The phases of a stills run; `multiple`: the number of clips of an iteration is a multiple of it.
+
+    Raises ConfigError for phases that do not follow one another to the run's end.
+    """
 
     phases: tuple[Phase, ...]
     multiple: int = 2

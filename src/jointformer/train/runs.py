@@ -74,6 +74,7 @@ def build_network(preset: str, init: str | None, seed: int, *, one_object: bool 
     init: weights of a whole network (a name or a file), or ConvMAE's pre-training file (`convmae`), which
     gives a fresh network its backbone. one_object: its first clips have one object each, which cannot teach what to
     make of the others' masks: a fresh network makes nothing of them, as the published stage 0 (`pad_single_object`).
+    Raises ConfigError for a preset that is none, WeightsError for weights that cannot be had.
     """
     if preset not in PRESETS:
         raise ConfigError("unknown", where="model", expected=" | ".join(PRESETS), got=preset)
@@ -98,7 +99,7 @@ def run_stills(
 
     load: factor on the number of clips of every iteration. fine_tune: no curriculum from small pictures on, but large
     ones and smaller steps, for the good weights that `settings` begin with. lr: the learning rate, instead of the
-    recipe's.
+    recipe's. Raises ConfigError for settings that do not go together, DataError where no still is usable.
     """
     if fine_tune and settings.init is None:
         raise ConfigError("needs weights to begin with", where="fine-tune", hint="give --init, such as --init tiny")

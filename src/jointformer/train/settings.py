@@ -17,7 +17,10 @@ from jointformer.train.config import RunConfig
 
 @dataclass(frozen=True)
 class Settings:
-    """What every kind of run shares: where results go, what it starts from, the machine, what a person sees."""
+    """What every kind of run shares: where results go, what it starts from, the machine, what a person sees.
+
+    Raises ConfigError.
+    """
 
     out: Path
     model: str = "base"

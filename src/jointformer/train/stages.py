@@ -22,7 +22,7 @@ class Stage:
 
     `batch` is over all processes. `steps`: where the learning rate falls to a tenth. `warm`: the cross entropy
     keeps every pixel before its first number and the hardest 15 % after its second. The fine-tune phase
-    follows the iterations, with short frame distances and without affine augmentation.
+    follows the iterations, with short frame distances and without affine augmentation. Raises ConfigError.
     """
 
     number: int

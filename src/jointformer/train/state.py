@@ -64,7 +64,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state that `save_checkpoint` wrote; pickles with anything but plain data are refused."""
+    """The state that `save_checkpoint` wrote. Raises DataError for other files; only plain data are unpickled."""
     if not path.is_file():
         raise DataError("no such checkpoint", where=path)
     try:

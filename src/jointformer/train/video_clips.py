@@ -92,7 +92,10 @@ def augment_clip(
     video: TrainVideo,
 ) -> tuple[list[UInt8Array], list[UInt8Array]]:
     """The clip's frames and label maps at the plan's size: one crop and one change of colour for all of them,
-    and a small turn, shear and change of colour for each (no turn and shear in the fine-tune phase)."""
+    and a small turn, shear and change of colour for each (no turn and shear in the fine-tune phase).
+
+    Raises DataError for frames of different sizes.
+    """
     size = plan.size
     height, width = pictures[0].shape[:2]
     crop = augment.draw_crop(rng, height, width, video.row.crop)

@@ -27,6 +27,7 @@ class ClipConfig:
     first frame shows; `meet_share`: share of these in which it comes upon things that are not targets, some like
     one, and upon other scenery; `grow_share`: share of targets that come much nearer or go far away (all but
     `meet_share` at difficulty 1; what leaves, passes, travels and grows does so in clips of 5 frames and more).
+    Raises ConfigError.
     """
 
     size: int = 128
