@@ -8,6 +8,7 @@ import pytest
 from jointformer.cli import train, train_published
 from jointformer.cli.train_published import STAGE_FLAGS, build_parser
 from jointformer.errors import ConfigError
+from jointformer.train.config import RunConfig
 from jointformer.train.datasets import STILL_SETS, VIDEO_SETS
 from jointformer.train.plan import (
     BLIND_COST,
@@ -21,6 +22,7 @@ from jointformer.train.plan import (
     IterationPlan,
     Phase,
 )
+from jointformer.train.settings import Settings
 from jointformer.train.stages import STAGES, overridden, own_stage, parse_stages, with_total
 
 
@@ -133,6 +135,15 @@ def test_iterations_on_the_command_line_are_all_that_a_stage_takes() -> None:
     short = train._stages(parser.parse_args(["--stages", "26", "--iterations", "32", "--batch", "4"]))
     assert [(s.total, s.batch, s.steps) for s in short] == [(32, 4, (20,)), (32, 4, (10,))]
     assert train._stages(parser.parse_args(["--stages", "26"])) == [STAGES[2], STAGES[6]]
+
+
+def test_a_command_line_without_flags_and_settings_without_values_are_the_same() -> None:
+    parser = argparse.ArgumentParser()
+    train.add_run_arguments(parser)
+    args = parser.parse_args([])
+    assert train.settings_from(args) == Settings(args.out)
+    config = RunConfig(iterations=1)
+    assert Settings(args.out).apply(config) == config
 
 
 def test_the_published_flags_are_understood() -> None:

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jointformer.train.defaults import KEEP, LOG_EVERY, SAVE_EVERY, VALIDATE_EVERY, VALIDATE_SIZE
+
 if TYPE_CHECKING:
     from jointformer.train.settings import Settings
     from jointformer.train.stages import Stage
@@ -71,29 +73,24 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--seed", type=int, default=0, help="random seed of weights, clips and their order (0)")
     run.add_argument("--strict", action="store_true", help="stop at the first broken file instead of skipping it")
     run.add_argument(
-        "--log-every", "--log_every", type=int, default=20, metavar="N", help="iterations between progress lines (20)"
-    )
+        "--log-every", "--log_every", type=int, default=LOG_EVERY, metavar="N",
+        help=f"iterations between progress lines ({LOG_EVERY})",
+    )  # fmt: skip
     run.add_argument(
-        "--save-every",
-        "--save_every",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="iterations between checkpoints (1000)",
-    )
-    run.add_argument("--keep", type=int, default=3, metavar="N", help="checkpoints kept (3)")
+        "--save-every", "--save_every", type=int, default=SAVE_EVERY, metavar="N",
+        help=f"iterations between checkpoints ({SAVE_EVERY})",
+    )  # fmt: skip
+    run.add_argument("--keep", type=int, default=KEEP, metavar="N", help=f"checkpoints kept ({KEEP})")
     run.add_argument("--tensorboard", action="store_true", help="write scalars and preview pictures to OUT/board")
     run.add_argument("--validate", type=Path, metavar="FOLDER", help="videos (DAVIS layout) to measure J&F on")
     run.add_argument(
-        "--validate-every", type=int, default=1000, metavar="N", help="iterations between validations (1000)"
-    )
+        "--validate-every", type=int, default=VALIDATE_EVERY, metavar="N",
+        help=f"iterations between validations ({VALIDATE_EVERY})",
+    )  # fmt: skip
     run.add_argument(
-        "--validate-size",
-        type=int,
-        default=480,
-        metavar="PIXELS",
-        help="shorter side the network sees in validation (480)",
-    )
+        "--validate-size", type=int, default=VALIDATE_SIZE, metavar="PIXELS",
+        help=f"shorter side the network sees in validation ({VALIDATE_SIZE})",
+    )  # fmt: skip
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     machine.add_argument(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from jointformer.errors import ConfigError
+from jointformer.train.defaults import KEEP, LOG_EVERY, SAVE_EVERY
 from jointformer.train.optimiser import OptimiserConfig, Schedule, WarmupCosine
 from jointformer.train.plan import IterationPlan
 from jointformer.train.unroll import UnrollConfig, check_precision
@@ -42,9 +43,9 @@ class RunConfig:
     void: bool = False
     mean_over_frames: bool = False
     average: float = 0.0
-    log_every: int = 20
-    save_every: int = 200
-    keep: int = 3
+    log_every: int = LOG_EVERY
+    save_every: int = SAVE_EVERY
+    keep: int = KEEP
     ahead: int = 2
     workers: int = 1
     refuse_broken: bool = False

@@ -13,6 +13,7 @@ from jointformer.errors import ConfigError
 from jointformer.model.device import choose_precision, cpu_has_bfloat16
 from jointformer.track.config import TrackerConfig
 from jointformer.train.config import RunConfig
+from jointformer.train.defaults import KEEP, LOG_EVERY, SAVE_EVERY, VALIDATE_EVERY, VALIDATE_SIZE
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class Settings:
     workers: int | None = None
     checkpointing: bool = False
     refuse_broken: bool = False
-    log_every: int = 20
-    save_every: int = 200
-    keep: int = 3
+    log_every: int = LOG_EVERY
+    save_every: int = SAVE_EVERY
+    keep: int = KEEP
     tensorboard: bool = False
     validate_on: Path | None = None
-    validate_every: int = 1000
-    validate_size: int = 480
+    validate_every: int = VALIDATE_EVERY
+    validate_size: int = VALIDATE_SIZE
 
     def __post_init__(self) -> None:
         for name in ("workers", "log_every", "save_every", "keep", "validate_every"):
