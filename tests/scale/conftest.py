@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from scale.scale_helpers import runs, undisturbed
+from scale.scale_helpers import runs, two, undisturbed
 
-__all__ = ["runs", "undisturbed"]
+__all__ = ["runs", "two", "undisturbed"]

@@ -65,6 +65,17 @@ def leftovers(output: Path) -> list[str]:
     return [str(path.relative_to(output)) for path in output.rglob(".*")]
 
 
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what a command said last on standard error."""
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, mini_weights: Path) -> Runs:
+    """Runs over two videos."""
+    return Runs(make_videos(tmp_path_factory.mktemp("two") / "tree", [3, 2]), mini_weights)
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory, mini_weights: Path) -> Runs:
     """Runs over six videos of 3 to 14 frames."""

@@ -22,14 +22,8 @@ from jointformer.evaluation.scale.manifest import Manifest
 from jointformer.system import files
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import View
-from scale.scale_helpers import Runs, leftovers, make_videos
+from scale.scale_helpers import Runs, leftovers
 from trees import draw_ids, make_tree
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, mini_weights: Path) -> Runs:
-    """Runs over two videos."""
-    return Runs(make_videos(tmp_path_factory.mktemp("two") / "tree", [3, 2]), mini_weights)
 
 
 def half_written(output: Path, *, here: bool) -> list[Path]:

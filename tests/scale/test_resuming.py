@@ -20,15 +20,9 @@ from jointformer.data.fingerprint import fingerprint
 from jointformer.data.masks import write_mask
 from jointformer.evaluation.scale.claims import RunFolder
 from jointformer.evaluation.scale.shards import fold
-from scale.scale_helpers import Runs, make_videos
+from scale.scale_helpers import Runs, last_line
 from trees import Tree, draw_frame, draw_ids, make_tree
 from watched import masks
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, mini_weights: Path) -> Runs:
-    """Runs over two videos."""
-    return Runs(make_videos(tmp_path_factory.mktemp("two") / "tree", [3, 2]), mini_weights)
 
 
 @pytest.fixture
@@ -46,10 +40,6 @@ def evaluate(mose: Tree, mini_weights: Path) -> Callable[..., int]:
         return main([*command, "-o", str(output), "--sizes", "24", "--precision", "float32", "--quiet", *more])
 
     return run
-
-
-def last_line(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_masks_of_another_program_are_refused_and_never_zipped(

@@ -28,19 +28,9 @@ from jointformer.model.weights import load_model
 from jointformer.system.files import remove
 from jointformer.track.config import TrackerConfig
 from jointformer.track.ensemble import EnsembleTracker
-from scale.scale_helpers import Runs, make_videos
+from scale.scale_helpers import Runs, last_line
 from torch_threads import torch_threads
 from watched import masks
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, mini_weights: Path) -> Runs:
-    """Runs over two videos."""
-    return Runs(make_videos(tmp_path_factory.mktemp("two") / "tree", [3, 2]), mini_weights)
-
-
-def last_line(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_there_are_as_many_processes_as_devices_unless_their_number_is_given() -> None:
