@@ -250,7 +250,7 @@ def _jpeg_masks(tree: Tree) -> None:
         (_no_mask_folder, r"Annotations/480p/gap: no folder of masks for a video, expected a mask for frame 00000"),
         (_empty_mask_folder, r"Annotations/480p/gap: no masks for a video, .* got an empty folder"),
         (_no_first_mask, r"gap: no mask for the first frame, expected 00000\.png, got 00002\.png"),
-        (_other_size, r"00000\.png: the mask has another size than its frame, expected 32x24, got 64x48"),
+        (_other_size, r"00000\.png: mask of another size than its frame, expected 32x24, got 64x48"),
         (_no_object, r"gap/00000\.png: the mask has no object"),
         (_truncated_mask, r"gap/00000\.png: the picture is damaged"),
         (_truncated_frame, r"gap/00000\.jpg: (not a picture|the picture is damaged)"),

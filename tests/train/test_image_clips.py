@@ -60,7 +60,7 @@ def test_masks_follow_their_stills_and_all_views_of_one_are_flipped_alike(tmp_pa
 def test_a_still_without_object_or_with_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
     still = TrainStill(tmp_path / "1.bmp", tmp_path / "1.png")
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(still.image)
-    other = "mask and picture differ in size, expected 50x40, got 40x50"
+    other = "mask of another size than its frame, expected 50x40, got 40x50"
     for size, said in (((40, 50), "no object in the first frame"), ((50, 40), other)):
         Image.fromarray(np.zeros(size, np.uint8)).save(still.mask)
         with pytest.raises(DataError, match=rf"1\.png: {said}") as caught:

@@ -42,9 +42,10 @@ def test_own_videos_are_checked_and_every_problem_is_named(tmp_path: Path) -> No
     assert [video.name for video in check.videos] == ["good", "late", "once"]
     text = "\n".join(check.problems)
     for words in ("late/00000.png: the first annotated frame is empty", "empty: all masks are empty",
-                  "small/00003.png: mask and frame differ in size, expected 80x60, got 40x30", "short: too short",
+                  "small/00003.png: mask of another size than its frame, expected 80x60, got 40x30",
+                  "short: too short",
                   "lonely",
-                  "turned/00004.png: frame size changes within the video, expected 80x60, got 60x80",
+                  "turned/00004.png: the frame size changes, expected 80x60 as the first frame, got 60x80",
                   "named: no mask has a frame's name, expected 00000.png for the frame 00000.jpg",
                   "once: ids [9] are in one frame only", "JPEGImages/unfilmed: no such folder",
                   "cut/00003.jpg"):  # fmt: skip

@@ -21,7 +21,7 @@ from jointformer.data.masks import (
 from jointformer.data.video import VideoReader, video_title
 from jointformer.data.writer import SCORES
 from jointformer.errors import DataError
-from jointformer.ops.label_maps import object_ids
+from jointformer.ops.label_maps import mask_size_differs, object_ids
 from jointformer.ops.palette import colour_of, with_colours
 from jointformer.types import Colour, FloatArray, LabelMap, pixels_text
 
@@ -103,8 +103,7 @@ class FolderSource:
         path = self._files[frame]
         ids = resolve_void(read_mask_file(path, self._colours).ids, lone_is_object=self._lone_255_is_object)
         if ids.shape != self.video.size:
-            expected, got = map(pixels_text, (self.video.size, ids.shape))
-            raise DataError("the mask has another size than its frame", where=path, expected=expected, got=got)
+            raise mask_size_differs(path, self.video.size, ids.shape)
         return ids
 
     def prob(self, frame: int) -> dict[int, FloatArray] | None:

@@ -21,9 +21,9 @@ from jointformer.data.masks import (
 )
 from jointformer.data.video import VideoReader
 from jointformer.errors import DataError
-from jointformer.ops.label_maps import object_ids
+from jointformer.ops.label_maps import mask_size_differs, object_ids
 from jointformer.ops.palette import with_colours
-from jointformer.types import LabelMap, UInt8Array, pixels_text
+from jointformer.types import LabelMap, UInt8Array
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,7 @@ def masks_by_frame(
         found = object_ids(ids)
         objects.update(found)
         if ids.shape != size:
-            raise DataError(
-                "mask of another size than its frame",
-                where=file,
-                expected=pixels_text(size),
-                got=pixels_text(ids.shape),
-            )
+            raise mask_size_differs(file, size, ids.shape)
         if index == masks.first and not found:
             raise DataError("the mask has no object", where=file, expected="at least one pixel above 0")
     say_if_void(objects)

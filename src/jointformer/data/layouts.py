@@ -16,8 +16,8 @@ from jointformer.data.masks import MASK_SUFFIXES, is_colour_mask, read_mask_file
 from jointformer.data.metas import listed_frames, listed_videos, lvos_frames, youtube_objects
 from jointformer.data.sources import VideoSource
 from jointformer.errors import DataError
-from jointformer.ops.label_maps import object_ids
-from jointformer.types import LabelMap, pixels_text
+from jointformer.ops.label_maps import mask_size_differs, object_ids
+from jointformer.types import LabelMap
 
 logger = logging.getLogger(__name__)
 
@@ -222,12 +222,7 @@ def _open_video(
         height, width = output_size if row.size_from is not None else picture_size(frames[index])
         got = first.shape if index == min(given) else picture_size(path)
         if got != (height, width):
-            raise DataError(
-                "the mask has another size than its frame",
-                where=path,
-                expected=pixels_text((height, width)),
-                got=pixels_text(got),
-            )
+            raise mask_size_differs(path, (height, width), got)
     to_save = _indices_to_save(row, images, index_of, saved)
     if max(to_save) < min(given):
         raise DataError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import cv2
 import numpy as np
 
@@ -29,17 +32,19 @@ def slots_to_label_map(slots: LabelMap, ids: list[int]) -> LabelMap:
     return np.take(table, slots)
 
 
+def mask_size_differs(where: str | Path | None, expected: Sequence[int], got: Sequence[int]) -> DataError:
+    """Return the error of a mask whose shape is not its frame's."""
+    return DataError(
+        "mask of another size than its frame", where=where, expected=pixels_text(expected), got=pixels_text(got)
+    )
+
+
 def check_label_map(label_map: LabelMap, height: int, width: int, where: str) -> None:
     """Raise DataError unless label_map is a 2-D array of non-negative integers of this size."""
     if label_map.ndim != 2 or label_map.dtype.kind not in "biu":
         got = f"{label_map.dtype} {label_map.shape}"
         raise DataError("of the wrong kind", where=where, expected="a 2-D array of integers", got=got)
     if label_map.shape != (height, width):
-        raise DataError(
-            "mask of another size than its frame",
-            where=where,
-            expected=pixels_text((height, width)),
-            got=pixels_text(label_map.shape),
-        )
+        raise mask_size_differs(where, (height, width), label_map.shape)
     if label_map.size and label_map.min() < 0:
         raise DataError("holds what is no id", where=where, expected="ids of 0 and above", got=int(label_map.min()))

@@ -11,11 +11,12 @@ from jointformer.data.clips import augment
 from jointformer.data.clips.stills import Clip
 from jointformer.data.frames import open_picture, read_frame
 from jointformer.errors import DataError
+from jointformer.ops.label_maps import mask_size_differs
 from jointformer.train.datasets import TrainStill
 from jointformer.train.loader import NoObject
 from jointformer.train.passes import RandomPasses
 from jointformer.train.plan import IterationPlan
-from jointformer.types import UInt8Array, pixels_text
+from jointformer.types import UInt8Array
 
 TRIES = 10
 COLOURS = augment.Jitter(0.1, 0.05, 0.05, 0.05)
@@ -38,12 +39,7 @@ class ImageClips:
         rng = np.random.default_rng((self.seed, 0, index))
         picture, mask = read_frame(still.image), _read_mask(still.mask)
         if picture.shape[:2] != mask.shape:
-            raise DataError(
-                "mask and picture differ in size",
-                where=still.mask,
-                expected=pixels_text(picture.shape),
-                got=pixels_text(mask.shape),
-            )
+            raise mask_size_differs(still.mask, picture.shape, mask.shape)
         for _ in range(TRIES):
             frames, labels = _views(rng, picture, mask, plan)
             if labels[0].any():

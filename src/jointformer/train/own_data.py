@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from jointformer.data.frames import list_pictures, list_subfolders, natural_key, read_frame
 from jointformer.data.masks import MASK_SUFFIXES
+from jointformer.data.video_file import size_changed
 from jointformer.errors import DataError
-from jointformer.ops.label_maps import object_ids
+from jointformer.ops.label_maps import mask_size_differs, object_ids
 from jointformer.system.parallel import processors
 from jointformer.train.datasets import TrainVideo, VideoSet, pair_frames
-from jointformer.types import pixels_text
 
 LAYOUT = "JPEGImages/VIDEO/FRAME.jpg and Annotations/VIDEO/FRAME.png (a folder 480p between is fine)"
 OWN = VideoSet("own", "own videos", ("JPEGImages/480p", "JPEGImages"), ("Annotations/480p", "Annotations"))
@@ -88,19 +88,9 @@ def _check_video(video: TrainVideo, frames: int, problems: list[str], pool: Thre
     found: Iterable[_Read] = pool.map(partial(_read, video), *zip(*video.frames, strict=True))
     for (image, mask), (frame_size, mask_size, ids) in zip(video.frames, found, strict=True):
         if frame_size != (expected := expected or frame_size):
-            raise DataError(
-                "frame size changes within the video",
-                where=image,
-                expected=pixels_text(expected),
-                got=pixels_text(frame_size),
-            )
+            raise size_changed(image, expected, frame_size)
         if mask_size != frame_size:
-            raise DataError(
-                "mask and frame differ in size",
-                where=mask,
-                expected=pixels_text(frame_size),
-                got=pixels_text(mask_size),
-            )
+            raise mask_size_differs(mask, frame_size, mask_size)
         if mask == video.frames[0][1] and not ids:
             problems.append(f"{mask}: the first annotated frame is empty; clips will start later in the video")
         for i in ids:
@@ -122,12 +112,7 @@ def _check_pictures(video: TrainVideo, pool: ThreadPoolExecutor) -> None:
     expected = _size_of(video.frames[0][0])
     for image, size in zip(pictures, pool.map(_size_of, pictures), strict=True):
         if size != expected:
-            raise DataError(
-                "frame size changes within the video",
-                where=image,
-                expected=pixels_text(expected),
-                got=pixels_text(size),
-            )
+            raise size_changed(image, expected, size)
 
 
 def _size_of(image: Path) -> tuple[int, int]:

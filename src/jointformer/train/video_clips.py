@@ -12,11 +12,12 @@ from jointformer.data.clips.stills import Clip
 from jointformer.data.frames import read_frame
 from jointformer.data.masks import VOID
 from jointformer.errors import DataError
+from jointformer.ops.label_maps import mask_size_differs
 from jointformer.train.datasets import TrainVideo
 from jointformer.train.loader import NoObject
 from jointformer.train.passes import RandomPasses
 from jointformer.train.plan import IterationPlan
-from jointformer.types import UInt8Array, pixels_text
+from jointformer.types import UInt8Array
 
 TRIES, TRIES_VOID = 10, 20
 MOST_VOID = 0.2
@@ -59,14 +60,9 @@ class VideoClips:
         if self.nonempty_start and not labels[0].any():
             return None
         pictures = [read_frame(path) for path, _ in chosen]
-        for picture, label, (path, mask) in zip(pictures, labels, chosen, strict=True):
+        for picture, label, (_, mask) in zip(pictures, labels, chosen, strict=True):
             if picture.shape[:2] != label.shape:
-                raise DataError(
-                    "mask and frame differ in size",
-                    where=mask,
-                    expected=f"{pixels_text(picture.shape)} as {path.name}",
-                    got=pixels_text(label.shape),
-                )
+                raise mask_size_differs(mask, picture.shape, label.shape)
         pictures, labels = augment_clip(rng, pictures, labels, plan, video)
         return targets(rng, np.stack(pictures), np.stack(labels), plan.slots, video)
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 from jointformer.data.frames import read_frame
 from jointformer.data.masks import read_mask_file, resolve_void
 from jointformer.errors import DataError
+from jointformer.ops.label_maps import mask_size_differs
 from jointformer.types import UInt8Array, pixels_text
 
 logger = logging.getLogger(__name__)
@@ -127,8 +128,7 @@ def _read_still(folder: Path, source: str, image: str, masks: list[str], short_s
     for name in masks:
         mask = np.asarray(resolve_void(read_mask_file(folder / name).ids), np.uint8)
         if mask.shape != (height, width):
-            raise DataError("mask and picture differ in size", where=folder / name,
-                            expected=pixels_text(picture.shape), got=pixels_text(mask.shape))  # fmt: skip
+            raise mask_size_differs(folder / name, picture.shape, mask.shape)
         if ratio < 1.0:
             mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
         found = find_regions(mask)
