@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import importlib.metadata
+import json
 import os
 import re
 import resource
@@ -114,10 +116,16 @@ def test_the_source_archive_holds_what_git_has() -> None:
         pytest.skip("no checkout of git")
     lines = [line.split() for line in (ROOT / "MANIFEST.in").read_text().splitlines() if line]
     named = [pattern for word, *patterns in lines if word == "include" for pattern in patterns]
-    folders = ["src", *(folder for word, *rest in lines if word == "graft" for folder in rest)]
+    folders = [folder for word, *rest in lines if word == "graft" for folder in rest]
     always = ("LICENSE", "pyproject.toml")
+    pattern = r"^\[tool\.setuptools\.package-data\]\njointformer = (\[.*\])$"
+    data = re.search(pattern, (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert data is not None
+    packed = [f"src/jointformer/{pattern}".replace("**/", "*") for pattern in json.loads(data.group(1))]
 
     def is_taken(path: Path) -> bool:
+        if path.parts[0] == "src":  # modules, and what the packages name
+            return path.suffix == ".py" or any(fnmatch.fnmatch(path.as_posix(), pattern) for pattern in packed)
         whole = any(path.parent.parts == Path(name).parent.parts and path.match(name) for name in named)
         return path.parts[0] in folders or whole or str(path) in always
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,15 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from jointformer.cli import published
+from jointformer.cli.main import main
 from jointformer.data.benchmark_rows import BENCHMARKS, find_benchmark
 from jointformer.data.benchmarks import open_benchmark
 from jointformer.data.masks import write_mask
 from jointformer.data.sources import VideoSource
 from jointformer.errors import ConfigError, DataError
+from jointformer.evaluation.submit import submitted_benchmarks
+from jointformer.metrics.protocols import PROTOCOLS
 from jointformer.ops.palette import davis_palette
 from trees import HEIGHT, WIDTH, Tree, draw_frame, draw_ids, make_tree
 
@@ -62,6 +67,20 @@ def test_the_table_has_every_published_benchmark() -> None:
     }
     below = {key for (key, _), benchmark in BENCHMARKS.items() if benchmark.output_folder == "Annotations"}
     assert below == {"Y18", "Y19", "LVOS", "BURST"}
+
+
+def test_the_commands_help_names_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    def words(*command: str) -> set[str]:
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        return set(re.findall(r"\w+", capsys.readouterr().out))
+
+    every = {key for key, _ in ROWS}
+    assert every <= words("evaluate")
+    assert every <= set(re.findall(r"\w+", published.build_parser().format_help()))
+    for action in ("check", "pack"):
+        assert {key for key, _ in submitted_benchmarks()} <= words("submit", action)
+    assert {row.benchmark for row in PROTOCOLS} <= words("score")
 
 
 def test_youtube_prefers_all_frames(tmp_path: Path) -> None:

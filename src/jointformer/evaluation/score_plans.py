@@ -294,5 +294,8 @@ def _ytvos_span(entry: Any, video: str, path: Path) -> tuple[str, list[str]]:
     """An object's category and the names of its frames, which may be none."""
     fits = isinstance(entry, dict) and isinstance(entry.get("category"), str) and isinstance(entry.get("frames"), list)
     if not fits or not all(isinstance(frame, str) for frame in entry["frames"]):
-        raise DataError(f"video {video}: objects need a category and frames", where=path, got=repr(entry)[:80])
+        hint = "the meta.json that comes with the set has both; --meta names another file"
+        raise DataError(
+            f"video {video}: objects need a category and frames", where=path, got=repr(entry)[:80], hint=hint
+        )
     return entry["category"], [safe_name(frame) for frame in entry["frames"]]
