@@ -152,7 +152,7 @@ class Propagation:
             watch.bad_frames = 0
             if held:
                 if frame - frames.step not in self._held:
-                    _ = self._frames.video.frame(origin if good is None else good)
+                    self._frames.check(origin if good is None else good)
                 self._held.add(frame)
             else:
                 good = frame

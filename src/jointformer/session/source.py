@@ -112,6 +112,11 @@ class FrameCache:
             return False
         return True
 
+    def check(self, index: int) -> None:
+        """Read a frame from the video itself, whether it is kept or not. Raises DataError where that is impossible."""
+        with self._decoding:
+            self.video.frame(index)
+
     def iter(self, frames: range) -> Iterator[tuple[int, UInt8Array | DataError]]:
         """(index, frame) of a range with step 1 or -1; in place of damaged frames their errors."""
         for index, frame in self._in_order(frames):

@@ -55,7 +55,7 @@ class Project:
         self.used = time.monotonic()
         #: What its pictures are known by: another project of the same name has others.
         self.pictures = _known_by(file.record.created, video)
-        self.tracking = Tracking(session, desk, self.events.publish, lambda wanted: file.update(tracking=wanted))
+        self.tracking = Tracking(session, desk, self.events.publish, self._remember)
         # A kill may have fallen between a run's last frame and the note that it is done.
         cut_off = file.record.tracking
         self.interrupted = cut_off if cut_off is not None and self.tracking.has_more(cut_off) else None
@@ -227,9 +227,12 @@ class Project:
         """Begin to track."""
         self.tracking.start(wanted)
         self.interrupted = None
-        if self._file.record.model != self._model:
-            self._file.update(model=self._model)
         self._tell()
+
+    def _remember(self, wanted: Range | None) -> None:
+        """Note the run that goes on, and with which model; None where none does."""
+        model = self._file.record.model if wanted is None else self._model
+        self._file.update(tracking=wanted, model=model)
 
     def dismiss_interrupted(self) -> None:
         """Forget about the run that the program's end cut off."""
