@@ -74,6 +74,13 @@ class Tool:
     def state(self) -> Any:
         return self.ask("GET", "")
 
+    def begin_to_track(self, **wanted: Any) -> threading.Semaphore:
+        """Track the first few frames and return the gate that the others wait at."""
+        GatedTracker.gate = gate = threading.Semaphore(5)
+        self.ask("POST", "/track", wanted)
+        self.until(lambda state: state["tracking"].get("done", 0) >= 3)
+        return gate
+
     def track(self, **wanted: Any) -> Any:
         """Track to the end and return how it ended."""
         self.ask("POST", "/track", wanted)

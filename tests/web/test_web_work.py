@@ -304,12 +304,10 @@ def test_a_run_stops_after_the_frame_it_is_at_and_is_not_called_interrupted(star
     tool = start()
     tool.open()
     tool.draw(0, 1, square(0))
-    GatedTracker.gate = threading.Semaphore(5)
-    tool.ask("POST", "/track", {})
-    tool.until(lambda state: state["tracking"].get("done", 0) >= 3)
+    gate = tool.begin_to_track()
     assert "tracked already" in tool.ask("POST", "/track", {}, status=400)["error"]
     tool.ask("POST", "/stop", {})
-    GatedTracker.gate.release(2)
+    gate.release(2)
     state = tool.until(lambda state: state["tracking"]["state"] == "idle")
     assert state["tracking"]["outcome"]["kind"] == "stopped"
     assert state["interrupted"] is None
@@ -319,11 +317,9 @@ def test_a_run_stops_after_the_frame_it_is_at_and_is_not_called_interrupted(star
 def test_an_edit_while_tracking_ends_the_run_and_says_so(tool: Tool) -> None:
     tool.open()
     tool.draw(0, 1, square(0))
-    GatedTracker.gate = threading.Semaphore(5)
-    tool.ask("POST", "/track", {})
-    tool.until(lambda state: state["tracking"].get("done", 0) >= 3)
+    gate = tool.begin_to_track()
     tool.draw(20, 1, square(20))
-    GatedTracker.gate.release(100)
+    gate.release(100)
     state = tool.until(lambda state: state["tracking"]["state"] == "idle")
     assert state["tracking"]["outcome"]["kind"] == "edited"
 
@@ -332,11 +328,9 @@ def test_a_run_over_frames_that_are_up_to_date_says_how_far_an_edit_let_it_come(
     tool.open()
     tool.draw(0, 1, square(0))
     tool.track()
-    GatedTracker.gate = threading.Semaphore(5)
-    tool.ask("POST", "/track", {"again": True})
-    tool.until(lambda state: state["tracking"].get("done", 0) >= 3)
+    gate = tool.begin_to_track(again=True)
     tool.draw(0, 2, square(0, 14))
-    GatedTracker.gate.release(100)
+    gate.release(100)
     outcome = tool.until(lambda state: state["tracking"]["state"] == "idle")["tracking"]["outcome"]
     assert outcome["kind"] == "edited"
     assert re.fullmatch(r"tracking stopped after \d of 29 steps, because masks were changed", outcome["text"])
@@ -345,11 +339,9 @@ def test_a_run_over_frames_that_are_up_to_date_says_how_far_an_edit_let_it_come(
 def test_naming_an_object_while_tracking_ends_no_run(tool: Tool) -> None:
     tool.open()
     tool.draw(0, 1, square(0))
-    GatedTracker.gate = threading.Semaphore(5)
-    tool.ask("POST", "/track", {})
-    tool.until(lambda state: state["tracking"].get("done", 0) >= 3)
+    gate = tool.begin_to_track()
     tool.ask("PUT", "/objects/1", {"name": "knight"})
-    GatedTracker.gate.release(100)
+    gate.release(100)
     outcome = tool.until(lambda state: state["tracking"]["state"] == "idle")["tracking"]["outcome"]
     assert (outcome["kind"], outcome["done"]) == ("finished", 29)
     assert tool.state()["objects"][0]["name"] == "knight"

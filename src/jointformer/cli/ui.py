@@ -113,8 +113,7 @@ def run(args: argparse.Namespace) -> int:
             video = args.video.resolve()
             begun = args.masks is not None
             shelf = app.state.shelf
-            earlier = shelf.newest(video)
-            if begun and earlier is not None:
+            if begun and shelf.newest(video) is not None:
                 text = "--masks begins a new project; an earlier one is on the tool's first page"
                 print(f"{video}: {text}", file=sys.stderr)
             project = shelf.begin(video, args.masks) if begun else shelf.find_or_create(video)

@@ -256,8 +256,6 @@ class DecodedStream:
         timeout = PATIENCE if self._pipe is None else None
         try:
             return av.open(file, format=name, options=options, timeout=timeout, **METADATA)
-        except av.ExitError as error:
-            raise silent(self.place) from error
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._not_opened(error) from error
 
@@ -302,6 +300,8 @@ class DecodedStream:
         return DataError(f"frame {index} cannot be decoded", where=self.place, got=str(error.strerror).lower())
 
     def _not_opened(self, error: Exception) -> DataError:
+        if isinstance(error, av.ExitError):  # what FFmpeg calls the end of its waiting
+            return silent(self.place)
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         hint = None
         if self._pipe is not None and not self._pipe.head and isinstance(error, av.FFmpegError):

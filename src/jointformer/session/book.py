@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,15 +52,20 @@ class ObjectInfo:
         return replace(info, colour=colour_of(object_id))
 
 
+def outside(masks: Iterable[Mask], size: tuple[int, int]) -> Mask:
+    """Return the pixels, (H, W), of none of the masks."""
+    free = np.ones(size, bool)
+    for mask in masks:
+        free &= ~mask
+    return free
+
+
 def disjoint(drawn: Mapping[int, Mask], tracked: Mapping[int, Mask], size: tuple[int, int]) -> dict[int, Mask]:
     """Return {id: (H, W) mask} of both: the user's masks, and of the tracked ones what these leave.
 
     Runs that did not track each other's objects may both claim a pixel: the last object has it.
     """
-    free = np.ones(size, bool)
-    for mask in drawn.values():
-        free &= ~mask
-    masks = dict(drawn)
+    free, masks = outside(drawn.values(), size), dict(drawn)
     for i in sorted(tracked.keys() - drawn.keys(), reverse=True):
         masks[i] = tracked[i] & free
         free &= ~masks[i]

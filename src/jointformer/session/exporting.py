@@ -9,6 +9,7 @@ from jointformer.data.export_source import ExportObject
 from jointformer.data.video import VideoReader
 from jointformer.errors import DataError
 from jointformer.ops.resize import resize_bilinear
+from jointformer.session.book import outside
 from jointformer.session.reading import Reading
 from jointformer.session.result import STATUSES, FrameResult, Status
 from jointformer.types import FloatArray, LabelMap
@@ -55,9 +56,7 @@ class SessionSource:
         if maps is not None and maps.ids:
             resized = resize_bilinear(torch.from_numpy(maps.maps.copy()).float()[None] / 255, *self._session.size)
             found = {i: np.asarray(row, np.float32) for i, row in zip(maps.ids, resized[0].numpy())}
-        free = np.ones(self._session.size, bool)
-        for i in result.drawn:
-            free &= ~result.masks[i]
+        free = outside((result.masks[i] for i in result.drawn), self._session.size)
         prob = {}
         for i in result.ids:
             if i in result.drawn:

@@ -33,8 +33,9 @@ def timeline(book: Book) -> tuple[UInt8Array, FloatArray]:
     """Return (T,) statuses as indices into STATUSES, and (T,) the lowest confidence of a tracked object or NaN."""
     fresh, old, half, partial, held = (np.zeros(book.length, bool) for _ in range(5))
     frames, lowest = np.arange(book.length), np.full(book.length, np.nan, np.float32)
+    annotated = np.zeros(book.length, bool)
     with book.lock:
-        annotated = list(book.drawn_frames())
+        annotated[list(book.drawn_frames())] = True
         for i in book.objects():
             done, out, confidence = book.timeline(i)
             fresh |= done != 0
@@ -42,13 +43,13 @@ def timeline(book: Book) -> tuple[UInt8Array, FloatArray]:
             held |= (done & HELD) != 0
             drawn = np.asarray(book.drawn_frames(i), np.int64)
             confidence[drawn] = np.nan
-            between = (frames > drawn.min(initial=book.length)) & (frames < drawn.max(initial=-1))
-            half |= between & (done != 0) & (done & JOINED != JOINED)
-            here = (done != 0) | (out != 0)
-            here[drawn] = True
-            partial |= ~here & (frames > drawn.min(initial=book.length))
+            behind = frames > drawn.min(initial=book.length)
+            half |= behind & (frames < drawn.max(initial=-1)) & (done != 0) & (done & JOINED != JOINED)
+            lacking = behind & ((done | out) == 0)
+            lacking[drawn] = False
+            partial |= lacking
             # Among masks of the user's only what is up to date calls for a correction.
-            confidence[[frame for frame in annotated if out[frame]]] = np.nan
+            confidence[annotated & (out != 0)] = np.nan
             confidence[(done | out) & HELD != 0] = np.nan
             lowest = np.fmin(lowest, confidence)
     status = np.zeros(book.length, np.uint8)

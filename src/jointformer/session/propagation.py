@@ -7,12 +7,11 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from jointformer.data.video import video_title
-from jointformer.session.book import Book, Tracked, half_kind
+from jointformer.session.book import Book, Tracked, half_kind, outside
 from jointformer.session.confidence import ABSENT, Trust, combined, soft_jaccard
 from jointformer.session.lead import make_lead
 from jointformer.session.packing import SoftMaps
@@ -223,9 +222,9 @@ class Propagation:
         ids = self._plan.ids(frame) if final else self._plan.ids(frame, bit)
         half = self._book.maps(half_kind(JOINED - bit), frame) if final else None
         whole = self._joined(frame, ids, seen, half, bit)
-        free = np.ones(self._book.size, bool)  # the user's own masks are never painted over
-        for i, mask in self._book.drawn(frame).items():
-            free &= ~mask
+        drawn = self._book.drawn(frame)
+        free = outside(drawn.values(), self._book.size)  # the user's own masks are never painted over
+        for i, mask in drawn.items():
             # Where an object is out of sight says nothing of how large it will be.
             trust[i] = Trust(float(mask.mean()) if mask.any() or i not in trust else trust[i].area)
         # What the other side alone has found keeps its confidence, held against the mask that it came from.

@@ -22,7 +22,7 @@ from jointformer.web.cutout import Stroke, cut_out, parse_box
 from jointformer.web.events import Broadcaster
 from jointformer.web.exports import Exports
 from jointformer.web.models import SharedSession
-from jointformer.web.record import Range, RecordFile, checked_name, slug
+from jointformer.web.record import Range, RecordFile, checked_name, fitting_name, slug
 from jointformer.web.runs import decode_runs, encode_runs
 from jointformer.web.tracking import Desk, Tracking
 
@@ -45,7 +45,7 @@ class Project:
         for info in session.objects:  # Python may have given any
             _check_shown(info.id)
         self.home, self.session = home, session
-        self._model = str(desk.model.name)
+        self._model = fitting_name(str(desk.model.name))  # as the record gives it back
         if is_uploaded and video.is_dir():
             session.own_title = lambda: slug(self.name)
         self.events = Broadcaster()

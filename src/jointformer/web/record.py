@@ -80,7 +80,7 @@ class RecordFile:
             dates = float(value["created"]), float(value["opened"])
             if not all(map(math.isfinite, dates)):  # which JSON knows not, but Python's reader takes
                 raise ValueError("dates that are none")
-            model = fitting_name(str(value.get("model", ""))) if value.get("model") else ""
+            model = fitting_name(str(value["model"])) if value.get("model") else ""  # older ones do not tell
             record = Record(checked_name(value["name"]), *dates, tracking, max(0, int(value["frame"])), model)
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError("not a project of the web tool", where=home, got=str(error)[:120]) from error

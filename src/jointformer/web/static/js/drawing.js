@@ -132,7 +132,7 @@ export class Drawing extends Objects {
       }
       const isShown = this.shown?.frame === frame;
       fillRuns(mask, runs, 1);
-      if (isShown) mask.forEach((_, i) => { if (mask[i] && this.stage.isHidden(i)) mask[i] = 0; });
+      if (isShown) mask.forEach((_, i) => { if (mask[i] && this.stage.meetsHidden(i)) mask[i] = 0; });
       if (isShown) this.stage.paintRuns(object.id, runs, !adds);
       this.tellOfHidden();
       await this.put(frame, object, encodeRuns(mask));

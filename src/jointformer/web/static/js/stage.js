@@ -143,11 +143,18 @@ export class Stage extends Viewport {
 
   // -- drawing into the selected object's mask
 
-  /** Whether a pixel is a hidden object's: nobody sees what would be taken from it. */
-  isHidden(i) {
+  /** Whether a pixel is a hidden object's, which is noted: nobody sees what would be taken from it. */
+  meetsHidden(i) {
     const hidden = this.labels[i] > 0 && this.slots[this.labels[i] - 1]?.visible === false;
     this.metHidden ||= hidden;
     return hidden;
+  }
+
+  /** Gives a pixel to the selected object, or takes it away. */
+  put(i, erase) {
+    if (erase) {
+      if (this.labels[i] === this.selected) this.labels[i] = 0;
+    } else if (!this.meetsHidden(i)) this.labels[i] = this.selected;
   }
 
   /** Paints a line with round ends between two points of the frame. */
@@ -159,7 +166,6 @@ export class Stage extends Viewport {
     const dx = b.x - a.x;
     const dy = b.y - a.y;
     const length = dx * dx + dy * dy;
-    const slot = this.selected;
     for (let y = Math.max(0, Math.floor(part.top)); y < Math.min(this.height, part.bottom); y++) {
       for (let x = Math.max(0, Math.floor(part.left)); x < Math.min(this.width, part.right); x++) {
         const px = x + 0.5 - a.x;
@@ -167,8 +173,7 @@ export class Stage extends Viewport {
         const t = length ? Math.min(1, Math.max(0, (px * dx + py * dy) / length)) : 0;
         if ((px - t * dx) ** 2 + (py - t * dy) ** 2 > radius * radius) continue;
         const i = y * this.width + x;
-        if (!erase && !this.isHidden(i)) this.labels[i] = slot;
-        else if (erase && this.labels[i] === slot) this.labels[i] = 0;
+        this.put(i, erase);
       }
     }
     this.renderOverlay(part);
@@ -184,8 +189,7 @@ export class Stage extends Viewport {
     const data = context.getImageData(0, 0, this.width, this.height).data;
     for (let i = 0; i < this.labels.length; i++) {
       if (data[4 * i + 3] < 128) continue;
-      if (!erase && !this.isHidden(i)) this.labels[i] = this.selected;
-      else if (erase && this.labels[i] === this.selected) this.labels[i] = 0;
+      this.put(i, erase);
     }
     this.renderOverlay();
   }
@@ -196,7 +200,7 @@ export class Stage extends Viewport {
     const given = new Uint8Array(this.labels.length);
     fillRuns(given, runs, slot);
     for (let i = 0; i < this.labels.length; i++) {
-      if (given[i] && !this.isHidden(i)) this.labels[i] = slot;
+      if (given[i] && !this.meetsHidden(i)) this.labels[i] = slot;
       else if (replace && this.labels[i] === slot) this.labels[i] = 0;
     }
     this.renderOverlay();
